@@ -1,0 +1,27 @@
+"""Fixtures for all tests: offline, on the CPU, seeded, and with reference data only where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def reference(path: str) -> Path:
+    """A file of the reference data (verified networks, real images), or a skip that says what is missing."""
+    base = Path(os.environ.get("THINICE_TEST_DATA", ROOT.parent / "shared"))
+    found = base / path
+    if not found.exists():
+        pytest.skip(f"reference data not found: {path} (set THINICE_TEST_DATA to their folder)")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

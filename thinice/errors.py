@@ -1,0 +1,33 @@
+"""The errors of thinice: each message names the argument, the value and the way out, on one line."""
+
+from __future__ import annotations
+
+__all__ = ["CheckpointError", "DataError", "InputError", "MissingExtraError", "StoreError", "ThinIceError"]
+
+
+class ThinIceError(Exception):
+    """The base of every error that a user can mend; the command line prints it without a traceback."""
+
+
+class InputError(ThinIceError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class CheckpointError(ThinIceError):
+    """A file is not a checkpoint, or does not fit the network that it should fill."""
+
+
+class DataError(ThinIceError):
+    """A data set is unknown, absent, damaged, or not downloadable."""
+
+
+class StoreError(ThinIceError):
+    """A store is locked by another process, newer than this version, or not a store."""
+
+
+class MissingExtraError(ThinIceError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs an extra that is not installed: pip install 'thinice[{extra}]'")
+        self.extra = extra
