@@ -1,0 +1,272 @@
+"""The main measurement: a classifier, samples and an attack in, the nearest adversarials out, batch by batch.
+
+Knows nothing of files or SQL: `thinice.campaign` stores what comes out of `batches`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from thinice.attacks import Attack, Nearest, concatenate, make_attack
+from thinice.datasets import Samples, as_samples
+from thinice.errors import InputError
+from thinice.models import Classifier, as_classifier
+from thinice.precision import exact
+from thinice.progress import Progress, Reporter, auto_reporter
+from thinice.types import Effort, Norm, Outcome
+
+__all__ = ["Interrupted", "Tally", "batches", "check_fit", "measure", "pick_device"]
+
+BatchSize = int | Literal["auto"]
+
+# 32 to 64 samples of CIFAR size use a processor's caches best; a GPU wants as many as keep it busy.
+CPU_BATCH = 64
+CUDA_BATCH = 1024
+CIFAR_VALUES = 3 * 32 * 32
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `measure`: what was finished is in `nearest`, in the order of the samples.
+
+    Attributes
+    ----------
+    nearest : Nearest
+        The finished ones: the first ``len(nearest)`` of the samples.
+
+    """
+
+    def __init__(self, nearest: Nearest, total: int) -> None:
+        done = len(nearest)
+        super().__init__(
+            f"stopped after {done} of {total} samples: the finished ones are in the exception's `.nearest`; "
+            f"`measure(classifier, samples[{done}:], …)` goes on"
+        )
+        self.nearest = nearest
+
+
+def measure(
+    classifier: Classifier | nn.Module,
+    samples: Samples | Tensor,
+    *,
+    labels: Tensor | None = None,
+    norm: Norm = "linf",
+    attack: str | Attack = "fmn",
+    effort: Effort = "standard",
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    batch_size: BatchSize = "auto",
+    progress: Reporter | bool = True,
+    **settings: str | float | bool | None,
+) -> Nearest:
+    """Return the nearest adversarial of every sample that the attack finds, on the CPU, in the samples' order.
+
+    Parameters
+    ----------
+    classifier : Classifier or nn.Module
+        Takes inputs in [0, 1]. A plain module is copied, put into eval mode and frozen; the original is untouched.
+    samples : Samples or Tensor
+        What to measure; a tensor of shape (N, C, H, W) in [0, 1] needs `labels`. Any memory layout.
+    labels : Tensor, optional
+        True classes (N,), with a tensor of inputs.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm of the perturbation, in its own unit on the [0, 1] scale.
+    attack : str or Attack
+        A name in the registry (``"fmn"``), ``"foolbox:NAME"``, or an attack made by `make_attack`.
+    effort : {"quick", "standard", "thorough"}
+        How much to spend on each sample.
+    seed : int
+        Repeats the result. A sample's result depends on it, on its sample_id, and not on the other samples.
+    device : str
+        ``"auto"`` takes a CUDA device where there is one.
+    batch_size : int or "auto"
+        Auto suits the device and halves when memory runs out.
+    progress : bool or callable
+        True shows a bar where that makes sense; a callable gets each `Progress`.
+    **settings
+        Settings of the attack that replace those of the effort, for example ``steps=300``.
+
+    Raises
+    ------
+    InputError
+        For inputs outside [0, 1], labels that are no class of the network, or settings that the attack does not know.
+    Interrupted
+        On Ctrl-C, with what was finished.
+
+    Examples
+    --------
+    >>> import torch, thinice
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> _ = torch.nn.init.constant_(network[1].bias, 0.0)
+    >>> _ = network[1].weight.data.copy_(torch.tensor([[1.0] * 4, [-1.0] * 4]))
+    >>> inputs = torch.full((1, 1, 2, 2), 0.1)
+    >>> nearest = thinice.measure(network, inputs, labels=torch.tensor([0]), norm="linf", progress=False)
+    >>> f"{nearest.epsilon.item():.4f}"
+    '0.1000'
+
+    """
+    network = as_classifier(classifier)
+    data = _samples(samples, labels)
+    bound = attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
+    check_fit(network, data)
+    report = auto_reporter() if progress is True else progress or None
+    tally = Tally(f"{network.name}, {bound.norm}, {bound.name}", len(data), bound.norm, report)
+    finished: list[Nearest] = []
+    try:
+        for _, nearest in batches(network, data, bound, device=device, batch_size=batch_size):
+            finished.append(nearest)
+            tally.add(nearest)
+    except KeyboardInterrupt:
+        raise Interrupted(concatenate(finished, like=data.inputs[:0]), len(data)) from None
+    return concatenate(finished, like=data.inputs[:0])
+
+
+def batches(
+    classifier: Classifier,
+    samples: Samples,
+    attack: Attack,
+    *,
+    device: str | torch.device = "auto",
+    batch_size: BatchSize = "auto",
+) -> Iterator[tuple[slice, Nearest]]:
+    """Yield the position of each finished batch in `samples` and its result, on the CPU.
+
+    When memory runs out, the batch is halved and tried again; one sample that does not fit is an error.
+    """
+    where = pick_device(device)
+    size = _first_batch_size(batch_size, samples, where)
+    network = classifier.to(where)
+    start = 0
+    while start < len(samples):
+        part = slice(start, min(start + size, len(samples)))
+        try:
+            nearest = _one_batch(network, samples, attack, part, where)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            if size == 1:
+                message = f"`device` {where}: memory does not hold even one sample of this network"
+                raise InputError(message) from error
+            size = (part.stop - part.start + 1) // 2
+            if where.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        yield part, nearest
+        start = part.stop
+
+
+def _one_batch(network: Classifier, samples: Samples, attack: Attack, part: slice, where: torch.device) -> Nearest:
+    with exact(where):
+        inputs = samples.inputs[part].to(where, torch.float32).contiguous()
+        labels, sample_ids = samples.labels[part].to(where), samples.sample_ids[part].to(where)
+        return attack(network, inputs, labels, sample_ids).to("cpu")
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _first_batch_size(batch_size: BatchSize, samples: Samples, where: torch.device) -> int:
+    if batch_size == "auto":
+        values = max(1, samples.inputs.shape[1:].numel())
+        base = CPU_BATCH if where.type == "cpu" else CUDA_BATCH
+        return max(1, min(base, base * 4 * CIFAR_VALUES // values))
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f'`batch_size` must be "auto" or a whole number of at least 1, got {batch_size!r}')
+    return batch_size
+
+
+def _samples(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
+    if isinstance(samples, Samples):
+        if labels is not None:
+            raise InputError("`labels` goes with a tensor of inputs; `Samples` bring their own: leave it out")
+        return samples
+    if labels is None:
+        raise InputError("`labels` is missing: a tensor of inputs needs the true classes, `labels=` of shape (N,)")
+    return as_samples(samples, labels)
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; an absent one is an `InputError`.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"`device` must be auto, cpu, cuda or cuda:K, got {device!r}") from None
+    if where.type not in {"cpu", "cuda"}:
+        raise InputError(f"`device` must be auto, cpu, cuda or cuda:K, got {device!r}")
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"`device` {device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    return where
+
+
+def check_fit(classifier: Classifier, samples: Samples) -> None:
+    """Refuse samples that the network cannot take, or labels that are none of its classes.
+
+    Raises
+    ------
+    InputError
+        Naming the shape or label, and the way out.
+
+    """
+    if len(samples) == 0:
+        raise InputError("`samples` is empty: choose a larger `limit` or other `sample_ids`")
+    shape = tuple(samples.inputs.shape[1:])
+    try:
+        with torch.no_grad():
+            logits = classifier(samples.inputs[:1].to(classifier.device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"`samples` {samples.name!r} of shape {shape} do not fit the network {classifier.name!r}: {reason}"
+        ) from None
+    if logits.ndim != 2:
+        raise InputError(f"the network {classifier.name!r} returns shape {tuple(logits.shape)}, not logits (N, classes)")
+    highest = int(samples.labels.max())
+    if highest >= logits.shape[1]:
+        raise InputError(
+            f"`samples` {samples.name!r} have label {highest}, but the network {classifier.name!r} knows "
+            f"{logits.shape[1]} classes (0 to {logits.shape[1] - 1}): choose the data set that it was trained on"
+        )
+
+
+class Tally:
+    """Counts what is finished and reports it; `resumed` samples were there before the start."""
+
+    def __init__(self, title: str, total: int, norm: Norm, report: Reporter | None, resumed: int = 0) -> None:
+        self._title, self._total, self._norm, self._report, self._resumed = title, total, norm, report, resumed
+        self._outcomes: list[Tensor] = []
+        self._epsilons: list[Tensor] = []
+        self._start = time.monotonic()
+
+    def add(self, nearest: Nearest) -> None:
+        """Take a finished batch into account and report."""
+        self._outcomes.append(nearest.outcomes)
+        self._epsilons.append(nearest.epsilon)
+        if self._report is not None:
+            self._report(self._progress())
+
+    def _progress(self) -> Progress:
+        outcomes, epsilons = torch.cat(self._outcomes), torch.cat(self._epsilons)
+        found = outcomes == Outcome.FOUND
+        return Progress(
+            title=self._title,
+            done=self._resumed + len(outcomes),
+            total=self._total,
+            resumed=self._resumed,
+            found=int(found.sum()),
+            not_found=int((outcomes == Outcome.NOT_FOUND).sum()),
+            misclassified=int((outcomes == Outcome.MISCLASSIFIED).sum()),
+            median=float(epsilons[found].median()) if found.any() else float("nan"),
+            seconds=time.monotonic() - self._start,
+            norm=self._norm,
+        )
