@@ -1,0 +1,143 @@
+"""Named data sets: one row each, and `load_samples`, which finds the row."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinice.datasets.digits import load_digits
+from thinice.datasets.request import Request, check_image_size, check_limit
+from thinice.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from thinice.datasets.samples import Samples
+
+__all__ = ["DATASETS", "DatasetRow", "data_folder", "load_samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """How one kind of data set is named, described and loaded."""
+
+    name: str
+    summary: str
+    load: Callable[[Request], Samples]
+    takes_path: bool = False
+
+    @property
+    def spelling(self) -> str:
+        """What a user writes: ``mnist``, ``folder:PATH``."""
+        return f"{self.name}:PATH" if self.takes_path else self.name
+
+
+DATASETS: Mapping[str, DatasetRow] = {
+    row.name: row
+    for row in (DatasetRow("digits", "1797 grey 8x8 digits, part of scikit-learn: no download", load_digits),)
+}
+
+
+def load_samples(
+    name: str | os.PathLike[str] = "digits",
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    sample_ids: Sequence[int] | NDArray[Any] | Tensor | None = None,
+    image_size: int | None = None,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = True,
+) -> Samples:
+    """Return the samples of a named data set, or of a path: images in [0, 1], labels and lasting ids.
+
+    Parameters
+    ----------
+    name : str or path
+        A name of `DATASETS`, ``folder:PATH`` (an image tree, one folder a class) or ``npz:PATH``; a path
+        alone is enough where it is a folder or an ``.npz`` file.
+    split : str
+        ``"test"``, ``"train"``, and what else the data set has.
+    limit : int, optional
+        The first so many samples, in order.
+    sample_ids : sequence of int, optional
+        These samples, in this order; `limit` then takes the first of them.
+    image_size : int, optional
+        For image files: the shorter side is resized to so many pixels (bilinear, antialiased), then the
+        centre square is cropped. Needed where the images have different sizes.
+    root : path, optional
+        The folder with the data sets, in torchvision's layout; else the variable ``THINICE_DATA``,
+        else the user's data folder (`data_folder`).
+    download : bool
+        Whether a data set that is not there may be downloaded.
+
+    Raises
+    ------
+    DataError
+        The data set is unknown, absent, damaged or not downloadable.
+    InputError
+        Another argument cannot be used.
+
+    Examples
+    --------
+    >>> load_samples("digits", limit=100)
+    <Samples digits/test: 100 x 1x8x8, 10 classes (10 of each), fingerprint a95b9e0b1e0a>
+    >>> load_samples("digits", sample_ids=[1796, 0], split="all").sample_ids.tolist()
+    [1796, 0]
+
+    """
+    check_limit(limit)
+    check_image_size(image_size)
+    row, path = find_dataset(os.fspath(name))
+    return row.load(
+        Request(
+            name=os.fspath(name),
+            path=path,
+            split=split,
+            limit=limit,
+            sample_ids=sample_ids,
+            image_size=image_size,
+            root=Path(root).expanduser() if root is not None else data_folder(),
+            download=download,
+        )
+    )
+
+
+def find_dataset(name: str) -> tuple[DatasetRow, Path]:
+    """Return the row that a name means, and the path in it; or raise `DataError` with the nearest names."""
+    kind, colon, rest = name.partition(":")
+    row = DATASETS.get(kind.lower().replace("_", "-"))
+    if row is not None and row.takes_path == bool(rest) and row.takes_path == bool(colon):
+        return row, Path(rest).expanduser()
+    if row is not None:
+        raise DataError(f"data set {name!r}: write {row.spelling}")
+    path = Path(name).expanduser()
+    if path.is_dir() and "folder" in DATASETS:
+        return DATASETS["folder"], path
+    if path.suffix == ".npz" and "npz" in DATASETS:
+        return DATASETS["npz"], path
+    near = difflib.get_close_matches(kind.lower(), DATASETS, n=2, cutoff=0.6)
+    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    known = ", ".join(row.spelling for row in DATASETS.values())
+    raise DataError(f"no data set and no folder or .npz file is called {name!r}{meant}; known: {known}")
+
+
+def data_folder() -> Path:
+    """Return where data sets are kept: ``THINICE_DATA``, else the platform's place for a user's data."""
+    chosen = os.environ.get("THINICE_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return base / "thinice" / "data"

@@ -1,0 +1,87 @@
+"""What a caller of `load_samples` asks for, handed to the loader of one kind of data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thinice.datasets.samples import as_ids
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The arguments of `load_samples`; `name` as the user wrote it, `path` where the name holds one."""
+
+    name: str
+    path: Path
+    split: str
+    limit: int | None
+    sample_ids: Sequence[int] | NDArray[Any] | Tensor | None
+    image_size: int | None
+    root: Path
+    download: bool
+
+    def split_among(self, allowed: Sequence[str]) -> str:
+        """Return the split, if the data set has it."""
+        if self.split not in allowed:
+            raise InputError(
+                f"`split` of {self.name} must be one of {', '.join(allowed)}, got {self.split!r}"
+            )
+        return self.split
+
+    def choose(self, available: Tensor | int) -> Tensor:
+        """Return positions among the available ids: of the listed ones, or of all; at most `limit`."""
+        ids = torch.arange(available) if isinstance(available, int) else available
+        places = torch.arange(len(ids))
+        if self.sample_ids is not None:
+            wanted = torch.as_tensor(self.sample_ids)
+            if wanted.numel() == 0:
+                raise InputError("`sample_ids` must not be empty: leave it out for all samples")
+            wanted = as_ids(wanted, wanted.numel())
+            order = torch.argsort(ids)
+            places = order[torch.searchsorted(ids[order], wanted).clamp(max=len(ids) - 1)]
+            absent = wanted[ids[places] != wanted].tolist()
+            if absent:
+                raise InputError(
+                    f"`sample_ids` must lie in split {self.split!r} of {self.name} "
+                    f"({len(ids)} samples, ids {int(ids.min())} to {int(ids.max())}), got {absent[0]}"
+                    + (f" and {len(absent) - 1} more outside" if len(absent) > 1 else "")
+                )
+        return places[: self.limit]
+
+    def refuse_image_size(self, shape: Sequence[int]) -> None:
+        """Raise `InputError` where arrays, which are used as they are, are asked for in another size."""
+        if self.image_size is not None and (self.image_size, self.image_size) != tuple(shape[-2:]):
+            raise InputError(
+                f"`image_size` is for image files; {self.name} has {shape[-2]}x{shape[-1]} pixels, "
+                f"got {self.image_size}: leave it out"
+            )
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise `InputError` unless the limit is None or a positive integer."""
+    if limit is not None and (
+        isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1
+    ):
+        raise InputError(f"`limit` must be a positive integer, got {limit!r}: leave it out for all samples")
+
+
+def check_image_size(image_size: int | None) -> None:
+    """Raise `InputError` unless the size is None or a positive integer."""
+    if image_size is not None and (
+        isinstance(image_size, bool) or not isinstance(image_size, int | np.integer) or image_size < 1
+    ):
+        raise InputError(f"`image_size` must be a positive number of pixels, got {image_size!r}")
