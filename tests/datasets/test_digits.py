@@ -34,8 +34,9 @@ def test_the_split_is_stratified_and_complete(whole):
     assert sum(test.class_counts()) == len(test) == 602
     assert sorted([*test.sample_ids.tolist(), *train.sample_ids.tolist()]) == list(range(1797))
     # the rule of the documentation, written again: the first, fourth, seventh … of each class, in order
-    by_class = [[i for i, label in enumerate(whole.labels.tolist()) if label == k][::3] for k in range(10)]
-    assert test.sample_ids.tolist() == sorted(sum(by_class, []))
+    labels = whole.labels.tolist()
+    testing = [[i for i, label in enumerate(labels) if label == k][::3] for k in range(10)]
+    assert test.sample_ids.tolist() == sorted(i for ids in testing for i in ids)
     assert torch.equal(test.inputs, whole.inputs[test.sample_ids])
 
 

@@ -18,8 +18,8 @@ def load_digits(request: Request) -> Samples:
     """Return 8x8 grey images, 16 grey levels divided by 16; sample ids are indices in scikit-learn's order.
 
     The split has no randomness: within each class, in scikit-learn's order, every third sample is for
-    testing, starting with the first (602 samples); the others are for training (1195). Source: E. Alpaydin,
-    C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test part).
+    testing, starting with the first (602 samples); the others are for training (1195). Source: the test
+    part of Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Repository, 1998.
     """
     from sklearn import datasets  # noqa: PLC0415 (takes a second)
 

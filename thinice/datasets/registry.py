@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thinice.datasets import vision
 from thinice.datasets.digits import load_digits
+from thinice.datasets.folder import load_folder
+from thinice.datasets.npz import load_npz
 from thinice.datasets.request import Request, check_image_size, check_limit
 from thinice.errors import DataError
 
@@ -41,8 +44,20 @@ class DatasetRow:
 
 DATASETS: Mapping[str, DatasetRow] = {
     row.name: row
-    for row in (DatasetRow("digits", "1797 grey 8x8 digits, part of scikit-learn: no download", load_digits),)
+    for row in (
+        DatasetRow("digits", "1797 grey 8x8 digits, part of scikit-learn: no download", load_digits),
+        DatasetRow("mnist", "70 000 grey 28x28 digits", vision.MNIST.load),
+        DatasetRow("fashion-mnist", "70 000 grey 28x28 pictures of clothes", vision.FASHION_MNIST.load),
+        DatasetRow("cifar10", "60 000 colour 32x32 pictures of ten kinds", vision.CIFAR10.load),
+        DatasetRow("cifar100", "60 000 colour 32x32 pictures of a hundred kinds", vision.CIFAR100.load),
+        DatasetRow("svhn", "99 289 colour 32x32 house numbers, and 531 131 extra", vision.SVHN.load),
+        DatasetRow("imagenette", "13 394 photographs of ten of ImageNet's classes", vision.load_imagenette),
+        DatasetRow("imagenet", "ILSVRC 2012, a thousand classes; bring the archives", vision.load_imagenet),
+        DatasetRow("folder", "image files, one folder a class", load_folder, takes_path=True),
+        DatasetRow("npz", "images and labels in a NumPy archive", load_npz, takes_path=True),
+    )
 }
+"""Every kind of data set, by name."""
 
 
 def load_samples(
@@ -118,9 +133,9 @@ def find_dataset(name: str) -> tuple[DatasetRow, Path]:
     if row is not None:
         raise DataError(f"data set {name!r}: write {row.spelling}")
     path = Path(name).expanduser()
-    if path.is_dir() and "folder" in DATASETS:
+    if path.is_dir():
         return DATASETS["folder"], path
-    if path.suffix == ".npz" and "npz" in DATASETS:
+    if path.suffix == ".npz":
         return DATASETS["npz"], path
     near = difflib.get_close_matches(kind.lower(), DATASETS, n=2, cutoff=0.6)
     meant = f" (did you mean {' or '.join(near)}?)" if near else ""

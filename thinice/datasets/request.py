@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thinice.datasets.samples import as_ids
+from thinice.datasets.samples import as_ids, as_tensor
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Request:
         ids = torch.arange(available) if isinstance(available, int) else available
         places = torch.arange(len(ids))
         if self.sample_ids is not None:
-            wanted = torch.as_tensor(self.sample_ids)
+            wanted = as_tensor(self.sample_ids, "sample_ids")
             if wanted.numel() == 0:
                 raise InputError("`sample_ids` must not be empty: leave it out for all samples")
             wanted = as_ids(wanted, wanted.numel())

@@ -42,10 +42,6 @@ class LazyInputs(Protocol):
         """Return the chosen images, still unread."""
         ...
 
-    def digests(self) -> Digests:
-        """Return a 64-bit content hash of each image."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
@@ -76,10 +72,6 @@ class Pixels:
     def select(self, index: Index, /) -> Pixels:
         """Return the chosen images, still uint8; a slice shares memory."""
         return Pixels(self.stored[as_index(index, len(self))])
-
-    def digests(self) -> Digests:
-        """Return the same digests as those of the float32 images."""
-        return tensor_digests(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -233,7 +225,7 @@ def as_samples(
     thinice.errors.InputError: `inputs` must lie in [0, 1], got [255, 255]: divide by 255
 
     """
-    images = as_pixels(torch.as_tensor(inputs))
+    images = as_pixels(as_tensor(inputs, "inputs"))
     truth = as_labels(labels, len(images))
     return build_samples(
         images,
@@ -259,13 +251,27 @@ def build_samples(
 ) -> Samples:
     """Return samples out of parts that were checked already, with their digests and fingerprint."""
     if digests is None:
-        digests = tensor_digests(inputs) if isinstance(inputs, Tensor) else inputs.digests()
+        digests = pixel_digests(inputs)
     fingerprint = hashlib.blake2b(f"samples {shape_text(inputs.shape)}".encode(), digest_size=16)
     for column in (digests.astype("<u8"), labels.numpy().astype("<i8"), sample_ids.numpy().astype("<i8")):
         fingerprint.update(column.tobytes())
     return Samples(
         inputs, labels, sample_ids, classes, fingerprint.hexdigest(), digests, name, split, sources, notes
     )
+
+
+def as_tensor(values: Tensor | NDArray[Any] | Sequence[Any], argument: str) -> Tensor:
+    """Return numbers as a tensor on the CPU, without a copy where none is needed."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`{argument}` must be an array of numbers: {error}") from error
+    if array.dtype.kind not in "biuf" or array.itemsize > 8:
+        raise InputError(f"`{argument}` must be an array of numbers, got {array.dtype}")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(native, requirements=("C", "W")))
 
 
 def as_pixels(inputs: Tensor) -> Tensor | Pixels:
@@ -283,7 +289,7 @@ def as_pixels(inputs: Tensor) -> Tensor | Pixels:
             f"`inputs` must have the shape (N, C, H, W), got {tuple(inputs.shape)}, "
             "which looks channels-last: use inputs.permute(0, 3, 1, 2), of an array inputs.transpose(…)"
         )
-    inputs = inputs.detach().cpu().contiguous()
+    inputs = inputs.contiguous()
     if inputs.dtype == torch.uint8:
         if inputs.max() == 1:
             raise InputError(
@@ -311,7 +317,7 @@ def as_pixels(inputs: Tensor) -> Tensor | Pixels:
 
 def as_labels(labels: Tensor | NDArray[Any] | Sequence[int], count: int) -> Tensor:
     """Return checked (N,) int64 labels from 0 on."""
-    truth = torch.as_tensor(labels).detach().cpu()
+    truth = as_tensor(labels, "labels")
     if truth.dtype == torch.bool or truth.is_floating_point() or truth.is_complex():
         raise InputError(
             f"`labels` must be integers, got {truth.dtype}: convert with labels.long() if they are classes"
@@ -320,24 +326,26 @@ def as_labels(labels: Tensor | NDArray[Any] | Sequence[int], count: int) -> Tens
         raise InputError(
             f"`labels` must have the shape ({count},), one for each input, got {tuple(truth.shape)}"
         )
+    truth = truth.to(torch.int64)
     if truth.min() < 0:
         raise InputError(f"`labels` must not be negative, got {int(truth.min())}: classes count from 0")
-    return truth.to(torch.int64)
+    return truth
 
 
 def as_ids(sample_ids: Tensor | NDArray[Any] | Sequence[int], count: int) -> Tensor:
     """Return checked (N,) distinct int64 ids from 0 on."""
-    ids = torch.as_tensor(sample_ids).detach().cpu()
+    ids = as_tensor(sample_ids, "sample_ids")
     if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
         raise InputError(f"`sample_ids` must be integers, got {ids.dtype}")
     if ids.shape != (count,):
         raise InputError(
             f"`sample_ids` must have the shape ({count},), one for each input, got {tuple(ids.shape)}"
         )
+    ids = ids.to(torch.int64)
     if count and ids.min() < 0:
         raise InputError(f"`sample_ids` must not be negative, got {int(ids.min())}")
     refuse_repeats(ids)
-    return ids.to(torch.int64)
+    return ids
 
 
 def as_classes(classes: Sequence[str] | None, labels: Tensor) -> tuple[str, ...]:
@@ -365,7 +373,7 @@ def as_index(index: Index, length: int) -> slice | Tensor:
         if index.step is None or index.step > 0:
             return index
         return torch.tensor(range(length)[index], dtype=torch.int64)
-    where = torch.as_tensor(index).detach().cpu()
+    where = as_tensor(index, "index")
     if where.ndim != 1:
         raise InputError(
             f"an index must be a slice or one-dimensional, got {index!r}: for one sample use [i : i + 1]"
@@ -386,7 +394,7 @@ def as_index(index: Index, length: int) -> slice | Tensor:
     return where
 
 
-def tensor_digests(inputs: Tensor | Pixels) -> Digests:
+def pixel_digests(inputs: Tensor | LazyInputs) -> Digests:
     """Return (N,) uint64: blake2b of each image's float32 pixels and shape; uint8 copies give the same."""
     start = hashlib.blake2b(f"pixels {shape_text(inputs.shape)}".encode(), digest_size=8)
     found = bytearray()

@@ -1,0 +1,152 @@
+"""Image files as inputs: decoded on access, by threads, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from thinice.datasets.samples import as_index
+from thinice.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from thinice.datasets.samples import Digests, Index
+
+__all__ = ["ImageFiles", "read_files"]
+
+THREADS = min(8, os.cpu_count() or 1)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+Path_ = TypeVar("Path_")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFiles:
+    """Colour images in files; float32 in [0, 1] on access, grey ones with three equal channels.
+
+    With `image_size` the shorter side is resized to it (bilinear with antialiasing, as Pillow does it) and
+    the centre square is cropped: the steps and roundings of torchvision's ``Resize`` and ``CenterCrop``.
+    """
+
+    paths: tuple[str, ...]
+    height: int
+    width: int
+    image_size: int | None
+
+    @property
+    def shape(self) -> torch.Size:
+        """``(N, 3, H, W)``."""
+        return torch.Size((len(self.paths), 3, self.height, self.width))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Index, /) -> Tensor:
+        paths = self.select(index).paths
+        pixels = np.empty((len(paths), 3, self.height, self.width), np.uint8)
+        for image, decoded in zip(pixels, in_threads(self._decode, paths), strict=True):
+            image[:] = decoded.transpose(2, 0, 1)
+        return torch.from_numpy(pixels).to(torch.float32).div_(255)
+
+    def select(self, index: Index, /) -> ImageFiles:
+        """Return the chosen files, still unread."""
+        where = as_index(index, len(self))
+        chosen = (
+            self.paths[where] if isinstance(where, slice) else tuple(self.paths[i] for i in where.tolist())
+        )
+        return ImageFiles(chosen, self.height, self.width, self.image_size)
+
+    def _decode(self, path: str) -> NDArray[np.uint8]:
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
+        if self.image_size is not None:
+            image = resize_and_crop(image, self.image_size)
+        if image.size != (self.width, self.height):
+            raise DataError(
+                f"{path} has {image.width}x{image.height} pixels, but had {self.width}x{self.height} "
+                "when the samples were loaded: load them again"
+            )
+        return np.asarray(image)
+
+
+def read_files(paths: Sequence[str], image_size: int | None) -> tuple[ImageFiles, Digests]:
+    """Return the files as inputs, and the content hash of each: of its bytes and `image_size`.
+
+    Raises
+    ------
+    DataError
+        Names the file that is no image, has more than eight bits a channel, or another size than the first
+        one where no `image_size` makes them equal.
+    """
+    digests = np.empty(len(paths), np.uint64)
+    first: tuple[int, int] | None = None
+    for place, (path, (digest, size)) in enumerate(
+        zip(paths, in_threads(lambda path: inspect(path, image_size), paths), strict=True)
+    ):
+        digests[place] = digest
+        first = first or size
+        if image_size is None and size != first:
+            raise DataError(
+                f"images differ in size: {paths[0]} has {first[0]}x{first[1]} pixels, {path} has "
+                f"{size[0]}x{size[1]}: give image_size=224, or what the network takes (--image-size 224)"
+            )
+    width, height = first or (0, 0)
+    if image_size is not None:
+        width = height = image_size
+    return ImageFiles(tuple(paths), height, width, image_size), digests
+
+
+def inspect(path: str, image_size: int | None) -> tuple[int, tuple[int, int]]:
+    """Return a file's content hash and its (width, height), read from its header."""
+    try:
+        content = Path(path).read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            size, mode = image.size, image.mode
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    if mode.startswith(("I", "F")):
+        raise DataError(f"{path} has more than 8 bits a pixel (mode {mode}): convert it to an 8-bit image")
+    digest = hashlib.blake2b(f"file {image_size}".encode(), digest_size=8)
+    digest.update(content)
+    return int.from_bytes(digest.digest(), "little"), size
+
+
+def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
+    """Return the centre square of the image after its shorter side was resized to `size`."""
+    shorter, width, height = min(image.size), image.width, image.height
+    if shorter != size:
+        image = image.resize((size * width // shorter, size * height // shorter), Image.Resampling.BILINEAR)
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def in_threads(function: Callable[[Path_], Result], items: Sequence[Path_]) -> Iterator[Result]:
+    """Yield the results in order; the first error ends the work that has not begun."""
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def unreadable(path: str, error: BaseException) -> DataError:
+    """Return the error of a file that is no image."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{path} cannot be read as an image ({reason}): repair or remove it")
