@@ -1,0 +1,31 @@
+"""Networks: the registry of architectures, and checkpoint files in and out."""
+
+from thinice.models.classifier import Classifier, as_classifier, looks_like_probabilities, same_task
+from thinice.models.normalization import (
+    NORMALIZATIONS,
+    Normalization,
+    NormalizationLike,
+    Normalized,
+    normalization_text,
+    parse_normalization,
+)
+from thinice.models.prunable import prunable_weights, sparsity
+from thinice.models.registry import architectures, build, register
+
+__all__ = [
+    "NORMALIZATIONS",
+    "Classifier",
+    "Normalization",
+    "NormalizationLike",
+    "Normalized",
+    "architectures",
+    "as_classifier",
+    "build",
+    "looks_like_probabilities",
+    "normalization_text",
+    "parse_normalization",
+    "prunable_weights",
+    "register",
+    "same_task",
+    "sparsity",
+]
