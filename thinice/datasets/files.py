@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from thinice.datasets.samples import as_index
+from thinice.datasets.samples import as_index, shape_text
 from thinice.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Path_ = TypeVar("Path_")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ImageFiles:
     """Colour images in files; float32 in [0, 1] on access, grey ones with three equal channels.
 
@@ -69,6 +69,9 @@ class ImageFiles:
             self.paths[where] if isinstance(where, slice) else tuple(self.paths[i] for i in where.tolist())
         )
         return ImageFiles(chosen, self.height, self.width, self.image_size)
+
+    def __repr__(self) -> str:
+        return f"<ImageFiles: {len(self)} x {shape_text(self.shape)}, decoded on access>"
 
     def _decode(self, path: str) -> NDArray[np.uint8]:
         try:

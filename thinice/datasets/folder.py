@@ -46,9 +46,13 @@ class Tree:
         chosen = request.choose(len(self.paths))
         paths = [self.paths[place] for place in chosen.tolist()]
         inputs, digests = read_files(paths, request.image_size)
+        labels = torch.tensor(self.labels, dtype=torch.int64)
+        met, there = len(set(labels[chosen].tolist())), len(set(self.labels))
+        if request.limit is not None and met < there:
+            notes += (f"files are sorted by class: the first {len(paths)} hold {met} of {there} classes",)
         return build_samples(
             inputs,
-            torch.tensor(self.labels, dtype=torch.int64)[chosen],
+            labels[chosen],
             sample_ids=chosen,
             classes=classes or self.classes,
             name=request.name,

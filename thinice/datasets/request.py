@@ -23,7 +23,7 @@ __all__ = ["Request"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The arguments of `load_samples`; `name` as the user wrote it, `path` where the name holds one."""
+    """The arguments of `load_samples`; `path` is what follows ``folder:`` or ``npz:``."""
 
     name: str
     path: Path

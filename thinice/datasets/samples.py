@@ -43,7 +43,7 @@ class LazyInputs(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Pixels:
     """Images kept as uint8, a quarter of the memory; float32 in [0, 1] on access.
 
@@ -72,6 +72,9 @@ class Pixels:
     def select(self, index: Index, /) -> Pixels:
         """Return the chosen images, still uint8; a slice shares memory."""
         return Pixels(self.stored[as_index(index, len(self))])
+
+    def __repr__(self) -> str:
+        return f"<Pixels: {len(self)} x {shape_text(self.shape)} uint8>"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
