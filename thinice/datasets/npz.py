@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from thinice.datasets.samples import Samples, as_classes, as_labels, as_pixels, 
 from thinice.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from thinice.datasets.request import Request
 
 __all__ = ["load_npz"]
+
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, MemoryError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy and zipfile raise for archives that are damaged, foreign or pickled."""
 
 PAIRS = {
     "test": (("x_test", "y_test"), ("test_images", "test_labels")),
@@ -36,28 +43,38 @@ def load_npz(request: Request) -> Samples:
     Images are uint8 (0 to 255) or floats in [0, 1], of the shape (N, H, W), (N, C, H, W) or (N, H, W, C);
     `notes` says which was found. An array ``classes`` of strings, where there is one, names the classes.
     """
-    split = request.split_among(tuple(PAIRS))
+    wanted = request.split_among(tuple(PAIRS))
     path = request.path
-    images, labels, names, split = read_archive(path, split)
-    try:
+    images, labels, names, split = read_archive(path, wanted)
+    with blamed_on(path):
         images, layout = to_channels_first(images)
-        request.refuse_image_size(images.shape)
-        notes = [f"{path.name}: images {layout}, {images.dtype}"]
-        if images.dtype == np.uint8:
-            notes[0] += f" from {images.min()} to {images.max()}, divided by 255"
         if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST has them
             labels = labels[:, 0]
         truth = as_labels(labels, len(images))
-        chosen = request.choose(len(images))
-        return build_samples(
-            as_pixels(as_tensor(images[chosen.numpy()], "inputs")),
-            truth[chosen],
-            sample_ids=chosen,
-            classes=as_classes(names, truth),
-            name=request.name,
-            split=split,
-            notes=tuple(notes),
-        )
+        classes = as_classes(names, truth)
+    request.refuse_image_size(images.shape)
+    chosen = request.choose(len(images))
+    with blamed_on(path):
+        inputs = as_pixels(as_tensor(images[chosen.numpy()], "inputs"))
+    note = f"{path.name}: images {layout}, {images.dtype}"
+    if images.dtype == np.uint8:
+        note += f" from {images.min()} to {images.max()}, divided by 255"
+    return build_samples(
+        inputs,
+        truth[chosen],
+        sample_ids=chosen,
+        classes=classes,
+        name=request.name,
+        split=split,
+        notes=(note,),
+    )
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the arrays into a `DataError` that names the file."""
+    try:
+        yield
     except InputError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -71,13 +88,17 @@ def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], li
     try:
         with np.load(path, allow_pickle=False) as archive:
             images_key, labels_key, found = find_keys(path, archive, split)
-            names = archive["classes"].tolist() if "classes" in archive else None
-            return archive[images_key], archive[labels_key], names, found
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            keys = [images_key, labels_key, *(["classes"] if "classes" in archive else [])]
+            images, labels, *names = (archive[key] for key in keys)
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         if "pickle" in reason:
             reason = "it holds Python objects, which are never unpickled: save plain arrays of numbers"
         raise DataError(f"{path} cannot be read: {reason}") from error
+    for key, array in zip(keys, (images, labels, *names), strict=True):
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path} cannot be read: {key} is not an array")
+    return images, labels, [str(name) for name in names[0].ravel()] if names else None, found
 
 
 def find_keys(path: Path, archive: Mapping[str, object], split: str) -> tuple[str, str, str]:
@@ -96,6 +117,8 @@ def to_channels_first(images: NDArray[Any]) -> tuple[NDArray[Any], str]:
     >>> to_channels_first(np.zeros((5, 32, 28, 3)))[1], to_channels_first(np.zeros((5, 28, 28)))[1]
     ('channels last', 'grey')
     """
+    if images.size == 0:
+        raise InputError(f"images must not be empty, got the shape {images.shape}")
     if images.ndim == 3:
         return images[:, None], "grey"
     if images.ndim != 4:

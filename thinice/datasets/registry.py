@@ -133,7 +133,7 @@ def find_dataset(name: str) -> tuple[DatasetRow, Path]:
     if row is not None:
         raise DataError(f"data set {name!r}: write {row.spelling}")
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return DATASETS["folder"], path
     if path.suffix == ".npz":
         return DATASETS["npz"], path

@@ -1,0 +1,254 @@
+"""Image folders: the order of torchvision's ImageFolder, its pixels, and every wrong tree."""
+
+import shutil
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets, transforms
+
+from tests.conftest import reference
+from thinice.datasets import load_samples
+from thinice.datasets.files import ImageFiles
+from thinice.errors import DataError, InputError
+
+
+def write_image(path, seed=0, size=(10, 8), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width, height = size
+    shape = (height, width) if mode == "L" else (height, width, len(mode))
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), mode=None).save(path)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Eight images of three classes, named so that sorting matters, one of them deeper, one behind a link."""
+    files = ("dog/10.png", "dog/9.PNG", "ant/b.jpg", "ant/a/z.png", "ant/A.bmp", "cat/1.webp", "cat/2.jpeg")
+    for seed, name in enumerate(files):
+        write_image(tmp_path / "tree" / name, seed)
+    write_image(tmp_path / "elsewhere.png", 99)
+    (tmp_path / "tree" / "cat" / "linked.png").symlink_to(tmp_path / "elsewhere.png")
+    (tmp_path / "tree" / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "tree" / ".ipynb_checkpoints").mkdir()
+    return tmp_path / "tree"
+
+
+def test_agrees_with_torchvision(tree):
+    (tree / ".ipynb_checkpoints").rmdir()  # torchvision takes it for a class
+    theirs = datasets.ImageFolder(str(tree), transform=transforms.ToTensor())
+    ours = load_samples(f"folder:{tree}")
+    assert ours.classes == tuple(theirs.classes) == ("ant", "cat", "dog")
+    assert [str(tree / source) for source in ours.sources] == [path for path, _ in theirs.samples]
+    assert ours.labels.tolist() == theirs.targets
+    assert ours.sample_ids.tolist() == list(range(8))
+    assert torch.equal(ours.inputs[:], torch.stack([image for image, _ in theirs]))
+
+
+def test_hidden_folders_are_no_classes(tree):
+    samples = load_samples(f"folder:{tree}")
+    assert samples.classes == ("ant", "cat", "dog")
+    assert samples.class_counts() == (3, 3, 2)
+    assert samples.sources[:3] == ("ant/A.bmp", "ant/b.jpg", "ant/a/z.png")
+
+
+@pytest.mark.parametrize("size", [(50, 40), (40, 50), (33, 33), (32, 47), (20, 31), (301, 64)])
+@pytest.mark.parametrize("image_size", [32, 33])
+def test_resizes_and_crops_as_torchvision_does(tmp_path, size, image_size):
+    write_image(tmp_path / "one" / "image.png", size=size)
+    theirs = transforms.Compose(
+        [transforms.Resize(image_size), transforms.CenterCrop(image_size), transforms.ToTensor()]
+    )
+    with Image.open(tmp_path / "one" / "image.png") as image:
+        expected = theirs(image)
+    ours = load_samples(f"folder:{tmp_path}", image_size=image_size).inputs
+    assert ours.shape == (1, 3, image_size, image_size)
+    assert torch.equal(ours[:][0], expected)
+
+
+def test_images_are_read_when_they_are_used_and_in_order(tmp_path):
+    for place in range(40):
+        path = tmp_path / "one" / f"{place:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (place, 2 * place, 255)).save(path)
+    samples = load_samples(f"folder:{tmp_path}")
+    assert isinstance(samples.inputs, ImageFiles)
+    assert repr(samples.inputs) == "<ImageFiles: 40 x 3x4x4, decoded on access>"
+    reds = (samples.inputs[:][:, 0, 0, 0] * 255).round().tolist()
+    assert reds == list(range(40))
+    assert (samples[[30, 4]].inputs[:][:, 1, 0, 0] * 255).round().tolist() == [60, 8]
+    assert samples.inputs[5:5].shape == (0, 3, 4, 4)
+    (tmp_path / "one" / "07.png").unlink()
+    assert len(samples.inputs[:7]) == 7
+    with pytest.raises(DataError, match=r"07.png cannot be read as an image"):
+        samples.inputs[5:9]
+    Image.new("RGB", (5, 4)).save(tmp_path / "one" / "07.png")
+    with pytest.raises(DataError, match=r"07.png has 5x4 pixels, but had 4x4 when the samples were loaded"):
+        samples.inputs[5:9]
+
+
+def test_grey_and_transparent_images_become_colour_images(tmp_path):
+    write_image(tmp_path / "one" / "grey.png", mode="L")
+    write_image(tmp_path / "one" / "see-through.png", mode="RGBA")
+    inputs = load_samples(f"folder:{tmp_path}").inputs[:]
+    assert inputs.shape == (2, 3, 8, 10)
+    assert torch.equal(inputs[0, 0], inputs[0, 2])
+
+
+def test_digests_are_of_the_file_and_the_size(tree):
+    whole = load_samples(f"folder:{tree}", image_size=8)
+    part = load_samples(f"folder:{tree}", image_size=8, sample_ids=[6, 1])
+    assert part.sources == (whole.sources[6], whole.sources[1])
+    assert np.array_equal(part.digests, whole.digests[[6, 1]])
+    assert part.fingerprint == whole[[6, 1]].fingerprint
+    assert (
+        len(set(whole.digests.tolist()) | set(load_samples(f"folder:{tree}", image_size=7).digests.tolist()))
+        == 16
+    )
+    write_image(tree / whole.sources[6], seed=1234)
+    changed = load_samples(f"folder:{tree}", image_size=8)
+    assert (changed.digests != whole.digests).nonzero()[0].tolist() == [6]
+    assert changed.fingerprint != whole.fingerprint
+
+
+def test_a_copy_elsewhere_is_the_same_data(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "copy")
+    assert load_samples(tree).fingerprint == load_samples(tmp_path / "copy").fingerprint
+
+
+def test_only_the_chosen_files_are_read(tree):
+    (tree / "dog" / "10.png").write_bytes(b"damaged")
+    assert len(load_samples(f"folder:{tree}", limit=6)) == 6
+
+
+def write_splits(root, *splits):
+    for seed, split in enumerate(splits):
+        write_image(root / split / "cat" / f"{split}.png", seed)
+        write_image(root / split / "dog" / f"{split}.png", seed + 10)
+
+
+@pytest.mark.parametrize(
+    ("present", "asked", "given"),
+    [
+        (("train", "test"), "test", "test"),
+        (("train", "test"), "train", "train"),
+        (("train", "val"), "test", "val"),
+        (("train", "val", "test"), "val", "val"),
+        (("train", "val", "test"), "test", "test"),
+        (("train", "test"), "val", "test"),
+    ],
+)
+def test_split_folders(tmp_path, present, asked, given):
+    write_splits(tmp_path, *present)
+    samples = load_samples(f"folder:{tmp_path}", split=asked)
+    assert samples.split == given
+    assert samples.sources == (f"{given}/cat/{given}.png", f"{given}/dog/{given}.png")
+    assert samples.notes == (() if asked == given else (f"split {asked}: taken from {given}/",))
+
+
+def test_a_tree_without_splits_is_taken_whole_but_not_for_training(tree):
+    samples = load_samples(f"folder:{tree}")
+    assert (samples.split, samples.notes) == ("all", (f"no split folders in {tree}: all its images",))
+    assert load_samples(f"folder:{tree}", split="all").notes == ()
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=f"no {split}/ with class folders: give split='all'"):
+            load_samples(f"folder:{tree}", split=split)
+
+
+def test_a_class_called_train_is_a_class(tmp_path):
+    for name in ("car", "train"):
+        write_image(tmp_path / name / "1.png")
+    assert load_samples(f"folder:{tmp_path}").classes == ("car", "train")
+
+
+def test_classes_without_images_keep_their_labels_and_are_said(tmp_path):
+    write_image(tmp_path / "a" / "1.png")
+    write_image(tmp_path / "c" / "1.png")
+    (tmp_path / "b").mkdir()
+    samples = load_samples(f"folder:{tmp_path}", split="all")
+    assert samples.classes == ("a", "b", "c")
+    assert samples.labels.tolist() == [0, 2]
+    assert samples.notes == ("classes without images: b",)
+
+
+def test_a_limit_that_leaves_out_classes_is_said(tree):
+    assert load_samples(f"folder:{tree}", split="all", limit=2).notes == (
+        "files are sorted by class: the first 2 hold 1 of 3 classes",
+    )
+    assert load_samples(f"folder:{tree}", split="all", limit=7).notes == ()
+
+
+def refused(message, name, kind=DataError, **arguments):
+    with pytest.raises(kind, match=message) as refusal:
+        load_samples(name, **arguments)
+    assert "\n" not in str(refusal.value)
+
+
+def test_wrong_trees_are_refused_in_one_line(tmp_path):
+    refused(r"/nowhere does not exist$", "folder:/nowhere")
+    write_image(tmp_path / "flat" / "1.png")
+    flat = tmp_path / "flat"
+    refused(r"1.png is a file: give the folder above the class folders", f"folder:{flat / '1.png'}")
+    refused(r"has no class folders: images must lie at .*CLASS/image.jpg", f"folder:{flat}")
+    (tmp_path / "empty" / "cat").mkdir(parents=True)
+    refused(r"has 1 class folders, but no image \(.jpg, .*\) in them", f"folder:{tmp_path / 'empty'}")
+    write_splits(tmp_path / "train-alone", "train")
+    refused(r"has no split 'test', but: train$", f"folder:{tmp_path / 'train-alone'}")
+    refused(r"has no split 'all', but: train$", f"folder:{tmp_path / 'train-alone'}", split="all")
+    refused(r"must be one of test, train, val, all, got 'dev'", f"folder:{flat}", InputError, split="dev")
+
+
+def test_images_of_several_sizes_need_image_size(tree):
+    write_image(tree / "cat" / "0.png", size=(12, 8))
+    refused(
+        r"differ in size: .*A.bmp has 10x8 pixels, .*0.png has 12x8: give image_size=224, .*--image-size 224",
+        f"folder:{tree}",
+    )
+    assert load_samples(f"folder:{tree}", image_size=8).inputs[:].shape == (9, 3, 8, 8)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
+def test_what_is_no_image_is_named_when_loading(tree, content):
+    (tree / "cat" / "0.png").write_bytes(content)
+    refused(rf"{tree}/cat/0.png cannot be read as an image \(.+\): repair or remove it", f"folder:{tree}")
+
+
+@pytest.mark.parametrize("name", ["0.png", "0.jpg", "0.webp", "0.bmp"])
+def test_a_truncated_image_is_named_at_the_latest_when_used(tree, name):
+    write_image(tree / "cat" / name, size=(10, 8))
+    content = (tree / "cat" / name).read_bytes()
+    (tree / "cat" / name).write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(DataError, match=rf"{tree}/cat/{name} cannot be read as an image") as refusal:
+        load_samples(f"folder:{tree}").inputs[:]
+    assert "\n" not in str(refusal.value)
+
+
+def test_images_with_16_bits_are_refused(tree):
+    Image.fromarray(np.full((8, 10), 40_000, np.uint16)).save(tree / "cat" / "0.png")
+    refused(r"cat/0.png has more than 8 bits a pixel \(mode I;16\)", f"folder:{tree}")
+
+
+def test_an_image_that_would_fill_the_memory_is_refused(tree, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    refused(r"decompression bomb", f"folder:{tree}")
+
+
+def test_a_folder_that_links_to_itself_ends(tree):
+    (tree / "dog" / "again").symlink_to(tree / "dog")
+    with warnings.catch_warnings():
+        assert len(load_samples(f"folder:{tree}", limit=8)) == 8
+
+
+@pytest.mark.data
+def test_real_photographs(tmp_path):
+    with zipfile.ZipFile(reference("data/cifar10-jpeg.zip")) as archive:
+        names = [name for name in archive.namelist() if name.startswith("test/") and name.endswith(".jpg")]
+        archive.extractall(tmp_path, names[::60])
+    samples = load_samples(tmp_path)
+    assert (samples.split, samples.inputs.shape) == ("test", (50, 3, 32, 32))
+    assert samples.class_counts() == (5,) * 10
+    assert samples.classes[:3] == ("airplane", "automobile", "bird")
+    means = samples.inputs[:].mean((0, 2, 3)).tolist()
+    assert means == pytest.approx([0.49, 0.48, 0.45], abs=0.06)  # the published means of CIFAR-10
