@@ -6,8 +6,8 @@ Knows nothing of files or SQL: `thinice.campaign` stores what comes out of `batc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +15,22 @@ from torch import Tensor, nn
 from thinice.attacks import Attack, Nearest, concatenate, make_attack
 from thinice.datasets import Samples, as_samples
 from thinice.errors import InputError
-from thinice.models import Classifier, as_classifier
+from thinice.models import Classifier, as_classifier, decide_normalization
 from thinice.precision import exact
 from thinice.progress import Progress, Reporter, auto_reporter
 from thinice.types import Effort, Norm, Outcome
 
-__all__ = ["Interrupted", "Tally", "batches", "check_fit", "measure", "pick_device"]
+__all__ = ["Interrupted", "Tally", "batches", "check_fit", "forward", "measure", "pick_device", "settle"]
 
 BatchSize = int | Literal["auto"]
+Result = TypeVar("Result")
 
 # 32 to 64 samples of CIFAR size use a processor's caches best; a GPU wants as many as keep it busy.
 CPU_BATCH = 64
 CUDA_BATCH = 1024
 CIFAR_VALUES = 3 * 32 * 32
+DECIDING = 512
+"""So many samples decide between hypotheses of normalisation."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -109,10 +112,11 @@ def measure(
     '0.1000'
 
     """
-    network = as_classifier(classifier)
     data = _samples(samples, labels)
-    bound = attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
-    check_fit(network, data)
+    network = settle(as_classifier(classifier), data)
+    bound = (
+        attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
+    )
     report = auto_reporter() if progress is True else progress or None
     tally = Tally(f"{network.name}, {bound.norm}, {bound.name}", len(data), bound.norm, report)
     finished: list[Nearest] = []
@@ -137,6 +141,39 @@ def batches(
 
     When memory runs out, the batch is halved and tried again; one sample that does not fit is an error.
     """
+
+    def nearest(network: Classifier, part: slice, where: torch.device) -> Nearest:
+        inputs = samples.inputs[part].to(where, torch.float32).contiguous()
+        labels, sample_ids = samples.labels[part].to(where), samples.sample_ids[part].to(where)
+        return attack(network, inputs, labels, sample_ids).to("cpu")
+
+    yield from _in_batches(classifier, samples, nearest, device, batch_size)
+
+
+def forward(
+    classifier: Classifier,
+    samples: Samples,
+    *,
+    device: str | torch.device = "auto",
+    batch_size: BatchSize = "auto",
+) -> Tensor:
+    """Return the logits (N, K) of the clean samples, on the CPU."""
+
+    def logits(network: Classifier, part: slice, where: torch.device) -> Tensor:
+        with torch.no_grad():
+            return network(samples.inputs[part].to(where, torch.float32).contiguous()).cpu()
+
+    return torch.cat([found for _, found in _in_batches(classifier, samples, logits, device, batch_size)])
+
+
+def _in_batches(
+    classifier: Classifier,
+    samples: Samples,
+    compute: Callable[[Classifier, slice, torch.device], Result],
+    device: str | torch.device,
+    batch_size: BatchSize,
+) -> Iterator[tuple[slice, Result]]:
+    """Yield what is computed of each batch; halve the batch when memory runs out, and go on."""
     where = pick_device(device)
     size = _first_batch_size(batch_size, samples, where)
     network = classifier.to(where)
@@ -144,7 +181,8 @@ def batches(
     while start < len(samples):
         part = slice(start, min(start + size, len(samples)))
         try:
-            nearest = _one_batch(network, samples, attack, part, where)
+            with exact(where):
+                result = compute(network, part, where)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -155,15 +193,8 @@ def batches(
             if where.type == "cuda":
                 torch.cuda.empty_cache()
             continue
-        yield part, nearest
+        yield part, result
         start = part.stop
-
-
-def _one_batch(network: Classifier, samples: Samples, attack: Attack, part: slice, where: torch.device) -> Nearest:
-    with exact(where):
-        inputs = samples.inputs[part].to(where, torch.float32).contiguous()
-        labels, sample_ids = samples.labels[part].to(where), samples.sample_ids[part].to(where)
-        return attack(network, inputs, labels, sample_ids).to("cpu")
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -191,7 +222,7 @@ def _samples(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """The torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; an absent one is an `InputError`.
+    """Return the torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; an absent one is an `InputError`.
 
     >>> pick_device("cpu")
     device(type='cpu')
@@ -207,6 +238,25 @@ def pick_device(device: str | torch.device) -> torch.device:
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise InputError(f"`device` {device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
     return where
+
+
+def settle(classifier: Classifier, samples: Samples) -> Classifier:
+    """Return the classifier ready for these samples: they fit, and its normalisation is known.
+
+    Where nobody said how the network normalises its inputs, the labels decide between the hypotheses, and the
+    classifier's notes say with which accuracies.
+
+    Raises
+    ------
+    InputError
+        Where the samples do not fit, or no hypothesis is clearly better than the others.
+
+    """
+    check_fit(classifier, samples)
+    if classifier.normalization_known:
+        return classifier
+    some = samples[: min(len(samples), DECIDING)]
+    return decide_normalization(classifier, some.inputs[:], some.labels)
 
 
 def check_fit(classifier: Classifier, samples: Samples) -> None:
@@ -230,7 +280,9 @@ def check_fit(classifier: Classifier, samples: Samples) -> None:
             f"`samples` {samples.name!r} of shape {shape} do not fit the network {classifier.name!r}: {reason}"
         ) from None
     if logits.ndim != 2:
-        raise InputError(f"the network {classifier.name!r} returns shape {tuple(logits.shape)}, not logits (N, classes)")
+        raise InputError(
+            f"the network {classifier.name!r} returns shape {tuple(logits.shape)}, not logits (N, classes)"
+        )
     highest = int(samples.labels.max())
     if highest >= logits.shape[1]:
         raise InputError(
@@ -243,7 +295,13 @@ class Tally:
     """Counts what is finished and reports it; `resumed` samples were there before the start."""
 
     def __init__(self, title: str, total: int, norm: Norm, report: Reporter | None, resumed: int = 0) -> None:
-        self._title, self._total, self._norm, self._report, self._resumed = title, total, norm, report, resumed
+        self._title, self._total, self._norm, self._report, self._resumed = (
+            title,
+            total,
+            norm,
+            report,
+            resumed,
+        )
         self._outcomes: list[Tensor] = []
         self._epsilons: list[Tensor] = []
         self._start = time.monotonic()

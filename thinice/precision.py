@@ -31,7 +31,11 @@ def exact(device: torch.device) -> Iterator[None]:
     try:
         for switch in switches:
             switch.fp32_precision = "ieee"  # type: ignore[attr-defined]  # as above
-        with torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        with (
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+        ):
             yield
     finally:
         for switch, value in zip(switches, before, strict=True):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from thinice.types import Norm
 
-__all__ = ["Progress", "Reporter", "Task", "auto_reporter", "in_notebook"]
+__all__ = ["Progress", "Reporter", "auto_reporter", "in_notebook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,14 @@ Reporter = Callable[[Progress], None]
 """Called with each new `Progress`; the last call has ``done == total``."""
 
 
-class Task(Protocol):
+class Stream(Protocol):
     """Where a reporter writes: anything with ``write`` and ``flush``."""
 
-    def write(self, text: str, /) -> object: ...
-    def flush(self) -> object: ...
+    def write(self, text: str, /) -> object:
+        """Take some text."""
+
+    def flush(self) -> object:
+        """Show it now."""
 
 
 def in_notebook() -> bool:
@@ -101,7 +104,7 @@ def in_notebook() -> bool:
 
 
 def auto_reporter() -> Reporter:
-    """The reporter that suits where this process runs: notebook, terminal, or a log file (a line every 30 s)."""
+    """Return the reporter for where this process runs: notebook, terminal, or log file (a line every 30 s)."""
     if in_notebook():
         return _notebook()
     return _terminal(sys.stderr) if sys.stderr.isatty() else _log(sys.stderr, every=30.0)
@@ -123,7 +126,7 @@ def _notebook() -> Reporter:
     return report
 
 
-def _terminal(stream: Task) -> Reporter:
+def _terminal(stream: Stream) -> Reporter:
     """One line with a bar that is rewritten in place: it needs no thread, so it cannot outlive an error."""
 
     def report(progress: Progress) -> None:
@@ -137,7 +140,7 @@ def _terminal(stream: Task) -> Reporter:
     return report
 
 
-def _log(stream: Task, every: float) -> Reporter:
+def _log(stream: Stream, every: float) -> Reporter:
     last = time.monotonic()
 
     def report(progress: Progress) -> None:

@@ -1,0 +1,309 @@
+"""One run on one selection of samples: measure what the store lacks, batch by batch, and read the rest from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from thinice.attacks import Attack, Nearest, concatenate
+from thinice.datasets import Samples
+from thinice.losses import margin
+from thinice.measurement import BatchSize, Tally, batches, forward, pick_device
+from thinice.models import Classifier
+from thinice.progress import Reporter, auto_reporter
+from thinice.stats import Separation
+from thinice.store import Run, Store
+from thinice.types import Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Campaign", "Measured", "Witness", "summarise"]
+
+WITNESS_VALUES = 128 * 128
+"""Samples with at most this many values keep every adversarial in the store, larger ones the closest of a shard."""
+CLOSEST = 16
+SECONDS_A_SHARD = 1.0
+"""Batches are gathered for this long before they are committed: a commit costs some 20 ms."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """The epsilons of one measurement, one entry a sample of the selection, in its order."""
+
+    measurement_id: int
+    epsilon: NDArray[np.float32]
+    outcomes: NDArray[np.int8]
+    predictions: NDArray[np.int64]
+    evaluations: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Witness:
+    """A sample and the adversarial that proves its epsilon; images are (C, H, W) in [0, 1]."""
+
+    sample_id: int
+    position: int
+    inputs: NDArray[np.float32]
+    adversarial: NDArray[np.float32]
+
+
+class Campaign:
+    """Measures networks on one selection of samples, into one store; made for one run.
+
+    Parameters
+    ----------
+    store : Store
+        Where everything goes, and where what is known already comes from.
+    samples : Samples
+        The selection.
+    device, batch_size, progress
+        As of `thinice.measure`.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        samples: Samples,
+        *,
+        device: str | torch.device = "auto",
+        batch_size: BatchSize = "auto",
+        progress: Reporter | bool = True,
+    ) -> None:
+        self.samples = samples
+        self._store = store
+        self._device = pick_device(device)
+        self._batch_size = batch_size
+        self._report = auto_reporter() if progress is True else progress or None
+        self._run: Run | None = None
+        self._dataset_id = -1
+
+    @contextmanager
+    def run(self, attack: Attack, *, seed: int | None, command: Sequence[str] | None = None) -> Iterator[Run]:
+        """Record everything that is measured inside as one run: finished, interrupted or failed.
+
+        `command` is what the store notes as its origin; by default the command line of this process.
+        """
+        settings = {"attack": attack.name, "norm": attack.norm, **attack.settings}
+        with self._store.run(
+            command=command, device=str(self._device), precision="float32", seed=seed, settings=settings
+        ) as run:
+            self._run = run
+            self._dataset_id = run.dataset(
+                fingerprint=self.samples.fingerprint,
+                name=self.samples.name,
+                split=self.samples.split,
+                shape=self.samples.inputs.shape[1:],
+                classes=self.samples.classes,
+                sample_ids=self._ids,
+                labels=self.samples.labels.numpy(),
+                digests=self.samples.digests,
+                sources=self.samples.sources,
+            )
+            try:
+                yield run
+            finally:
+                self._run = None
+
+    def epsilons(self, classifier: Classifier, attack: Attack) -> Measured:
+        """Return every sample's epsilon: measured now, or read where the store has it.
+
+        Finished batches are committed at least once a second, also when an error or Ctrl-C ends the measurement.
+        """
+        run = self._running
+        measurement_id = run.measurement(
+            self.checkpoint(classifier),
+            self._dataset_id,
+            run.attack(name=attack.name, norm=attack.norm, settings=attack.settings),
+        )
+        positions = run.unmeasured(measurement_id, self._ids)
+        if len(positions):
+            self._measure(run, measurement_id, classifier, attack, positions)
+        rows = self._columns(
+            "select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction, "
+            "evaluations from epsilons where measurement_id = $id order by sample_id",
+            measurement_id,
+        )
+        return Measured(
+            measurement_id,
+            rows["epsilon"].astype(np.float32),
+            rows["outcome"].astype(np.int8),
+            rows["prediction"].astype(np.int64),
+            rows["evaluations"].astype(np.float32),
+        )
+
+    def predictions(self, classifier: Classifier) -> NDArray[np.int64]:
+        """Return the class of every clean sample, (N,): -1 where a logit is NaN."""
+        run, checkpoint_id = self._running, self.checkpoint(classifier)
+        positions = run.unpredicted(checkpoint_id, self._dataset_id, self._ids)
+        if len(positions):
+            wanted = self.samples[positions]
+            logits = forward(classifier, wanted, device=self._device, batch_size=self._batch_size)
+            undefined = logits.isnan().any(1)
+            run.add_predictions(
+                checkpoint_id,
+                self._dataset_id,
+                wanted.sample_ids.numpy(),
+                predictions=torch.where(undefined, -1, logits.argmax(1)).numpy(),
+                margins=torch.where(undefined, torch.nan, margin(logits, wanted.labels)).numpy(),
+            )
+        rows = self._columns(
+            "select sample_id, coalesce(prediction, -1) as prediction from predictions "
+            f"where dataset_id = {self._dataset_id:d} and checkpoint_id = $id order by sample_id",
+            checkpoint_id,
+        )
+        return rows["prediction"].astype(np.int64)
+
+    def checkpoint(self, classifier: Classifier) -> int:
+        """Return the store's key of a network."""
+        return self._running.checkpoint(
+            fingerprint=classifier.fingerprint,
+            name=classifier.name,
+            architecture=classifier.architecture,
+            classes=classifier.classes or len(self.samples.classes),
+            sparsity=classifier.sparsity,
+            path=classifier.path,
+            class_names=classifier.class_names,
+            data=classifier.data,
+            normalization=classifier.normalization,
+            notes=classifier.notes,
+            parent=classifier.parent,
+        )
+
+    def witnesses(self, measured: Measured, positions: NDArray[np.int64]) -> list[Witness]:
+        """Return the samples at these positions that have an adversarial in the store, in this order."""
+        ids = self._ids[positions].tolist()
+        rows = self._store.sql(
+            "select sample_id, adversarial from witnesses where measurement_id = $id and sample_id in (select unnest($ids))",
+            {"id": measured.measurement_id, "ids": ids},
+        )
+        kept = dict(zip(rows["sample_id"], rows["adversarial"], strict=True))
+        shape = tuple(self.samples.inputs.shape[1:])
+        return [
+            Witness(
+                sample_id=sample_id,
+                position=int(position),
+                inputs=self.samples.inputs[[int(position)]][0].numpy(),
+                adversarial=np.frombuffer(kept[sample_id], dtype="<f4").reshape(shape),
+            )
+            for sample_id, position in zip(ids, positions, strict=True)
+            if sample_id in kept
+        ]
+
+    def compared(self, measured: Measured, pruned: Classifier, found: Separation) -> None:
+        """Store that a pruned network was compared with the measured dense one, and the statistics."""
+        run = self._running
+        comparison_id = run.comparison(measured.measurement_id, self.checkpoint(pruned))
+        interval = found.auc_interval
+        run.add_statistics(
+            comparison_id,
+            auc=found.auc,
+            auc_low=None if interval is None else interval.low,
+            auc_high=None if interval is None else interval.high,
+            confidence=found.confidence,
+            u=found.u,
+            p_value=found.p_value,
+            log10_p=found.log10_p,
+            p_value_two_sided=found.p_value_two_sided,
+            log10_p_two_sided=found.log10_p_two_sided,
+            median_kept=found.median_kept,
+            median_lost=found.median_lost,
+            shift=found.shift,
+            cliffs_delta=found.cliffs_delta,
+            notes=found.notes,
+        )
+
+    @property
+    def _ids(self) -> NDArray[np.int64]:
+        return self.samples.sample_ids.numpy()
+
+    @property
+    def _running(self) -> Run:
+        if self._run is None:
+            raise RuntimeError("a campaign measures inside `with campaign.run(…)`")
+        return self._run
+
+    def _columns(self, query: str, key: int) -> dict[str, NDArray[Any]]:
+        """Return the columns of a query that is ordered by sample_id, in the order of the selection."""
+        rows = self._store.sql(query, {"id": key})
+        order = np.searchsorted(rows["sample_id"].to_numpy(), self._ids)
+        return {name: rows[name].to_numpy()[order] for name in rows.columns}
+
+    def _measure(
+        self,
+        run: Run,
+        measurement_id: int,
+        classifier: Classifier,
+        attack: Attack,
+        positions: NDArray[np.int64],
+    ) -> None:
+        wanted = self.samples[positions]
+        title = f"{classifier.name}, {attack.norm}, {attack.name}"
+        tally = Tally(title, len(self.samples), attack.norm, self._report, resumed=len(self.samples) - len(wanted))
+        waiting: list[Nearest] = []
+        start, last = 0, time.monotonic()
+
+        def commit() -> None:
+            nonlocal start, last
+            if waiting:
+                shard = concatenate(waiting)
+                _store(run, measurement_id, wanted.sample_ids[start : start + len(shard)], shard)
+                start, last = start + len(shard), time.monotonic()
+                waiting.clear()
+
+        try:
+            for _, nearest in batches(classifier, wanted, attack, device=self._device, batch_size=self._batch_size):
+                waiting.append(nearest)
+                tally.add(nearest)
+                if time.monotonic() - last >= SECONDS_A_SHARD:
+                    commit()
+        finally:
+            commit()
+
+
+def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: Nearest) -> None:
+    found = torch.nonzero(shard.outcomes == Outcome.FOUND).flatten()
+    if shard.adversarials[:1].numel() > WITNESS_VALUES:
+        found = found[shard.epsilon[found].argsort()[:CLOSEST]]
+    run.add_epsilons(
+        measurement_id,
+        sample_ids.numpy(),
+        epsilon=shard.epsilon.numpy(),
+        outcomes=shard.outcomes.numpy(),
+        predictions=shard.predictions.numpy(),
+        evaluations=shard.evaluations.numpy(),
+        clean_predictions=shard.clean_predictions.numpy(),
+        witnesses={int(sample_ids[k]): shard.adversarials[k].numpy() for k in found.tolist()},
+    )
+
+
+def summarise(classifier: Classifier, samples: Samples, attack: Attack, measured: Measured) -> dict[str, Any]:
+    """Return one row of a table: how a network's measurement went, and its median epsilon on the [0, 1] scale.
+
+    The median is over the samples that the network has right; one that was not found counts as farther than all
+    others, so that the median is None where it is itself such a sample.
+    """
+    right = measured.outcomes != Outcome.MISCLASSIFIED
+    distances = np.sort(np.where(np.isnan(measured.epsilon[right]), np.inf, measured.epsilon[right]))
+    median = float(np.median(distances)) if len(distances) else np.inf
+    return {
+        "network": classifier.name,
+        "sparsity": classifier.sparsity,
+        "data": samples.name,
+        "split": samples.split,
+        "samples": len(samples),
+        "misclassified": int((~right).sum()),
+        "found": int((measured.outcomes == Outcome.FOUND).sum()),
+        "not_found": int((measured.outcomes == Outcome.NOT_FOUND).sum()),
+        "norm": attack.norm,
+        "attack": attack.name,
+        "median_epsilon": median if np.isfinite(median) else None,
+        "evaluations": float(measured.evaluations.mean()),
+    }

@@ -1,0 +1,56 @@
+"""The application: its commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from thinice.cli.compare import compare
+from thinice.cli.demo import demo
+from thinice.cli.export import export
+from thinice.cli.measure import measure
+from thinice.cli.runs import runs
+from thinice.cli.sql import sql
+from thinice.errors import ThinIceError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="thinice",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (demo, compare, measure, runs, sql, export):
+    app.command()(command)
+
+
+@app.callback()
+def thinice(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Which samples does pruning lose, and how close to the decision boundary did they lie?
+
+    Start with `thinice demo`, then `thinice compare dense.pt pruned.pt`.
+    """
+    if version:
+        from thinice import __version__
+
+        print(f"thinice {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend end it with one line and exit code 1."""
+    try:
+        app()
+    except ThinIceError as error:
+        sys.exit(f"thinice: {error}")
+    except BrokenPipeError:  # the reader of our output, `head` say, has had enough
+        sys.stderr.close()
+        sys.exit(141)

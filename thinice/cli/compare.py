@@ -1,0 +1,137 @@
+"""`thinice compare`: the main job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thinice.cli.loading import load
+from thinice.cli.messages import Speaker, interruptible
+from thinice.cli.options import (
+    STORE,
+    Architecture,
+    AttackName,
+    BatchSize,
+    Data,
+    Device,
+    Effort,
+    EffortName,
+    Format,
+    FormatOption,
+    ImageSize,
+    Kept,
+    Limit,
+    Norm,
+    Normalization,
+    NormName,
+    Quiet,
+    Seed,
+    Split,
+    Steps,
+    StorePath,
+    TrustPickle,
+    batch_size_value,
+)
+from thinice.cli.render import aligned, render
+
+if TYPE_CHECKING:
+    from thinice import Comparison
+
+__all__ = ["FIGURES", "Figures", "compare", "report"]
+
+FIGURES = Path("thinice-figures")
+
+Figures = Annotated[Path, typer.Option("--figures", metavar="DIR", help="Folder for the figures, as PNG and SVG.")]
+NoFigures = Annotated[bool, typer.Option("--no-figures", help="Draw nothing.")]
+
+
+def compare(
+    dense: Annotated[Path, typer.Argument(help="Checkpoint before pruning.", show_default=False)],
+    pruned: Annotated[list[Path], typer.Argument(help="Checkpoints after pruning.", show_default=False)],
+    data: Data = None,
+    split: Split = "test",
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    norm: Norm = NormName.linf,
+    attack: AttackName = "fmn",
+    effort: Effort = EffortName.standard,
+    steps: Steps = None,
+    architecture: Architecture = None,
+    normalization: Normalization = None,
+    kept: Kept = None,
+    trust_pickle: TrustPickle = False,
+    device: Device = "auto",
+    batch_size: BatchSize = "auto",
+    seed: Seed = 0,
+    store: StorePath = STORE,
+    figures: Figures = FIGURES,
+    no_figures: NoFigures = False,
+    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
+    quiet: Quiet = False,
+) -> None:
+    """Show which samples pruning loses, and how close to the dense network's boundary they lay.
+
+    The table goes to standard output, every sample into the store, the figures into a folder. What the store holds
+    already is not measured again: after Ctrl-C or a crash the same command goes on where it stopped.
+    """
+    from thinice import compare as run
+
+    say = Speaker(quiet=quiet)
+    (first, *others), samples = load(
+        [dense, *pruned],
+        data=data,
+        split=split,
+        limit=limit,
+        image_size=image_size,
+        architecture=architecture,
+        normalization=normalization,
+        kept=kept,
+        trust_pickle=trust_pickle,
+        say=say,
+    )
+    with interruptible(f"What was measured is in {store}; the same command goes on there."):
+        comparisons = run(
+            first,
+            others,
+            samples,
+            norm=norm.value,
+            attack=attack,
+            effort=effort.value,
+            seed=seed,
+            device=device,
+            batch_size=batch_size_value(batch_size),
+            store=store,
+            progress=not quiet,
+            **({} if steps is None else {"steps": steps}),
+        )
+        report(comparisons, store, None if no_figures else figures, format, say)
+
+
+def report(comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Speaker) -> None:
+    """Print the comparisons, draw the figures, and say where everything is."""
+    print(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how))
+    if figures is not None:
+        from thinice.figures import save_figures
+
+        files = save_figures(comparisons, figures)
+        say(f"{len(files)} figures in {figures}, every sample in {store} (thinice sql --store {store} 'from thin_ice')")
+    else:
+        say(f"every sample in {store} (thinice sql --store {store} 'from thin_ice')")
+
+
+def table(comparisons: Sequence[Comparison]) -> str:
+    """Return what people read: a column a pruned network, then the answer to the question and its caveats."""
+    first = comparisons[0]
+    head = (
+        f"{len(first.labels)} samples of {first.data} ({first.split}); epsilon: distance to the boundary of {first.dense}, "
+        f"{first.norm}, by {first.attack.name}"
+    )
+    columns = [dict(one.table()) for one in comparisons]
+    lines = [["", *(one.pruned for one in comparisons)]]
+    lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
+    answers = [one.answer for one in comparisons]
+    notes = [f"{one.pruned}: {note}" for one in comparisons for note in one.separation.notes]
+    return "\n".join([head, "", aligned(lines), "", *answers, *notes])

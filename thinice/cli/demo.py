@@ -1,0 +1,38 @@
+"""`thinice demo`: the main job on the embedded example."""
+
+from __future__ import annotations
+
+
+from thinice.cli.compare import FIGURES, Figures, report
+from thinice.cli.messages import Speaker, interruptible
+from thinice.cli.options import STORE, Device, Format, FormatOption, Limit, Norm, NormName, Quiet, StorePath
+
+__all__ = ["demo"]
+
+
+def demo(
+    norm: Norm = NormName.linf,
+    limit: Limit = None,
+    device: Device = "auto",
+    store: StorePath = STORE,
+    figures: Figures = FIGURES,
+    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
+    quiet: Quiet = False,
+) -> None:
+    """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned. Needs no network and no GPU."""
+    from thinice import compare, example_checkpoints, load_samples
+
+    say = Speaker(quiet=quiet)
+    paths = example_checkpoints()
+    say("thinice compare dense.pt pruned-90.pt pruned-95.pt, on the embedded digits")
+    with interruptible(f"What was measured is in {store}; the same command goes on there."):
+        comparisons = compare(
+            paths["dense"],
+            [paths["pruned-90"], paths["pruned-95"]],
+            load_samples("digits", limit=limit),
+            norm=norm.value,
+            device=device,
+            store=store,
+            progress=not quiet,
+        )
+        report(comparisons, store, figures, format, say)

@@ -1,0 +1,40 @@
+"""`thinice export`: the store's tables as Parquet or CSV files."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thinice.cli.options import STORE, StorePath
+
+__all__ = ["export"]
+
+
+class Kind(StrEnum):
+    """The formats of files."""
+
+    parquet = "parquet"
+    csv = "csv"
+
+
+def export(
+    path: Annotated[Path, typer.Argument(help="A file for one table, view or query; a folder for all tables.")],
+    what: Annotated[
+        str | None,
+        typer.Option("--what", metavar="NAME|QUERY", help="A table, a view such as transitions, or a query."),
+    ] = None,
+    kind: Annotated[
+        Kind | None, typer.Option("--format", help="Default: by the file's ending; Parquet for a folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    store: StorePath = STORE,
+) -> None:
+    """Write the store's tables, a view, or the answer to a query to Parquet or CSV."""
+    from thinice import open_store
+
+    chosen = None if kind is None else kind.value
+    for file in open_store(store).export(path, format=chosen, what=what, overwrite=overwrite):
+        print(file)

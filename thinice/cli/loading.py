@@ -1,0 +1,56 @@
+"""Checkpoints and data, as the shared options name them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thinice.cli.messages import Speaker
+from thinice.cli.options import normalization_value
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    from thinice import Classifier, Samples
+
+__all__ = ["load"]
+
+
+def load(
+    paths: Sequence[Path],
+    *,
+    data: str | None,
+    split: str,
+    limit: int | None,
+    image_size: int | None,
+    architecture: str | None,
+    normalization: str | None,
+    kept: float | None,
+    trust_pickle: bool,
+    say: Speaker,
+) -> tuple[list[Classifier], Samples]:
+    """Return the networks in the files and the samples to measure them on; say what was found out on the way."""
+    from thinice import load_classifier, load_samples
+    from thinice.measurement import settle
+
+    found = [
+        load_classifier(
+            path,
+            architecture=architecture,
+            normalization=normalization_value(normalization),
+            kept=kept,
+            trust_pickle=trust_pickle,
+        )
+        for path in paths
+    ]
+    name = data or found[0].data
+    if name is None:
+        raise InputError(
+            f"`--data` is missing: {paths[0]} does not name its data set; give one, such as --data cifar10"
+        )
+    samples = load_samples(name, split=split, limit=limit, image_size=image_size)
+    classifiers = [settle(classifier, samples) for classifier in found]
+    for classifier in classifiers:
+        say.notes(classifier.name, classifier.notes)
+    say.notes(samples.name, samples.notes)
+    return classifiers, samples

@@ -1,0 +1,95 @@
+"""`thinice measure`: epsilons alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thinice.cli.loading import load
+from thinice.cli.messages import Speaker, interruptible
+from thinice.cli.options import (
+    STORE,
+    Architecture,
+    AttackName,
+    BatchSize,
+    Data,
+    Device,
+    Effort,
+    EffortName,
+    Format,
+    FormatOption,
+    ImageSize,
+    Kept,
+    Limit,
+    Norm,
+    Normalization,
+    NormName,
+    Quiet,
+    Seed,
+    Split,
+    Steps,
+    StorePath,
+    TrustPickle,
+    batch_size_value,
+)
+from thinice.cli.render import render
+
+__all__ = ["measure"]
+
+
+def measure(
+    checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints to measure.", show_default=False)],
+    data: Data = None,
+    split: Split = "test",
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    norm: Norm = NormName.linf,
+    attack: AttackName = "fmn",
+    effort: Effort = EffortName.standard,
+    steps: Steps = None,
+    architecture: Architecture = None,
+    normalization: Normalization = None,
+    kept: Kept = None,
+    trust_pickle: TrustPickle = False,
+    device: Device = "auto",
+    batch_size: BatchSize = "auto",
+    seed: Seed = 0,
+    store: StorePath = STORE,
+    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
+    quiet: Quiet = False,
+) -> None:
+    """Measure how close each sample lies to a network's boundary, and store it: one line a network.
+
+    Every sample's epsilon is in the store afterwards: thinice sql 'from epsilons'.
+    """
+    from thinice import make_attack, open_store
+    from thinice.campaign import Campaign, summarise
+
+    say = Speaker(quiet=quiet)
+    classifiers, samples = load(
+        checkpoint,
+        data=data,
+        split=split,
+        limit=limit,
+        image_size=image_size,
+        architecture=architecture,
+        normalization=normalization,
+        kept=kept,
+        trust_pickle=trust_pickle,
+        say=say,
+    )
+    chosen = {} if steps is None else {"steps": steps}
+    bound = make_attack(attack, norm=norm.value, effort=effort.value, seed=seed, **chosen)
+    with interruptible(f"What was measured is in {store}; the same command goes on there."):
+        campaign = Campaign(
+            open_store(store, new=True),
+            samples,
+            device=device,
+            batch_size=batch_size_value(batch_size),
+            progress=not quiet,
+        )
+        with campaign.run(bound, seed=seed):
+            rows = [summarise(one, samples, bound, campaign.epsilons(one, bound)) for one in classifiers]
+    print(render(rows, format))

@@ -1,0 +1,72 @@
+"""Rows of named values as a table, JSON, CSV or Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+from thinice.cli.options import Format
+
+__all__ = ["aligned", "render"]
+
+Row = Mapping[str, object]
+
+
+def render(rows: Sequence[Row], how: Format) -> str:
+    """Return the rows as text; missing values are empty (null in JSON), never NaN.
+
+    >>> print(render([{"name": "a", "n": 1}, {"name": "b", "n": None}], Format.CSV))
+    name,n
+    a,1
+    b,
+    """
+    if how is Format.JSON:
+        plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
+        return json.dumps(plain, indent=2, default=str, ensure_ascii=False)
+    names = list(rows[0]) if rows else []
+    cells = [[_cell(row.get(name), how) for name in names] for row in rows]
+    if how is Format.CSV:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([names, *cells])
+        return text.getvalue().rstrip("\n")
+    if how is Format.MARKDOWN:
+        lines = [names, ["---"] * len(names), *cells]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return aligned([names, *cells]) if rows else "no rows"
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells in columns, numbers to the right, a rule below the first line."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    right = [all(_is_number(line[k]) for line in lines[1:] if line[k]) for k in range(len(widths))]
+    shown = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([shown[0], "  ".join("─" * width for width in widths), *shown[1:]])
+
+
+def _is_number(cell: str) -> bool:
+    return cell.lstrip("-+").replace(".", "").replace("e-", "").replace("/255", "").replace("%", "").strip().isdecimal()
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: object, how: Format) -> str:
+    value = _plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value) if how is Format.CSV else f"{value:.4g}"
+    text = str(value)
+    return text if how is Format.CSV else " ".join(text.split())

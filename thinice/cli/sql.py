@@ -1,0 +1,31 @@
+"""`thinice sql`: a question to the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from thinice.cli.options import STORE, Format, FormatOption, StorePath
+from thinice.cli.render import render
+
+__all__ = ["sql"]
+
+
+def sql(
+    query: Annotated[
+        str | None,
+        typer.Argument(help="A query, such as 'from thin_ice limit 10'. Without one: what is there to ask."),
+    ] = None,
+    store: StorePath = STORE,
+    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
+) -> None:
+    """Ask the store in SQL, read only; without a query, list its tables and views and what they hold.
+
+    'describe transitions' shows a table's columns. Works while another process writes.
+    """
+    from thinice import open_store
+
+    opened = open_store(store)
+    found = opened.tables() if query is None else opened.sql(query)
+    print(render(found.astype(object).where(found.notna(), None).to_dict("records"), format))

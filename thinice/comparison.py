@@ -1,0 +1,347 @@
+"""The main job: which samples pruning loses, and how close to the dense network's boundary they lay."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from torch import nn
+
+from thinice.attacks import Attack, make_attack
+from thinice.campaign import Campaign, Witness
+from thinice.datasets import Samples, load_samples
+from thinice.errors import InputError
+from thinice.measurement import BatchSize, settle
+from thinice.models import Classifier, as_classifier, load_classifier, same_task
+from thinice.progress import Reporter
+from thinice.stats import Separation, TransitionCounts, separation, transition_counts, transitions
+from thinice.store import Store, open_store
+from thinice.types import Effort, Norm, Outcome, Transition
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Comparison", "compare"]
+
+Network = Classifier | nn.Module | str | Path
+GALLERY = 12
+"""How many of the thinnest samples a comparison keeps at hand with their adversarials."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What one pruning did to each sample; columns have one entry a sample, in the order of the data.
+
+    Attributes
+    ----------
+    dense, pruned : str
+        Names of the two checkpoints.
+    dense_sparsity, pruned_sparsity : float
+        Fraction of prunable weights that are zero.
+    data, split : str
+        Where the samples came from; `classes` names their labels.
+    attack : Attack
+        What measured the dense network's epsilons, with all its settings.
+    basis : str
+        What "correct" means: ``"clean"``.
+    sample_ids, labels : ndarray
+        (N,) index in the untouched data set, and true class.
+    dense_predictions, pruned_predictions : ndarray
+        (N,) classes of the clean input; -1 where the logits are NaN.
+    epsilon : ndarray
+        (N,) distance found to the dense network's boundary, on the [0, 1] scale; NaN where not found.
+    outcomes : ndarray
+        (N,) codes of `Outcome`.
+    transitions : ndarray
+        (N,) ``S1,1``, ``S1,0``, ``S0,1`` or ``S0,0``.
+    changes : TransitionCounts
+        How many went which way, accuracies, McNemar's test.
+    separation : Separation
+        AUC with its interval, Mann-Whitney p-value, medians, shift.
+    thinnest : tuple of Witness
+        The samples closest to the boundary, lost ones first, with the adversarials that prove it, for the gallery.
+    store : Path or None
+        The file that holds all of this; None where it was not kept.
+
+    """
+
+    dense: str
+    pruned: str
+    dense_sparsity: float
+    pruned_sparsity: float
+    data: str
+    split: str
+    classes: tuple[str, ...]
+    attack: Attack
+    basis: str
+    sample_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    dense_predictions: NDArray[np.int64]
+    pruned_predictions: NDArray[np.int64]
+    epsilon: NDArray[np.float32]
+    outcomes: NDArray[np.int8]
+    transitions: NDArray[np.str_]
+    changes: TransitionCounts
+    separation: Separation
+    thinnest: tuple[Witness, ...]
+    store: Path | None
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that epsilon is measured in."""
+        return self.attack.norm
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples went which way: ``{"S1,1": …, "S1,0": …, "S0,1": …, "S0,0": …}``."""
+        return self.changes.counts
+
+    @property
+    def not_found(self) -> int:
+        """Samples without an epsilon, of all transitions: right-censored."""
+        return int((self.outcomes == Outcome.NOT_FOUND).sum())
+
+    @property
+    def answer(self) -> str:
+        """The question's answer in a sentence."""
+        lost, found = self.counts[Transition.LOST], self.separation
+        right = lost + self.counts[Transition.KEPT]
+        said = f"{self.pruned} loses {lost} of the {right} samples that {self.dense} has right"
+        interval = found.auc_interval
+        if found.auc is None or interval is None:
+            return said + "."
+        said += (
+            f"; a lost sample lay nearer to the dense boundary than a kept one with probability {found.auc:.3f} "
+            f"(AUC, 95 % interval {interval.low:.3f} to {interval.high:.3f}"
+        )
+        return said + (
+            f", log10 p = {found.log10_p:.1f})." if found.log10_p is not None else ", too few for a p-value)."
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a sample: id, label, predictions, transition, epsilon, outcome."""
+        import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
+
+        return pd.DataFrame(
+            {
+                "sample_id": self.sample_ids,
+                "label": [self.classes[label] for label in self.labels],
+                "dense_prediction": [self._class(k) for k in self.dense_predictions],
+                "pruned_prediction": [self._class(k) for k in self.pruned_predictions],
+                "transition": pd.Categorical(self.transitions, categories=list(Transition)),
+                "epsilon": self.epsilon,
+                "outcome": pd.Categorical(
+                    [Outcome(code).text for code in self.outcomes],
+                    categories=[outcome.text for outcome in Outcome],
+                ),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison in one flat row of plain numbers and text, for JSON, CSV and tables."""
+        return {
+            "dense": self.dense,
+            "pruned": self.pruned,
+            "data": self.data,
+            "split": self.split,
+            "samples": len(self.labels),
+            "norm": self.norm,
+            "attack": self.attack.name,
+            "basis": self.basis,
+            "dense_sparsity": self.dense_sparsity,
+            "pruned_sparsity": self.pruned_sparsity,
+            "dense_accuracy": self.changes.dense_accuracy,
+            "pruned_accuracy": self.changes.pruned_accuracy,
+            "mcnemar_log10_p": self.changes.log10_p,
+            **self.counts,
+            "not_found": self.not_found,
+            **self.separation.to_dict(),
+        }
+
+    def _class(self, prediction: int) -> str | None:
+        """Return the name of a predicted class; a network may know more classes than the data name."""
+        if prediction < 0:
+            return None
+        return self.classes[prediction] if prediction < len(self.classes) else str(prediction)
+
+    def _repr_html_(self) -> str:
+        import html  # noqa: PLC0415 (notebooks only)
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self.table()
+        )
+        return f"<p>{html.escape(self.answer)}</p><table>{rows}</table>"
+
+    def table(self) -> list[tuple[str, str]]:
+        """Return what people read, line by line: a name and a value with its unit."""
+        found, changes = self.separation, self.changes
+        interval = found.auc_interval
+        quartiles = {"kept": found.quartiles_kept, "lost": found.quartiles_lost}
+        medians = {"kept": found.median_kept, "lost": found.median_lost}
+        lines = [
+            ("sparsity", f"{self.pruned_sparsity:.1%}"),
+            ("accuracy, dense", _percent(changes.dense_accuracy)),
+            ("accuracy, pruned", _percent(changes.pruned_accuracy)),
+            ("S1,1  kept", f"{changes.kept}"),
+            ("S1,0  lost: on thin ice", f"{changes.lost}"),
+            ("S0,1  gained", f"{changes.gained}"),
+            ("S0,0  wrong under both", f"{changes.wrong}"),
+            ("epsilon not found", f"{self.not_found}"),
+        ]
+        for group in ("kept", "lost"):
+            low, high = (self._distance(quartile) for quartile in quartiles[group])
+            lines.append((f"median epsilon, {group}", f"{self._distance(medians[group])} ({low} to {high})"))
+        lines += [
+            ("shift, kept - lost", self._distance(found.shift)),
+            ("AUC", "—" if found.auc is None else f"{found.auc:.3f}"),
+            ("AUC, 95 % interval", "—" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"),
+            ("log10 p, lost are nearer", "—" if found.log10_p is None else f"{found.log10_p:.1f}"),
+        ]
+        return lines
+
+    def _distance(self, epsilon: float | None) -> str:
+        if epsilon is None:
+            return "—"
+        return f"{epsilon * 255:.3g}/255" if self.norm == "linf" else f"{epsilon:.3g}"
+
+
+def _percent(share: float | None) -> str:
+    return "—" if share is None else f"{share:.2%}"
+
+
+@overload
+def compare(dense: Network, pruned: Network, samples: Samples | str | None = None, **options: Any) -> Comparison: ...
+@overload
+def compare(
+    dense: Network, pruned: Sequence[Network], samples: Samples | str | None = None, **options: Any
+) -> tuple[Comparison, ...]: ...
+def compare(
+    dense: Network,
+    pruned: Network | Sequence[Network],
+    samples: Samples | str | None = None,
+    *,
+    norm: Norm = "linf",
+    attack: str | Attack = "fmn",
+    effort: Effort = "standard",
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: BatchSize = "auto",
+    store: str | Path | Store | None = None,
+    progress: Reporter | bool = True,
+    command: Sequence[str] | None = None,
+    **settings: str | float | bool | None,
+) -> Comparison | tuple[Comparison, ...]:
+    """Return which samples each pruned network keeps and loses, and how far they lay from the dense boundary.
+
+    The dense network is measured once, however many pruned ones it is compared with; what a store holds already is
+    read, not computed.
+
+    Parameters
+    ----------
+    dense : Classifier, nn.Module, or path
+        The network before pruning. A path is loaded by `load_classifier` and must say its normalisation.
+    pruned : the same, or a sequence of them
+        The network after pruning; a sequence gives a tuple of comparisons in its order.
+    samples : Samples or str, optional
+        What to compare on, or a data set's name; by default the test split of the data that `dense` names.
+    norm, attack, effort, seed, device, batch_size, progress, **settings
+        As of `measure`.
+    store : path or Store, optional
+        The DuckDB file that keeps everything measured; None keeps nothing.
+    command : sequence of str, optional
+        What the store notes as the origin of the run; by default this process's command line.
+
+    Raises
+    ------
+    InputError
+        If the networks answer different tasks, or the samples do not fit them.
+    CheckpointError, DataError, StoreError
+        For files that cannot be used.
+
+    Examples
+    --------
+    >>> import thinice
+    >>> paths = thinice.example_checkpoints()
+    >>> samples = thinice.load_samples("digits", limit=60)
+    >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, effort="quick", progress=False)
+    >>> sum(result.counts.values())
+    60
+
+    """
+    several = isinstance(pruned, Sequence) and not isinstance(pruned, str)
+    first = _network(dense)
+    others = [_network(one) for one in (pruned if several else [pruned])]  # type: ignore[union-attr,list-item]
+    if not others:
+        raise InputError("`pruned` is empty: give at least one pruned network")
+    for other in others:
+        same_task(first, other)
+    data = _data(samples, first)
+    first, others = settle(first, data), [settle(other, data) for other in others]
+    bound = (
+        attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
+    )
+    with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
+        kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
+        campaign = Campaign(kept, data, device=device, batch_size=batch_size, progress=progress)
+        where = None if store is None else kept.path
+        with campaign.run(bound, seed=seed, command=command):
+            results = tuple(_compare(campaign, first, other, bound, where) for other in others)
+    return results if several else results[0]
+
+
+def _compare(
+    campaign: Campaign, dense: Classifier, pruned: Classifier, attack: Attack, store: Path | None
+) -> Comparison:
+    measured = campaign.epsilons(dense, attack)
+    before, after = campaign.predictions(dense), campaign.predictions(pruned)
+    labels = campaign.samples.labels.numpy()
+    right_before, right_after = before == labels, after == labels
+    which = transitions(right_before, right_after)
+    distances = separation(measured.epsilon[which == Transition.KEPT], measured.epsilon[which == Transition.LOST])
+    changes = transition_counts(right_before, right_after)
+    campaign.compared(measured, pruned, distances)
+    nearest_first = np.lexsort((measured.epsilon, which != Transition.LOST))
+    shown = nearest_first[(measured.outcomes[nearest_first] == Outcome.FOUND)][:GALLERY]
+    return Comparison(
+        dense=dense.name,
+        pruned=pruned.name,
+        dense_sparsity=dense.sparsity,
+        pruned_sparsity=pruned.sparsity,
+        data=campaign.samples.name,
+        split=campaign.samples.split,
+        classes=campaign.samples.classes,
+        attack=attack,
+        basis="clean",
+        sample_ids=campaign.samples.sample_ids.numpy(),
+        labels=labels,
+        dense_predictions=before,
+        pruned_predictions=after,
+        epsilon=measured.epsilon,
+        outcomes=measured.outcomes,
+        transitions=which,
+        changes=changes,
+        separation=distances,
+        thinnest=tuple(campaign.witnesses(measured, shown)),
+        store=store,
+    )
+
+
+def _network(network: Network) -> Classifier:
+    if isinstance(network, Classifier | nn.Module):
+        return as_classifier(network)
+    return load_classifier(network)
+
+
+def _data(samples: Samples | str | None, dense: Classifier) -> Samples:
+    if isinstance(samples, Samples):
+        return samples
+    name = samples or dense.data
+    if name is None:
+        raise InputError(f"`samples` is missing: {dense.name} does not name its data set; give one, such as 'cifar10'")
+    return load_samples(name)
