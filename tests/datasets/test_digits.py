@@ -53,9 +53,7 @@ def test_limit_and_ids_keep_ids(whole):
     assert some.sample_ids.tolist() == ids
     assert torch.equal(some.inputs, whole.inputs[ids])
     assert np.array_equal(some.digests, whole.digests[ids])
-    assert (
-        load_samples("digits", split="all", sample_ids=np.array(ids), limit=2).sample_ids.tolist() == ids[:2]
-    )
+    assert load_samples("digits", split="all", sample_ids=np.array(ids), limit=2).sample_ids.tolist() == ids[:2]
 
 
 @pytest.mark.parametrize(

@@ -103,10 +103,7 @@ def test_digests_are_of_the_file_and_the_size(tree):
     assert part.sources == (whole.sources[6], whole.sources[1])
     assert np.array_equal(part.digests, whole.digests[[6, 1]])
     assert part.fingerprint == whole[[6, 1]].fingerprint
-    assert (
-        len(set(whole.digests.tolist()) | set(load_samples(f"folder:{tree}", image_size=7).digests.tolist()))
-        == 16
-    )
+    assert len(set(whole.digests.tolist()) | set(load_samples(f"folder:{tree}", image_size=7).digests.tolist())) == 16
     write_image(tree / whole.sources[6], seed=1234)
     changed = load_samples(f"folder:{tree}", image_size=8)
     assert (changed.digests != whole.digests).nonzero()[0].tolist() == [6]

@@ -9,8 +9,8 @@ import torch
 
 from tests.conftest import reference
 from thinice.datasets import as_samples, load_samples
+from thinice.datasets.inputs import Pixels
 from thinice.datasets.npz import PAIRS
-from thinice.datasets.samples import Pixels
 from thinice.errors import DataError, InputError
 
 GENERATOR = np.random.default_rng(3)
@@ -67,9 +67,7 @@ def test_the_axis_of_channels(tmp_path, shape, layout, given):
     assert f"channels {layout}" in samples.notes[0]
 
 
-@pytest.mark.parametrize(
-    ("images", "labels", "split"), [(*pair, split) for split in PAIRS for pair in PAIRS[split]]
-)
+@pytest.mark.parametrize(("images", "labels", "split"), [(*pair, split) for split in PAIRS for pair in PAIRS[split]])
 def test_keys(tmp_path, images, labels, split):
     path = save(tmp_path, **{images: CHW, labels: LABELS, "other": np.zeros(3)})
     samples = load_samples(path, split=split)
@@ -79,9 +77,7 @@ def test_keys(tmp_path, images, labels, split):
 def test_splits_lie_side_by_side(tmp_path):
     path = save(tmp_path, x_train=CHW, y_train=LABELS, x_test=CHW[:2], y_test=LABELS[:2])
     assert [len(load_samples(path, split=split)) for split in ("train", "test")] == [6, 2]
-    with pytest.raises(
-        DataError, match=r"has no arrays x_val, y_val or val_images, val_labels; keys found: x_train"
-    ):
+    with pytest.raises(DataError, match=r"has no arrays x_val, y_val or val_images, val_labels; keys found: x_train"):
         load_samples(path, split="val")
 
 

@@ -11,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinice.datasets import as_samples
-from thinice.datasets.samples import Pixels, as_index
+from thinice.datasets.checks import as_index
+from thinice.datasets.inputs import Pixels
 from thinice.errors import InputError
 
 COUNT = 12
 
 
 def some_samples(dtype=torch.uint8):
-    pixels = torch.randint(
-        0, 256, (COUNT, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    pixels = torch.randint(0, 256, (COUNT, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     inputs = pixels if dtype is torch.uint8 else pixels.to(torch.float32) / 255
     return as_samples(inputs, torch.arange(COUNT) % 4, sample_ids=torch.arange(COUNT) * 10 + 7)
 
@@ -37,9 +36,7 @@ def test_uint8_becomes_the_nearest_float_of_every_level():
 
 def test_uint8_stays_uint8_in_memory():
     pixels = torch.zeros(100, 3, 32, 32, dtype=torch.uint8)
-    assert (
-        as_samples(pixels, torch.zeros(100, dtype=torch.int64)).inputs.stored.data_ptr() == pixels.data_ptr()
-    )
+    assert as_samples(pixels, torch.zeros(100, dtype=torch.int64)).inputs.stored.data_ptr() == pixels.data_ptr()
 
 
 def test_uint8_and_float_copies_are_the_same_data():
@@ -81,6 +78,11 @@ def test_a_selection_of_a_selection_is_a_selection(first, data):
     second = data.draw(st.lists(st.integers(0, len(first) - 1), unique=True, min_size=1))
     whole = some_samples()
     assert whole[first][second].fingerprint == whole[[first[place] for place in second]].fingerprint
+
+
+def test_inputs_alone_may_be_repeated():
+    pixels = some_samples().inputs
+    assert torch.equal(pixels[[3, 3]], pixels[3:4].expand(2, -1, -1, -1))
 
 
 def test_sources_follow_a_selection():
@@ -140,9 +142,7 @@ def test_rounding_errors_are_clamped_and_no_more():
 def test_takes_arrays_of_any_kind():
     inputs = np.linspace(0, 1, 18, dtype=">f8").reshape(2, 1, 3, 3)
     inputs.flags.writeable = False
-    samples = as_samples(
-        inputs[:, :, ::-1], np.array([1, 0], np.uint16), sample_ids=np.array([4, 2], np.int32)
-    )
+    samples = as_samples(inputs[:, :, ::-1], np.array([1, 0], np.uint16), sample_ids=np.array([4, 2], np.int32))
     assert samples.inputs.dtype == torch.float32
     assert samples.inputs[0, 0, 0].tolist() == pytest.approx(inputs[0, 0, 2].tolist())
     assert samples.labels.dtype == samples.sample_ids.dtype == torch.int64
@@ -175,6 +175,7 @@ BRIGHTEST = GOOD.eq(GOOD.max())
         (GOOD, [0, 1], {}, r"`labels` must have the shape \(3,\), one for each input, got \(2,\)"),
         (GOOD, np.eye(3, dtype=int), {}, r"`labels` must have the shape \(3,\), .* got \(3, 3\)"),
         (GOOD, [0, 1, -1], {}, "`labels` must not be negative, got -1"),
+        (GOOD, [0, 1, 10**15], {}, "`labels` must be below 1,000,000, got 1000000000000000"),
         (GOOD, [0, 1, 2], {"classes": ["a", "b"]}, "`labels` must be below 2, .* got 2"),
         (GOOD, [0, 1, 1], {"classes": ["a", "a"]}, "`classes` must be distinct names"),
         (GOOD, [0, 1, 1], {"classes": "ab"}, "`classes` must be distinct names"),
@@ -200,8 +201,9 @@ def test_refuses_in_one_line(inputs, labels, more, message):
         ([-COUNT - 1], "between 0 and 11"),
         ([0.5], "integers or booleans"),
         ([True, False], "a mask must have one value for each of the 12 samples, got 2"),
-        ([1, 1], "distinct, got 1"),
-        ([0, -COUNT], "distinct, got 0"),
+        ([1, 1], "`sample_ids` must be distinct, got 17 more than once"),
+        ("a", "must be an array of numbers"),
+        ([0, -COUNT], "`sample_ids` must be distinct, got 7 more than once"),
     ],
 )
 def test_refuses_an_index_in_one_line(index, message):
@@ -224,8 +226,7 @@ def test_shows_itself():
         name="<i>pets",
     )
     assert repr(samples) == (
-        "<Samples <i>pets/all: 3 x 1x4x4, 30 classes (0 to 2 of each), "
-        f"fingerprint {samples.fingerprint[:12]}>"
+        f"<Samples <i>pets/all: 3 x 1x4x4, 30 classes (0 to 2 of each), fingerprint {samples.fingerprint[:12]}>"
     )
     page = samples._repr_html_()
     assert "<i>" not in page

@@ -23,7 +23,7 @@ from torchvision import datasets as torchvision_sets
 
 from tests.conftest import reference
 from thinice.datasets import load_samples, vision
-from thinice.datasets.samples import Pixels
+from thinice.datasets.inputs import Pixels
 from thinice.errors import DataError, InputError
 
 MNIST_COUNTS = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
@@ -81,13 +81,8 @@ def test_mnist_and_its_twin(tmp_path, name, folder, split, part):
     assert np.array_equal(samples.inputs[:].numpy(), expected[:, None])
     assert samples.labels.tolist() == [place % 10 for place in range(count)]
     assert samples.sample_ids.tolist() == list(range(count))
-    assert samples.classes == (
-        tuple("0123456789") if name == "mnist" else tuple(torchvision_sets.FashionMNIST.classes)
-    )
-    assert (
-        load_samples(name, split=split, root=tmp_path, sample_ids=[7, 3]).fingerprint
-        == samples[[7, 3]].fingerprint
-    )
+    assert samples.classes == (tuple("0123456789") if name == "mnist" else tuple(torchvision_sets.FashionMNIST.classes))
+    assert load_samples(name, split=split, root=tmp_path, sample_ids=[7, 3]).fingerprint == samples[[7, 3]].fingerprint
 
 
 @pytest.mark.data
@@ -106,9 +101,7 @@ def test_the_whole_of_mnist(tmp_path, monkeypatch):
     assert samples.class_counts() == MNIST_COUNTS
     assert samples.inputs.shape == (10_000, 1, 28, 28)
     assert samples.labels[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
-    assert samples.inputs[:].mean().item() == pytest.approx(
-        0.1325, abs=1e-4
-    )  # the published mean of the test images
+    assert samples.inputs[:].mean().item() == pytest.approx(0.1325, abs=1e-4)  # the published mean of the test images
 
 
 def write_cifar(root, monkeypatch, kind):
@@ -165,9 +158,7 @@ class Trap:
 def test_a_changed_cifar_file_is_not_unpickled(tmp_path, monkeypatch):
     write_cifar(tmp_path, monkeypatch, torchvision_sets.CIFAR10)
     write_pickle(tmp_path / "cifar-10-batches-py" / "test_batch", Trap(tmp_path / "sprung"))
-    with pytest.raises(
-        DataError, match=r"cifar10 in .* is incomplete or damaged .*: remove .*cifar-10-batches-py"
-    ):
+    with pytest.raises(DataError, match=r"cifar10 in .* is incomplete or damaged .*: remove .*cifar-10-batches-py"):
         load_samples("cifar10", root=tmp_path)
     assert not (tmp_path / "sprung").exists()
 
@@ -272,14 +263,10 @@ def test_offline_the_error_names_folder_file_and_way_out(tmp_path, name, file):
 
 
 @pytest.mark.parametrize("download", [True, False])
-@pytest.mark.parametrize(
-    "content", [b"", b"\x00\x00", b"<html>not found</html>", idx(np.zeros((2, 28, 28)))[:-1]]
-)
+@pytest.mark.parametrize("content", [b"", b"\x00\x00", b"<html>not found</html>", idx(np.zeros((2, 28, 28)))[:-1]])
 def test_a_damaged_file_is_named(tmp_path, content, download):
     (write_mnist(tmp_path) / "t10k-images-idx3-ubyte").write_bytes(content)
-    with pytest.raises(
-        DataError, match=rf"mnist in {tmp_path} is incomplete or damaged .*: remove .*MNIST and load"
-    ):
+    with pytest.raises(DataError, match=rf"mnist in {tmp_path} is incomplete or damaged .*: remove .*MNIST and load"):
         load_samples("mnist", root=tmp_path, download=download)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from thinice.datasets.samples import as_index, shape_text
+from thinice.datasets.checks import as_index
+from thinice.datasets.inputs import shape_text
 from thinice.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from thinice.datasets.samples import Digests, Index
+    from thinice.datasets.checks import Index
+    from thinice.datasets.inputs import Digests
 
 __all__ = ["ImageFiles", "read_files"]
 
@@ -65,9 +67,7 @@ class ImageFiles:
     def select(self, index: Index, /) -> ImageFiles:
         """Return the chosen files, still unread."""
         where = as_index(index, len(self))
-        chosen = (
-            self.paths[where] if isinstance(where, slice) else tuple(self.paths[i] for i in where.tolist())
-        )
+        chosen = self.paths[where] if isinstance(where, slice) else tuple(self.paths[i] for i in where.tolist())
         return ImageFiles(chosen, self.height, self.width, self.image_size)
 
     def __repr__(self) -> str:

@@ -77,9 +77,7 @@ def load_folder(request: Request) -> Samples:
     split = find_split(root, request)
     folder = root if split == "all" else root / split
     tree = read_tree(folder)
-    notes = (
-        [f"no split folders in {root}: all its images"] if split == "all" and request.split != "all" else []
-    )
+    notes = [f"no split folders in {root}: all its images"] if split == "all" and request.split != "all" else []
     if split not in ("all", request.split):
         notes.append(f"split {request.split}: taken from {split}/")
     empty = [name for label, name in enumerate(tree.classes) if label not in set(tree.labels)]
@@ -95,9 +93,7 @@ def find_split(root: Path, request: Request) -> str:
     if not present:
         if wanted in ("test", "all"):
             return "all"
-        raise DataError(
-            f"folder {root} has no {wanted}/ with class folders: give split='all' for all its images"
-        )
+        raise DataError(f"folder {root} has no {wanted}/ with class folders: give split='all' for all its images")
     for name in ALTERNATIVES.get(wanted, ()):
         if name in present:
             return name
@@ -108,18 +104,14 @@ def class_folders(folder: Path) -> list[str]:
     """Return the names of the class folders, sorted; none where the folder itself is not there."""
     if not folder.is_dir():
         return []
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def read_tree(folder: Path) -> Tree:
     """Return all image files under the class folders; or `DataError` where there are none."""
     classes = class_folders(folder)
     if not classes:
-        raise DataError(
-            f"folder {folder} has no class folders: images must lie at {folder / 'CLASS' / 'image.jpg'}"
-        )
+        raise DataError(f"folder {folder} has no class folders: images must lie at {folder / 'CLASS' / 'image.jpg'}")
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

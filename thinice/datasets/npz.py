@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinice.datasets.samples import Samples, as_classes, as_labels, as_pixels, as_tensor, build_samples
+from thinice.datasets.checks import as_classes, as_labels, as_tensor
+from thinice.datasets.inputs import as_pixels
+from thinice.datasets.samples import Samples, build_samples
 from thinice.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -122,14 +124,10 @@ def to_channels_first(images: NDArray[Any]) -> tuple[NDArray[Any], str]:
     if images.ndim == 3:
         return images[:, None], "grey"
     if images.ndim != 4:
-        raise InputError(
-            f"images must have the shape (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.shape}"
-        )
+        raise InputError(f"images must have the shape (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.shape}")
     _, first, middle, last = images.shape
     if first in (1, 3) or (last not in (1, 3) and middle == last):
         return images, "channels first"
     if last in (1, 3) or first == middle:
         return images.transpose(0, 3, 1, 2), "channels last"
-    raise InputError(
-        f"images of the shape {images.shape} have no axis of channels that can be told: save (N, C, H, W)"
-    )
+    raise InputError(f"images of the shape {images.shape} have no axis of channels that can be told: save (N, C, H, W)")

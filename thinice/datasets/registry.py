@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thinice.datasets import vision
 from thinice.datasets.digits import load_digits
@@ -17,11 +17,9 @@ from thinice.datasets.request import Request, check_image_size, check_limit
 from thinice.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
-    from torch import Tensor
-
+    from thinice.datasets.checks import Numbers
     from thinice.datasets.samples import Samples
 
 __all__ = ["DATASETS", "DatasetRow", "data_folder", "load_samples"]
@@ -65,7 +63,7 @@ def load_samples(
     *,
     split: str = "test",
     limit: int | None = None,
-    sample_ids: Sequence[int] | NDArray[Any] | Tensor | None = None,
+    sample_ids: Numbers | None = None,
     image_size: int | None = None,
     root: str | os.PathLike[str] | None = None,
     download: bool = True,

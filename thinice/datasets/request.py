@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from thinice.datasets.samples import as_ids, as_tensor
+from thinice.datasets.checks import as_ids, as_tensor
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from thinice.datasets.checks import Numbers
 
 __all__ = ["Request"]
 
@@ -29,7 +30,7 @@ class Request:
     path: Path
     split: str
     limit: int | None
-    sample_ids: Sequence[int] | NDArray[Any] | Tensor | None
+    sample_ids: Numbers | None
     image_size: int | None
     root: Path
     download: bool
@@ -37,9 +38,7 @@ class Request:
     def split_among(self, allowed: Sequence[str]) -> str:
         """Return the split, if the data set has it."""
         if self.split not in allowed:
-            raise InputError(
-                f"`split` of {self.name} must be one of {', '.join(allowed)}, got {self.split!r}"
-            )
+            raise InputError(f"`split` of {self.name} must be one of {', '.join(allowed)}, got {self.split!r}")
         return self.split
 
     def choose(self, available: Tensor | int) -> Tensor:
@@ -73,9 +72,7 @@ class Request:
 
 def check_limit(limit: int | None) -> None:
     """Raise `InputError` unless the limit is None or a positive integer."""
-    if limit is not None and (
-        isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1
-    ):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1):
         raise InputError(f"`limit` must be a positive integer, got {limit!r}: leave it out for all samples")
 
 

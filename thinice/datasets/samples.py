@@ -4,77 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from thinice.errors import InputError
+from thinice.datasets.checks import as_classes, as_ids, as_index, as_labels, as_tensor, refuse_repeats
+from thinice.datasets.inputs import LazyInputs, as_pixels, pixel_digests, shape_text
 
-__all__ = ["Index", "LazyInputs", "Pixels", "Samples", "as_pixels", "as_samples", "build_samples"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-Index: TypeAlias = slice | Tensor | NDArray[Any] | Sequence[int] | Sequence[bool]
-Digests: TypeAlias = NDArray[np.uint64]
+    from thinice.datasets.checks import Index, Numbers
+    from thinice.datasets.inputs import Digests
 
-ROUNDING = 1e-6
-"""How far a pixel may leave [0, 1] by rounding and is clamped; farther away it is refused."""
-
-
-class LazyInputs(Protocol):
-    """Images that need not all be in memory as floats: what an access asks for is read or converted then."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """``(N, C, H, W)``."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Index, /) -> Tensor:
-        """Return the chosen images, float32 in [0, 1]."""
-        ...
-
-    def select(self, index: Index, /) -> LazyInputs:
-        """Return the chosen images, still unread."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Pixels:
-    """Images kept as uint8, a quarter of the memory; float32 in [0, 1] on access.
-
-    Examples
-    --------
-    >>> import torch
-    >>> pixels = Pixels(torch.full((5, 3, 32, 32), 255, dtype=torch.uint8))
-    >>> pixels.shape, pixels[:2].dtype, pixels[:2].max().item()
-    (torch.Size([5, 3, 32, 32]), torch.float32, 1.0)
-
-    """
-
-    stored: Tensor  # (N, C, H, W) uint8
-
-    @property
-    def shape(self) -> torch.Size:
-        """``(N, C, H, W)``."""
-        return self.stored.shape
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def __getitem__(self, index: Index, /) -> Tensor:
-        return self.stored[as_index(index, len(self))].to(torch.float32).div_(255).contiguous()
-
-    def select(self, index: Index, /) -> Pixels:
-        """Return the chosen images, still uint8; a slice shares memory."""
-        return Pixels(self.stored[as_index(index, len(self))])
-
-    def __repr__(self) -> str:
-        return f"<Pixels: {len(self)} x {shape_text(self.shape)} uint8>"
+__all__ = ["LazyInputs", "Samples", "as_samples", "build_samples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -130,12 +75,14 @@ class Samples:
     def __getitem__(self, index: Index, /) -> Samples:
         """Return the samples at these positions (a slice, indices, or a mask), in the order asked for."""
         where = as_index(index, len(self))
+        sample_ids = self.sample_ids[where]
+        refuse_repeats(sample_ids)
         inputs = self.inputs[where] if isinstance(self.inputs, Tensor) else self.inputs.select(where)
         places = range(len(self))[where] if isinstance(where, slice) else where.tolist()
         return build_samples(
             inputs,
             self.labels[where],
-            sample_ids=self.sample_ids[where],
+            sample_ids=sample_ids,
             classes=self.classes,
             name=self.name,
             split=self.split,
@@ -167,8 +114,7 @@ class Samples:
             **{f"note {number}": note for number, note in enumerate(self.notes, start=1)},
         }
         rows = "".join(
-            f"<tr><th style='text-align:left'>{key}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            f"<tr><th style='text-align:left'>{key}</th><td style='text-align:left'>{html.escape(value)}</td></tr>"
             for key, value in facts.items()
         )
         return f"<b>{html.escape(self.name)}</b><table>{rows}</table>{self._balance_html()}"
@@ -188,10 +134,10 @@ class Samples:
 
 
 def as_samples(
-    inputs: Tensor | NDArray[Any],
-    labels: Tensor | NDArray[Any] | Sequence[int],
+    inputs: Numbers,
+    labels: Numbers,
     *,
-    sample_ids: Tensor | NDArray[Any] | Sequence[int] | None = None,
+    sample_ids: Numbers | None = None,
     classes: Sequence[str] | None = None,
     name: str = "tensors",
 ) -> Samples:
@@ -258,157 +204,4 @@ def build_samples(
     fingerprint = hashlib.blake2b(f"samples {shape_text(inputs.shape)}".encode(), digest_size=16)
     for column in (digests.astype("<u8"), labels.numpy().astype("<i8"), sample_ids.numpy().astype("<i8")):
         fingerprint.update(column.tobytes())
-    return Samples(
-        inputs, labels, sample_ids, classes, fingerprint.hexdigest(), digests, name, split, sources, notes
-    )
-
-
-def as_tensor(values: Tensor | NDArray[Any] | Sequence[Any], argument: str) -> Tensor:
-    """Return numbers as a tensor on the CPU, without a copy where none is needed."""
-    if isinstance(values, Tensor):
-        return values.detach().cpu()
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`{argument}` must be an array of numbers: {error}") from error
-    if array.dtype.kind not in "biuf" or array.itemsize > 8:
-        raise InputError(f"`{argument}` must be an array of numbers, got {array.dtype}")
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(np.require(native, requirements=("C", "W")))
-
-
-def as_pixels(inputs: Tensor) -> Tensor | Pixels:
-    """Return checked (N, C, H, W) images, contiguous, on the CPU: float32 in [0, 1], uint8 as `Pixels`."""
-    if inputs.ndim != 4:
-        raise InputError(
-            f"`inputs` must have the shape (N, C, H, W), got {tuple(inputs.shape)}: "
-            "add a channel axis with inputs[:, None], or reshape"
-        )
-    if inputs.numel() == 0:
-        raise InputError(f"`inputs` must not be empty, got the shape {tuple(inputs.shape)}")
-    _, channels, height, width = inputs.shape
-    if width in (1, 3) and channels == height > 3:
-        raise InputError(
-            f"`inputs` must have the shape (N, C, H, W), got {tuple(inputs.shape)}, "
-            "which looks channels-last: use inputs.permute(0, 3, 1, 2), of an array inputs.transpose(…)"
-        )
-    inputs = inputs.contiguous()
-    if inputs.dtype == torch.uint8:
-        if inputs.max() == 1:
-            raise InputError(
-                "`inputs` are uint8 with values 0 and 1 alone, and uint8 is read as 0 to 255: "
-                "give floats in [0, 1], or multiply by 255 where 1 means white"
-            )
-        return Pixels(inputs)
-    if not inputs.is_floating_point():
-        raise InputError(f"`inputs` must be floats in [0, 1] or uint8 from 0 to 255, got {inputs.dtype}")
-    low, high = (value.item() for value in torch.aminmax(inputs))
-    if low != low or high != high:  # noqa: PLR0124 (NaN alone differs from itself)
-        raise InputError(
-            f"`inputs` must be numbers, got {int(inputs.isnan().sum())} NaN values: drop these images"
-        )
-    if low < -ROUNDING or high > 1 + ROUNDING:
-        way_out = (
-            "divide by 255"
-            if low >= 0 and 1.5 < high <= 255
-            else "undo the normalisation: mean and std belong into the classifier (`normalization`)"
-        )
-        raise InputError(f"`inputs` must lie in [0, 1], got [{low:.6g}, {high:.6g}]: {way_out}")
-    inputs = inputs.to(torch.float32)
-    return inputs.clamp(0, 1) if low < 0 or high > 1 else inputs
-
-
-def as_labels(labels: Tensor | NDArray[Any] | Sequence[int], count: int) -> Tensor:
-    """Return checked (N,) int64 labels from 0 on."""
-    truth = as_tensor(labels, "labels")
-    if truth.dtype == torch.bool or truth.is_floating_point() or truth.is_complex():
-        raise InputError(
-            f"`labels` must be integers, got {truth.dtype}: convert with labels.long() if they are classes"
-        )
-    if truth.shape != (count,):
-        raise InputError(
-            f"`labels` must have the shape ({count},), one for each input, got {tuple(truth.shape)}"
-        )
-    truth = truth.to(torch.int64)
-    if truth.min() < 0:
-        raise InputError(f"`labels` must not be negative, got {int(truth.min())}: classes count from 0")
-    return truth
-
-
-def as_ids(sample_ids: Tensor | NDArray[Any] | Sequence[int], count: int) -> Tensor:
-    """Return checked (N,) distinct int64 ids from 0 on."""
-    ids = as_tensor(sample_ids, "sample_ids")
-    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
-        raise InputError(f"`sample_ids` must be integers, got {ids.dtype}")
-    if ids.shape != (count,):
-        raise InputError(
-            f"`sample_ids` must have the shape ({count},), one for each input, got {tuple(ids.shape)}"
-        )
-    ids = ids.to(torch.int64)
-    if count and ids.min() < 0:
-        raise InputError(f"`sample_ids` must not be negative, got {int(ids.min())}")
-    refuse_repeats(ids)
-    return ids
-
-
-def as_classes(classes: Sequence[str] | None, labels: Tensor) -> tuple[str, ...]:
-    """Return checked, distinct class names that cover the labels."""
-    largest = int(labels.max())
-    if classes is None:
-        return tuple(str(label) for label in range(largest + 1))
-    if isinstance(classes, str) or len(set(classes)) != len(classes):
-        raise InputError(f"`classes` must be distinct names, one for each class, got {classes!r}")
-    if largest >= len(classes):
-        raise InputError(f"`labels` must be below {len(classes)}, the number of `classes`, got {largest}")
-    return tuple(classes)
-
-
-def refuse_repeats(ids: Tensor) -> None:
-    """Raise `InputError` where an id stands twice."""
-    values, counts = torch.unique(ids, return_counts=True)
-    if bool((counts > 1).any()):
-        raise InputError(f"`sample_ids` must be distinct, got {int(values[counts > 1][0])} more than once")
-
-
-def as_index(index: Index, length: int) -> slice | Tensor:
-    """Return a slice with a positive step, or checked, distinct int64 positions in [0, length)."""
-    if isinstance(index, slice):
-        if index.step is None or index.step > 0:
-            return index
-        return torch.tensor(range(length)[index], dtype=torch.int64)
-    where = as_tensor(index, "index")
-    if where.ndim != 1:
-        raise InputError(
-            f"an index must be a slice or one-dimensional, got {index!r}: for one sample use [i : i + 1]"
-        )
-    if where.dtype == torch.bool:
-        if len(where) != length:
-            raise InputError(f"a mask must have one value for each of the {length} samples, got {len(where)}")
-        return where.nonzero().flatten()
-    if len(where) == 0:
-        return where.to(torch.int64)
-    if where.is_floating_point() or where.is_complex():
-        raise InputError(f"an index must be of integers or booleans, got {where.dtype}")
-    where = where.to(torch.int64)
-    if where.min() < -length or where.max() >= length:
-        raise InputError(f"an index must lie between 0 and {length - 1}, got {where.min()} to {where.max()}")
-    where = where.remainder(length)
-    refuse_repeats(where)
-    return where
-
-
-def pixel_digests(inputs: Tensor | LazyInputs) -> Digests:
-    """Return (N,) uint64: blake2b of each image's float32 pixels and shape; uint8 copies give the same."""
-    start = hashlib.blake2b(f"pixels {shape_text(inputs.shape)}".encode(), digest_size=8)
-    found = bytearray()
-    for first in range(0, len(inputs), 256):
-        for image in inputs[first : first + 256].numpy().astype("<f4", copy=False):
-            digest = start.copy()
-            digest.update(image)
-            found += digest.digest()
-    return np.frombuffer(bytes(found), dtype="<u8").astype(np.uint64)
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """Return the size of one image: ``3x32x32``."""
-    return "x".join(str(size) for size in shape[1:])
+    return Samples(inputs, labels, sample_ids, classes, fingerprint.hexdigest(), digests, name, split, sources, notes)

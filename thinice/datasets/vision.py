@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from thinice.datasets.checks import as_labels
 from thinice.datasets.folder import read_tree
-from thinice.datasets.samples import Pixels, Samples, as_labels, build_samples
+from thinice.datasets.inputs import Pixels
+from thinice.datasets.samples import Samples, build_samples
 from thinice.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -176,9 +178,7 @@ def load_imagenet(request: Request) -> Samples:
     return load_synsets(request, root / split, split, raw.classes, IMAGENET_COUNTS[split])
 
 
-def load_synsets(
-    request: Request, folder: Path, split: str, synonyms: Sequence[Sequence[str]], count: int
-) -> Samples:
+def load_synsets(request: Request, folder: Path, split: str, synonyms: Sequence[Sequence[str]], count: int) -> Samples:
     """Return the wanted images of a tree of WordNet ids, each class called by its first name."""
     tree = read_tree(folder)
     if len(tree.paths) != count or len(tree.classes) != len(synonyms):
