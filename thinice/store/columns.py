@@ -1,0 +1,97 @@
+"""Columns on their way into the store: one type and one length, checked before anything is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinice.errors import InputError
+from thinice.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Columns", "adversarial_columns", "epsilon_columns", "prediction_columns", "sample_columns"]
+
+Columns = dict[str, npt.NDArray[Any]]
+
+
+def sample_columns(
+    sample_ids: npt.ArrayLike, labels: npt.ArrayLike, digests: npt.ArrayLike, sources: npt.ArrayLike | None
+) -> Columns:
+    """Return the columns of a selection of samples, each of which is there once."""
+    rows = _columns(
+        sample_id=(sample_ids, np.int64),
+        label=(labels, np.int32),
+        digest=(digests, np.uint64),
+        source=(sources, object),
+    )
+    _refuse_twice(rows["sample_id"])
+    return rows
+
+
+def epsilon_columns(
+    sample_ids: npt.ArrayLike,
+    epsilon: npt.ArrayLike,
+    outcomes: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    evaluations: npt.ArrayLike,
+) -> Columns:
+    """Return the columns of a shard."""
+    rows = _columns(
+        sample_id=(sample_ids, np.int64),
+        epsilon=(epsilon, np.float32),
+        outcome=(outcomes, np.int8),
+        prediction=(predictions, np.int32),
+        evaluations=(evaluations, np.float32),
+    )
+    _refuse_twice(rows["sample_id"])
+    strange = np.setdiff1d(rows["outcome"], list(Outcome))
+    if strange.size:
+        raise InputError(f"`outcomes` must be of Outcome, 0 to {max(Outcome)}, got {strange[0]}")
+    return rows
+
+
+def prediction_columns(sample_ids: npt.ArrayLike, predictions: npt.ArrayLike, margins: npt.ArrayLike | None) -> Columns:
+    """Return the columns of predictions of clean samples; without margins they are NaN."""
+    rows = _columns(
+        sample_id=(sample_ids, np.int64),
+        prediction=(predictions, np.int32),
+        margin=(np.full(np.shape(sample_ids), np.nan) if margins is None else margins, np.float32),
+    )
+    _refuse_twice(rows["sample_id"])
+    return rows
+
+
+def adversarial_columns(witnesses: Mapping[int, npt.ArrayLike], sample_ids: npt.NDArray[np.int64]) -> Columns:
+    """Return the adversarials of some samples of a shard as bytes: float32, little endian, C order."""
+    ids = np.fromiter(witnesses, dtype=np.int64)
+    strange = np.setdiff1d(ids, sample_ids)
+    if strange.size:
+        raise InputError(f"`witnesses` holds sample {strange[0]}, which is not in the shard")
+    blobs = np.empty(len(ids), dtype=object)
+    blobs[:] = [np.asarray(values, dtype="<f4").tobytes(order="C") for values in witnesses.values()]
+    return {"sample_id": ids, "adversarial": blobs}
+
+
+def _columns(**columns: tuple[npt.ArrayLike | None, npt.DTypeLike]) -> Columns:
+    """Return columns in the types of the store, as many entries each as the first; None becomes a column of None."""
+    first, (head, _) = next(iter(columns.items()))
+    n = np.size(np.asarray(head))
+    ready = {}
+    for name, (values, dtype) in columns.items():
+        column = np.asarray([None] * n if values is None else values, dtype=dtype)
+        if column.shape != (n,):
+            raise InputError(
+                f"`{name}` must be flat, with a value for each {first}, {n} of them, got shape {column.shape}"
+            )
+        ready[name] = np.ascontiguousarray(column)
+    return ready
+
+
+def _refuse_twice(sample_ids: npt.NDArray[np.int64]) -> None:
+    values, counts = np.unique(sample_ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"`sample_ids` holds {values[counts > 1][0]} twice: give each sample once")

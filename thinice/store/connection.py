@@ -1,0 +1,162 @@
+"""Short-lived connections: wait for the file, do one thing, let go of it.
+
+DuckDB locks the file of an open connection: one process may write, or many may read, never both. So nobody here
+keeps a connection. A reader holds the file for one query, a writer for one transaction (some 20 ms), and whoever
+meets a lock tries again for a while. Threads of one process take turns, for locks of files do not part them.
+
+A store may come from a stranger: a connection reads and writes that one file and nothing else, and loads no
+extensions.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import duckdb
+
+from thinice.errors import StoreError
+from thinice.store.aside import step_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Connection", "ask", "missing", "one_line", "reading", "writing"]
+
+Connection = duckdb.DuckDBPyConnection
+Mode = Literal["read_only", "read_write"]
+
+STORAGE_VERSION = "v1.4.0"
+"""The file format: DuckDB 2.0's own default could not be read by the DuckDB 1.x inside other tools."""
+
+STEP_ASIDE_AFTER = 2.0
+"""Seconds that a writer grants to readers; a query is done sooner, a forgotten notebook is not."""
+
+_turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)  # a lock held by another thread is never released in a child
+
+
+@contextmanager
+def reading(path: Path, patience: float, *, folder: Path | None = None) -> Iterator[Connection]:
+    """Yield a read-only connection to a store that can touch no other file, but may write into `folder`."""
+    if not path.exists():
+        raise missing(path)
+    with _turns[path], _attached(path, "read_only", patience) as connection:
+        if folder is not None:
+            connection.execute("set allowed_directories = [$folder]", {"folder": str(folder)})
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        yield connection
+
+
+@contextmanager
+def writing(path: Path, patience: float, *, create: bool = False) -> Iterator[Connection]:
+    """Yield a connection inside a transaction: committed at the end, undone by any exception."""
+    if not (create or path.exists()):  # attaching would make an empty one
+        raise missing(path)
+    with _turns[path], _attached(path, "read_write", patience) as connection:
+        connection.execute("set enable_external_access = false")
+        try:
+            connection.execute("begin")
+            yield connection
+            connection.execute("commit")  # without it, closing the connection undoes everything
+        except duckdb.Error as error:
+            raise StoreError(f"{path}: {one_line(error)}") from error
+
+
+@contextmanager
+def _attached(path: Path, mode: Mode, patience: float) -> Iterator[Connection]:
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"thinice-{os.getpid()}"),
+    }
+    with duckdb.connect(":memory:", config=settings) as connection:
+        _attach(connection, path, mode, patience)
+        connection.execute("use store")
+        yield connection
+
+
+def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> None:
+    start = time.monotonic()
+    while True:
+        try:
+            _attach_now(connection, path, mode)
+        except duckdb.Error as error:
+            waited = time.monotonic() - start
+            if not _locked(error):
+                raise _refusal(path, mode, error) from None
+            if mode == "read_write" and waited >= min(STEP_ASIDE_AFTER, patience) and step_aside(path):
+                continue
+            if waited >= patience:
+                raise _refusal(path, mode, error) from None
+            time.sleep(random.uniform(0.002, 0.02))  # noqa: S311 - waiting, not cryptography
+        else:
+            return
+
+
+def _attach_now(connection: Connection, path: Path, mode: Mode) -> None:
+    if mode == "read_only":
+        connection.execute("attach $path as store (type duckdb, read_only)", {"path": str(path)})
+    else:
+        options = f"(type duckdb, storage_version '{STORAGE_VERSION}')"
+        connection.execute(f"attach $path as store {options}", {"path": str(path)})
+
+
+def ask(connection: Connection, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
+    """Run a statement to its end and return its rows: a result that is not read to its end blocks DuckDB."""
+    return connection.execute(statement, parameters).fetchall()
+
+
+def missing(path: Path) -> StoreError:
+    """Return the error for a store that is not there."""
+    return StoreError(f"there is no store at {path}: `thinice compare … --store {path}` makes one")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message without the excerpt of the query and the links below it."""
+    text = re.split(r"\n\s*\n|\nLINE \d", str(error))[0]
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _locked(error: duckdb.Error) -> bool:
+    return "Could not set lock on file" in str(error)
+
+
+def _refusal(path: Path, mode: Mode, error: duckdb.Error) -> StoreError:
+    """Return what a failed opening means for the person who asked."""
+    text = str(error)
+    if _locked(error):
+        return StoreError(_who_locks(path, mode, text))
+    if "not a valid DuckDB database file" in text:
+        return StoreError(f"{path} is not a thinice store, nor any DuckDB database: it was left untouched")
+    if "file handle conflict" in text or "different configuration" in text:
+        return StoreError(
+            f"{path} is open in a DuckDB connection of this very process: close that connection, or read with "
+            f"`open_store(…).sql(…)`, which keeps none"
+        )
+    if "version number" in text:
+        return StoreError(f"{path} was written by a newer DuckDB: pip install --upgrade duckdb ({one_line(error)})")
+    return StoreError(f"{path} cannot be opened: {one_line(error)}")
+
+
+def _who_locks(path: Path, mode: Mode, text: str) -> str:
+    holder = re.search(r"held in (.*) \(PID (\d+)\)", text)
+    if holder is None or holder[2] == "0":
+        return (
+            f"{path} cannot be locked: another machine uses it, or its file system has no locks (many network file "
+            f"systems): put the store on a local disk"
+        )
+    program, pid = Path(holder[1]).name, holder[2]
+    doing = "read" if "in read-only mode" in text else "written"
+    wish = "read it" if mode == "read_only" else "write to it"
+    return f"{path} is being {doing} by process {pid} ({program}): {wish} when that is done, or end that process"

@@ -1,0 +1,62 @@
+"""What DuckDB says of a query that it refuses, in one line, with the nearest names of the store."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from thinice.errors import StoreError
+from thinice.store.connection import ask, one_line
+from thinice.store.queries import query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from thinice.store.connection import Connection
+
+__all__ = ["catalog", "explained", "nearest"]
+
+
+def catalog(connection: Connection) -> dict[str, str]:
+    """Return the names of all tables and views, each with its kind."""
+    return {name: kind for name, kind, _ in ask(connection, query("tables"))}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known names most like a wrong one, as a hint; all of them where none is.
+
+    >>> nearest("epsilon", ["epsilons", "samples"])
+    'nearest: epsilons'
+    >>> nearest("x", ["epsilons", "samples"])
+    'known: epsilons, samples'
+    """
+    names = sorted(set(known))
+    found = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    return f"nearest: {', '.join(found)}" if found else f"known: {', '.join(names)}"
+
+
+@contextmanager
+def explained(connection: Connection) -> Iterator[None]:
+    """Turn what DuckDB raises inside into a StoreError of one line."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise StoreError(_explanation(error, connection)) from None
+
+
+def _explanation(error: duckdb.Error, connection: Connection) -> str:
+    text = one_line(error)
+    table = re.search(r"Table with name (\w+) does not exist", text)
+    if table is not None:
+        return f"there is no table or view {table[1]!r}, {nearest(table[1], catalog(connection))}"
+    column = re.search(r'Referenced column "([^"]+)" not found', text)
+    if column is not None:
+        columns = [name for _, name in ask(connection, query("columns"))]
+        return f"there is no column {column[1]!r} in the tables of this query, {nearest(column[1], columns)}"
+    if "Permission Error" in text:
+        return f"a query reads this store and no other file: {text}"
+    return text

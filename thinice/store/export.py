@@ -1,0 +1,85 @@
+"""Out of the store into files for other tools, each complete or not there at all."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from thinice.errors import InputError, StoreError
+from thinice.store.connection import reading
+from thinice.store.explain import catalog, explained
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import duckdb
+
+    from thinice.store.connection import Connection
+
+__all__ = ["Format", "export"]
+
+Format = Literal["parquet", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def export(
+    store: Path,
+    patience: float,
+    path: str | PathLike[str],
+    what: str | None,
+    *,
+    format: Format | None,  # noqa: A002 - the word people use for it
+    overwrite: bool,
+) -> list[Path]:
+    """Write what `Store.export` says, and return the paths."""
+    target = Path(path).expanduser()
+    chosen = _format(target, what, format)
+    folder = target if what is None else target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix=".thinice-", dir=folder) as unfinished,
+            reading(store, patience, folder=Path(unfinished)) as connection,
+        ):
+            tables = [name for name, kind in catalog(connection).items() if kind == "table"]
+            names = {f"{name}.{chosen}": name for name in tables} if what is None else {target.name: what}
+            there = [folder / name for name in names if (folder / name).exists()]
+            if there and not overwrite:
+                raise InputError(f"`path` {there[0]} is there already: choose another one, or `overwrite=True`")
+            for name, wanted in names.items():
+                _write(connection, wanted, Path(unfinished) / name, chosen)
+            return [(Path(unfinished) / name).replace(folder / name) for name in names]
+    except OSError as error:
+        raise StoreError(f"`path` {target} cannot be written: {error.strerror or error}") from None
+
+
+def _format(target: Path, what: str | None, wanted: str | None) -> Format:
+    ending = target.suffix.removeprefix(".").lower()
+    if wanted is None and what is not None and ending not in FORMATS:
+        raise InputError(f"`path` {target} must end in .parquet or .csv, or `format` say which of them is meant")
+    if what is None and ending in FORMATS:
+        raise InputError(f"`path` {target} is one file, and all tables need a folder: say `what` is wanted")
+    chosen = wanted or (ending if what is not None else "parquet")
+    for known in FORMATS:
+        if known == chosen:
+            return known
+    raise InputError(f"`format` must be one of {', '.join(FORMATS)}, got {chosen!r}")
+
+
+def _write(connection: Connection, wanted: str, file: Path, chosen: Format) -> None:
+    with explained(connection):
+        answer = _answer(connection, wanted)
+        if chosen == "parquet":
+            answer.to_parquet(str(file), compression="zstd")
+        else:
+            answer.to_csv(str(file), header=True)
+
+
+def _answer(connection: Connection, wanted: str) -> duckdb.DuckDBPyRelation:
+    if wanted in catalog(connection):
+        return connection.table(f'"{wanted}"')
+    answer: duckdb.DuckDBPyRelation | None = connection.sql(wanted)
+    if answer is None:
+        raise StoreError("`what` must be a table, a view or a query that returns rows")
+    return answer

@@ -1,0 +1,2 @@
+insert into samples
+select $dataset_id, sample_id, label, digest, source from rows

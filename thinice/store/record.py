@@ -1,0 +1,89 @@
+"""The record of a run: its row when it begins, how it ended, and the death of those that could not say."""
+
+from __future__ import annotations
+
+import json
+import platform
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from thinice.errors import StoreError
+from thinice.store.connection import ask, one_line, writing
+from thinice.store.process import Process, this_process
+from thinice.store.queries import query
+from thinice.store.schema import now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from thinice.store.connection import Connection
+
+__all__ = ["recorded"]
+
+PACKAGES = ("thinice", "torch", "torchvision", "foolbox", "numpy", "duckdb")
+"""Packages whose version may change a result; read from their metadata, none is imported."""
+
+
+@contextmanager
+def recorded(
+    path: Path,
+    patience: float,
+    *,
+    command: Sequence[str],
+    device: str,
+    precision: str,
+    seed: int | None,
+    settings: Mapping[str, Any],
+) -> Iterator[int]:
+    """Yield the run_id of a new run whose end is recorded: finished, interrupted (Ctrl-C), or failed with its error."""
+    process = this_process()
+    row = {
+        "command": list(command),
+        "versions": json.dumps(_versions()),
+        "device": device,
+        "precision": precision,
+        "seed": seed,
+        "settings": json.dumps(dict(settings), sort_keys=True, ensure_ascii=False, default=str),
+        "host": process.host,
+        "pid": process.pid,
+        "process_started": process.started,
+        "now": now(),
+    }
+    with writing(path, patience) as connection:
+        _bury(connection)
+        ((run_id,),) = ask(connection, query("add_run"), **row)
+    try:
+        yield run_id
+    except BaseException as error:
+        outcome = "failed" if isinstance(error, Exception) else "interrupted"
+        try:
+            _end(path, patience, run_id, outcome, f"{type(error).__name__}: {one_line(error)}")
+        except StoreError as second:
+            error.add_note(f"the store could not record the end of run {run_id}: {second}")
+        raise
+    _end(path, patience, run_id, "finished", None)
+
+
+def _end(path: Path, patience: float, run_id: int, outcome: str, error: str | None) -> None:
+    with writing(path, patience) as connection:
+        ask(connection, query("end_run"), run_id=run_id, outcome=outcome, error=error, now=now())
+
+
+def _bury(connection: Connection) -> None:
+    """Record the death of runs whose process is gone without a word."""
+    running = "select run_id, host, pid, process_started from runs where outcome = 'running'"
+    for run_id, *process in ask(connection, running):
+        if Process(*process).died:
+            ask(connection, "update runs set outcome = 'died', ended = seen where run_id = $run_id", run_id=run_id)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,396 @@
+"""Writing: a run brings networks, samples and attacks into the store, and then what it measures of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import contextmanager
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinice.errors import InputError, StoreError
+from thinice.store.columns import (
+    Columns,
+    adversarial_columns,
+    epsilon_columns,
+    prediction_columns,
+    sample_columns,
+)
+from thinice.store.connection import ask, reading, writing
+from thinice.store.queries import query
+from thinice.store.schema import now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from thinice.store.connection import Connection
+    from thinice.types import Norm
+
+__all__ = ["Run"]
+
+
+class Run:
+    """One measurement campaign, and the pen it writes with; made by `Store.run`, ended by leaving it.
+
+    Everything it writes leads back to it. Each method is one transaction of its own and keeps nothing open, so
+    several runs may write to one store in turn.
+
+    Attributes
+    ----------
+    run_id : int
+        The row of this run in the table ``runs``.
+
+    """
+
+    def __init__(self, path: Path, patience: float, run_id: int) -> None:
+        self.run_id = run_id
+        self._path, self._patience = path, patience
+
+    def __repr__(self) -> str:
+        return f"Run({self.run_id}, {str(self._path)!r})"
+
+    def checkpoint(
+        self,
+        *,
+        fingerprint: str,
+        name: str,
+        architecture: str,
+        classes: int,
+        sparsity: float,
+        path: str | PathLike[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        data: str | None = None,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+        notes: Sequence[str] = (),
+        parent: str | None = None,
+    ) -> int:
+        """Return the checkpoint_id of a network; one of the same fingerprint keeps the row it has."""
+        with self._writing() as connection:
+            ask(
+                connection,
+                query("add_checkpoint"),
+                fingerprint=fingerprint,
+                name=name,
+                architecture=architecture,
+                classes=int(classes),
+                sparsity=float(sparsity),
+                path=None if path is None else fspath(path),
+                class_names=None if class_names is None else list(class_names),
+                data=data,
+                normalization=None if normalization is None else _statistics(normalization),
+                notes=list(notes),
+                parent=parent,
+                run_id=self.run_id,
+                now=now(),
+            )
+            return _key(connection, "checkpoints", fingerprint=fingerprint)
+
+    def dataset(
+        self,
+        *,
+        fingerprint: str,
+        name: str,
+        split: str,
+        shape: Sequence[int],
+        classes: Sequence[str],
+        sample_ids: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        digests: npt.ArrayLike,
+        sources: Sequence[str] | None = None,
+    ) -> int:
+        """Return the dataset_id of a selection of samples; one of the same fingerprint keeps the row it has.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Hash of the whole selection.
+        name, split : str
+            Which data set, and which part of it.
+        shape : sequence of int
+            Shape of one input, (C, H, W).
+        classes : sequence of str
+            Class names in the order of the labels.
+        sample_ids, labels, digests : array_like
+            (N,) int64, int64, uint64: index in the untouched data set, true class, hash of the content.
+        sources : sequence of str, optional
+            File of each sample.
+
+        Raises
+        ------
+        InputError
+            For columns of different lengths, or a sample that is there twice.
+
+        """
+        columns = sample_columns(sample_ids, labels, digests, sources)
+        with self._writing() as connection:
+            new = ask(
+                connection,
+                query("add_dataset"),
+                fingerprint=fingerprint,
+                name=name,
+                split=split,
+                n=len(columns["sample_id"]),
+                shape=[int(size) for size in shape],
+                classes=list(classes),
+                run_id=self.run_id,
+                now=now(),
+            )
+            dataset_id = _key(connection, "datasets", fingerprint=fingerprint)
+            if new:
+                _write(connection, "add_samples", columns, dataset_id=dataset_id)
+            return dataset_id
+
+    def attack(self, *, name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> int:
+        """Return the attack_id of an attack with all its settings, whatever their order."""
+        fingerprint = hashlib.sha256(_json({"name": name, "norm": norm, "settings": dict(settings)}).encode())
+        with self._writing() as connection:
+            ask(
+                connection,
+                query("add_attack"),
+                fingerprint=fingerprint.hexdigest(),
+                name=name,
+                norm=norm,
+                settings=_json(dict(settings)),
+                run_id=self.run_id,
+                now=now(),
+            )
+            return _key(connection, "attacks", fingerprint=fingerprint.hexdigest())
+
+    def measurement(self, checkpoint_id: int, dataset_id: int, attack_id: int) -> int:
+        """Return the measurement_id of a network, a selection of samples and an attack."""
+        key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id, "attack_id": attack_id}
+        with self._writing() as connection:
+            ask(connection, query("add_measurement"), **key, run_id=self.run_id, now=now())
+            return _key(connection, "measurements", **key)
+
+    def unmeasured(self, measurement_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` that still have to be measured, ascending.
+
+        What other selections of the same data hold, measured by the same attack on the same network, is copied
+        into this measurement first; each epsilon keeps the run that measured it.
+        """
+        steps = ("adopt_epsilons", "adopt_witnesses")
+        return self._missing("unmeasured", steps, sample_ids, measurement_id=measurement_id)
+
+    def unpredicted(self, checkpoint_id: int, dataset_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` whose clean prediction is missing, ascending.
+
+        What other selections of the same data hold of the same network is copied first.
+        """
+        key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
+        return self._missing("unpredicted", ("adopt_predictions",), sample_ids, **key)
+
+    def add_epsilons(
+        self,
+        measurement_id: int,
+        sample_ids: npt.ArrayLike,
+        *,
+        epsilon: npt.ArrayLike,
+        outcomes: npt.ArrayLike,
+        predictions: npt.ArrayLike,
+        evaluations: npt.ArrayLike,
+        clean_predictions: npt.ArrayLike | None = None,
+        margins: npt.ArrayLike | None = None,
+        witnesses: Mapping[int, npt.ArrayLike] | None = None,
+    ) -> int:
+        """Store one shard of a measurement, whole or not at all, and return how many samples were new.
+
+        A sample that has its epsilon keeps it, and all that was stored with it: writing a shard twice changes
+        nothing.
+
+        Parameters
+        ----------
+        measurement_id : int
+            From `measurement`.
+        sample_ids : array_like
+            (N,) int64.
+        epsilon : array_like
+            (N,) float32; NaN where not found, 0 where misclassified.
+        outcomes : array_like
+            (N,) of `Outcome`.
+        predictions : array_like
+            (N,) class on the far side; -1 where not found.
+        evaluations : array_like
+            (N,) forward-backward passes spent.
+        clean_predictions, margins : array_like, optional
+            (N,) class of the clean sample, -1 where a logit is NaN; and its margin, NaN where unknown.
+        witnesses : mapping of int to array_like, optional
+            Adversarial inputs (C, H, W) in [0, 1] by sample_id, for the samples where one is to be kept.
+
+        Raises
+        ------
+        InputError
+            For columns of different lengths, or a sample that is there twice.
+        StoreError
+            When an epsilon contradicts its outcome, or a sample is not in the selection.
+
+        """
+        columns = epsilon_columns(sample_ids, epsilon, outcomes, predictions, evaluations)
+        clean = adversarials = None
+        if clean_predictions is not None:
+            clean = prediction_columns(sample_ids, clean_predictions, margins)
+        if witnesses:
+            adversarials = adversarial_columns(witnesses, columns["sample_id"])
+        key = {"measurement_id": measurement_id}
+        with self._writing() as connection:
+            target = ask(
+                connection,
+                "select checkpoint_id, dataset_id from measurements where measurement_id = $measurement_id",
+                **key,
+            )
+            if not target:
+                raise StoreError(f"{self._path} has no measurement {measurement_id}")
+            checkpoint_id, dataset_id = target[0]
+            _refuse_strangers(connection, columns, dataset_id)
+            new = _write(connection, "add_epsilons", columns, **key, run_id=self.run_id)
+            if clean is not None:
+                networks = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
+                _write(connection, "add_predictions", clean, **networks, run_id=self.run_id)
+            if adversarials is not None:
+                _write(connection, "add_witnesses", adversarials, **key, run_id=self.run_id)
+            return new
+
+    def add_predictions(
+        self,
+        checkpoint_id: int,
+        dataset_id: int,
+        sample_ids: npt.ArrayLike,
+        *,
+        predictions: npt.ArrayLike,
+        margins: npt.ArrayLike | None = None,
+    ) -> int:
+        """Store what a network makes of clean samples, and return how many were new.
+
+        Parameters
+        ----------
+        checkpoint_id, dataset_id : int
+            From `checkpoint` and `dataset`.
+        sample_ids, predictions : array_like
+            (N,) int64; a prediction is -1 where a logit is NaN.
+        margins : array_like, optional
+            (N,) float32; NaN where unknown.
+
+        """
+        columns = prediction_columns(sample_ids, predictions, margins)
+        key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
+        with self._writing() as connection:
+            _refuse_strangers(connection, columns, dataset_id)
+            return _write(connection, "add_predictions", columns, **key, run_id=self.run_id)
+
+    def comparison(self, measurement_id: int, pruned_checkpoint_id: int, *, basis: str = "clean") -> int:
+        """Return the comparison_id of a measured dense network and a pruned one; ``transitions`` shows it."""
+        key = {"measurement_id": measurement_id, "pruned_checkpoint_id": pruned_checkpoint_id, "basis": basis}
+        with self._writing() as connection:
+            ask(connection, query("add_comparison"), **key, run_id=self.run_id, now=now())
+            return _key(connection, "comparisons", **key)
+
+    def add_statistics(
+        self,
+        comparison_id: int,
+        *,
+        auc: float | None,
+        auc_low: float | None,
+        auc_high: float | None,
+        confidence: float | None,
+        u: float | None,
+        p_value: float | None,
+        log10_p: float | None,
+        median_kept: float | None,
+        median_lost: float | None,
+        shift: float | None,
+        cliffs_delta: float | None,
+        p_value_two_sided: float | None = None,
+        log10_p_two_sided: float | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Store the statistics of a comparison beside its counts, which the store takes from its own samples.
+
+        The names are those of `thinice.stats.Separation`. Stored again, they replace the old ones.
+        """
+        with self._writing() as connection:
+            ask(
+                connection,
+                query("add_statistics"),
+                comparison_id=comparison_id,
+                auc=auc,
+                auc_low=auc_low,
+                auc_high=auc_high,
+                confidence=confidence,
+                u=u,
+                p_value=p_value,
+                log10_p=log10_p,
+                median_kept=median_kept,
+                median_lost=median_lost,
+                shift=shift,
+                cliffs_delta=cliffs_delta,
+                p_value_two_sided=p_value_two_sided,
+                log10_p_two_sided=log10_p_two_sided,
+                notes=list(notes),
+                run_id=self.run_id,
+                now=now(),
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction that also notes that this run is alive."""
+        with writing(self._path, self._patience) as connection:
+            yield connection
+            ask(connection, "update runs set seen = $now where run_id = $run_id", run_id=self.run_id, now=now())
+
+    def _missing(self, name: str, steps: Sequence[str], sample_ids: npt.ArrayLike, **key: int) -> npt.NDArray[np.int64]:
+        ids = np.asarray(sample_ids, dtype=np.int64)
+        columns = {"position": np.arange(len(ids)), "sample_id": ids}
+        with reading(self._path, self._patience) as connection:
+            missing = _positions(connection, name, columns, key)
+        if not missing.size:
+            return missing
+        with self._writing() as connection:
+            for step in steps:
+                ask(connection, query(step), **key)
+            return _positions(connection, name, columns, key)
+
+
+def _positions(connection: Connection, name: str, columns: Columns, key: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    connection.register("rows", columns)
+    found = ask(connection, query(name), **key)
+    connection.unregister("rows")
+    return np.array([position for (position,) in found], dtype=np.int64)
+
+
+def _write(connection: Connection, name: str, columns: Columns, **parameters: object) -> int:
+    """Insert columns in whole by a named query and return the number of new rows."""
+    connection.register("rows", columns)
+    ((count,),) = ask(connection, query(name), **parameters)
+    connection.unregister("rows")
+    return int(count)
+
+
+def _refuse_strangers(connection: Connection, columns: Columns, dataset_id: int) -> None:
+    connection.register("rows", columns)
+    strange = ask(connection, query("strangers"), dataset_id=dataset_id)
+    connection.unregister("rows")
+    if strange:
+        raise StoreError(f"sample {strange[0][0]} is not in data selection {dataset_id}: nothing was stored")
+
+
+def _key(connection: Connection, table: str, **values: object) -> int:
+    """Return the key of the row with these values; the names are this module's own, the values are bound."""
+    wanted = " and ".join(f"{name} = ${name}" for name in values)
+    ((key,),) = ask(connection, f"select {table.removesuffix('s')}_id from {table} where {wanted}", **values)  # noqa: S608
+    return int(key)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    """Return JSON that is the same for equal values."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`settings` must be numbers, text, True, False or None: {error}") from None
+
+
+def _statistics(normalization: tuple[Sequence[float], Sequence[float]]) -> str:
+    return json.dumps([[float(value) for value in values] for values in normalization])

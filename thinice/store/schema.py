@@ -1,0 +1,110 @@
+"""The schema of a store: ordered migrations, applied once each, and what a file must be to count as a store."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from thinice.errors import StoreError
+from thinice.store.connection import ask, reading, writing
+from thinice.store.queries import query
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thinice.store.connection import Connection
+
+__all__ = ["make", "migrations", "now", "upgrade"]
+
+
+@cache
+def migrations() -> dict[str, str]:
+    """Return the SQL of every migration by its name, in order.
+
+    >>> next(iter(migrations()))
+    '0001_measurements'
+    """
+    folder = files("thinice.store") / "migrations"
+    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8") for entry in found}
+
+
+def now() -> datetime:
+    """Return the time in UTC as the store keeps it: without a time zone, which DuckDB could not read back alone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def make(path: Path, patience: float) -> None:
+    """Make an empty store where there is no file; another process may do the same at the same time.
+
+    The file appears under its name complete or not at all.
+    """
+    if not path.parent.is_dir():
+        raise StoreError(f"{path} cannot be made: there is no folder {path.parent}")
+    unborn = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unborn.unlink(missing_ok=True)  # left by a process of the same pid that was killed
+        with writing(unborn, patience, create=True) as connection:
+            _apply(connection, list(migrations()))
+        try:
+            path.hardlink_to(unborn)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            if not path.exists():
+                unborn.rename(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be made: {error.strerror or error}") from None
+    finally:
+        unborn.unlink(missing_ok=True)
+
+
+def upgrade(path: Path, patience: float) -> None:
+    """Bring a store to this version's schema.
+
+    Raises
+    ------
+    StoreError
+        For a file that is not a store, or one of a newer version: both stay untouched.
+
+    """
+    with reading(path, patience) as connection:
+        pending = _pending(connection, path)
+    if pending:
+        with writing(path, patience) as connection:
+            _apply(connection, _pending(connection, path))
+
+
+def _pending(connection: Connection, path: Path) -> list[str]:
+    """Return the names of the migrations that a store lacks."""
+    known = list(migrations())
+    tables = ask(connection, "select table_name from duckdb_tables() where database_name = 'store'")
+    if ("thinice_migrations",) not in tables:
+        raise StoreError(f"{path} is a DuckDB database, but not a thinice store: it was left untouched")
+    rows = ask(connection, "select name, version from thinice_migrations order by name")
+    newer = [row for row in rows if row[0] not in known]
+    if newer:
+        raise StoreError(
+            f"{path} was written by thinice {newer[-1][1]}, which knows more than this {version('thinice')} "
+            f"({newer[-1][0]}): pip install --upgrade thinice"
+        )
+    applied = {name for name, _ in rows}
+    return [name for name in known if name not in applied]
+
+
+def _apply(connection: Connection, names: list[str]) -> None:
+    for name in names:
+        if name == next(iter(migrations())):
+            ask(connection, query("ledger"))
+        ask(connection, migrations()[name])
+        ask(
+            connection,
+            "insert into thinice_migrations values ($name, $applied, $version)",
+            name=name,
+            applied=now(),
+            version=version("thinice"),
+        )
