@@ -32,6 +32,19 @@ CLOSEST = 16
 SECONDS_A_SHARD = 1.0
 """Batches are gathered for this long before they are committed: a commit costs some 20 ms."""
 
+EPSILONS = """
+select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction, evaluations
+from epsilons where measurement_id = $measurement_id order by sample_id
+"""
+PREDICTIONS = """
+select sample_id, coalesce(prediction, -1) as prediction
+from predictions where checkpoint_id = $checkpoint_id and dataset_id = $dataset_id order by sample_id
+"""
+WITNESSES = """
+select sample_id, adversarial
+from witnesses where measurement_id = $measurement_id and sample_id in (select unnest($ids::bigint[]))
+"""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
@@ -126,11 +139,7 @@ class Campaign:
         positions = run.unmeasured(measurement_id, self._ids)
         if len(positions):
             self._measure(run, measurement_id, classifier, attack, positions)
-        rows = self._columns(
-            "select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction, "
-            "evaluations from epsilons where measurement_id = $id order by sample_id",
-            measurement_id,
-        )
+        rows = self._columns(EPSILONS, measurement_id=measurement_id)
         return Measured(
             measurement_id,
             rows["epsilon"].astype(np.float32),
@@ -154,11 +163,7 @@ class Campaign:
                 predictions=torch.where(undefined, -1, logits.argmax(1)).numpy(),
                 margins=torch.where(undefined, torch.nan, margin(logits, wanted.labels)).numpy(),
             )
-        rows = self._columns(
-            "select sample_id, coalesce(prediction, -1) as prediction from predictions "
-            f"where dataset_id = {self._dataset_id:d} and checkpoint_id = $id order by sample_id",
-            checkpoint_id,
-        )
+        rows = self._columns(PREDICTIONS, checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
         return rows["prediction"].astype(np.int64)
 
     def checkpoint(self, classifier: Classifier) -> int:
@@ -181,8 +186,8 @@ class Campaign:
         """Return the samples at these positions that have an adversarial in the store, in this order."""
         ids = self._ids[positions].tolist()
         rows = self._store.sql(
-            "select sample_id, adversarial from witnesses where measurement_id = $id and sample_id in (select unnest($ids))",
-            {"id": measured.measurement_id, "ids": ids},
+            WITNESSES,
+            {"measurement_id": measured.measurement_id, "ids": ids},
         )
         kept = dict(zip(rows["sample_id"], rows["adversarial"], strict=True))
         shape = tuple(self.samples.inputs.shape[1:])
@@ -230,9 +235,9 @@ class Campaign:
             raise RuntimeError("a campaign measures inside `with campaign.run(…)`")
         return self._run
 
-    def _columns(self, query: str, key: int) -> dict[str, NDArray[Any]]:
+    def _columns(self, query: str, **keys: int) -> dict[str, NDArray[Any]]:
         """Return the columns of a query that is ordered by sample_id, in the order of the selection."""
-        rows = self._store.sql(query, {"id": key})
+        rows = self._store.sql(query, keys)
         order = np.searchsorted(rows["sample_id"].to_numpy(), self._ids)
         return {name: rows[name].to_numpy()[order] for name in rows.columns}
 

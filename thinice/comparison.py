@@ -216,10 +216,11 @@ def _percent(share: float | None) -> str:
 
 
 @overload
-def compare(dense: Network, pruned: Network, samples: Samples | str | None = None, **options: Any) -> Comparison: ...
+def compare(dense: Network, pruned: Network, samples: Samples | str | None = None, **options: Any  # noqa: ANN401 (the keywords below)
+) -> Comparison: ...
 @overload
 def compare(
-    dense: Network, pruned: Sequence[Network], samples: Samples | str | None = None, **options: Any
+    dense: Network, pruned: Sequence[Network], samples: Samples | str | None = None, **options: Any,  # noqa: ANN401 (the keywords below)
 ) -> tuple[Comparison, ...]: ...
 def compare(
     dense: Network,

@@ -34,7 +34,7 @@ for command in (demo, compare, measure, runs, sql, export):
 def thinice(
     version: Annotated[bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)] = False,
 ) -> None:
-    """Which samples does pruning lose, and how close to the decision boundary did they lie?
+    """Tell which samples pruning loses, and how close to the decision boundary they lay.
 
     Start with `thinice demo`, then `thinice compare dense.pt pruned.pt`.
     """

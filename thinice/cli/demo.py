@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from thinice.cli.compare import FIGURES, Figures, report
 from thinice.cli.messages import Speaker, interruptible
 from thinice.cli.options import STORE, Device, Format, FormatOption, Limit, Norm, NormName, Quiet, StorePath

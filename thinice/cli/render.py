@@ -26,7 +26,9 @@ def render(rows: Sequence[Row], how: Format) -> str:
     if how is Format.JSON:
         plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
         return json.dumps(plain, indent=2, default=str, ensure_ascii=False)
-    names = list(rows[0]) if rows else []
+    if not rows:
+        return "no rows" if how is Format.TABLE else ""
+    names = list(rows[0])
     cells = [[_cell(row.get(name), how) for name in names] for row in rows]
     if how is Format.CSV:
         text = io.StringIO()
@@ -35,7 +37,7 @@ def render(rows: Sequence[Row], how: Format) -> str:
     if how is Format.MARKDOWN:
         lines = [names, ["---"] * len(names), *cells]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return aligned([names, *cells]) if rows else "no rows"
+    return aligned([names, *cells])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,180 @@
+"""What the main job costs: the demo, the overhead of `measure`, memory, and the store.
+
+    python benchmarks/main_job.py [--only demo|overhead|memory|store] [--json FILE]
+
+Prints a line a number, with the hardware and versions it was seen on. Ratios compare things measured in turns in one
+process; absolute seconds hold for the machine named above them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+Numbers = dict[str, float]
+
+
+def demo() -> Numbers:
+    """Seconds of `thinice demo`, process start and figures included, and of the same again from its store."""
+    command = [sys.executable, "-c", "from thinice.cli import main; main()", "demo", "--quiet"]
+    with tempfile.TemporaryDirectory() as folder:
+        first = _seconds(lambda: subprocess.run(command, cwd=folder, check=True, capture_output=True))
+        again = _seconds(lambda: subprocess.run(command, cwd=folder, check=True, capture_output=True))
+    return {"demo_seconds": first, "demo_again_seconds": again}
+
+
+def overhead(rounds: int = 5, steps: int = 20, batch: int = 64) -> Numbers:
+    """`measure` with FMN against bare forward-backward passes of the same batch, as many as it counted; ResNet-20."""
+    import torch
+
+    import thinice
+    from thinice.models import as_classifier, build
+
+    torch.manual_seed(0)
+    classifier = as_classifier(build("resnet20", 10))
+    inputs = torch.rand(batch, 3, 32, 32)
+    with torch.no_grad():
+        labels = classifier(inputs).argmax(1)
+
+    def measured() -> float:
+        nearest = thinice.measure(classifier, inputs, labels=labels, steps=steps, batch_size=batch, progress=False)
+        return float(nearest.evaluations.mean())
+
+    def bare(passes: float) -> None:
+        for _ in range(round(passes)):
+            leaf = inputs.clone().requires_grad_()
+            classifier(leaf).sum().backward()
+
+    passes = measured()
+    bare(passes)
+    ours, floor = [], []
+    for _ in range(rounds):
+        ours.append(_seconds(measured))
+        floor.append(_seconds(lambda: bare(passes)) * passes / round(passes))
+    return {
+        "overhead_ratio": statistics.median(a / b for a, b in zip(ours, floor, strict=True)),
+        "overhead_evaluations": passes,
+    }
+
+
+def memory(n: int = 10_000) -> Numbers:
+    """Peak resident memory of measuring 10 000 CIFAR-sized samples, and of a process that has only made them."""
+    script = (
+        "import resource, sys, torch, thinice\n"
+        "from thinice.datasets import Pixels, build_samples\n"
+        "n = int(sys.argv[1])\n"
+        "stored = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8)\n"
+        "network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(512, 10))\n"
+        "samples = build_samples(Pixels(stored), torch.zeros(n, dtype=torch.int64), classes=tuple('0123456789'), name='random', split='test')\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "thinice.measure(network, samples, steps=3, progress=False)\n"
+        "print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script, str(n)], check=True, capture_output=True, text=True).stdout
+    before, after = (int(word) * 1024 / 1e6 for word in found.split())
+    return {"memory_before_mb": before, "memory_peak_mb": after}
+
+
+def store(rows: int = 10_000, many: int = 10_000_000) -> Numbers:
+    """Seconds to write 10 000 epsilons, and to ask three questions of a store with 10 million."""
+    from thinice import open_store
+
+    random = np.random.default_rng(0)
+    written = []
+    with tempfile.TemporaryDirectory() as folder:
+        opened = open_store(Path(folder) / "thinice.duckdb", new=True)
+        with opened.run(["benchmark"], device="cpu", seed=0) as run:
+            attack = run.attack(name="fmn", norm="linf", settings={"steps": 100})
+            networks = [
+                run.checkpoint(fingerprint=f"{k}", name=f"net{k}", architecture="none", classes=10, sparsity=0.0)
+                for k in range(2)
+            ]
+
+            def fill(n: int, name: str) -> tuple[int, float]:
+                ids = np.arange(n)
+                data = run.dataset(
+                    fingerprint=name, name=name, split="test", shape=(3, 32, 32), classes=tuple("0123456789"),
+                    sample_ids=ids, labels=random.integers(0, 10, n), digests=ids,
+                )  # fmt: skip
+                measurement = run.measurement(networks[0], data, attack)
+                labels = opened.sql("select label from samples where dataset_id = $d order by sample_id", {"d": data})
+                label = labels["label"].to_numpy()
+                right = random.random((2, n)) < 0.9
+                classes = np.where(right, label, (label + 1) % 10)
+                columns = {
+                    "epsilon": np.where(right[0], random.gamma(2, 0.01, n), 0).astype(np.float32),
+                    "outcomes": right[0].astype(np.int8),
+                    "predictions": (label + 1) % 10,
+                    "evaluations": np.full(n, 100.0, np.float32),
+                    "clean_predictions": classes[0],
+                }
+                seconds = _seconds(lambda: run.add_epsilons(measurement, ids, **columns))
+                run.add_predictions(networks[1], data, ids, predictions=classes[1])
+                return run.comparison(measurement, networks[1]), seconds
+
+            written = [fill(rows, f"small{k}")[1] for k in range(3)]
+            comparison, _ = fill(many, "large")
+        questions = {
+            "query_counts_seconds": (
+                "select transition, count(*), quantile_cont(epsilon, 0.5) from transitions "
+                "where comparison_id = $c group by all"
+            ),
+            "query_thin_ice_seconds": "from thin_ice where comparison_id = $c limit 20",
+            "query_histogram_seconds": (
+                "select outcome, round(epsilon, 3) as bin, count(*) from epsilons group by all"
+            ),
+        }
+        asked = {
+            name: min(_seconds(lambda: opened.sql(question, _named(question, comparison))) for _ in range(2))
+            for name, question in questions.items()
+        }
+    return {"write_10k_seconds": statistics.median(written), **asked}
+
+
+def _named(question: str, comparison: int) -> dict[str, int]:
+    return {"c": comparison} if "$c" in question else {}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Run what was asked for, print it, and keep it as JSON if wanted."""
+    parts = {part.__name__: part for part in (demo, overhead, memory, store)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=parts, action="append")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    about = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        **{name: version(name) for name in ("thinice", "torch", "duckdb", "numpy")},
+        "python": platform.python_version(),
+    }
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    numbers: Numbers = {}
+    for name in options.only or parts:
+        numbers |= parts[name]()
+    for name, value in numbers.items():
+        print(f"{name:28} {value:.4g}")
+    if options.json:
+        options.json.write_text(json.dumps({"about": about, "numbers": numbers}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

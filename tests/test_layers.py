@@ -1,0 +1,98 @@
+"""The house stands: imports point downwards, heavy libraries stay where they belong, names do not collide."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import thinice
+from tests.conftest import ROOT
+
+# From the ground up; a room may import rooms of lower levels, and its own.
+LEVELS = [
+    {"types", "errors"},
+    {"norms", "losses", "progress", "precision", "embedded"},
+    {"models", "datasets"},
+    {"attacks", "training", "pruning"},
+    {"measurement", "store", "stats"},
+    {"campaign"},
+    {"comparison"},
+    {"plots"},
+    {"figures"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+FORBIDDEN = {"store": {"torch"}, "stats": {"torch", "duckdb"}, "plots": {"torch", "duckdb"}, "datasets": {"duckdb"}}
+FILES = sorted((ROOT / "thinice").rglob("*.py"))
+
+
+def imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(ROOT / "thinice").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_point_downwards(file):
+    room = room_of(file)
+    if room == "__init__":
+        return
+    assert room in LEVEL, f"{room} has no place in LEVELS"
+    for name in imported(file):
+        parts = name.split(".")
+        if parts[0] != "thinice" or len(parts) < 2 or parts[1] not in LEVEL or parts[1] == room:
+            continue
+        assert LEVEL[parts[1]] < LEVEL[room], f"{file.name} imports {name}, which does not stand below {room}"
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_heavy_libraries_stay_out(room):
+    for file in FILES:
+        if room_of(file) == room:
+            tops = {name.split(".")[0] for name in imported(file)}
+            assert not tops & FORBIDDEN[room], f"{file} imports {tops & FORBIDDEN[room]}"
+
+
+def test_only_the_command_line_prints():
+    for file in FILES:
+        if room_of(file) == "cli":
+            continue
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"], file
+
+
+def test_help_needs_no_torch():
+    script = "import sys; sys.argv = ['thinice', '--help']; from thinice.cli import main\n"
+    script += "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+    script += "heavy = {'torch', 'duckdb', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "compare" in done.stdout
+
+
+def test_every_public_name_loads_and_is_documented():
+    for name in thinice.__all__:
+        value = getattr(thinice, name)
+        assert name == "__version__" or value.__doc__, name
+
+
+def test_no_module_hides_a_public_name():
+    modules = {path.stem for path in (ROOT / "thinice").iterdir()}
+    assert not modules & set(thinice.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = thinice.nothing
