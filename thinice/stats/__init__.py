@@ -1,0 +1,29 @@
+"""Statistics: arrays in, frozen results out; a written rule for empty groups, ties and samples not found."""
+
+from thinice.stats.counts import (
+    ClassLosses,
+    TransitionCounts,
+    class_losses,
+    transition_counts,
+    transitions,
+)
+from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
+from thinice.stats.groups import Separation, separation
+from thinice.stats.proportions import wilson
+from thinice.stats.shift import hodges_lehmann
+
+__all__ = [
+    "ClassLosses",
+    "RocCurve",
+    "Separation",
+    "SurvivalCurve",
+    "TransitionCounts",
+    "class_losses",
+    "hodges_lehmann",
+    "roc_curve",
+    "separation",
+    "survival_curve",
+    "transition_counts",
+    "transitions",
+    "wilson",
+]

@@ -1,0 +1,224 @@
+"""Two groups of samples, lost and kept: how well does distance to the boundary tell them apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_ndtr, logit, ndtri
+
+from thinice.stats._columns import FloatColumn, check_confidence, epsilon_column
+from thinice.stats.proportions import wilson_bounds
+from thinice.stats.result import Result
+from thinice.stats.shift import hodges_lehmann
+from thinice.types import Interval
+
+__all__ = ["MIN_GROUP", "Separation", "separation"]
+
+MIN_GROUP = 10
+"""With fewer samples than this in the smaller group, no p-value is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Separation(Result):
+    """How far the lost samples (S1,0) lie from the boundary, against the kept ones (S1,1).
+
+    A number that cannot be had is None, and `notes` says why. Distances are in the unit of the epsilons.
+    """
+
+    n_kept: int
+    n_lost: int
+    not_found_kept: int
+    """Kept samples without a distance: right-censored, ranked last, all tied."""
+    not_found_lost: int
+    auc: float | None
+    """Chance that a kept sample lies farther from the boundary than a lost one; ties count half."""
+    auc_se: float | None
+    """DeLong's standard error of `auc`; None where it is zero or a group has a single sample."""
+    confidence: float
+    u: float | None
+    """Mann-Whitney U of the lost samples: pairs in which the lost one lies farther, ties half."""
+    p_value: float | None
+    """One-sided: lost samples are nearer. 0.0 below 1e-308, where `log10_p` still holds."""
+    log10_p: float | None
+    p_value_two_sided: float | None
+    log10_p_two_sided: float | None
+    median_kept: float | None
+    """None also where the median is itself a not-found sample."""
+    median_lost: float | None
+    quartiles_kept: tuple[float | None, float | None]
+    quartiles_lost: tuple[float | None, float | None]
+    shift: float | None
+    """Hodges-Lehmann estimate: by how much kept samples lie farther than lost ones."""
+    notes: tuple[str, ...]
+
+    derived: ClassVar[tuple[str, ...]] = ("auc_interval", "cliffs_delta")
+
+    @property
+    def auc_interval(self) -> Interval | None:
+        """The interval of `auc` at the level of `confidence`."""
+        return self.interval()
+
+    @property
+    def common_language(self) -> float | None:
+        """The common-language effect size, another name of `auc`."""
+        return self.auc
+
+    @property
+    def cliffs_delta(self) -> float | None:
+        """Return ``2 auc - 1``: from -1 to 1, and 0 where the groups are not separated."""
+        return None if self.auc is None else 2 * self.auc - 1
+
+    def interval(self, confidence: float | None = None) -> Interval | None:
+        """Return the interval of `auc`, at another level if one is given; None where `auc` is None.
+
+        DeLong's interval on the logit scale. Where DeLong's variance is zero or unknown (`auc` exactly 0
+        or 1, all samples tied, a group of one sample), Wilson's interval for a share of
+        ``min(n_kept, n_lost)`` trials: the variance of the AUC never exceeds
+        ``auc (1 - auc) / min(n_kept, n_lost)`` (Birnbaum and Klose, Ann. Math. Stat. 28, 1957), so that
+        interval is wide rather than wrong.
+        """
+        confidence = self.confidence if confidence is None else confidence
+        check_confidence(confidence)
+        if self.auc is None:
+            return None
+        if self.auc_se is None:
+            low, high = wilson_bounds(np.array([self.auc]), min(self.n_kept, self.n_lost), confidence)
+            return Interval(float(low[0]), float(high[0]), confidence)
+        half = ndtri(0.5 + confidence / 2) * self.auc_se / (self.auc * (1 - self.auc))
+        return Interval(float(expit(logit(self.auc) - half)), float(expit(logit(self.auc) + half)), confidence)
+
+
+def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 0.95) -> Separation:
+    """Return how well distance to the boundary tells lost samples (S1,0) from kept ones (S1,1).
+
+    Mann-Whitney U with its AUC and DeLong interval, the asymptotic p-value with tie and continuity correction
+    (as ``scipy.stats.mannwhitneyu(lost, kept, alternative="less", method="asymptotic")``, also as log10,
+    which does not underflow), medians, quartiles, Hodges-Lehmann shift.
+
+    The rules for what is not a plain number:
+
+    - *not found* (NaN) is right-censored: ranked after every found sample, all of them tied; counted in the
+      result. A median or quartile that falls on such a sample is None.
+    - *ties* count half in the AUC and shrink the variance of U.
+    - *an empty group* gives counts and a note, everything else None; never an exception.
+    - *fewer than 10 samples* in the smaller group: effect sizes and interval are given, p is withheld.
+    - *all samples tied*: auc 0.5 and p 1.
+
+    Parameters
+    ----------
+    kept, lost
+        Epsilons (N,) of samples that the dense network classifies correctly; NaN where not found.
+    confidence
+        Level of the interval of the AUC.
+
+    Raises
+    ------
+    InputError
+        For columns that are not flat and numeric, or a confidence outside (0, 1).
+
+    References
+    ----------
+    H. B. Mann and D. R. Whitney, "On a test of whether one of two random variables is stochastically larger
+    than the other", Ann. Math. Stat. 18, 1947; E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson,
+    "Comparing the areas under two or more correlated receiver operating characteristic curves: a
+    nonparametric approach", Biometrics 44, 1988.
+
+    Examples
+    --------
+    >>> result = separation(kept=[3.0, 4.0, 5.0, float("nan")], lost=[1.0, 3.0])
+    >>> result.auc, result.u, result.median_kept, result.shift
+    (0.9375, 0.5, 4.5, 2.5)
+    >>> result.p_value is None, result.notes
+    (True, ('p-value withheld: the smaller group has 2 samples, fewer than 10',))
+    """
+    check_confidence(confidence)
+    kept, lost = np.sort(epsilon_column(kept, "kept")), np.sort(epsilon_column(lost, "lost"))
+    m, n = len(kept), len(lost)
+    notes = []
+    auc = auc_se = u = log_p = log_p_two_sided = None
+    if min(m, n) == 0:
+        empty = " and ".join(name for name, size in (("S1,1", m), ("S1,0", n)) if size == 0)
+        notes.append(f"nothing to separate: {empty} is empty (0 of {m + n} samples)")
+    else:
+        below_lost, below_kept = _twice_below(kept, lost), _twice_below(lost, kept)
+        u = float(below_lost.sum() / 2)
+        auc = (m * n - u) / (m * n)
+        auc_se = _delong_se(below_kept / (2 * n), below_lost / (2 * m)) if 0 < auc < 1 else None
+        if min(m, n) < MIN_GROUP:
+            notes.append(f"p-value withheld: the smaller group has {min(m, n)} samples, fewer than {MIN_GROUP}")
+        else:
+            log_p, log_p_two_sided = _log_p(u, kept, lost)
+    shift = hodges_lehmann(kept, lost)
+    if shift is None and auc is not None:
+        notes.append("no shift: too many samples were not found for its median to be known")
+    quarter_kept, median_kept, three_quarter_kept = _quartiles(kept)
+    quarter_lost, median_lost, three_quarter_lost = _quartiles(lost)
+    for name, size, median in (("S1,1", m, median_kept), ("S1,0", n, median_lost)):
+        if size and median is None:
+            notes.append(f"no median of {name}: half of its samples or more were not found")
+    return Separation(
+        n_kept=m,
+        n_lost=n,
+        not_found_kept=int(np.isinf(kept).sum()),
+        not_found_lost=int(np.isinf(lost).sum()),
+        auc=auc,
+        auc_se=auc_se,
+        confidence=confidence,
+        u=u,
+        p_value=None if log_p is None else math.exp(log_p),
+        log10_p=None if log_p is None else log_p / math.log(10),
+        p_value_two_sided=None if log_p_two_sided is None else math.exp(log_p_two_sided),
+        log10_p_two_sided=None if log_p_two_sided is None else log_p_two_sided / math.log(10),
+        median_kept=median_kept,
+        median_lost=median_lost,
+        quartiles_kept=(quarter_kept, three_quarter_kept),
+        quartiles_lost=(quarter_lost, three_quarter_lost),
+        shift=shift,
+        notes=tuple(notes),
+    )
+
+
+def _twice_below(group: FloatColumn, values: FloatColumn) -> npt.NDArray[np.intp]:
+    """Return for each value twice the number of samples of the sorted group below it, ties half: integers."""
+    return np.searchsorted(group, values, side="left") + np.searchsorted(group, values, side="right")
+
+
+def _delong_se(share_below_kept: FloatColumn, share_below_lost: FloatColumn) -> float | None:
+    """Return DeLong's standard error from each group's placements in the other, None if zero or unknown."""
+    if min(len(share_below_kept), len(share_below_lost)) < 2:
+        return None
+    variance = sum(placements.var(ddof=1) / len(placements) for placements in (share_below_kept, share_below_lost))
+    return math.sqrt(variance) if variance > 0 else None
+
+
+def _log_p(u: float, kept: FloatColumn, lost: FloatColumn) -> tuple[float, float]:
+    """Return the natural logarithms of the one-sided and the two-sided p-value of U of the lost samples."""
+    m, n = len(kept), len(lost)
+    total = m + n
+    ties = np.unique(np.concatenate([kept, lost]), return_counts=True)[1].astype(np.float64)
+    if len(ties) == 1:
+        return 0.0, 0.0
+    tie_term = (ties**3 - ties).sum() / (total * (total - 1))
+    sigma = math.sqrt(m * n / 12 * (total + 1 - tie_term))
+    z = (m * n / 2 - u - 0.5) / sigma
+    z_two_sided = (abs(m * n / 2 - u) - 0.5) / sigma
+    return float(log_ndtr(-z)), min(0.0, math.log(2) + float(log_ndtr(-z_two_sided)))
+
+
+def _quartiles(column: FloatColumn) -> tuple[float | None, float | None, float | None]:
+    """Return the quartiles of a sorted column by linear interpolation; None where they are not known."""
+    return _quantile(column, 0.25), _quantile(column, 0.5), _quantile(column, 0.75)
+
+
+def _quantile(column: FloatColumn, share: float) -> float | None:
+    if len(column) == 0:
+        return None
+    position = (len(column) - 1) * share
+    low, high = column[math.floor(position)], column[math.ceil(position)]
+    if math.isinf(high):
+        return None
+    return float(low + (high - low) * (position - math.floor(position)))
