@@ -9,6 +9,8 @@ import hashlib
 import http.server
 import pickle
 import shutil
+import socket
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -310,6 +312,16 @@ def test_downloads_once_with_progress_on_stderr(tmp_path, server, capfd):
     shutil.rmtree(server)
     assert load_samples("mnist", root=root).fingerprint == first.fingerprint
     assert capfd.readouterr().err == ""
+
+
+def test_what_a_download_prints_goes_to_stderr(capfd, request):
+    request.addfinalizer(partial(socket.setdefaulttimeout, socket.getdefaulttimeout()))
+    socket.setdefaulttimeout(7)
+    with vision.shown_on_stderr():
+        sys.stdout.write("Extracting")
+        assert socket.getdefaulttimeout() == vision.SECONDS_WITHOUT_ANSWER
+    assert socket.getdefaulttimeout() == 7
+    assert capfd.readouterr() == ("", "Extracting")
 
 
 def test_a_download_that_was_tampered_with_is_refused(tmp_path, server):
