@@ -1,5 +1,6 @@
 """Networks: the registry of architectures, and checkpoint files in and out."""
 
+from thinice.models.checkpoint import load_classifier
 from thinice.models.classifier import Classifier, as_classifier, looks_like_probabilities, same_task
 from thinice.models.normalization import (
     NORMALIZATIONS,
@@ -11,6 +12,7 @@ from thinice.models.normalization import (
 )
 from thinice.models.prunable import prunable_weights, sparsity
 from thinice.models.registry import architectures, build, register
+from thinice.models.saving import save_classifier
 
 __all__ = [
     "NORMALIZATIONS",
@@ -21,11 +23,13 @@ __all__ = [
     "architectures",
     "as_classifier",
     "build",
+    "load_classifier",
     "looks_like_probabilities",
     "normalization_text",
     "parse_normalization",
     "prunable_weights",
     "register",
     "same_task",
+    "save_classifier",
     "sparsity",
 ]

@@ -43,8 +43,8 @@ class Classifier:
     name
         What tables and figures call it: the file's stem, or what the caller said.
     architecture, arguments
-        What `build` needs to make it again; ``onnx`` and ``torch.export`` for whole programs, the
-        class's name for other modules.
+        What `build` needs to make it again; ``onnx`` and ``torch.export`` for whole programs,
+        ``module:CLASS`` for other modules.
     classes
         Number of classes; ``None`` where a plain module does not tell (it has no linear layer).
     fingerprint
@@ -162,9 +162,7 @@ def as_classifier(
     facts = (classes, class_names, data, normalization, input_shape, recipe, parent)
     if isinstance(network, Classifier):
         if any(fact is not None for fact in facts):
-            raise InputError(
-                "`network` is a classifier already: only `name` can change, or use its `network`"
-            )
+            raise InputError("`network` is a classifier already: only `name` can change, or use its `network`")
         return network if name is None else replace(network, name=name)
     if not isinstance(network, nn.Module):
         raise InputError(f"`network` must be a torch module or a Classifier, got {type(network).__name__}")
@@ -175,10 +173,10 @@ def as_classifier(
         inside, network = network.normalization, network.network
     origin = origin_of(network)
     if origin is None:
-        architecture, arguments = type(network).__qualname__, {"structure": structure_of(network)}
+        architecture, arguments = f"module:{type(network).__qualname__}", {"structure": structure_of(network)}
     else:
         architecture, arguments = origin.architecture, dict(origin.arguments)
-        input_shape = input_shape or find_architecture(architecture).input_shape
+        input_shape = input_shape or usual_shape(architecture, arguments)
         classes = classes or origin.classes
     return assemble(
         own_copy(network),
@@ -222,6 +220,12 @@ def assemble(
         normalization=normalization,
         **facts,
     )
+
+
+def usual_shape(architecture: str, arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """Return (C, H, W) where an architecture works with that size alone."""
+    shape = find_architecture(architecture).input_shape
+    return None if shape is None else (int(arguments.get("channels", shape[0])), *shape[1:])
 
 
 def own_copy(network: nn.Module) -> nn.Module:

@@ -78,9 +78,7 @@ def structure_of(module: nn.Module) -> str:
             }
             parts.append(f"{name}|{kind.__qualname__}|{plain}")
             forward = inspect.unwrap(kind.forward)
-            parts.append(
-                repr(_code(forward.__code__)) if hasattr(forward, "__code__") else repr(forward.__qualname__)
-            )
+            parts.append(repr(_code(forward.__code__)) if hasattr(forward, "__code__") else repr(forward.__qualname__))
     return "\n".join(parts)
 
 

@@ -105,9 +105,7 @@ def _torchvision_names() -> tuple[str, ...]:
 def _make_torchvision(name: str, classes: int, **arguments: Any) -> nn.Module:  # noqa: ANN401 - passed on
     from torchvision import models  # noqa: PLC0415 - importing torchvision costs a second
 
-    with (
-        warnings.catch_warnings()
-    ):  # two of them announce a new initialisation; the weights are replaced anyway
+    with warnings.catch_warnings():  # two of them announce a new initialisation; the weights are replaced anyway
         warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
         network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **arguments)
     return network

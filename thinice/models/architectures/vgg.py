@@ -129,9 +129,7 @@ def vgg16_bn_li20(classes: int = 10, *, channels: int = 3) -> nn.Module:
         feature=_features(channels),
         pool=nn.AvgPool2d(2),
         flatten=nn.Flatten(),
-        classifier=nn.Sequential(
-            nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, classes)
-        ),
+        classifier=nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, classes)),
     )
 
 

@@ -1,0 +1,333 @@
+"""Checkpoint files in: whatever the file is, a `Classifier` comes out, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from thinice.errors import CheckpointError, InputError
+from thinice.models.classifier import Classifier, as_classifier, assemble, usual_shape
+from thinice.models.containers import Container, read_safetensors, read_torch, sniff
+from thinice.models.foreign import NESTS, Found, find_weights, plain_weights
+from thinice.models.identify import Identity, fit, identify
+from thinice.models.normalization import (
+    Normalization,
+    NormalizationLike,
+    normalization_text,
+    parse_normalization,
+)
+from thinice.models.registry import build
+from thinice.models.saving import FORMAT, FORMAT_VERSION, fill
+
+if TYPE_CHECKING:
+    import os
+
+
+__all__ = ["load_classifier"]
+
+SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx", ".pt2")
+
+
+def load_classifier(
+    path: str | os.PathLike[str],
+    *,
+    architecture: str | None = None,
+    normalization: NormalizationLike | None = None,
+    classes: int | None = None,
+    name: str | None = None,
+    kept: float | None = None,
+    trust_pickle: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+) -> Classifier:
+    """Return the classifier that a checkpoint file holds.
+
+    Read are thinice's own files; state dicts in torch's and the safetensors format, nested, prefixed, with masks,
+    scores or parametrisations, as the programs of the pruning literature leave them; ONNX and torch.export programs.
+    Nothing in a file can run. `Classifier.notes` says what was found out and converted.
+
+    Parameters
+    ----------
+    path
+        The file. Its kind is told from its content, not from its suffix.
+    architecture, arguments
+        A name of `architectures` or ``torchvision:NAME``, with further keywords of its builder, where the file does
+        not say it and the parameter names and shapes do not tell.
+    normalization
+        What `parse_normalization` takes, where the file does not say it. Without either, pixels go in as they are
+        and ``normalization_known`` is false: `decide_normalization` compares hypotheses on labelled samples.
+    classes
+        The number of classes that the network must have.
+    name
+        What tables call it; else the file's name without suffixes.
+    kept
+        The fraction of weights that pruning scores keep (HYDRA, RST; for HARP the global one): 0.1 at 90 % sparsity.
+    trust_pickle
+        Unpickle the whole file, which lets it do anything on this machine; only for files whose maker you trust.
+
+    Raises
+    ------
+    CheckpointError
+        Not a checkpoint, damaged, wants to run code, does not fit, or holds NaN.
+    InputError
+        An argument that contradicts the file, or cannot be used.
+    MissingExtraError
+        A format whose extra is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from thinice.models import build
+    >>> path = Path(tempfile.mkdtemp()) / "net.pth"
+    >>> torch.save({"state_dict": build("resnet20").state_dict()}, path)
+    >>> classifier = load_classifier(path, normalization="imagenet")
+    >>> classifier.architecture, classifier.classes
+    ('resnet20', 10)
+    """
+    path = Path(path).expanduser()
+    if kept is not None and not 0 < kept <= 1:
+        raise InputError(f"`kept` must be the fraction of weights kept, above 0 and at most 1, got {kept}")
+    inside = parse_normalization(normalization)
+    said = _Said(path, name or _stem(path), architecture, arguments, classes, inside, normalization is not None)
+    container = sniff(path)
+    if container in {Container.ONNX, Container.EXPORT}:
+        return _from_program(container, said)
+    header: Mapping[str, Any] | None = None
+    held: Any
+    if container is Container.SAFETENSORS:
+        held, metadata = read_safetensors(path)
+        if FORMAT in metadata:
+            header = {**_json(path, metadata[FORMAT]), "state_dict": held}
+    else:
+        held = read_torch(path, trust_pickle=trust_pickle)
+        if isinstance(held, Mapping) and held.get("format") == FORMAT:
+            header = held
+    if header is not None:
+        return _from_own(header, said)
+    module = _whole_module(held)
+    if module is not None:
+        return _from_module(module, said)
+    return _from_foreign(find_weights(held, str(path), kept=kept), said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the caller said of a file."""
+
+    path: Path
+    name: str
+    architecture: str | None
+    arguments: Mapping[str, Any] | None
+    classes: int | None
+    normalization: Normalization | None
+    normalization_said: bool
+
+    def agree(self, what: str, said: object, found: object) -> None:
+        """Refuse what contradicts the file."""
+        if said is not None and said != found:
+            raise InputError(f"`{what}` is {said}, but {self.path} says {found}: leave the argument out")
+
+    def whole(self, what: str) -> None:
+        """Refuse an architecture for a file that brings its own."""
+        if self.architecture is not None or self.arguments:
+            raise InputError(f"`architecture` is not needed: {self.path} is {what}, leave the argument out")
+
+
+def _stem(path: Path) -> str:
+    stem = path.name
+    while (suffix := Path(stem).suffix) in SUFFIXES and stem != suffix:
+        stem = stem.removesuffix(suffix)
+    return stem
+
+
+def _json(path: Path, text: str) -> Mapping[str, Any]:
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its thinice header is damaged: save it again")
+    return header
+
+
+def _from_own(header: Mapping[str, Any], said: _Said) -> Classifier:
+    where = str(said.path)
+    version = header.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(f"{where}: has format version {version}, newer than {FORMAT_VERSION}: update thinice")
+    try:
+        architecture, classes = str(header["architecture"]), int(header["classes"])
+        arguments = dict(header["arguments"])
+        entry = header["normalization"]
+        inside = parse_normalization((entry["mean"], entry["std"])) if isinstance(entry, Mapping) else None
+        class_names = None if header["class_names"] is None else tuple(map(str, header["class_names"]))
+        shape = None if header["input_shape"] is None else tuple(map(int, header["input_shape"]))
+        fingerprint = header["fingerprint"]
+        tensors = {str(name): value for name, value in header["state_dict"].items()}
+        network = build(architecture, classes, **arguments)
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{where}: its thinice header is damaged ({reason}): save it again") from None
+    said.agree("architecture", said.architecture, architecture)
+    said.agree("classes", said.classes, classes)
+    if entry is not None and said.normalization_said and said.normalization != inside:
+        said.agree("normalization", normalization_text(said.normalization), normalization_text(inside))
+    _check_finite(tensors, where)
+    classifier = assemble(
+        fill(network, tensors, where, architecture),
+        name=said.name,
+        architecture=architecture,
+        arguments=arguments,
+        classes=classes,
+        class_names=class_names,
+        data=header.get("data"),
+        normalization=inside if entry is not None else said.normalization,
+        normalization_known=entry is not None or said.normalization_said,
+        input_shape=shape,
+        recipe=header.get("recipe"),
+        parent=header.get("parent"),
+        path=said.path,
+        notes=() if entry is not None else _normalization_note(said),
+    )
+    if entry is not None and fingerprint != classifier.fingerprint:
+        raise CheckpointError(f"{where}: its weights are not those it was saved with: save it again")
+    return classifier
+
+
+def _normalization_note(said: _Said) -> tuple[str, ...]:
+    if said.normalization_said:
+        return ()
+    return ("normalisation is not known; pixels go in as they are (normalization=, --normalization)",)
+
+
+def _from_foreign(found: Found, said: _Said) -> Classifier:
+    where = str(said.path)
+    given = found.kept
+    plain_weights(found)
+    if given is not None and not any("kept fraction" in note for note in found.notes):
+        found.note(f"kept={given:g} was not used: the file holds no pruning scores")
+    _check_finite(found.weights, where)
+    _check_types(found)
+    if said.architecture is None:
+        identity = identify(found.weights, where)
+        found.note(
+            f"architecture identified as {identity.architecture} with {identity.classes} classes from parameter names "
+            "and shapes"
+        )
+    else:
+        identity = fit(found.weights, said.architecture, said.classes)
+    if said.arguments is not None:
+        identity = Identity(identity.architecture, identity.classes, dict(said.arguments))
+    network = build(identity.architecture, identity.classes, **identity.arguments)
+    fill(network, found.weights, where, identity.architecture)
+    _check_classes(said, identity.classes)
+    normalization = found.normalization
+    if normalization is None:
+        normalization = said.normalization
+    elif said.normalization_said and said.normalization != normalization:
+        said.agree("normalization", normalization_text(said.normalization), normalization_text(normalization))
+    known = found.normalization is not None or said.normalization_said
+    return assemble(
+        network,
+        name=said.name,
+        architecture=identity.architecture,
+        arguments=identity.arguments,
+        classes=identity.classes,
+        normalization=normalization,
+        normalization_known=known,
+        input_shape=usual_shape(identity.architecture, identity.arguments),
+        path=said.path,
+        notes=(*found.notes, *(() if known else _normalization_note(said))),
+    )
+
+
+def _check_classes(said: _Said, classes: int | None) -> None:
+    if said.classes is not None and classes is not None and said.classes != classes:
+        raise CheckpointError(
+            f"{said.path}: answers {classes} classes, not {said.classes}: take the checkpoint of that task"
+        )
+
+
+def _check_finite(weights: Mapping[str, Any], where: str) -> None:
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{where}: {name} is a {type(value).__name__}, not a tensor: save the state_dict()")
+        if value.is_quantized:
+            raise CheckpointError(f"{where}: {name} is quantised: save the network in float32")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            count = int((~torch.isfinite(value)).sum())
+            raise CheckpointError(
+                f"{where}: {name} has {count} values that are NaN or infinite: take another checkpoint"
+            )
+
+
+def _check_types(found: Found) -> None:
+    kinds = {value.dtype for value in found.weights.values() if value.is_floating_point()} - {torch.float32}
+    if kinds:
+        found.note(f"weights converted to float32 from {', '.join(str(kind).removeprefix('torch.') for kind in kinds)}")
+    for name, value in found.weights.items():
+        if not value.is_floating_point() and not name.endswith("num_batches_tracked") and value.ndim > 0:
+            raise found.fail(
+                f"{name}: holds {value.dtype} instead of floating point numbers: save the network in float32"
+            )
+
+
+def _whole_module(held: object) -> nn.Module | None:
+    """Return the module that a trusted pickle holds, itself or under a usual name."""
+    if isinstance(held, Mapping):
+        held = next((held[key] for key in (*NESTS, "module") if isinstance(held.get(key), nn.Module)), None)
+    return held if isinstance(held, nn.Module) else None
+
+
+def _from_module(module: nn.Module, said: _Said) -> Classifier:
+    said.whole("a whole pickled module")
+    classifier = as_classifier(module, name=said.name)
+    _check_finite(classifier.module.state_dict(), str(said.path))
+    _check_classes(said, classifier.classes)
+    normalization = said.normalization if classifier.normalization is None else classifier.normalization
+    known = said.normalization_said or classifier.normalization is not None
+    return assemble(
+        classifier.network,
+        name=said.name,
+        architecture=classifier.architecture,
+        arguments=classifier.arguments,
+        classes=said.classes or classifier.classes,
+        normalization=normalization,
+        normalization_known=known,
+        input_shape=classifier.input_shape,
+        path=said.path,
+        notes=(
+            "a whole pickled module, unpickled because you trusted it",
+            *(() if known else _normalization_note(said)),
+        ),
+    )
+
+
+def _from_program(container: Container, said: _Said) -> Classifier:
+    said.whole("a whole program")
+    if container is Container.ONNX:
+        from thinice.models.onnx_program import load_onnx as load  # noqa: PLC0415 - needs an extra
+    else:
+        from thinice.models.export_program import load_export as load  # noqa: PLC0415 - rarely needed
+    program = load(said.path)
+    _check_finite(program.state_dict(), str(said.path))
+    program.settle(str(said.path))
+    _check_classes(said, program.classes)
+    return assemble(
+        program,
+        name=said.name,
+        architecture=str(container),
+        arguments={"sha256": sha256(said.path.read_bytes()).hexdigest()},
+        classes=program.classes,
+        normalization=said.normalization,
+        normalization_known=said.normalization_said,
+        input_shape=program.sample_shape,
+        path=said.path,
+        notes=(*program.notes, *_normalization_note(said)),
+    )

@@ -1,0 +1,159 @@
+"""Which architecture a state dict belongs to, told from the names and shapes of its parameters."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from thinice.errors import CheckpointError
+from thinice.models.registry import TORCHVISION, architectures, build, find_architecture
+
+__all__ = ["Identity", "fit", "identify", "signature"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+PROBE_CLASSES = (7, 11)
+"""Two class counts that no fixed layer has: what differs between them is the classifier."""
+PROBE_CHANNELS = (3, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An architecture with the arguments and the number of classes that a state dict has."""
+
+    architecture: str
+    classes: int
+    arguments: Mapping[str, Any]
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """Networks built inside have parameters without content; what they compute of shapes stays real."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        options = dict(kwargs or {})
+        if func is torch.empty:
+            options["device"] = "meta"
+        return func(*args, **options)
+
+
+@functools.lru_cache(maxsize=512)
+def _shapes(architecture: str, classes: int, channels: int | None = None) -> Shapes:
+    arguments = {} if channels is None else {"channels": channels}
+    with _WithoutMemory():
+        return signature(build(architecture, classes, **arguments).state_dict())
+
+
+def signature(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter by name, without the counters of batch norm, which old files lack.
+
+    Examples
+    --------
+    >>> signature(torch.nn.BatchNorm1d(2).state_dict())
+    {'weight': (2,), 'bias': (2,), 'running_mean': (2,), 'running_var': (2,)}
+    """
+    return {name: tuple(value.shape) for name, value in weights.items() if not name.endswith("num_batches_tracked")}
+
+
+def identify(weights: Mapping[str, Tensor], where: str) -> Identity:
+    """Return the one architecture with exactly these parameter names and shapes.
+
+    thinice's own architectures are asked first, then torchvision's; no name of one is the name of another.
+
+    Raises
+    ------
+    CheckpointError
+        Several match, or none: then the nearest are named with the first parameters that differ.
+
+    Examples
+    --------
+    >>> identity = identify(build("resnet20", 10).state_dict(), "resnet20.th")
+    >>> identity.architecture, identity.classes
+    ('resnet20', 10)
+    """
+    wanted = signature(weights)
+    matches = [match for name in architectures() if (match := _match(name, wanted))]
+    if not matches:
+        known = [name for name in architectures(torchvision=True) if name.startswith(TORCHVISION)]
+        matches = [match for name in known if (match := _match(name, wanted))]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = ", ".join(match.architecture for match in matches)
+        raise CheckpointError(
+            f"{where}: parameters fit several architectures that compute different things: give "
+            f"architecture= (--architecture), one of {names}"
+        )
+    raise CheckpointError(_nearest(wanted, where))
+
+
+def fit(weights: Mapping[str, Tensor], architecture: str, classes: int | None = None) -> Identity:
+    """Return the classes and channels that make a named architecture fit these parameters as well as it can."""
+    find_architecture(architecture)
+    return _fit(architecture, signature(weights), classes or 10)
+
+
+def _match(name: str, wanted: Shapes) -> Identity | None:
+    if _shapes(name, PROBE_CLASSES[0]).keys() != wanted.keys():
+        return None
+    fitting = _fit(name, wanted, 0)
+    if fitting.classes < 2 or _shapes(name, fitting.classes, fitting.arguments.get("channels")) != wanted:
+        return None
+    return fitting
+
+
+def _fit(name: str, wanted: Shapes, otherwise: int) -> Identity:
+    few, many = (_shapes(name, classes) for classes in PROBE_CLASSES)
+    classes = _size_where_different(few, many, wanted) or otherwise
+    parameters = inspect.signature(find_architecture(name).make).parameters
+    if "channels" not in parameters:
+        return Identity(name, classes, {})
+    few, many = (_shapes(name, PROBE_CLASSES[0], channels) for channels in PROBE_CHANNELS)
+    usual = parameters["channels"].default
+    channels = _size_where_different(few, many, wanted) or usual
+    return Identity(name, classes, {} if channels == usual else {"channels": channels})
+
+
+def _size_where_different(one: Shapes, other: Shapes, wanted: Shapes) -> int | None:
+    """Return the size that the file has where two builds differ first; ``None`` where it has no such parameter."""
+    for name, shape in one.items():
+        for axis, (first, second) in enumerate(zip(shape, other[name], strict=True)):
+            if first != second:
+                found = wanted.get(name, ())
+                return found[axis] if len(found) == len(shape) else None
+    return None
+
+
+def _nearest(wanted: Shapes, where: str) -> str:
+    scores: dict[str, float] = {}
+    for name in architectures(torchvision=True):
+        shapes = _shapes(name, PROBE_CLASSES[0])
+        same = sum(wanted.get(key) == shape for key, shape in shapes.items())
+        named = len(shapes.keys() & wanted.keys())
+        scores[name] = (same + named) / (2 * len(shapes.keys() | wanted.keys()))
+    best = sorted(scores, key=lambda name: (-scores[name], name))[:3]
+    if not wanted or scores[best[0]] == 0:
+        first = ", ".join(list(wanted)[:4])
+        return f"{where}: {len(wanted)} parameters ({first}, …) resemble no known architecture: give architecture="
+    return (
+        f"{where}: parameters fit no known architecture; nearest: "
+        + "; ".join(f"{name} ({_difference(name, wanted)})" for name in best)
+        + ": give architecture= (--architecture), or register yours with thinice.models.register"
+    )
+
+
+def _difference(name: str, wanted: Shapes) -> str:
+    shapes = _shapes(name, PROBE_CLASSES[0])
+    ends = {key for key, shape in _shapes(name, PROBE_CLASSES[1]).items() if shapes[key] != shape}
+    missing = next((key for key in shapes if key not in wanted), None)
+    unexpected = next((key for key in wanted if key not in shapes), None)
+    differs = next((key for key in shapes if key in wanted and wanted[key] != shapes[key] and key not in ends), None)
+    parts = [f"has no {missing}" if missing else "", f"has {unexpected} too" if unexpected else ""]
+    if differs:
+        parts.append(f"{differs} is {wanted[differs]}, not {shapes[differs]}")
+    return "the file " + ", ".join(part for part in parts if part)

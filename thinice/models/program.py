@@ -1,0 +1,139 @@
+"""Whole programs as modules: any batch size, any sample shape with the right number of elements."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from thinice.errors import CheckpointError, InputError
+
+__all__ = ["Program"]
+
+IMAGE_CHANNELS = (1, 3, 4)
+
+
+class Program(nn.Module):
+    """A graph with fixed weights that takes inputs (N, C, H, W) as other networks do.
+
+    Samples of another shape than the program declares are reshaped to it where the number of elements agrees, and
+    permuted where it declares (H, W, C). A program exported for one batch size alone is given batches of that size,
+    the last one filled up with zeros.
+
+    Parameters
+    ----------
+    graph
+        Takes one tensor; its parameters become those of the program.
+    declared
+        The shape of one sample as the program declares it; ``None`` for a size it leaves open.
+    batch
+        The batch size it was exported for; ``None`` where any goes.
+    prunable_names
+        Parameters of this module that are weights of convolutions and linear layers.
+    """
+
+    def __init__(
+        self,
+        graph: nn.Module,
+        declared: tuple[int | None, ...],
+        *,
+        batch: int | None = None,
+        prunable_names: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.declared = declared
+        self.batch = batch
+        self.prunable_names = prunable_names
+        self.classes: int | None = None
+        self.notes: tuple[str, ...] = ()
+
+    def train(self, mode: bool = True) -> Program:  # noqa: FBT001, FBT002 - the signature of torch
+        """Return the program as it is: the mode was fixed when it was exported."""
+        self.training = mode
+        return self
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the program declares samples as (H, W, C)."""
+        shape = self.declared
+        return len(shape) == 3 and shape[2] in IMAGE_CHANNELS and shape[0] not in IMAGE_CHANNELS
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) where the program declares images."""
+        if len(self.declared) != 3 or None in self.declared:
+            return None
+        one, two, three = (size or 0 for size in self.declared)
+        return (three, one, two) if self.channels_last else (one, two, three)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K) of inputs (N, C, H, W)."""
+        arranged = self._arrange(inputs)
+        if self.batch is None or len(inputs) == self.batch:
+            return _logits(self.graph(arranged), len(inputs))
+        parts = []
+        for part in torch.split(arranged, self.batch):
+            filled = torch.cat([part, part.new_zeros(self.batch - len(part), *part.shape[1:])])
+            parts.append(_logits(self.graph(filled), self.batch)[: len(part)])
+        return torch.cat(parts)
+
+    def _arrange(self, inputs: Tensor) -> Tensor:
+        if self.channels_last and inputs.shape[1:] == self.sample_shape:
+            return inputs.permute(0, 2, 3, 1)
+        shape = tuple(inputs.shape[1:])
+        if len(shape) == len(self.declared) and all(
+            wanted in {None, size} for wanted, size in zip(self.declared, shape, strict=True)
+        ):
+            return inputs
+        if None in self.declared:
+            raise InputError(f"`inputs` of shape {shape} do not fit a program that takes {self.declared}")
+        wanted = tuple(size or 0 for size in self.declared)
+        if inputs[0].numel() != torch.Size(wanted).numel():
+            raise InputError(f"`inputs` of shape {shape} do not fit a program that takes {wanted}")
+        return inputs.reshape(len(inputs), *wanted)
+
+    def settle(self, where: str) -> None:
+        """Try the program: find its class count, and whether it is bound to its batch size.
+
+        A batch size that the file declares is often not built into the graph: where three samples at once give
+        what each gives alone, any batch goes.
+        """
+        shape = tuple(size or 32 for size in self.declared)
+        generator = torch.Generator().manual_seed(0)
+        trial = torch.rand(3, *shape, generator=generator)
+        with torch.no_grad():
+            try:
+                alone = self(self._as_samples(trial))
+            except (RuntimeError, ValueError, TypeError, AssertionError, InputError) as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise CheckpointError(f"{where}: cannot be run on inputs {tuple(trial.shape)} ({reason})") from None
+            if self.batch is not None:
+                together = self._all_at_once(trial)
+                if together is not None and torch.allclose(together, alone, rtol=1e-4, atol=1e-5):
+                    self.batch = None
+                else:
+                    self.notes += (f"works on batches of {self.batch} alone; other sizes are split and filled up",)
+        self.classes = alone.shape[1]
+        if len(shape) != 3:
+            self.notes += (f"samples are reshaped to {shape}, as the program declares",)
+        elif self.channels_last:
+            self.notes += (f"samples are permuted to {shape}, channels last, as the program declares",)
+
+    def _as_samples(self, arranged: Tensor) -> Tensor:
+        return arranged.permute(0, 3, 1, 2) if self.channels_last else arranged
+
+    def _all_at_once(self, arranged: Tensor) -> Tensor | None:
+        try:
+            return _logits(self.graph(arranged), len(arranged))
+        except (RuntimeError, ValueError, TypeError, AssertionError):
+            return None  # the trial of a batch size that the program need not accept
+
+
+def _logits(output: object, samples: int) -> Tensor:
+    if isinstance(output, tuple | list) and len(output) == 1:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise TypeError(f"it returns {type(output).__name__}, not one tensor of logits")
+    if output.ndim < 2 or output.shape[0] != samples:
+        raise ValueError(f"it returns shape {tuple(output.shape)} for {samples} samples")
+    return output.flatten(1)
