@@ -38,7 +38,9 @@ def main(arguments: argparse.Namespace) -> None:
 
     found = load_classifier(arguments.checkpoint, normalization="imagenet")
     facts = {"class_names": test.classes, "data": "cifar10"}
-    dense = load_classifier(save_classifier(found, folder / "dense.pt", **facts))
+    dense = load_classifier(
+        save_classifier(found, folder / "dense.pt", recipe={"found": arguments.checkpoint.name}, **facts)
+    )
     report(dense, judged)
 
     recipe = Recipe(epochs=arguments.epochs, learning_rate=0.05, shift=4, flip=True)
