@@ -34,9 +34,11 @@ def sample_columns(
 
 def epsilon_columns(
     sample_ids: npt.ArrayLike,
+    *,
     epsilon: npt.ArrayLike,
     outcomes: npt.ArrayLike,
     predictions: npt.ArrayLike,
+    clean_predictions: npt.ArrayLike,
     evaluations: npt.ArrayLike,
 ) -> Columns:
     """Return the columns of a shard."""
@@ -45,6 +47,7 @@ def epsilon_columns(
         epsilon=(epsilon, np.float32),
         outcome=(outcomes, np.int8),
         prediction=(predictions, np.int32),
+        clean_prediction=(clean_predictions, np.int32),
         evaluations=(evaluations, np.float32),
     )
     _refuse_twice(rows["sample_id"])

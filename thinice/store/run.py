@@ -192,9 +192,8 @@ class Run:
         epsilon: npt.ArrayLike,
         outcomes: npt.ArrayLike,
         predictions: npt.ArrayLike,
+        clean_predictions: npt.ArrayLike,
         evaluations: npt.ArrayLike,
-        clean_predictions: npt.ArrayLike | None = None,
-        margins: npt.ArrayLike | None = None,
         witnesses: Mapping[int, npt.ArrayLike] | None = None,
     ) -> int:
         """Store one shard of a measurement, whole or not at all, and return how many samples were new.
@@ -214,10 +213,10 @@ class Run:
             (N,) of `Outcome`.
         predictions : array_like
             (N,) class on the far side; -1 where not found.
+        clean_predictions : array_like
+            (N,) class of the clean sample; -1 where a logit is NaN.
         evaluations : array_like
             (N,) forward-backward passes spent.
-        clean_predictions, margins : array_like, optional
-            (N,) class of the clean sample, -1 where a logit is NaN; and its margin, NaN where unknown.
         witnesses : mapping of int to array_like, optional
             Adversarial inputs (C, H, W) in [0, 1] by sample_id, for the samples where one is to be kept.
 
@@ -229,29 +228,21 @@ class Run:
             When an epsilon contradicts its outcome, or a sample is not in the selection.
 
         """
-        columns = epsilon_columns(sample_ids, epsilon, outcomes, predictions, evaluations)
-        clean = adversarials = None
-        if clean_predictions is not None:
-            clean = prediction_columns(sample_ids, clean_predictions, margins)
-        if witnesses:
-            adversarials = adversarial_columns(witnesses, columns["sample_id"])
-        key = {"measurement_id": measurement_id}
+        columns = epsilon_columns(
+            sample_ids,
+            epsilon=epsilon,
+            outcomes=outcomes,
+            predictions=predictions,
+            clean_predictions=clean_predictions,
+            evaluations=evaluations,
+        )
+        adversarials = adversarial_columns(witnesses, columns["sample_id"]) if witnesses else None
+        key = {"measurement_id": measurement_id, "run_id": self.run_id}
         with self._writing() as connection:
-            target = ask(
-                connection,
-                "select checkpoint_id, dataset_id from measurements where measurement_id = $measurement_id",
-                **key,
-            )
-            if not target:
-                raise StoreError(f"{self._path} has no measurement {measurement_id}")
-            checkpoint_id, dataset_id = target[0]
-            _refuse_strangers(connection, columns, dataset_id)
-            new = _write(connection, "add_epsilons", columns, **key, run_id=self.run_id)
-            if clean is not None:
-                networks = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
-                _write(connection, "add_predictions", clean, **networks, run_id=self.run_id)
+            _refuse_strangers(connection, columns, self._selection(connection, measurement_id))
+            new = _write(connection, "add_epsilons", columns, **key)
             if adversarials is not None:
-                _write(connection, "add_witnesses", adversarials, **key, run_id=self.run_id)
+                _write(connection, "add_witnesses", adversarials, **key)
             return new
 
     def add_predictions(
@@ -341,6 +332,13 @@ class Run:
             yield connection
             ask(connection, "update runs set seen = $now where run_id = $run_id", run_id=self.run_id, now=now())
 
+    def _selection(self, connection: Connection, measurement_id: int) -> int:
+        wanted = "select dataset_id from measurements where measurement_id = $measurement_id"
+        found = ask(connection, wanted, measurement_id=measurement_id)
+        if not found:
+            raise StoreError(f"{self._path} has no measurement {measurement_id}")
+        return int(found[0][0])
+
     def _missing(self, name: str, steps: Sequence[str], sample_ids: npt.ArrayLike, **key: int) -> npt.NDArray[np.int64]:
         ids = np.asarray(sample_ids, dtype=np.int64)
         columns = {"position": np.arange(len(ids)), "sample_id": ids}
@@ -374,7 +372,7 @@ def _refuse_strangers(connection: Connection, columns: Columns, dataset_id: int)
     strange = ask(connection, query("strangers"), dataset_id=dataset_id)
     connection.unregister("rows")
     if strange:
-        raise StoreError(f"sample {strange[0][0]} is not in data selection {dataset_id}: nothing was stored")
+        raise StoreError(f"sample {strange[0][0]} is not in selection {dataset_id}: nothing was stored")
 
 
 def _key(connection: Connection, table: str, **values: object) -> int:

@@ -159,7 +159,7 @@ create table predictions (
     run_id integer not null,
     primary key (checkpoint_id, dataset_id, sample_id)
 );
-comment on table predictions is 'What each network makes of each clean sample.';
+comment on table predictions is 'What networks make of clean samples, where no attack was needed: pruned ones. A measured network has epsilons.clean_prediction.';
 comment on column predictions.checkpoint_id is 'Network: checkpoints.checkpoint_id.';
 comment on column predictions.dataset_id is 'Selection of samples: datasets.dataset_id.';
 comment on column predictions.sample_id is 'Sample: samples.sample_id.';
@@ -173,6 +173,7 @@ create table epsilons (
     outcome outcome not null,
     epsilon real,
     prediction integer,
+    clean_prediction integer,
     evaluations real not null,
     run_id integer not null,
     primary key (measurement_id, sample_id),
@@ -186,6 +187,7 @@ comment on column epsilons.sample_id is 'Sample: samples.sample_id.';
 comment on column epsilons.outcome is 'misclassified: the clean sample is wrong already; found: epsilon is the norm of a verified adversarial; not_found: epsilon is unknown.';
 comment on column epsilons.epsilon is 'Smallest norm of a perturbation found that changes the prediction, on the [0, 1] scale; 0 where misclassified, NULL where not found.';
 comment on column epsilons.prediction is 'Class on the far side of the boundary; NULL where not found.';
+comment on column epsilons.clean_prediction is 'Class of the clean sample in the same measurement; NULL where a logit is not a number, which counts as wrong.';
 comment on column epsilons.evaluations is 'Forward-backward passes spent on the sample; a forward pass alone counts a third.';
 comment on column epsilons.run_id is 'Run that measured it.';
 
@@ -279,13 +281,12 @@ select
     e.sample_id,
     s.label,
     d.classes[s.label + 1] as class_name,
-    by_dense.prediction as dense_prediction,
-    by_pruned.prediction as pruned_prediction,
+    e.clean_prediction as dense_prediction,
+    p.prediction as pruned_prediction,
     case
-        when by_dense.prediction is not distinct from s.label and by_pruned.prediction is not distinct from s.label
-            then 'S1,1'
-        when by_dense.prediction is not distinct from s.label then 'S1,0'
-        when by_pruned.prediction is not distinct from s.label then 'S0,1'
+        when e.clean_prediction is not distinct from s.label and p.prediction is not distinct from s.label then 'S1,1'
+        when e.clean_prediction is not distinct from s.label then 'S1,0'
+        when p.prediction is not distinct from s.label then 'S0,1'
         else 'S0,0'
     end::transition as transition,
     e.epsilon,
@@ -299,14 +300,10 @@ join datasets d on d.dataset_id = m.dataset_id
 join attacks a on a.attack_id = m.attack_id
 join epsilons e on e.measurement_id = c.measurement_id
 join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
-join predictions by_dense
-    on by_dense.checkpoint_id = m.checkpoint_id
-    and by_dense.dataset_id = m.dataset_id
-    and by_dense.sample_id = e.sample_id
-join predictions by_pruned
-    on by_pruned.checkpoint_id = c.pruned_checkpoint_id
-    and by_pruned.dataset_id = m.dataset_id
-    and by_pruned.sample_id = e.sample_id;
+join predictions p
+    on p.checkpoint_id = c.pruned_checkpoint_id
+    and p.dataset_id = m.dataset_id
+    and p.sample_id = e.sample_id;
 comment on view transitions is 'What pruning does to each sample: one row a sample and comparison.';
 comment on column transitions.comparison_id is 'Comparison: comparisons.comparison_id.';
 comment on column transitions.dense is 'Name of the dense network.';

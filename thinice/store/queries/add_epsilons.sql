@@ -6,6 +6,7 @@ select
     (enum_range(null::outcome))[outcome + 1],
     nullif(epsilon, 'nan'::real),
     nullif(prediction, -1),
+    nullif(clean_prediction, -1),
     evaluations,
     $run_id
 from rows

@@ -1,7 +1,15 @@
 -- Other selections of samples may hold the same ones, measured by the same attack on the same network:
 -- their rows are copied, each under the run that measured it.
 insert into epsilons
-select wanted.measurement_id, new.sample_id, e.outcome, e.epsilon, e.prediction, e.evaluations, e.run_id
+select
+    wanted.measurement_id,
+    new.sample_id,
+    e.outcome,
+    e.epsilon,
+    e.prediction,
+    e.clean_prediction,
+    e.evaluations,
+    e.run_id
 from measurements wanted
 join measurements other
     on other.checkpoint_id = wanted.checkpoint_id
