@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: a file in use cannot be replaced there anyway
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["step_aside"]
 
@@ -22,9 +21,10 @@ def step_aside(path: Path) -> bool:
 
     Safe it is while every lock on the file is a reader's, and no other process does the same. This holds while we
     have a reader's lock on the database and the writer's lock on the file beside it that becomes the copy: from
-    the first look until the copy has taken the name, nobody can write.
+    the first look until the copy has taken the name, nobody can write. A log that a killed writer left beside the
+    file fits the copy as well, byte by byte the same.
     """
-    if fcntl is None or path.with_name(f"{path.name}.wal").exists():  # a log belongs to the file it lies beside
+    if sys.platform == "win32":  # a file in use cannot be replaced there
         return False
     copy = path.with_name(f"{path.name}.aside")
     try:

@@ -40,7 +40,7 @@ STORAGE_VERSION = "v1.4.0"
 STEP_ASIDE_AFTER = 2.0
 """Seconds that a writer grants to readers; a query is done sooner, a forgotten notebook is not."""
 
-_turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+_turns: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.clear)  # a lock held by another thread is never released in a child
 
@@ -65,12 +65,9 @@ def writing(path: Path, patience: float, *, create: bool = False) -> Iterator[Co
         raise missing(path)
     with _turns[path], _attached(path, "read_write", patience) as connection:
         connection.execute("set enable_external_access = false")
-        try:
-            connection.execute("begin")
-            yield connection
-            connection.execute("commit")  # without it, closing the connection undoes everything
-        except duckdb.Error as error:
-            raise StoreError(f"{path}: {one_line(error)}") from error
+        connection.execute("begin")
+        yield connection
+        connection.execute("commit")  # without it, closing the connection undoes everything
 
 
 @contextmanager
@@ -82,8 +79,11 @@ def _attached(path: Path, mode: Mode, patience: float) -> Iterator[Connection]:
     }
     with duckdb.connect(":memory:", config=settings) as connection:
         _attach(connection, path, mode, patience)
-        connection.execute("use store")
-        yield connection
+        try:
+            connection.execute("use store")
+            yield connection
+        except duckdb.Error as error:
+            raise StoreError(f"{path}: {one_line(error)}") from error
 
 
 def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> None:
@@ -94,11 +94,11 @@ def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> 
         except duckdb.Error as error:
             waited = time.monotonic() - start
             if not _locked(error):
-                raise _refusal(path, mode, error) from None
+                raise _refusal(path, error) from None
             if mode == "read_write" and waited >= min(STEP_ASIDE_AFTER, patience) and step_aside(path):
                 continue
             if waited >= patience:
-                raise _refusal(path, mode, error) from None
+                raise _refusal(path, error) from None
             time.sleep(random.uniform(0.002, 0.02))  # noqa: S311 - waiting, not cryptography
         else:
             return
@@ -132,11 +132,11 @@ def _locked(error: duckdb.Error) -> bool:
     return "Could not set lock on file" in str(error)
 
 
-def _refusal(path: Path, mode: Mode, error: duckdb.Error) -> StoreError:
+def _refusal(path: Path, error: duckdb.Error) -> StoreError:
     """Return what a failed opening means for the person who asked."""
     text = str(error)
     if _locked(error):
-        return StoreError(_who_locks(path, mode, text))
+        return StoreError(_who_locks(path, text))
     if "not a valid DuckDB database file" in text:
         return StoreError(f"{path} is not a thinice store, nor any DuckDB database: it was left untouched")
     if "file handle conflict" in text or "different configuration" in text:
@@ -149,7 +149,7 @@ def _refusal(path: Path, mode: Mode, error: duckdb.Error) -> StoreError:
     return StoreError(f"{path} cannot be opened: {one_line(error)}")
 
 
-def _who_locks(path: Path, mode: Mode, text: str) -> str:
+def _who_locks(path: Path, text: str) -> str:
     holder = re.search(r"held in (.*) \(PID (\d+)\)", text)
     if holder is None or holder[2] == "0":
         return (
@@ -158,5 +158,4 @@ def _who_locks(path: Path, mode: Mode, text: str) -> str:
         )
     program, pid = Path(holder[1]).name, holder[2]
     doing = "read" if "in read-only mode" in text else "written"
-    wish = "read it" if mode == "read_only" else "write to it"
-    return f"{path} is being {doing} by process {pid} ({program}): {wish} when that is done, or end that process"
+    return f"{path} is being {doing} by process {pid} ({program}), which does not let go: wait for it, or end it"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinice.errors import StoreError
@@ -14,8 +15,6 @@ from thinice.store.connection import ask, reading, writing
 from thinice.store.queries import query
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from thinice.store.connection import Connection
 
 __all__ = ["make", "migrations", "now", "upgrade"]
@@ -45,22 +44,25 @@ def make(path: Path, patience: float) -> None:
     """
     if not path.parent.is_dir():
         raise StoreError(f"{path} cannot be made: there is no folder {path.parent}")
-    unborn = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unborn.unlink(missing_ok=True)  # left by a process of the same pid that was killed
-        with writing(unborn, patience, create=True) as connection:
-            _apply(connection, list(migrations()))
-        try:
-            path.hardlink_to(unborn)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without links
-            if not path.exists():
-                unborn.rename(path)
+        with tempfile.TemporaryDirectory(prefix=".thinice-", dir=path.parent) as nest:
+            unborn = Path(nest) / path.name
+            with writing(unborn, patience, create=True) as connection:
+                _apply(connection, list(migrations()))
+            _give_name(unborn, path)
     except OSError as error:
         raise StoreError(f"{path} cannot be made: {error.strerror or error}") from None
-    finally:
-        unborn.unlink(missing_ok=True)
+
+
+def _give_name(unborn: Path, path: Path) -> None:
+    """Let a file appear under a name that is free; one that is taken stays with the file that has it."""
+    try:
+        path.hardlink_to(unborn)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            unborn.rename(path)
 
 
 def upgrade(path: Path, patience: float) -> None:

@@ -61,7 +61,7 @@ def open_store(path: str | PathLike[str] = "thinice.duckdb", *, new: bool = Fals
     place = Path(path).expanduser().resolve()
     if new and not place.exists():
         make(place, patience)
-    return Store(place, patience=patience)
+    return Store(place, patience)
 
 
 class Store:
@@ -90,7 +90,7 @@ class Store:
 
     """
 
-    def __init__(self, path: Path, *, patience: float = 30.0) -> None:
+    def __init__(self, path: Path, patience: float) -> None:
         self.path, self._patience = path, patience
         if not path.exists():
             raise missing(path)
