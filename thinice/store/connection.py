@@ -17,11 +17,13 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
+import numpy as np
 
 from thinice.errors import StoreError
 from thinice.store.aside import step_aside
@@ -29,7 +31,7 @@ from thinice.store.aside import step_aside
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Connection", "ask", "missing", "one_line", "reading", "writing"]
+__all__ = ["Connection", "ask", "missing", "one_line", "plain", "reading", "writing"]
 
 Connection = duckdb.DuckDBPyConnection
 Mode = Literal["read_only", "read_write"]
@@ -75,6 +77,7 @@ def _attached(path: Path, mode: Mode, patience: float) -> Iterator[Connection]:
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",  # a name in a query is never a variable of Python
         "temp_directory": str(Path(tempfile.gettempdir()) / f"thinice-{os.getpid()}"),
     }
     with duckdb.connect(":memory:", config=settings) as connection:
@@ -105,16 +108,23 @@ def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> 
 
 
 def _attach_now(connection: Connection, path: Path, mode: Mode) -> None:
-    if mode == "read_only":
-        connection.execute("attach $path as store (type duckdb, read_only)", {"path": str(path)})
-    else:
-        options = f"(type duckdb, storage_version '{STORAGE_VERSION}')"
-        connection.execute(f"attach $path as store {options}", {"path": str(path)})
+    name = str(path).replace("'", "''")  # DuckDB 1.x binds no parameter here
+    options = "read_only" if mode == "read_only" else f"storage_version '{STORAGE_VERSION}'"
+    connection.execute(f"attach '{name}' as store (type duckdb, {options})")
 
 
 def ask(connection: Connection, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
     """Run a statement to its end and return its rows: a result that is not read to its end blocks DuckDB."""
-    return connection.execute(statement, parameters).fetchall()
+    return connection.execute(statement, plain(parameters)).fetchall()
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - a parameter of a query is any value, and so is what it becomes
+    """Return a value as DuckDB takes it: NumPy's scalars and arrays as Python's, also inside lists and dicts."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def missing(path: Path) -> StoreError:

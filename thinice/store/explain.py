@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
     from thinice.store.connection import Connection
 
-__all__ = ["catalog", "explained", "nearest"]
+__all__ = ["catalog", "explained", "nearest", "quoted"]
 
 
 def catalog(connection: Connection) -> dict[str, str]:
     """Return the names of all tables and views, each with its kind."""
     return {name: kind for name, kind, _ in ask(connection, query("tables"))}
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it whatever it holds.
+
+    >>> print(quoted('1" wide'))
+    "1"" wide"
+    """
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -59,4 +69,6 @@ def _explanation(error: duckdb.Error, connection: Connection) -> str:
         return f"there is no column {column[1]!r} in the tables of this query, {nearest(column[1], columns)}"
     if "Permission Error" in text:
         return f"a query reads this store and no other file: {text}"
+    if "read-only mode" in text:
+        return f"a query cannot change the store: {text}"
     return text

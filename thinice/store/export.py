@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from thinice.errors import InputError, StoreError
 from thinice.store.connection import reading
-from thinice.store.explain import catalog, explained
+from thinice.store.explain import catalog, explained, quoted
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -78,7 +78,7 @@ def _write(connection: Connection, wanted: str, file: Path, chosen: Format) -> N
 
 def _answer(connection: Connection, wanted: str) -> duckdb.DuckDBPyRelation:
     if wanted in catalog(connection):
-        return connection.table(f'"{wanted}"')
+        return connection.sql(f"from {quoted(wanted)}")
     answer: duckdb.DuckDBPyRelation | None = connection.sql(wanted)
     if answer is None:
         raise StoreError("`what` must be a table, a view or a query that returns rows")

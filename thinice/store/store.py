@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from thinice.errors import StoreError
-from thinice.store.connection import missing, reading
-from thinice.store.explain import explained, nearest
+from thinice.store.connection import Connection, ask, missing, plain, reading
+from thinice.store.explain import explained, nearest, quoted
 from thinice.store.export import export
 from thinice.store.process import Process
 from thinice.store.queries import query
@@ -137,14 +137,17 @@ class Store:
 
         """
         with reading(self.path, self._patience) as connection, explained(connection):
-            return connection.execute(query, parameters).df()
+            answer: Connection | None = connection.execute(query, None if parameters is None else plain(parameters))
+            if answer is None:
+                raise StoreError("the query is empty: `tables` says what there is to ask")
+            return answer.df()
 
     def tables(self) -> pd.DataFrame:
         """Return all tables and views: name, kind, rows (of tables), comment."""
         with reading(self.path, self._patience) as connection:
             found = connection.execute(query("tables")).df()
             rows = [
-                None if kind == "view" else connection.table(f'"{name}"').count("*").fetchall()[0][0]
+                None if kind == "view" else ask(connection, f"from {quoted(name)} select count(*)")[0][0]
                 for name, kind in zip(found["name"], found["kind"], strict=True)
             ]
         found.insert(2, "rows", rows)
