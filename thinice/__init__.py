@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thinice.attacks import make_attack as make_attack
     from thinice.comparison import Comparison as Comparison
     from thinice.comparison import compare as compare
+    from thinice.comparison import compare_all as compare_all
     from thinice.datasets import Samples as Samples
     from thinice.datasets import as_samples as as_samples
     from thinice.datasets import load_samples as load_samples
@@ -50,6 +51,7 @@ _HOMES = {
     "as_classifier": "models",
     "as_samples": "datasets",
     "compare": "comparison",
+    "compare_all": "comparison",
     "example_checkpoints": "embedded",
     "load_classifier": "models",
     "load_samples": "datasets",

@@ -59,10 +59,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Witness:
-    """A sample and the adversarial that proves its epsilon; images are (C, H, W) in [0, 1]."""
+    """A sample, its position in the selection, and the adversarial that proves its epsilon, with that one's class.
+
+    Images are (C, H, W) in [0, 1].
+    """
 
     sample_id: int
     position: int
+    prediction: int
     inputs: NDArray[np.float32]
     adversarial: NDArray[np.float32]
 
@@ -195,6 +199,7 @@ class Campaign:
             Witness(
                 sample_id=sample_id,
                 position=int(position),
+                prediction=int(measured.predictions[position]),
                 inputs=self.samples.inputs[[int(position)]][0].numpy(),
                 adversarial=np.frombuffer(kept[sample_id], dtype="<f4").reshape(shape),
             )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "compare_all"]
 
 Network = Classifier | nn.Module | str | Path
 GALLERY = 12
@@ -215,16 +215,9 @@ def _percent(share: float | None) -> str:
     return "—" if share is None else f"{share:.2%}"
 
 
-@overload
-def compare(dense: Network, pruned: Network, samples: Samples | str | None = None, **options: Any  # noqa: ANN401 (the keywords below)
-) -> Comparison: ...
-@overload
-def compare(
-    dense: Network, pruned: Sequence[Network], samples: Samples | str | None = None, **options: Any,  # noqa: ANN401 (the keywords below)
-) -> tuple[Comparison, ...]: ...
 def compare(
     dense: Network,
-    pruned: Network | Sequence[Network],
+    pruned: Network,
     samples: Samples | str | None = None,
     *,
     norm: Norm = "linf",
@@ -237,24 +230,19 @@ def compare(
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
     **settings: str | float | bool | None,
-) -> Comparison | tuple[Comparison, ...]:
-    """Return which samples each pruned network keeps and loses, and how far they lay from the dense boundary.
-
-    The dense network is measured once, however many pruned ones it is compared with; what a store holds already is
-    read, not computed.
+) -> Comparison:
+    """Return which samples a pruned network keeps and loses, and how far they lay from the dense boundary.
 
     Parameters
     ----------
-    dense : Classifier, nn.Module, or path
-        The network before pruning. A path is loaded by `load_classifier` and must say its normalisation.
-    pruned : the same, or a sequence of them
-        The network after pruning; a sequence gives a tuple of comparisons in its order.
+    dense, pruned : Classifier, nn.Module, or path
+        The network before and after pruning. Where a file does not say its normalisation, the samples' labels decide.
     samples : Samples or str, optional
         What to compare on, or a data set's name; by default the test split of the data that `dense` names.
     norm, attack, effort, seed, device, batch_size, progress, **settings
         As of `measure`.
     store : path or Store, optional
-        The DuckDB file that keeps everything measured; None keeps nothing.
+        The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
         What the store notes as the origin of the run; by default this process's command line.
 
@@ -275,25 +263,63 @@ def compare(
     60
 
     """
-    several = isinstance(pruned, Sequence) and not isinstance(pruned, str)
-    first = _network(dense)
-    others = [_network(one) for one in (pruned if several else [pruned])]  # type: ignore[union-attr,list-item]
+    (only,) = compare_all(
+        dense,
+        [pruned],
+        samples,
+        attack=_bound(attack, norm, effort, seed, settings),
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        store=store,
+        progress=progress,
+        command=command,
+    )
+    return only
+
+
+def compare_all(
+    dense: Network,
+    pruned: Sequence[Network],
+    samples: Samples | str | None = None,
+    *,
+    norm: Norm = "linf",
+    attack: str | Attack = "fmn",
+    effort: Effort = "standard",
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: BatchSize = "auto",
+    store: str | Path | Store | None = None,
+    progress: Reporter | bool = True,
+    command: Sequence[str] | None = None,
+    **settings: str | float | bool | None,
+) -> tuple[Comparison, ...]:
+    """Return the comparisons of one dense network with several pruned ones, in their order; it is measured once.
+
+    Parameters and errors are those of `compare`.
+    """
+    first, others = _network(dense), [_network(one) for one in pruned]
     if not others:
         raise InputError("`pruned` is empty: give at least one pruned network")
     for other in others:
         same_task(first, other)
     data = _data(samples, first)
     first, others = settle(first, data), [settle(other, data) for other in others]
-    bound = (
-        attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
-    )
+    bound = _bound(attack, norm, effort, seed, settings)
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
         campaign = Campaign(kept, data, device=device, batch_size=batch_size, progress=progress)
         where = None if store is None else kept.path
         with campaign.run(bound, seed=seed, command=command):
-            results = tuple(_compare(campaign, first, other, bound, where) for other in others)
-    return results if several else results[0]
+            return tuple(_compare(campaign, first, other, bound, where) for other in others)
+
+
+def _bound(
+    attack: str | Attack, norm: Norm, effort: Effort, seed: int, settings: Mapping[str, str | float | bool | None]
+) -> Attack:
+    if isinstance(attack, Attack):
+        return attack
+    return make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
 
 
 def _compare(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from thinice.attacks import Attack, Nearest, concatenate, make_attack
 from thinice.datasets import Samples, as_samples
 from thinice.errors import InputError
-from thinice.models import Classifier, as_classifier, decide_normalization
+from thinice.models import Classifier, as_classifier
 from thinice.precision import exact
 from thinice.progress import Progress, Reporter, auto_reporter
 from thinice.types import Effort, Norm, Outcome
@@ -125,8 +125,8 @@ def measure(
             finished.append(nearest)
             tally.add(nearest)
     except KeyboardInterrupt:
-        raise Interrupted(concatenate(finished, like=data.inputs[:0]), len(data)) from None
-    return concatenate(finished, like=data.inputs[:0])
+        raise Interrupted(concatenate(finished), len(data)) from None
+    return concatenate(finished)
 
 
 def batches(
@@ -255,6 +255,8 @@ def settle(classifier: Classifier, samples: Samples) -> Classifier:
     check_fit(classifier, samples)
     if classifier.normalization_known:
         return classifier
+    from thinice.models import decide_normalization
+
     some = samples[: min(len(samples), DECIDING)]
     return decide_normalization(classifier, some.inputs[:], some.labels)
 

@@ -77,7 +77,7 @@ def compare(
     The table goes to standard output, every sample into the store, the figures into a folder. What the store holds
     already is not measured again: after Ctrl-C or a crash the same command goes on where it stopped.
     """
-    from thinice import compare as run
+    from thinice import compare_all
 
     say = Speaker(quiet=quiet)
     (first, *others), samples = load(
@@ -93,7 +93,7 @@ def compare(
         say=say,
     )
     with interruptible(f"What was measured is in {store}; the same command goes on there."):
-        comparisons = run(
+        comparisons = compare_all(
             first,
             others,
             samples,

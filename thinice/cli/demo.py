@@ -19,13 +19,13 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned. Needs no network and no GPU."""
-    from thinice import compare, example_checkpoints, load_samples
+    from thinice import compare_all, example_checkpoints, load_samples
 
     say = Speaker(quiet=quiet)
     paths = example_checkpoints()
     say("thinice compare dense.pt pruned-90.pt pruned-95.pt, on the embedded digits")
     with interruptible(f"What was measured is in {store}; the same command goes on there."):
-        comparisons = compare(
+        comparisons = compare_all(
             paths["dense"],
             [paths["pruned-90"], paths["pruned-95"]],
             load_samples("digits", limit=limit),
