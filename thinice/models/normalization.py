@@ -133,7 +133,7 @@ def parse_normalization(value: NormalizationLike | None) -> Normalization | None
         raise InputError(
             f"`normalization` must have finite means and positive standard deviations, got {mean} and {std}"
         )
-    return mean, std
+    return None if set(mean) == {0.0} and set(std) == {1.0} else (mean, std)
 
 
 def normalization_text(normalization: Normalization | None) -> str:
