@@ -1,0 +1,21 @@
+"""Figures: arrays in, matplotlib Axes out; nothing is saved or shown here."""
+
+from thinice.plots.classes import plot_class_losses
+from thinice.plots.curves import plot_roc, plot_security, plot_survival
+from thinice.plots.distribution import plot_distribution
+from thinice.plots.figure_sets import figure_set
+from thinice.plots.gallery import plot_gallery
+from thinice.plots.palette import TRANSITIONS
+from thinice.plots.units import UNITS
+
+__all__ = [
+    "TRANSITIONS",
+    "UNITS",
+    "figure_set",
+    "plot_class_losses",
+    "plot_distribution",
+    "plot_gallery",
+    "plot_roc",
+    "plot_security",
+    "plot_survival",
+]

@@ -10,6 +10,7 @@ from thinice.stats.counts import (
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
 from thinice.stats.groups import Separation, separation
 from thinice.stats.proportions import wilson
+from thinice.stats.quantiles import quantile
 from thinice.stats.shift import hodges_lehmann
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TransitionCounts",
     "class_losses",
     "hodges_lehmann",
+    "quantile",
     "roc_curve",
     "separation",
     "survival_curve",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,10 @@ from scipy.special import logsumexp
 from scipy.stats import binom
 
 from thinice.errors import InputError
-from thinice.stats._columns import TextColumn, bool_column, check_lengths, transition_column
+from thinice.stats.columns import TextColumn, bool_column, check_lengths, transition_column
 from thinice.stats.proportions import wilson_bounds
 from thinice.stats.result import Result
 from thinice.types import Transition
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["ClassLosses", "TransitionCounts", "class_losses", "transition_counts", "transitions"]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.metrics import roc_curve as _sklearn_roc_curve
 
 from thinice.errors import InputError
-from thinice.stats._columns import FloatColumn, check_confidence, epsilon_column
+from thinice.stats.columns import FloatColumn, check_confidence, epsilon_column
 from thinice.stats.proportions import wilson_bounds
 from thinice.stats.result import Result
 

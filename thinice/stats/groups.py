@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_ndtr, logit, ndtri
 
-from thinice.stats._columns import FloatColumn, check_confidence, epsilon_column
+from thinice.stats.columns import FloatColumn, check_confidence, epsilon_column
 from thinice.stats.proportions import wilson_bounds
+from thinice.stats.quantiles import quantile
 from thinice.stats.result import Result
 from thinice.stats.shift import hodges_lehmann
 from thinice.types import Interval
@@ -155,8 +156,7 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
     shift = hodges_lehmann(kept, lost)
     if shift is None and auc is not None:
         notes.append("no shift: too many samples were not found for its median to be known")
-    quarter_kept, median_kept, three_quarter_kept = _quartiles(kept)
-    quarter_lost, median_lost, three_quarter_lost = _quartiles(lost)
+    median_kept, median_lost = quantile(kept), quantile(lost)
     for name, size, median in (("S1,1", m, median_kept), ("S1,0", n, median_lost)):
         if size and median is None:
             notes.append(f"no median of {name}: half of its samples or more were not found")
@@ -175,8 +175,8 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
         log10_p_two_sided=None if log_p_two_sided is None else log_p_two_sided / math.log(10),
         median_kept=median_kept,
         median_lost=median_lost,
-        quartiles_kept=(quarter_kept, three_quarter_kept),
-        quartiles_lost=(quarter_lost, three_quarter_lost),
+        quartiles_kept=(quantile(kept, 0.25), quantile(kept, 0.75)),
+        quartiles_lost=(quantile(lost, 0.25), quantile(lost, 0.75)),
         shift=shift,
         notes=tuple(notes),
     )
@@ -207,18 +207,3 @@ def _log_p(u: float, kept: FloatColumn, lost: FloatColumn) -> tuple[float, float
     z = (m * n / 2 - u - 0.5) / sigma
     z_two_sided = (abs(m * n / 2 - u) - 0.5) / sigma
     return float(log_ndtr(-z)), min(0.0, math.log(2) + float(log_ndtr(-z_two_sided)))
-
-
-def _quartiles(column: FloatColumn) -> tuple[float | None, float | None, float | None]:
-    """Return the quartiles of a sorted column by linear interpolation; None where they are not known."""
-    return _quantile(column, 0.25), _quantile(column, 0.5), _quantile(column, 0.75)
-
-
-def _quantile(column: FloatColumn, share: float) -> float | None:
-    if len(column) == 0:
-        return None
-    position = (len(column) - 1) * share
-    low, high = column[math.floor(position)], column[math.ceil(position)]
-    if math.isinf(high):
-        return None
-    return float(low + (high - low) * (position - math.floor(position)))

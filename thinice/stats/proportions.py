@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from thinice.errors import InputError
-from thinice.stats._columns import FloatColumn, check_confidence
+from thinice.stats.columns import FloatColumn, check_confidence
 from thinice.types import Interval
 
 __all__ = ["wilson", "wilson_bounds"]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from thinice.stats._columns import FloatColumn, epsilon_column
+from thinice.stats.columns import FloatColumn, epsilon_column
 
 __all__ = ["hodges_lehmann"]
 

@@ -1,0 +1,256 @@
+"""Curves over epsilon: survival by transition, the security curves of networks, and the ROC curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from thinice.plots.palette import NETWORKS, REFERENCE, TRANSITIONS, Style
+from thinice.plots.sheet import NOTE, TICK, heading, message, sheet, spans_decades, tally
+from thinice.plots.text import plain, shorten
+from thinice.plots.units import unit_of
+from thinice.stats import RocCurve, SurvivalCurve, roc_curve, separation, survival_curve
+from thinice.stats.columns import FloatColumn, check_lengths, epsilon_column, transition_column
+from thinice.types import Norm, Transition
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_roc", "plot_security", "plot_survival"]
+
+POINTS = 1000
+"""Curves with more steps than this are drawn at this many of their points: no eye sees the difference."""
+
+
+def plot_survival(
+    epsilon: npt.ArrayLike,
+    transition: npt.ArrayLike,
+    *,
+    norm: Norm = "linf",
+    budget: float | None = None,
+    confidence: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """Return axes with the share of samples that lie farther than epsilon, for each transition.
+
+    Bands are Wilson intervals, point by point. Samples not found count as farther than everything drawn, and the
+    heading says how many they are. Groups in which every sample was misclassified from the start are left out.
+
+    Parameters
+    ----------
+    epsilon
+        (N,) on the [0, 1] scale; NaN where not found, 0 where misclassified.
+    transition
+        (N,) of S1,1 S1,0 S0,1 S0,0.
+    norm
+        Of the epsilons; linf is shown in n/255.
+    budget
+        A radius on the [0, 1] scale to mark; the legend then gives each group's share beyond it.
+    confidence
+        Level of the bands.
+    ax
+        Where to draw; by default on a new figure, ``ax.figure``, which belongs to no window.
+
+    Raises
+    ------
+    InputError
+        For columns of different length, an unknown transition or norm, a negative epsilon.
+
+    Examples
+    --------
+    >>> ax = plot_survival([0.01, 0.02, 0.03], ["S1,0", "S1,1", "S1,1"], budget=4 / 255)
+    >>> ax.get_ylabel()
+    'samples farther than ε'
+    """
+    values, change = epsilon_column(epsilon, "epsilon"), transition_column(transition)
+    check_lengths(epsilon=values, transition=change)
+    groups = {name: values[change == name] for name in Transition}
+    shown = {name: group for name, group in groups.items() if (group > 0).any()}
+    missing = {name: int(np.isinf(group).sum()) for name, group in shown.items()}
+    ax = sheet(ax)
+    ax.set_ylabel("samples farther than ε")
+    return _steps(
+        ax,
+        [(f"{name} {TRANSITIONS[name].word}", TRANSITIONS[name], group) for name, group in shown.items()],
+        title="Share of samples that lie farther than ε",
+        at_budget="beyond budget",
+        notes=[f"Not found, counted as farther: {tally(missing)}."] if any(missing.values()) else [],
+        norm=norm,
+        budget=budget,
+        confidence=confidence,
+    )
+
+
+def plot_security(
+    epsilons: Mapping[str, npt.ArrayLike],
+    *,
+    norm: Norm = "linf",
+    budget: float | None = None,
+    confidence: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """Return axes with the security curve of each network: robust accuracy against the budget.
+
+    Each curve starts at the clean accuracy. The accuracies are upper bounds, for epsilons are; samples for which the
+    attack found nothing count as robust, and the heading says how many they are.
+
+    Parameters
+    ----------
+    epsilons
+        For each network's name its epsilons (N,) on the [0, 1] scale, of all samples; NaN where not found, 0 where
+        misclassified.
+    norm, budget, confidence, ax
+        As of `plot_survival`.
+
+    Examples
+    --------
+    >>> ax = plot_security({"dense": [0.0, 0.01, 0.02], "pruned": [0.0, 0.0, 0.01]})
+    >>> ax.get_ylabel()
+    'robust accuracy'
+    """
+    columns = {str(name): epsilon_column(column, name) for name, column in epsilons.items()}
+    missing = {shorten(plain(name), 120, NOTE): int(np.isinf(column).sum()) for name, column in columns.items()}
+    ax = sheet(ax)
+    ax.set_ylabel("robust accuracy")
+    return _steps(
+        ax,
+        [
+            (shorten(plain(name), 160, TICK), NETWORKS[place % len(NETWORKS)], column)
+            for place, (name, column) in enumerate(columns.items())
+        ],
+        title="Security curve: the accuracy left at each budget ε",
+        at_budget="robust at budget",
+        notes=[f"Not found, counted as robust: {tally(missing)}."] if any(missing.values()) else [],
+        norm=norm,
+        budget=budget,
+        confidence=confidence,
+    )
+
+
+def plot_roc(
+    epsilon: npt.ArrayLike, transition: npt.ArrayLike, *, confidence: float = 0.95, ax: Axes | None = None
+) -> Axes:
+    """Return axes with the ROC curve of "it lies near the boundary" as a predictor of "pruning loses it".
+
+    Lost samples (S1,0) are the positive class, kept ones (S1,1) the negative; the other transitions play no part. The
+    legend gives the AUC with its interval, as `thinice.stats.separation` does.
+
+    Parameters
+    ----------
+    epsilon
+        (N,), NaN where not found: ranked last, all tied.
+    transition
+        (N,) of S1,1 S1,0 S0,1 S0,0.
+    confidence
+        Level of the interval.
+    ax
+        Where to draw; by default on a new figure, ``ax.figure``, which belongs to no window.
+
+    Examples
+    --------
+    >>> ax = plot_roc([0.01, 0.02, 0.03], ["S1,0", "S1,1", "S1,1"])
+    >>> ax.get_title(loc="left")
+    'How well a small ε predicts a lost sample'
+    """
+    values, change = epsilon_column(epsilon, "epsilon"), transition_column(transition)
+    check_lengths(epsilon=values, transition=change)
+    kept, lost = values[change == Transition.KEPT], values[change == Transition.LOST]
+    found = separation(kept, lost, confidence=confidence)
+    ax = sheet(ax, width=4.8, height=5.2)
+    title = "How well a small ε predicts a lost sample"
+    interval = found.interval()
+    if found.auc is None or interval is None:
+        heading(ax, title, notes=[f"{note[0].upper()}{note[1:]}." for note in found.notes])
+        return message(ax, "The curve needs kept (S1,1) and lost (S1,0) samples.")
+    style = TRANSITIONS[Transition.LOST]
+    curve = _thin_roc(roc_curve(kept, lost))
+    ax.plot([0, 1], [0, 1], **REFERENCE)
+    ax.plot(*curve, color=style.color, linewidth=1.8)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    ax.set_xlabel("kept samples (S1,1) within ε")
+    ax.set_ylabel("lost samples (S1,0) within ε")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    auc = f"AUC {found.auc:.3f} ({confidence:.0%}: {interval.low:.3f} to {interval.high:.3f})"
+    entries = [
+        (Line2D([], [], color=style.color, linewidth=1.8), auc),
+        (Line2D([], [], **REFERENCE), "AUC 0.5: ε says nothing"),
+    ]
+    notes = [f"{found.n_kept:,} kept, {found.n_lost:,} lost."]
+    missing = found.not_found_kept + found.not_found_lost
+    if missing:
+        notes[0] += f" Not found, ranked last together: {missing:,}."
+    if found.log10_p is not None:
+        notes.append(f"Lost are nearer (Mann-Whitney, one-sided): log10 p = {found.log10_p:.1f}.")
+    notes += [f"{note[0].upper()}{note[1:]}." for note in found.notes if note.startswith("p-value")]
+    heading(ax, title, notes=notes, entries=entries)
+    return ax
+
+
+def _steps(
+    ax: Axes,
+    curves: list[tuple[str, Style, FloatColumn]],
+    *,
+    title: str,
+    at_budget: str,
+    notes: list[str],
+    norm: Norm,
+    budget: float | None,
+    confidence: float,
+) -> Axes:
+    """Draw survival curves as steps with bands, and their heading."""
+    unit = unit_of(norm)
+    positive = [column[np.isfinite(column) & (column > 0)] for _, _, column in curves]
+    if not any(len(column) for column in positive):
+        heading(ax, title, notes=notes)
+        return message(ax, "No sample has a distance to draw.")
+    ends = [float(max(column.max() for column in positive if len(column)))]
+    start = 0.0
+    if spans_decades(positive):
+        ax.set_xscale("log")
+        start = float(min(column.min() for column in positive if len(column))) / 1.2
+    if budget is not None:
+        ends.append(1.05 * budget)
+    end = max(ends) * 1.02
+    entries = []
+    for name, style, column in curves:
+        curve = _visible(column, start, end, confidence)
+        x = curve.budget * unit.scale
+        ax.plot(x, curve.share, drawstyle="steps-post", label=name, **style.line)
+        ax.fill_between(x, curve.low, curve.high, step="post", color=style.color, alpha=0.15, linewidth=0)
+        said = f"{name}: n = {len(column):,}"
+        if budget is not None:
+            said += f", {survival_curve(column, budgets=[budget]).share[0]:.1%} {at_budget}"
+        entries.append((Line2D([], [], **style.line), said))
+    if budget is not None:
+        ax.axvline(budget * unit.scale, **REFERENCE)
+        entries.append((Line2D([], [], **REFERENCE), f"budget {unit.text(budget)}"))
+    ax.set_xlim(start * unit.scale, end * unit.scale)
+    ax.set_ylim(-0.02, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set_xlabel(unit.label)
+    heading(ax, title, notes=[*notes, f"Bands: {confidence:.0%} intervals (Wilson), point by point."], entries=entries)
+    return ax
+
+
+def _visible(column: FloatColumn, start: float, end: float, confidence: float) -> SurvivalCurve:
+    """Return the curve from start to end at no more than POINTS budgets: all its steps, or quantiles of them."""
+    steps = np.unique(column[np.isfinite(column) & (column > start)])
+    if len(steps) > POINTS:
+        steps = steps[np.linspace(0, len(steps) - 1, POINTS).round().astype(np.intp)]
+    budgets = np.concatenate([[start], steps[steps < end], [end]])
+    return survival_curve(column, budgets=budgets, confidence=confidence)
+
+
+def _thin_roc(curve: RocCurve) -> tuple[FloatColumn, FloatColumn]:
+    """Return the corners of the curve, or POINTS of them evenly along its length."""
+    x, y = curve.false_positive_rate, curve.true_positive_rate
+    if len(x) <= POINTS:
+        return x, y
+    index = np.unique(np.searchsorted(x + y, np.linspace(0, x[-1] + y[-1], POINTS)))
+    return x[index], y[index]

@@ -1,0 +1,56 @@
+"""The colours of thinice, one place for all figures: safe for colour-blind eyes and, by dashes, for grey print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from thinice.types import Transition
+
+__all__ = ["INK", "MUTED", "NETWORKS", "REFERENCE", "TRANSITIONS", "Style"]
+
+INK = "#222222"
+MUTED = "#666666"
+REFERENCE: Mapping[str, Any] = {"color": INK, "linewidth": 1.0, "linestyle": (0, (1, 1.5))}
+"""Lines to compare with: a budget, chance, the average."""
+
+Dashes = tuple[int, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How one group of samples, or one network, looks in every figure."""
+
+    color: str
+    dashes: Dashes
+    marker: str
+    word: str = ""
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The keywords of a matplotlib line."""
+        return {"color": self.color, "linestyle": self.dashes, "linewidth": 1.8}
+
+
+SOLID: Dashes = (0, ())
+DASHED: Dashes = (0, (5, 1.6))
+DOTTED: Dashes = (0, (1.2, 1.2))
+DASH_DOT: Dashes = (0, (6, 1.5, 1.2, 1.5))
+LONG: Dashes = (0, (9, 2))
+
+# The eight colours of Okabe and Ito for colour-blind readers, as far as they are needed.
+TRANSITIONS: Mapping[Transition, Style] = {
+    Transition.KEPT: Style("#0072B2", SOLID, "o", "kept"),
+    Transition.LOST: Style("#D55E00", DASHED, "X", "lost"),
+    Transition.GAINED: Style("#009E73", DASH_DOT, "^", "gained"),
+    Transition.WRONG: Style("#CC79A7", DOTTED, "s", "wrong"),
+}
+NETWORKS: tuple[Style, ...] = (
+    Style("#000000", SOLID, "o"),
+    Style("#E69F00", DASHED, "X"),
+    Style("#56B4E9", DASH_DOT, "^"),
+    Style("#009E73", DOTTED, "s"),
+    Style("#CC79A7", LONG, "D"),
+)
+"""The dense network first, then pruned ones; taken in turn."""
