@@ -2,6 +2,7 @@
 
 from thinice.models.checkpoint import load_classifier
 from thinice.models.classifier import Classifier, as_classifier, looks_like_probabilities, same_task
+from thinice.models.deciding import Hypothesis, decide_normalization, normalization_hypotheses
 from thinice.models.normalization import (
     NORMALIZATIONS,
     Normalization,
@@ -17,14 +18,17 @@ from thinice.models.saving import save_classifier
 __all__ = [
     "NORMALIZATIONS",
     "Classifier",
+    "Hypothesis",
     "Normalization",
     "NormalizationLike",
     "Normalized",
     "architectures",
     "as_classifier",
     "build",
+    "decide_normalization",
     "load_classifier",
     "looks_like_probabilities",
+    "normalization_hypotheses",
     "normalization_text",
     "parse_normalization",
     "prunable_weights",
