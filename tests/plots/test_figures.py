@@ -309,7 +309,7 @@ def test_one_palette_everywhere():
 
 
 @pytest.mark.parametrize("size", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 224, 224), (3, 60, 200), (3, 200, 60)])
-@pytest.mark.parametrize("n", [1, 3, 8])
+@pytest.mark.parametrize("n", [1, 8])
 def test_galleries_of_all_sizes(size, n):
     inputs, adversarials = images(n, *size)
     ax = plot_gallery(
@@ -365,6 +365,10 @@ def test_the_gallery_stops_at_its_count_and_works_without_samples():
     assert not empty.images
     assert_readable(empty.figure)
     assert "gallery" not in figure_set([0.1], ["S1,1"], [0])
+    five_channels = np.zeros((1, 5, 8, 8))
+    assert "gallery" not in figure_set(
+        [0.1], ["S1,1"], [0], shown=[0], inputs=five_channels, adversarials=five_channels
+    )
 
 
 def test_no_samples_at_all():

@@ -14,7 +14,7 @@ values = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(kept=values, lost=values)
 def test_is_the_median_of_all_differences(kept, lost):
     expected = np.median(np.subtract.outer(np.array(kept), np.array(lost)))

@@ -12,7 +12,7 @@ from thinice.errors import InputError
 from thinice.plots.classes import plot_class_losses
 from thinice.plots.curves import plot_roc, plot_security, plot_survival
 from thinice.plots.distribution import plot_distribution
-from thinice.plots.gallery import plot_gallery
+from thinice.plots.gallery import CHANNELS, plot_gallery
 from thinice.types import Norm
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def figure_set(
     networks
         Epsilons (N,) by network for the security curve; by default the dense network's alone.
     shown
-        Positions (K,) among the samples of those in the gallery, which is left out if there are none.
+        Positions (K,) among the samples of those in the gallery. The gallery is left out if there are none, or if
+        the samples are no pictures: neither 1 nor 3 channels.
     inputs, adversarials
         (K, C, H, W) images of the gallery.
     adversarial_predictions
@@ -84,7 +85,7 @@ def figure_set(
     def of_shown(values: npt.ArrayLike | None) -> npt.NDArray[np.generic] | None:
         return None if values is None else np.asarray(values)[rows]
 
-    if len(rows) and inputs is not None and adversarials is not None:
+    if len(rows) and inputs is not None and adversarials is not None and np.shape(inputs)[1] in CHANNELS:
         axes["gallery"] = plot_gallery(
             inputs,
             adversarials,

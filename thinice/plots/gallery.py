@@ -22,10 +22,12 @@ from thinice.types import Norm, Transition
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_gallery"]
+__all__ = ["CHANNELS", "plot_gallery"]
 
 CELL, SPACE, LINE, PAD = 74.0, 9.0, 11.5, 5.0
 """Points: the widest image, the space between two, a line of text, the space between image and text."""
+CHANNELS = (1, 3)
+"""What can be drawn: grey and colour."""
 SMALL = 64
 """Images of at most this many pixels a side are drawn pixel by pixel, also in vector files."""
 
@@ -225,7 +227,7 @@ def _amplified(delta: Images, peak: npt.NDArray[np.float32]) -> Images:
 
 def _images(values: npt.ArrayLike, name: str) -> Images:
     images = np.asarray(values, dtype=np.float32)
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if images.ndim != 4 or images.shape[1] not in CHANNELS:
         raise InputError(f"`{name}` must be images (N, C, H, W) with 1 or 3 channels, got shape {images.shape}")
     return images
 
