@@ -33,7 +33,7 @@ GALLERY = 12
 """How many of the thinnest samples a comparison keeps at hand with their adversarials."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comparison:
     """What one pruning did to each sample; columns have one entry a sample, in the order of the data.
 
@@ -90,6 +90,9 @@ class Comparison:
     separation: Separation
     thinnest: tuple[Witness, ...]
     store: Path | None
+
+    def __repr__(self) -> str:
+        return f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>"
 
     @property
     def norm(self) -> Norm:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from thinice.attacks import Attack, Nearest, concatenate, make_attack
 from thinice.datasets import Samples, as_samples
 from thinice.errors import InputError
-from thinice.models import Classifier, as_classifier
+from thinice.models import Classifier, as_classifier, decide_normalization, looks_like_probabilities
 from thinice.precision import exact
 from thinice.progress import Progress, Reporter, auto_reporter
 from thinice.types import Effort, Norm, Outcome
@@ -31,6 +32,11 @@ CUDA_BATCH = 1024
 CIFAR_VALUES = 3 * 32 * 32
 DECIDING = 512
 """So many samples decide between hypotheses of normalisation."""
+PROBING = 32
+PROBABILITIES = (
+    "the outputs look like probabilities, not logits: a softmax inside starves attacks of gradients, and epsilons come "
+    "out too large; export the network without it"
+)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -112,8 +118,9 @@ def measure(
     '0.1000'
 
     """
-    data = _samples(samples, labels)
-    network = settle(as_classifier(classifier), data)
+    with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
+        data = _samples(samples, labels)
+        network = settle(as_classifier(classifier), data)
     bound = (
         attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
     )
@@ -125,6 +132,8 @@ def measure(
             finished.append(nearest)
             tally.add(nearest)
     except KeyboardInterrupt:
+        if not finished:
+            raise
         raise Interrupted(concatenate(finished), len(data)) from None
     return concatenate(finished)
 
@@ -244,7 +253,7 @@ def settle(classifier: Classifier, samples: Samples) -> Classifier:
     """Return the classifier ready for these samples: they fit, and its normalisation is known.
 
     Where nobody said how the network normalises its inputs, the labels decide between the hypotheses, and the
-    classifier's notes say with which accuracies.
+    classifier's notes say with which accuracies. The notes also warn of outputs that look like probabilities.
 
     Raises
     ------
@@ -253,12 +262,13 @@ def settle(classifier: Classifier, samples: Samples) -> Classifier:
 
     """
     check_fit(classifier, samples)
-    if classifier.normalization_known:
-        return classifier
-    from thinice.models import decide_normalization
-
     some = samples[: min(len(samples), DECIDING)]
-    return decide_normalization(classifier, some.inputs[:], some.labels)
+    ready = decide_normalization(classifier, some.inputs[:], some.labels)
+    with torch.no_grad():
+        logits = ready(some.inputs[:PROBING].to(ready.device))
+    if looks_like_probabilities(logits) and PROBABILITIES not in ready.notes:
+        return replace(ready, notes=(*ready.notes, PROBABILITIES))
+    return ready
 
 
 def check_fit(classifier: Classifier, samples: Samples) -> None:

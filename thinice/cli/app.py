@@ -30,19 +30,24 @@ for command in (demo, compare, measure, runs, sql, export):
     app.command()(command)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from thinice import __version__
+
+        print(f"thinice {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def thinice(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001 (its callback has done all)
+        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_version)
+    ] = False,
 ) -> None:
     """Tell which samples pruning loses, and how close to the decision boundary they lay.
 
     Start with `thinice demo`, then `thinice compare dense.pt pruned.pt`.
     """
-    if version:
-        from thinice import __version__
-
-        print(f"thinice {__version__}")
-        raise typer.Exit
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -27,5 +28,11 @@ def sql(
     from thinice import open_store
 
     opened = open_store(store)
-    found = opened.tables() if query is None else opened.sql(query)
+    described = re.fullmatch(r"\s*describe\s+(\w+)\s*;?\s*", query or "", re.IGNORECASE)
+    if query is None:
+        found = opened.tables()
+    elif described:
+        found = opened.describe(described[1])
+    else:
+        found = opened.sql(query)
     print(render(found.astype(object).where(found.notna(), None).to_dict("records"), format))

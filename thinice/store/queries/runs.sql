@@ -8,11 +8,21 @@ select
     command,
     device,
     seed,
-    coalesce(measured.samples, 0) as samples,
+    coalesce(measured.samples, 0)::bigint as samples,
     error,
     host,
     pid,
     process_started
 from runs
-left join (select run_id, count(*) as samples from epsilons group by run_id) as measured using (run_id)
+left join (
+    -- a row adopted by another selection keeps the run that measured it: the fullest selection has them all
+    select run_id, sum(samples) as samples
+    from (
+        select run_id, max(samples) as samples
+        from (select run_id, measurement_id, count(*) as samples from epsilons group by all)
+        join (select measurement_id, checkpoint_id, attack_id from measurements) using (measurement_id)
+        group by checkpoint_id, attack_id, run_id
+    )
+    group by run_id
+) as measured using (run_id)
 order by run_id

@@ -1,0 +1,178 @@
+"""The main job on a network small enough to count by hand."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import thinice
+from thinice.attacks import make_attack
+from thinice.errors import InputError
+from thinice.figures import draw, save_figures
+from thinice.models import as_classifier
+from thinice.types import Transition
+
+
+class Threshold(nn.Module):
+    """Class 1 where the mean of the pixels exceeds a threshold: the linf distance is |mean - threshold|."""
+
+    def __init__(self, threshold):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.linear.weight.data = torch.tensor([[0.0] * 4, [0.25] * 4])
+        self.linear.bias.data = torch.tensor([threshold, 0.0])
+
+    def forward(self, inputs):
+        return self.linear(inputs.flatten(1))
+
+
+MEANS = [0.1, 0.2, 0.43, 0.55, 0.58, 0.7, 0.8, 0.9]
+LABELS = [0, 0, 0, 1, 1, 1, 0, 1]
+# threshold 0.5 is right on all but number 6; threshold 0.6 loses 3 and 4, gains none
+DISTANCES = [0.4, 0.3, 0.07, 0.05, 0.08, 0.2, 0.0, 0.4]
+TRANSITIONS = ["S1,1", "S1,1", "S1,1", "S1,0", "S1,0", "S1,1", "S0,0", "S1,1"]
+
+
+@pytest.fixture
+def samples():
+    inputs = torch.tensor(MEANS)[:, None, None, None].expand(-1, 1, 2, 2)
+    return thinice.as_samples(inputs, torch.tensor(LABELS), classes=("dark", "light"), name="grey")
+
+
+@pytest.fixture
+def networks():
+    return as_classifier(Threshold(0.5), name="dense"), as_classifier(Threshold(0.6), name="pruned")
+
+
+@pytest.fixture
+def result(networks, samples):
+    return thinice.compare(*networks, samples, progress=False)
+
+
+def test_every_column_is_the_one_on_paper(result):
+    assert result.transitions.tolist() == TRANSITIONS
+    np.testing.assert_allclose(result.epsilon, DISTANCES, rtol=2e-3, atol=1e-6)
+    assert (result.epsilon >= np.array(DISTANCES, np.float32) - 1e-6).all()
+    assert result.counts == {"S1,1": 5, "S1,0": 2, "S0,1": 0, "S0,0": 1}
+    assert result.not_found == 0
+    assert result.labels.tolist() == LABELS
+
+
+def test_statistics_are_those_on_paper(result):
+    # kept 0.4 0.3 0.07 0.2 0.4 against lost 0.05 0.08: of ten pairs, only 0.07 < 0.08 goes the other way
+    assert result.separation.auc == pytest.approx(0.9)
+    assert result.separation.u == 1.0
+    assert result.separation.median_kept == pytest.approx(0.3, rel=2e-3)
+    assert result.separation.median_lost == pytest.approx(0.065, rel=2e-3)
+    assert result.separation.log10_p is None
+    assert result.changes.dense_accuracy == 7 / 8
+    assert result.changes.pruned_accuracy == 5 / 8
+    assert any("10" in note for note in result.separation.notes)
+
+
+def test_epsilons_are_the_dense_networks(networks, samples):
+    dense, pruned = networks
+    swapped = thinice.compare(pruned, dense, samples, progress=False)
+    np.testing.assert_allclose(swapped.epsilon[[0, 7]], [0.5, 0.3], rtol=2e-3)
+    assert swapped.counts == {"S1,1": 5, "S1,0": 0, "S0,1": 2, "S0,0": 1}
+
+
+def test_nothing_lost_when_both_are_the_same(networks, samples):
+    dense, _ = networks
+    same = thinice.compare(dense, dense, samples, progress=False)
+    assert same.counts == {"S1,1": 7, "S1,0": 0, "S0,1": 0, "S0,0": 1}
+    assert same.separation.auc is None
+    assert "S1,0 is empty" in " ".join(same.separation.notes)
+    assert same.answer == "dense loses 0 of the 7 samples that dense has right."
+    assert draw(same)
+
+
+def test_several_prunings_share_the_dense_measurement(networks, samples, tmp_path):
+    dense, pruned = networks
+    seen = []
+    store = tmp_path / "thinice.duckdb"
+    other = as_classifier(Threshold(0.3), name="other")
+    results = thinice.compare_all(dense, [pruned, other], samples, store=store, progress=seen.append)
+    assert [moment.done for moment in seen] == [8]
+    assert [one.pruned for one in results] == ["pruned", "other"]
+    opened = thinice.open_store(store)
+    assert opened.sql("select count(*) as n from separation")["n"].item() == 2
+    counted = opened.sql("select transition, count(*) as n from transitions where pruned = 'pruned' group by all")
+    assert dict(zip(counted["transition"], counted["n"], strict=True)) == {"S1,1": 5, "S1,0": 2, "S0,0": 1}
+    row = opened.sql("select auc, n_lost, median_lost from separation where pruned = 'pruned'").iloc[0]
+    assert row["auc"] == pytest.approx(results[0].separation.auc)
+    assert row["median_lost"] == pytest.approx(results[0].separation.median_lost)
+
+
+def test_frame_has_names_and_unknowns(result):
+    frame = result.frame()
+    assert frame["label"].tolist()[:4] == ["dark", "dark", "dark", "light"]
+    assert frame["pruned_prediction"][3] == "dark"
+    assert list(frame["transition"].cat.categories) == list(Transition)
+    assert frame["outcome"].tolist() == ["found"] * 6 + ["misclassified", "found"]
+
+
+def test_one_row_is_plain_json(result):
+    row = result.to_dict()
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert (row["dense"], row["S1,0"], row["n_lost"]) == ("dense", 2, 2)
+
+
+def test_a_notebook_shows_names_as_text(networks, samples):
+    dense, _ = networks
+    bad = as_classifier(Threshold(0.6), name="<script>alert(1)</script>")
+    shown = thinice.compare(dense, bad, samples, progress=False)._repr_html_()
+    assert "<script>" not in shown
+    ET.fromstring(f"<div>{shown}</div>")  # well-formed
+
+
+def test_thinnest_shows_lost_samples_first(result):
+    shown = [result.transitions[witness.position] for witness in result.thinnest]
+    assert shown == ["S1,0"] * 2 + ["S1,1"] * 5
+
+
+def test_figures_are_written_whole_under_safe_names(networks, samples, tmp_path):
+    dense, _ = networks
+    names = ["../../evil", "../../evil", "..", "naïve name.pt"]
+    pruned = [as_classifier(Threshold(0.6), name=name) for name in names]
+    results = thinice.compare_all(dense, pruned, samples, progress=False)
+    folder = tmp_path / "figures"
+    files = save_figures(results, folder)
+    assert all(folder.resolve() in file.resolve().parents for file in files)
+    assert sorted(path.name for path in folder.iterdir()) == ["evil", "evil-2", "naïve_name.pt", "pruned"]
+    assert {file.name for file in files} >= {"distribution.png", "distribution.svg", "gallery.png", "roc.svg"}
+    for file in files:
+        assert file.stat().st_size > 1000
+        if file.suffix == ".svg":
+            ET.parse(file)
+    assert not list(folder.rglob(".*"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(result, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_figures([result], blocked)
+
+
+def test_bad_input_is_refused_before_anything_is_measured(networks, samples):
+    dense, pruned = networks
+    with pytest.raises(InputError, match="`pruned` is empty"):
+        thinice.compare_all(dense, [], samples)
+    with pytest.raises(InputError, match="`samples` is missing"):
+        thinice.compare(dense, pruned)
+    ten = as_classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 10)), name="ten")
+    with pytest.raises(InputError, match="another task"):
+        thinice.compare(dense, ten, samples)
+
+
+def test_an_attack_made_before_is_taken_as_it_is(networks, samples):
+    attack = make_attack("fmn", norm="l2", steps=50)
+    result = thinice.compare(*networks, samples, attack=attack, progress=False)
+    assert result.norm == "l2"
+    np.testing.assert_allclose(result.epsilon[[0, 1]], [0.8, 0.6], rtol=2e-3)  # twice the linf distance in 4 pixels

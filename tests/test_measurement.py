@@ -1,0 +1,203 @@
+"""The measurement itself: any layout, any batch, any device that is there; refusals; out of memory; Ctrl-C."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import thinice
+from thinice import measurement
+from thinice.errors import InputError
+from thinice.measurement import Interrupted, check_fit, forward, pick_device
+from thinice.models import as_classifier
+from thinice.types import Outcome
+
+
+def network(features=48, classes=4):
+    return nn.Sequential(nn.Flatten(), nn.Linear(features, 16), nn.Tanh(), nn.Linear(16, classes))
+
+
+@pytest.fixture
+def case():
+    module = network()
+    inputs = torch.rand(13, 3, 4, 4)
+    with torch.no_grad():
+        labels = module(inputs).argmax(1)
+    labels[3] = (labels[3] + 1) % 4  # one that is wrong from the start
+    return module, inputs, labels
+
+
+def measured(case, **options):
+    module, inputs, labels = case
+    return thinice.measure(module, inputs, labels=labels, **{"progress": False, "steps": 30, **options})
+
+
+def test_outcomes_and_order(case):
+    nearest = measured(case)
+    module, inputs, labels = case
+    assert nearest.outcomes[3] == Outcome.MISCLASSIFIED
+    assert nearest.epsilon[3] == 0
+    others = torch.arange(13) != 3
+    assert (nearest.outcomes[others] == Outcome.FOUND).all()
+    with torch.no_grad():  # the caller's own network agrees with every claim
+        seen = module(nearest.adversarials).argmax(1)
+    assert (seen != labels).all()
+    length = (nearest.adversarials - inputs).flatten(1).abs().amax(1)
+    torch.testing.assert_close(nearest.epsilon[others], length[others], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 13, 100, "auto"])
+def test_batch_size_changes_nothing(case, batch_size):
+    torch.testing.assert_close(
+        measured(case, batch_size=batch_size).epsilon, measured(case, batch_size=13).epsilon, rtol=1e-4, atol=1e-7
+    )
+
+
+def test_memory_layout_changes_nothing(case):
+    module, inputs, labels = case
+    permuted = inputs.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert not permuted.is_contiguous()
+    for other in (permuted, inputs.contiguous(memory_format=torch.channels_last), inputs.double()):
+        torch.testing.assert_close(measured((module, other, labels)).epsilon, measured(case).epsilon)
+
+
+def test_the_callers_network_and_flags_are_left_as_they_were(case):
+    module, _, _ = case
+    module.train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    flags = torch.backends.cudnn.conv.fp32_precision, torch.is_grad_enabled()
+    with torch.inference_mode():
+        measured(case)
+    assert module.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert (torch.backends.cudnn.conv.fp32_precision, torch.is_grad_enabled()) == flags
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(case):
+    class Small(nn.Module):
+        def __init__(self, inner, sizes):
+            super().__init__()
+            self.inner, self.sizes = inner, sizes
+
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, inputs):
+            self.sizes.append(len(inputs))
+            if len(inputs) > 3:
+                raise torch.OutOfMemoryError("pretended")
+            return self.inner(inputs)
+
+    module, inputs, labels = case
+    sizes: list[int] = []
+    nearest = measured((Small(module, sizes), inputs, labels), batch_size=13)
+    torch.testing.assert_close(nearest.epsilon, measured(case).epsilon, rtol=1e-4, atol=1e-7)
+    assert sorted(set(sizes)) == [1, 2, 3, 4, 7, 13] or sorted(set(sizes)) == [1, 2, 4, 7, 13]
+
+
+def test_a_sample_that_never_fits_is_an_error(case):
+    class Never(nn.Module):
+        def forward(self, inputs):
+            if len(inputs) and torch.is_grad_enabled():
+                raise torch.OutOfMemoryError("pretended")
+            return inputs.flatten(1)[:, :4]
+
+    _, inputs, labels = case
+    with pytest.raises(InputError, match="not hold even one sample"):
+        measured((Never(), inputs, labels))
+
+
+def test_other_runtime_errors_are_not_swallowed(case):
+    class Broken(nn.Module):
+        def forward(self, inputs):
+            if torch.is_grad_enabled():
+                raise RuntimeError("a bug in the network")
+            return inputs.flatten(1)[:, :4]
+
+    _, inputs, labels = case
+    with pytest.raises(RuntimeError, match="a bug in the network"):
+        measured((Broken(), inputs, labels))
+
+
+def test_ctrl_c_keeps_what_is_finished(case):
+    def stop(progress):
+        if progress.done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        measured(case, batch_size=4, progress=stop)
+    assert len(caught.value.nearest) == 8
+    assert "8 of 13" in str(caught.value)
+    torch.testing.assert_close(caught.value.nearest.epsilon, measured(case).epsilon[:8], rtol=1e-4, atol=1e-7)
+
+
+def test_ctrl_c_before_the_first_batch_has_nothing_to_keep(case, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measurement, "batches", stop)
+    with pytest.raises(KeyboardInterrupt):
+        measured(case)
+
+
+def test_progress_ends_complete_and_counts_everything(case):
+    seen = []
+    measured(case, batch_size=5, progress=seen.append)
+    assert [moment.done for moment in seen] == [5, 10, 13]
+    last = seen[-1]
+    assert (last.found, last.misclassified, last.not_found, last.total) == (12, 1, 0, 13)
+    assert last.median == pytest.approx(float(measured(case).epsilon[measured(case).found].median()), rel=1e-4)
+
+
+def test_forward_is_the_network(case):
+    module, inputs, labels = case
+    samples = thinice.as_samples(inputs, labels)
+    with torch.no_grad():
+        torch.testing.assert_close(forward(as_classifier(module), samples, batch_size=4), module(inputs))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "l3"}, "l3"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": "many"}, "batch_size"),
+        ({"device": "tpu"}, "device"),
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"attack": "nothing"}, "nothing"),
+        ({"speed": 3}, "speed"),
+        ({"effort": "heroic"}, "heroic"),
+    ],
+)
+def test_wrong_options_are_named(case, options, message):
+    with pytest.raises(InputError, match=message):
+        measured(case, **options)
+
+
+def test_inputs_that_do_not_fit_are_named():
+    classifier = as_classifier(network(), name="net")
+    with pytest.raises(InputError, match="labels"):
+        thinice.measure(classifier, torch.rand(2, 3, 4, 4))
+    with pytest.raises(InputError, match="do not fit the network 'net'"):
+        check_fit(classifier, thinice.as_samples(torch.rand(2, 3, 5, 5), torch.tensor([0, 1])))
+    with pytest.raises(InputError, match="label 7"):
+        check_fit(classifier, thinice.as_samples(torch.rand(2, 3, 4, 4), torch.tensor([0, 7])))
+    with pytest.raises(InputError, match="empty"):
+        check_fit(classifier, thinice.as_samples(torch.rand(2, 3, 4, 4), torch.tensor([0, 1]))[:0])
+
+
+def test_pick_device():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu(case):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    torch.testing.assert_close(
+        measured(case, device="cuda").epsilon, measured(case, device="cpu").epsilon, rtol=1e-3, atol=1e-6
+    )
