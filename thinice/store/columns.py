@@ -13,7 +13,9 @@ from thinice.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Columns", "adversarial_columns", "epsilon_columns", "prediction_columns", "sample_columns"]
+    from thinice.store.connection import Connection
+
+__all__ = ["Columns", "adversarial_columns", "epsilon_columns", "prediction_columns", "register", "sample_columns"]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -77,6 +79,14 @@ def adversarial_columns(witnesses: Mapping[int, npt.ArrayLike], sample_ids: npt.
     blobs = np.empty(len(ids), dtype=object)
     blobs[:] = [np.asarray(values, dtype="<f4").tobytes(order="C") for values in witnesses.values()]
     return {"sample_id": ids, "adversarial": blobs}
+
+
+def register(connection: Connection, columns: Columns) -> None:
+    """Let queries see columns as the table ``rows``."""
+    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
+
+    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
+    connection.register("rows", frame)
 
 
 def _columns(**columns: tuple[npt.ArrayLike | None, npt.DTypeLike]) -> Columns:

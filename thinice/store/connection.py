@@ -42,6 +42,9 @@ STORAGE_VERSION = "v1.4.0"
 STEP_ASIDE_AFTER = 2.0
 """Seconds that a writer grants to readers; a query is done sooner, a forgotten notebook is not."""
 
+LOG_BYTES = 16 << 20
+"""A log of this size is read in a tenth of a second."""
+
 _turns: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.clear)  # a lock held by another thread is never released in a child
@@ -61,12 +64,20 @@ def reading(path: Path, patience: float, *, folder: Path | None = None) -> Itera
 
 
 @contextmanager
-def writing(path: Path, patience: float, *, create: bool = False) -> Iterator[Connection]:
-    """Yield a connection inside a transaction: committed at the end, undone by any exception."""
+def writing(path: Path, patience: float, *, create: bool = False, bulky: bool = False) -> Iterator[Connection]:
+    """Yield a connection inside a transaction: committed at the end, undone by any exception.
+
+    DuckDB commits into a log beside the file and folds the log into the file when the connection is closed. That
+    rewrites the last 122 880 rows of a table, whatever they weigh: a `bulky` transaction (rows of many kilobytes)
+    leaves it to a later one, until the log has an eighth of the file's size.
+    """
     if not (create or path.exists()):  # attaching would make an empty one
         raise missing(path)
     with _turns[path], _attached(path, "read_write", patience) as connection:
         connection.execute("set enable_external_access = false")
+        if bulky:
+            connection.execute("pragma disable_checkpoint_on_shutdown")
+            connection.execute(f"set wal_autocheckpoint = '{max(LOG_BYTES, path.stat().st_size // 8)}B'")
         connection.execute("begin")
         yield connection
         connection.execute("commit")  # without it, closing the connection undoes everything

@@ -17,6 +17,7 @@ from thinice.store.columns import (
     adversarial_columns,
     epsilon_columns,
     prediction_columns,
+    register,
     sample_columns,
 )
 from thinice.store.connection import ask, reading, writing
@@ -238,7 +239,7 @@ class Run:
         )
         adversarials = adversarial_columns(witnesses, columns["sample_id"]) if witnesses else None
         key = {"measurement_id": measurement_id, "run_id": self.run_id}
-        with self._writing() as connection:
+        with self._writing(bulky=adversarials is not None) as connection:
             _refuse_strangers(connection, columns, self._selection(connection, measurement_id))
             new = _write(connection, "add_epsilons", columns, **key)
             if adversarials is not None:
@@ -326,9 +327,9 @@ class Run:
             )
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:
         """Yield a connection in a transaction that also notes that this run is alive."""
-        with writing(self._path, self._patience) as connection:
+        with writing(self._path, self._patience, bulky=bulky) as connection:
             yield connection
             ask(connection, "update runs set seen = $now where run_id = $run_id", run_id=self.run_id, now=now())
 
@@ -353,24 +354,21 @@ class Run:
 
 
 def _positions(connection: Connection, name: str, columns: Columns, key: Mapping[str, int]) -> npt.NDArray[np.int64]:
-    connection.register("rows", columns)
+    register(connection, columns)
     found = ask(connection, query(name), **key)
-    connection.unregister("rows")
     return np.array([position for (position,) in found], dtype=np.int64)
 
 
 def _write(connection: Connection, name: str, columns: Columns, **parameters: object) -> int:
     """Insert columns in whole by a named query and return the number of new rows."""
-    connection.register("rows", columns)
+    register(connection, columns)
     ((count,),) = ask(connection, query(name), **parameters)
-    connection.unregister("rows")
     return int(count)
 
 
 def _refuse_strangers(connection: Connection, columns: Columns, dataset_id: int) -> None:
-    connection.register("rows", columns)
+    register(connection, columns)
     strange = ask(connection, query("strangers"), dataset_id=dataset_id)
-    connection.unregister("rows")
     if strange:
         raise StoreError(f"sample {strange[0][0]} is not in selection {dataset_id}: nothing was stored")
 

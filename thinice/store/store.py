@@ -77,7 +77,8 @@ class Store:
     that takes the file's name: the reader keeps what it has, and sees the new when it connects again.
     A tool that *writes* is waited for, and then named in the error.
 
-    **After a crash**, even ``kill -9``, nothing is locked and nothing is lost but the unfinished shard.
+    **After a crash**, even ``kill -9``, nothing is locked and nothing is lost but the unfinished shard. Then, and
+    during a run, a ``.wal`` file may lie beside the store: it belongs to it, also when the store is copied elsewhere.
 
     Keep the file on a local disk: many network file systems have no reliable locks.
 

@@ -194,7 +194,7 @@ comment on column epsilons.run_id is 'Run that measured it.';
 create table witnesses (
     measurement_id integer not null,
     sample_id bigint not null,
-    adversarial blob not null,
+    adversarial blob using compression uncompressed not null,
     primary key (measurement_id, sample_id)
 );
 comment on table witnesses is 'Adversarial inputs that prove an epsilon, for the samples where one was kept.';
@@ -412,14 +412,22 @@ comment on column separation.not_found_lost is 'Lost samples whose epsilon is un
 comment on column separation.notes is 'Why a number is NULL.';
 
 create view security_curves as
-with steps as (
-    -- every distinct epsilon, and 0 where nothing is misclassified
-    select measurement_id, epsilon as budget, count(*) as reached
+with distances as (
+    -- a prediction that is not a number is wrong without any perturbation
+    select
+        measurement_id,
+        outcome = 'not_found' and clean_prediction is not null as not_found,
+        case when clean_prediction is null then 0 else epsilon end as epsilon
     from epsilons
+),
+steps as (
+    -- every distinct epsilon, and 0 where nothing is wrong
+    select measurement_id, epsilon as budget, count(*) as reached
+    from distances
     where epsilon is not null
     group by all
     union all
-    select measurement_id, 0::real, 0
+    select measurement_id, 0, 0
     from measurements
 ),
 budgets as (
@@ -428,8 +436,8 @@ budgets as (
     group by all
 ),
 totals as (
-    select measurement_id, count(*) as n, count(*) filter (where outcome = 'not_found') as not_found
-    from epsilons
+    select measurement_id, count(*) as n, count(*) filter (where not_found) as not_found
+    from distances
     group by all
 )
 select
