@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def store(rows: int = 10_000, many: int = 10_000_000) -> Numbers:
             ),
         }
         asked = {
-            name: min(_seconds(lambda: opened.sql(question, _named(question, comparison))) for _ in range(2))
+            name: min(_seconds(partial(opened.sql, question, _named(question, comparison))) for _ in range(2))
             for name, question in questions.items()
         }
     return {"write_10k_seconds": statistics.median(written), **asked}

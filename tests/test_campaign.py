@@ -179,7 +179,10 @@ from thinice import campaign as module
 from thinice.models import as_classifier
 module.SECONDS_A_SHARD = 0.0
 samples = thinice.load_samples("npz:{data}")
-campaign = Campaign(thinice.open_store({store!r}), samples, progress=lambda moment: (print(moment.done, flush=True), time.sleep(0.2)), batch_size=2)
+def slowly(moment):
+    print(moment.done, flush=True)
+    time.sleep(0.2)
+campaign = Campaign(thinice.open_store({store!r}), samples, progress=slowly, batch_size=2)
 with campaign.run(ATTACK, seed=0, command=["killed"]):
     campaign.epsilons(as_classifier(network()), ATTACK)
 """

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from thinice.datasets import load_samples as load_samples
     from thinice.embedded import example_checkpoints as example_checkpoints
     from thinice.errors import ThinIceError as ThinIceError
+    from thinice.figures import draw as draw
+    from thinice.figures import save_figures as save_figures
     from thinice.measurement import measure as measure
     from thinice.models import Classifier as Classifier
     from thinice.models import as_classifier as as_classifier
@@ -52,6 +54,7 @@ _HOMES = {
     "as_samples": "datasets",
     "compare": "comparison",
     "compare_all": "comparison",
+    "draw": "figures",
     "example_checkpoints": "embedded",
     "load_classifier": "models",
     "load_samples": "datasets",
@@ -60,6 +63,7 @@ _HOMES = {
     "open_store": "store",
     "prune": "pruning",
     "save_classifier": "models",
+    "save_figures": "figures",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (the keys are strings)
 

@@ -12,8 +12,13 @@ import torch
 from torch import nn
 
 import thinice
+from tests.conftest import ROOT
+from thinice import campaign
 from thinice.cli import main
+from thinice.cli.app import app
 from thinice.embedded import example_checkpoints
+from thinice.measurement import settle
+from thinice.models import as_classifier
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def run(monkeypatch, capsys, tmp_path):
             main()
         except SystemExit as end:
             if isinstance(end.code, str):  # what the interpreter prints on the way out
-                print(end.code, file=sys.stderr)
+                sys.stderr.write(f"{end.code}\n")
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         out, err = capsys.readouterr()
         return code, out, err
@@ -185,8 +190,6 @@ def test_a_foreign_checkpoint_needs_only_what_it_does_not_say(run, tmp_path, pat
 
 
 def test_ctrl_c_says_how_to_go_on(run, paths, monkeypatch):
-    from thinice import campaign
-
     def stop(*_, **__):
         raise KeyboardInterrupt
 
@@ -200,9 +203,6 @@ def test_ctrl_c_says_how_to_go_on(run, paths, monkeypatch):
 def test_probabilities_are_warned_of():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1))
     samples = thinice.as_samples(torch.rand(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64))
-    from thinice.measurement import settle
-    from thinice.models import as_classifier
-
     assert any("probabilities" in note for note in settle(as_classifier(network), samples).notes)
 
 
@@ -211,9 +211,6 @@ def test_version(run):
 
 
 def test_every_command_has_help_and_a_line_in_the_readme(run):
-    from tests.conftest import ROOT
-    from thinice.cli.app import app
-
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = [command.callback.__name__ for command in app.registered_commands if command.callback]
     assert names

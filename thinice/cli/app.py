@@ -40,7 +40,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def thinice(
-    version: Annotated[  # noqa: ARG001 (its callback has done all)
+    version: Annotated[
         bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:

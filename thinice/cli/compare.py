@@ -117,17 +117,17 @@ def report(comparisons: Sequence[Comparison], store: Path, figures: Path | None,
         from thinice.figures import save_figures
 
         files = save_figures(comparisons, figures)
-        say(f"{len(files)} figures in {figures}, every sample in {store} (thinice sql --store {store} 'from thin_ice')")
-    else:
-        say(f"every sample in {store} (thinice sql --store {store} 'from thin_ice')")
+        say(f"{len(files)} figures in {figures}")
+    where = "" if store == STORE else f" --store {store}"
+    say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
     """Return what people read: a column a pruned network, then the answer to the question and its caveats."""
     first = comparisons[0]
     head = (
-        f"{len(first.labels)} samples of {first.data} ({first.split}); epsilon: distance to the boundary of {first.dense}, "
-        f"{first.norm}, by {first.attack.name}"
+        f"{len(first.labels)} samples of {first.data} ({first.split}); epsilon: distance to the boundary of "
+        f"{first.dense}, {first.norm}, by {first.attack.name}"
     )
     columns = [dict(one.table()) for one in comparisons]
     lines = [["", *(one.pruned for one in comparisons)]]
