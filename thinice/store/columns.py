@@ -95,7 +95,10 @@ def _columns(**columns: tuple[npt.ArrayLike | None, npt.DTypeLike]) -> Columns:
     n = np.size(np.asarray(head))
     ready = {}
     for name, (values, dtype) in columns.items():
-        column = np.asarray([None] * n if values is None else values, dtype=dtype)
+        given = values if isinstance(values, np.ndarray) else np.array([None] * n if values is None else values, dtype)
+        if given.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+            raise InputError(f"`{name}` must hold whole numbers, got {given.dtype}")
+        column = given.astype(dtype)
         if column.shape != (n,):
             raise InputError(
                 f"`{name}` must be flat, with a value for each {first}, {n} of them, got shape {column.shape}"
