@@ -88,64 +88,58 @@ def memory(n: int = 10_000) -> Numbers:
     return {"memory_before_mb": before, "memory_peak_mb": after}
 
 
-def store(rows: int = 10_000, many: int = 10_000_000) -> Numbers:
-    """Seconds to write 10 000 epsilons, and to ask three questions of a store with 10 million."""
+def store(rows: int = 10_000, measurements: int = 200, samples: int = 50_000) -> Numbers:
+    """Seconds to write 10 000 epsilons, and to ask a store with 10 million of them (200 attacks on 50 000 samples)."""
     from thinice import open_store
 
     random = np.random.default_rng(0)
-    written = []
     with tempfile.TemporaryDirectory() as folder:
         opened = open_store(Path(folder) / "thinice.duckdb", new=True)
         with opened.run(["benchmark"], device="cpu", seed=0) as run:
-            attack = run.attack(name="fmn", norm="linf", settings={"steps": 100})
-            networks = [
-                run.checkpoint(fingerprint=f"{k}", name=f"net{k}", architecture="none", classes=10, sparsity=0.0)
-                for k in range(2)
-            ]
+            dense, pruned = (
+                run.checkpoint(fingerprint=name, name=name, architecture="none", classes=10, sparsity=0.0)
+                for name in ("dense", "pruned")
+            )
 
-            def fill(n: int, name: str) -> tuple[int, float]:
-                ids = np.arange(n)
+            def fill(n: int, count: int) -> list[float]:
+                ids, label = np.arange(n), random.integers(0, 10, n)
                 data = run.dataset(
-                    fingerprint=name, name=name, split="test", shape=(3, 32, 32), classes=tuple("0123456789"),
-                    sample_ids=ids, labels=random.integers(0, 10, n), digests=ids,
+                    fingerprint=f"{n}", name=f"{n}", split="test", shape=(3, 32, 32), classes=tuple("0123456789"),
+                    sample_ids=ids, labels=label, digests=ids,
                 )  # fmt: skip
-                measurement = run.measurement(networks[0], data, attack)
-                labels = opened.sql("select label from samples where dataset_id = $d order by sample_id", {"d": data})
-                label = labels["label"].to_numpy()
                 right = random.random((2, n)) < 0.9
                 classes = np.where(right, label, (label + 1) % 10)
-                columns = {
-                    "epsilon": np.where(right[0], random.gamma(2, 0.01, n), 0).astype(np.float32),
-                    "outcomes": right[0].astype(np.int8),
-                    "predictions": (label + 1) % 10,
-                    "evaluations": np.full(n, 100.0, np.float32),
-                    "clean_predictions": classes[0],
-                }
-                seconds = _seconds(lambda: run.add_epsilons(measurement, ids, **columns))
-                run.add_predictions(networks[1], data, ids, predictions=classes[1])
-                return run.comparison(measurement, networks[1]), seconds
+                run.add_predictions(pruned, data, ids, predictions=classes[1])
+                seconds = []
+                for k in range(count):
+                    attack = run.attack(name="fmn", norm="linf", settings={"steps": k})
+                    measurement = run.measurement(dense, data, attack)
+                    columns = {
+                        "epsilon": np.where(right[0], random.gamma(2, 0.01, n), 0).astype(np.float32),
+                        "outcomes": right[0].astype(np.int8),
+                        "predictions": (label + 1) % 10,
+                        "evaluations": np.full(n, 100.0, np.float32),
+                        "clean_predictions": classes[0],
+                    }
+                    seconds.append(_seconds(partial(run.add_epsilons, measurement, ids, **columns)))
+                    run.comparison(measurement, pruned)
+                return seconds
 
-            written = [fill(rows, f"small{k}")[1] for k in range(3)]
-            comparison, _ = fill(many, "large")
+            written = fill(rows, 3)
+            fill(samples, measurements)
         questions = {
-            "query_counts_seconds": (
+            "query_all_rows_seconds": "select outcome, round(epsilon, 3) as bin, count(*) from epsilons group by all",
+            "query_one_comparison_seconds": (
                 "select transition, count(*), quantile_cont(epsilon, 0.5) from transitions "
-                "where comparison_id = $c group by all"
+                "where comparison_id = 100 group by all"
             ),
-            "query_thin_ice_seconds": "from thin_ice where comparison_id = $c limit 20",
-            "query_histogram_seconds": (
-                "select outcome, round(epsilon, 3) as bin, count(*) from epsilons group by all"
-            ),
+            "query_thin_ice_seconds": "from thin_ice where comparison_id = 100 limit 20",
         }
         asked = {
-            name: min(_seconds(partial(opened.sql, question, _named(question, comparison))) for _ in range(2))
+            name: statistics.median(_seconds(partial(opened.sql, question)) for _ in range(3))
             for name, question in questions.items()
         }
     return {"write_10k_seconds": statistics.median(written), **asked}
-
-
-def _named(question: str, comparison: int) -> dict[str, int]:
-    return {"c": comparison} if "$c" in question else {}
 
 
 def _seconds(work: Callable[[], object]) -> float:
