@@ -155,7 +155,7 @@ def read_torch(path: Path, *, trust_pickle: bool = False) -> Any:  # noqa: ANN40
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, str(error))) from None
     except (RuntimeError, EOFError, LookupError, AttributeError, ImportError, OSError, TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0][:160] or type(error).__name__
         raise CheckpointError(f"{path}: is truncated or damaged ({reason}): download or save it again") from None
 
 

@@ -132,9 +132,9 @@ def decide_normalization(classifier: Classifier, inputs: Inputs, labels: Tensor)
         pvalue = binomtest(mine, mine + theirs).pvalue if mine + theirs else 1.0
         if pvalue >= ALPHA / len(others):
             raise InputError(
-                f"`normalization` is missing for {classifier.name!r} and {len(labels)} samples do not decide it: "
-                f"accuracy is {accuracies}; {best.name} and {other.name} may differ by chance alone (p = {pvalue:.2g}): "
-                "give one of them (--normalization)"
+                f"`normalization` is missing for {classifier.name!r} and {len(labels)} samples do not decide: "
+                f"accuracy is {accuracies}; {best.name} and {other.name} may differ by chance alone "
+                f"(p = {pvalue:.2g}): give one of them (--normalization)"
             )
     note = (
         f"normalisation {best.name} chosen on {len(labels)} samples, clearly better than every other (exact paired "

@@ -398,14 +398,14 @@ def _masked(found: Found, key: str, weight: Tensor, mask: Tensor) -> Tensor:
 
 
 def _affine_batch_norm(found: Found) -> None:
-    """Batch norms without scale and shift (RST) get ones and zeros, which compute the same."""
-    bare = [layer for layer in found.layers("running_mean") if f"{layer}weight" not in found.weights]
-    for layer in bare:
+    """Where no batch norm has scale and shift (RST), they get ones and zeros, which compute the same."""
+    layers = found.layers("running_mean")
+    if not layers or any(layer + leaf in found.weights for layer in layers for leaf in ("weight", "bias")):
+        return
+    for layer in layers:
         mean = found.weights[f"{layer}running_mean"]
-        found.weights[f"{layer}weight"] = torch.ones_like(mean)
-        found.weights.setdefault(f"{layer}bias", torch.zeros_like(mean))
-    if bare:
-        found.note(f"{len(bare)} batch norms without scale and shift given ones and zeros, which compute the same")
+        found.weights[f"{layer}weight"], found.weights[f"{layer}bias"] = torch.ones_like(mean), torch.zeros_like(mean)
+    found.note(f"{len(layers)} batch norms without scale and shift given ones and zeros, which compute the same")
 
 
 CONVERSIONS: tuple[Callable[[Found], None], ...] = (

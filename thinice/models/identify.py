@@ -21,6 +21,18 @@ Shapes = Mapping[str, tuple[int, ...]]
 PROBE_CLASSES = (7, 11)
 """Two class counts that no fixed layer has: what differs between them is the classifier."""
 PROBE_CHANNELS = (3, 5)
+FILLERS = {
+    "normal_",
+    "uniform_",
+    "fill_",
+    "zero_",
+    "erfinv_",
+    "mul_",
+    "add_",
+    "clamp_",
+    "kaiming_uniform_",
+    "kaiming_normal_",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,9 @@ class _WithoutMemory(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         options = dict(kwargs or {})
+        filled = args[0] if args else options.get("tensor")
+        if getattr(func, "__name__", "") in FILLERS and isinstance(filled, Tensor) and filled.is_meta:
+            return filled  # to initialise what has no content would take longer than all the rest
         if func is torch.empty:
             options["device"] = "meta"
         return func(*args, **options)

@@ -9,7 +9,7 @@ from thinice.errors import CheckpointError, InputError
 
 __all__ = ["Program"]
 
-IMAGE_CHANNELS = (1, 3, 4)
+IMAGE_CHANNELS = (1, 3)
 
 
 class Program(nn.Module):
@@ -104,7 +104,7 @@ class Program(nn.Module):
         with torch.no_grad():
             try:
                 alone = self(self._as_samples(trial))
-            except (RuntimeError, ValueError, TypeError, AssertionError, InputError) as error:
+            except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
                 reason = str(error).strip().partition("\n")[0]
                 raise CheckpointError(f"{where}: cannot be run on inputs {tuple(trial.shape)} ({reason})") from None
             if self.batch is not None:

@@ -1,0 +1,558 @@
+"""Whole programs, ONNX and torch.export: the same logits and gradients as the network, at any batch size."""
+
+import io
+import json
+import pickle
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import reference
+from thinice.errors import CheckpointError, InputError, MissingExtraError
+from thinice.models import architectures, build, load_classifier, prunable_weights, save_classifier, sparsity
+from thinice.models.export_program import Graph
+from thinice.models.program import Program
+from thinice.models.registry import find_architecture
+
+
+def trained(module):
+    for _ in range(3):
+        module.train()(torch.rand(16, 1, 8, 8))
+    return module.eval()
+
+
+def network(classes=4):
+    return trained(
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten(), nn.Linear(144, classes)
+        )
+    )
+
+
+class Bound(nn.Module):
+    """A network whose program holds its batch size: the batch is part of what it computes."""
+
+    def __init__(self, batch=2):
+        super().__init__()
+        self.batch, self.linear = batch, nn.Linear(64, 3)
+
+    def forward(self, inputs):
+        return self.linear(inputs.reshape(self.batch, 64))
+
+
+# torch.export ---------------------------------------------------------------------------------------------------------
+
+
+def export(module, path, shape=(1, 8, 8), *, batch=2, dynamic=True, decomposed=False):
+    shapes = ({0: torch.export.Dim.AUTO},) if dynamic else None
+    program = torch.export.export(module, (torch.zeros(batch, *shape),), dynamic_shapes=shapes)
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
+    return path
+
+
+def compare(classifier, module, shape=(1, 8, 8), counts=(1, 2, 3, 7)):
+    for count in counts:
+        inputs = torch.rand(count, *shape, requires_grad=True)
+        ours, theirs = classifier(inputs), module(inputs)
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+        for one, other in zip(*(torch.autograd.grad(logits.sum(), inputs) for logits in (ours, theirs)), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("decomposed", [True, False])
+def test_export_computes_the_same(dynamic, decomposed, tmp_path):
+    module = network()
+    module[5].weight.data[:, ::2] = 0
+    classifier = load_classifier(export(module, tmp_path / "net.pt2", dynamic=dynamic, decomposed=decomposed))
+    compare(classifier, module)
+    assert (classifier.architecture, classifier.classes, classifier.input_shape) == ("torch.export", 4, (1, 8, 8))
+    assert classifier.sparsity == sparsity(module) == 288 / (576 + 36)
+    assert not classifier.normalization_known
+    bound = decomposed and not dynamic  # decomposing writes the batch size into the reshaping of the maps
+    assert any("batches of 2 alone" in note for note in classifier.notes) is bound
+
+
+@pytest.mark.parametrize("name", ["resnet20", "preact_resnet8", "cnn5"])
+def test_own_architectures_can_be_exported(name, tmp_path):
+    module = build(name).eval()
+    shape = find_architecture(name).input_shape or (3, 32, 32)
+    classifier = load_classifier(export(module, tmp_path / "net.pt2", shape))
+    compare(classifier, module, shape, counts=(1, 3))
+    counts = [sum(weight.numel() for weight in prunable_weights(one).values()) for one in (classifier.module, module)]
+    assert counts[0] == counts[1]
+    assert name in architectures()
+
+
+def test_export_bound_to_a_batch_size_takes_any(tmp_path):
+    module = Bound(2).eval()
+    classifier = load_classifier(export(module, tmp_path / "net.pt2", dynamic=False))
+    assert any("works on batches of 2 alone" in note for note in classifier.notes)
+    compare(classifier, lambda inputs: module.linear(inputs.flatten(1)))
+
+
+def test_export_of_a_transformer_with_sizes_as_values(tmp_path):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 3)
+            self.register_buffer("place", torch.rand(8, 8))
+
+        def forward(self, inputs):
+            maps = inputs.reshape(inputs.shape[0], 8, 8) + self.place
+            maps = maps + torch.arange(8, dtype=torch.float32).expand(maps.shape[0] * 2 // 2, 8)[:, :, None]
+            return self.head(self.layer(maps).mean(1))
+
+    module = Attention().eval()
+    classifier = load_classifier(export(module, tmp_path / "net.pt2"))
+    compare(classifier, module)
+    assert len(prunable_weights(classifier.network)) == len(prunable_weights(module)) == 5
+
+
+def test_export_takes_normalisation_and_a_name(tmp_path):
+    module = network()
+    classifier = load_classifier(export(module, tmp_path / "net.pt2"), normalization="mnist", name="mine")
+    inputs = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(classifier(inputs), module((inputs - 0.1307) / 0.3081))
+    assert (classifier.name, classifier.normalization_known) == ("mine", True)
+    twin = pickle.loads(pickle.dumps(classifier))
+    torch.testing.assert_close(twin(inputs), classifier(inputs))
+
+
+def test_export_fingerprint_is_of_program_and_weights(tmp_path):
+    module = network()
+    one = load_classifier(export(module, tmp_path / "one.pt2"))
+    again = load_classifier(tmp_path / "one.pt2")
+    module[5].bias.data[0] += 1
+    other = load_classifier(export(module, tmp_path / "two.pt2"))
+    assert one.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_programs_are_not_saved_as_weights(tmp_path):
+    classifier = load_classifier(export(network(), tmp_path / "net.pt2"))
+    with pytest.raises(InputError, match=r"is a torch\.export, which no registry can build again"):
+        save_classifier(classifier, tmp_path / "copy.pt")
+    with pytest.raises(InputError, match=r"`architecture` is not needed: .* is a whole program"):
+        load_classifier(tmp_path / "net.pt2", architecture="cnn5")
+    with pytest.raises(CheckpointError, match="answers 4 classes, not 10"):
+        load_classifier(tmp_path / "net.pt2", classes=10)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(1), nn.Dropout()])
+def test_training_mode_is_refused(layer, tmp_path):
+    module = nn.Sequential(layer, nn.Flatten(), nn.Linear(64, 3)).train()
+    with pytest.raises(CheckpointError, match=r"exported in training mode: export network\.eval\(\)"):
+        load_classifier(export(module, tmp_path / "net.pt2"))
+
+
+def rewrite(path, change, *, model=True, compress=False):
+    """Change the JSON of the graph, or any entry of the archive."""
+    with zipfile.ZipFile(path) as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    graph = next(name for name in entries if name.endswith("models/model.json"))
+    held = json.loads(entries[graph]) if model else entries
+    change(held)
+    if model:
+        entries[graph] = json.dumps(held).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED) as new:
+        for name, content in entries.items():
+            new.writestr(name, content)
+    return path
+
+
+def nodes(held):
+    return held["graph_module"]["graph"]["nodes"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.serialization.os.system",
+        "torch.ops.aten.from_file.default",
+        "torch.ops.aten.save.default",
+        "torch.ops.aten.__class__.mro",
+        "torch.ops.aten._foreach_add.Scalar",
+        "torch.ops.higher_order.cond",
+        "torch.hub.load",
+        "_operator.attrgetter",
+        "math.pow",
+        "#inductor:anything",
+        "os.system",
+        "",
+    ],
+)
+def test_only_tensor_operations_are_run(target, tmp_path):
+    mark = tmp_path / "mark"
+
+    def change(held):
+        nodes(held)[0]["target"] = target
+        nodes(held)[0]["inputs"] = [{"name": "command", "arg": {"as_string": f"touch {mark}"}, "kind": 1}]
+
+    path = rewrite(export(network(), tmp_path / "net.pt2"), change)
+    with pytest.raises(
+        CheckpointError, match=r"net\.pt2: uses .*, which (is not a tensor operation|takes more than tensors)"
+    ):
+        load_classifier(path)
+    assert not mark.exists()
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (type(self.path).touch, (self.path,))
+
+
+def test_pickles_inside_are_never_read(tmp_path):
+    """torch's own reader unpickles the sample inputs, and weights that say they are pickles."""
+    mark = tmp_path / "mark"
+    buffer = io.BytesIO()
+    torch.save(Touch(mark), buffer)
+
+    def samples(entries):
+        for name in entries:
+            if "sample_inputs" in name:
+                entries[name] = buffer.getvalue()
+
+    def weights(entries):
+        for name in entries:
+            if name.endswith("weights_config.json"):
+                entries[name] = entries[name].replace(b'"use_pickle": false', b'"use_pickle": true')
+            if "/weight_" in name:
+                entries[name] = buffer.getvalue()
+
+    module = network()
+    compare(load_classifier(rewrite(export(module, tmp_path / "one.pt2"), samples, model=False)), module)
+    with pytest.raises(CheckpointError, match=r"two\.pt2: .* is stored as a pickle"):
+        load_classifier(rewrite(export(module, tmp_path / "two.pt2"), weights, model=False))
+    assert not mark.exists()
+
+
+def test_expressions_inside_are_never_evaluated(tmp_path):
+    """torch's own reader evaluates the texts of symbolic sizes and guards."""
+    mark = tmp_path / "mark"
+    code = f"__import__('pathlib').Path({str(mark)!r}).touch()"
+
+    def change(held):
+        held["guards_code"] = [code]
+        held["range_constraints"] = {code: {"min_val": 2, "max_val": None}}
+        for value in held["graph_module"]["graph"]["tensor_values"].values():
+            value["sizes"][:1] = [{"as_expr": {"expr_str": code, "hint": None}}]
+
+    module = network()
+    compare(load_classifier(rewrite(export(module, tmp_path / "net.pt2"), change)), module)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda held: held["schema_version"].update(major=99), "has schema version 99, not 8"),
+        (lambda held: held.pop("graph_module"), "is a damaged or unknown"),
+        (lambda held: nodes(held)[0]["inputs"].pop(0), "cannot be run on inputs"),
+        (lambda held: nodes(held).pop(0), "cannot be run on inputs"),
+        (lambda held: nodes(held)[0]["inputs"][0].update(arg={"as_graph": {}}), "has an argument of kind as_graph"),
+        (
+            lambda held: nodes(held)[0]["outputs"].__setitem__(0, {"as_custom_obj": {}}),
+            "a result of kind as_custom_obj",
+        ),
+        (
+            lambda held: held["graph_module"]["signature"]["input_specs"].append(
+                {"user_input": {"arg": {"as_tensor": {"name": "b"}}}}
+            ),
+            "has 2 inputs",
+        ),
+        (
+            lambda held: held["graph_module"]["signature"]["input_specs"].append(
+                {"custom_obj": {"arg": {"name": "b"}}}
+            ),
+            "needs custom_obj, which is not a tensor",
+        ),
+        (
+            lambda held: held["graph_module"]["signature"]["output_specs"].append(
+                {"user_output": {"arg": {"as_tensor": {"name": "b"}}}}
+            ),
+            "has 2 outputs",
+        ),
+    ],
+)
+def test_damaged_or_unusable_exports_are_refused(change, message, tmp_path):
+    path = rewrite(export(network(), tmp_path / "net.pt2"), change)
+    with pytest.raises(CheckpointError, match=rf"net\.pt2: .*({message})") as caught:
+        load_classifier(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_compressed_and_short_exports_are_refused(tmp_path):
+    path = export(network(), tmp_path / "net.pt2")
+    with pytest.raises(CheckpointError, match=r"is compressed, which torch\.export never does"):
+        load_classifier(rewrite(path, len, model=False, compress=True))
+
+    def shorten(entries):
+        for name in entries:
+            if "/weight_0" in name:
+                entries[name] = entries[name][:8]
+
+    path = rewrite(export(network(), tmp_path / "net.pt2"), shorten, model=False)
+    with pytest.raises(CheckpointError, match=r"net\.pt2: is a damaged or unknown torch\.export file"):
+        load_classifier(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"net\.pt2: is (a )?truncated or damaged"):
+        load_classifier(path)
+
+
+def test_values_are_dropped_when_no_longer_needed(tmp_path):
+    classifier = load_classifier(export(network(), tmp_path / "net.pt2"))
+    graph = next(module for module in classifier.module.modules() if isinstance(module, Graph))
+    spent = [name for step in graph.steps for name in step.spent]
+    results = [name for step in graph.steps for name in step.results]
+    assert sorted([*spent, graph.result]) == sorted(results)
+
+
+# Programs of any kind -------------------------------------------------------------------------------------------------
+
+
+def test_samples_take_the_declared_shape():
+    flat = Program(nn.Flatten(), (784, 1))
+    assert flat(torch.rand(3, 1, 28, 28)).shape == (3, 784)
+    with pytest.raises(InputError, match=r"`inputs` of shape \(1, 8, 8\) do not fit a program that takes \(784, 1\)"):
+        flat(torch.rand(3, 1, 8, 8))
+    last = Program(nn.Identity(), (6, 5, 3))
+    inputs = torch.rand(2, 3, 6, 5)
+    assert torch.equal(last(inputs), inputs.permute(0, 2, 3, 1).flatten(1))
+    assert last.sample_shape == (3, 6, 5)
+    first = Program(nn.Identity(), (3, 6, 5))
+    assert torch.equal(first(inputs), inputs.flatten(1))
+    any_size = Program(nn.Identity(), (3, None, None))
+    assert torch.equal(any_size(inputs), inputs.flatten(1))
+    assert any_size.sample_shape is None
+    with pytest.raises(InputError, match="do not fit a program that takes"):
+        any_size(torch.rand(2, 1, 6, 5))
+
+
+def test_programs_keep_their_mode():
+    program = Program(nn.Dropout().eval(), (4,))
+    program.train()
+    assert not program.graph.training
+
+
+# ONNX -----------------------------------------------------------------------------------------------------------------
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx2torch")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - after the skip
+from onnx.reference import ReferenceEvaluator  # noqa: E402 - the same
+
+
+def value(name, shape):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def program(path, steps, constants, shape, *, outputs=("out",), opset=13, classes=4, extra_inputs=(), domains=()):
+    tensors = [numpy_helper.from_array(np.asarray(one), name) for name, one in constants.items()]
+    graph = helper.make_graph(
+        [helper.make_node(*step[:3], **(step[3] if len(step) > 3 else {})) for step in steps],
+        "net",
+        [value("in", shape), *extra_inputs],
+        [value(name, [shape[0], classes]) for name in outputs],
+        tensors,
+    )
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def convolutional():
+    random = np.random.default_rng(0)
+    kernel, weight = (random.normal(size=size).astype(np.float32) for size in ((2, 1, 3, 3), (4, 72)))
+    weight[:, ::3] = 0
+    steps = [
+        ("Conv", ["in", "kernel"], ["maps"]),
+        ("Relu", ["maps"], ["active"]),
+        ("Flatten", ["active"], ["flat"]),
+        ("Gemm", ["flat", "weight", "bias"], ["out"], {"transB": 1}),
+    ]
+    return steps, {"kernel": kernel, "weight": weight, "bias": np.ones(4, np.float32)}
+
+
+def evaluated(path, inputs):
+    """onnx's own reference implementation, one sample at a time."""
+    session = ReferenceEvaluator(str(path))
+    return np.concatenate([session.run(None, {"in": one[None]})[0] for one in inputs.numpy()])
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 0])
+def test_onnx_computes_the_same(batch, tmp_path):
+    path = program(tmp_path / "net.onnx", *convolutional(), [batch, 1, 8, 8])
+    classifier = load_classifier(path)
+    inputs = torch.rand(5, 1, 8, 8)
+    np.testing.assert_allclose(classifier(inputs).numpy(), evaluated(path, inputs), atol=1e-4)
+    assert (classifier.architecture, classifier.classes, classifier.input_shape) == ("onnx", 4, (1, 8, 8))
+    assert classifier.sparsity == (4 * 24) / (18 + 288)
+    assert not any("batches" in note for note in classifier.notes)
+    inputs.requires_grad_(requires_grad=True)
+    assert torch.autograd.grad(classifier(inputs).sum(), inputs)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_newer_operator_sets_are_translated(opset, tmp_path):
+    """ReduceMean takes its axes as an input from 18 on, which onnx2torch does not know."""
+    kernel = np.random.default_rng(0).normal(size=(4, 1, 3, 3)).astype(np.float32)
+    steps = [("Conv", ["in", "kernel"], ["maps"]), ("ReduceMean", ["maps", "axes"], ["out"], {"keepdims": 0})]
+    constants = {"kernel": kernel, "axes": np.array([2, 3], np.int64)}
+    path = program(tmp_path / "net.onnx", steps, constants, [1, 1, 8, 8], opset=opset)
+    classifier = load_classifier(path)
+    inputs = torch.rand(3, 1, 8, 8)
+    np.testing.assert_allclose(classifier(inputs).numpy(), evaluated(path, inputs), atol=1e-5)
+    assert f"ONNX operator set {opset} translated to 17" in classifier.notes
+
+
+def test_matrix_products_are_prunable(tmp_path):
+    weight = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    weight[:48] = 0
+    steps = [("Flatten", ["in"], ["flat"]), ("MatMul", ["flat", "weight"], ["out"])]
+    path = program(tmp_path / "net.onnx", steps, {"weight": weight}, ["n", 1, 8, 8])
+    classifier = load_classifier(path)
+    inputs = torch.rand(3, 1, 8, 8)
+    np.testing.assert_allclose(classifier(inputs).numpy(), evaluated(path, inputs), atol=1e-5)
+    assert classifier.sparsity == 0.75
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_onnx_bound_to_a_batch_size_takes_any(batch, tmp_path):
+    weight = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    steps = [("Reshape", ["in", "shape"], ["flat"]), ("MatMul", ["flat", "weight"], ["out"])]
+    constants = {"weight": weight, "shape": np.array([batch, 64], np.int64)}
+    classifier = load_classifier(program(tmp_path / "net.onnx", steps, constants, [batch, 1, 8, 8]))
+    inputs = torch.rand(5, 1, 8, 8)
+    torch.testing.assert_close(classifier(inputs), inputs.flatten(1) @ torch.tensor(weight))
+    assert any(f"works on batches of {batch} alone" in note for note in classifier.notes)
+
+
+def test_onnx_with_channels_last_is_permuted(tmp_path):
+    weight = np.random.default_rng(0).normal(size=(192, 4)).astype(np.float32)
+    steps = [("Flatten", ["in"], ["flat"]), ("MatMul", ["flat", "weight"], ["out"])]
+    path = program(tmp_path / "net.onnx", steps, {"weight": weight}, ["n", 8, 8, 3])
+    classifier = load_classifier(path)
+    inputs = torch.rand(3, 3, 8, 8)
+    np.testing.assert_allclose(classifier(inputs).numpy(), evaluated(path, inputs.permute(0, 2, 3, 1)), atol=1e-5)
+    assert classifier.input_shape == (3, 8, 8)
+    assert any("channels last" in note for note in classifier.notes)
+
+
+def test_unusable_onnx_is_refused(tmp_path):
+    steps, constants = convolutional()
+    path = tmp_path / "net.onnx"
+    cases = [
+        (program, {"extra_inputs": [value("two", [1])]}, "has 2 inputs and 1 outputs"),
+        (program, {"outputs": ("out", "flat")}, "has 1 inputs and 2 outputs"),
+    ]
+    for make, options, message in cases:
+        make(path, steps, constants, [1, 1, 8, 8], **options)
+        with pytest.raises(CheckpointError, match=rf"net\.onnx: {message}"):
+            load_classifier(path)
+    custom = [*steps[:3], ("Special", ["flat"], ["out"], {"domain": "my.own"})]
+    program(path, custom, constants, [1, 1, 8, 8], domains=("my.own",))
+    with pytest.raises(
+        CheckpointError, match=r"net\.onnx: uses operators of my\.own: export it with standard operators"
+    ):
+        load_classifier(path)
+    program(path, [("NonZero", ["in"], ["out"])], {}, [1, 1, 8, 8])
+    with pytest.raises(CheckpointError, match=r"net\.onnx: "):
+        load_classifier(path)
+    program(path, [*steps[:2], ("Conv", ["active", "kernel"], ["out"])], constants, [1, 1, 8, 8])
+    with pytest.raises(CheckpointError, match=r"net\.onnx: cannot be run on inputs \(3, 1, 8, 8\)"):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_truncated_onnx_is_refused(part, tmp_path):
+    path = program(tmp_path / "net.onnx", *convolutional(), [1, 1, 8, 8])
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match=r"net\.onnx: is not a valid ONNX file"):
+        load_classifier(path)
+
+
+def test_onnx_may_not_read_other_files(tmp_path):
+    """Weights kept outside must lie beside the file."""
+    (tmp_path / "secret").write_bytes(b"\0" * 1152)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    steps, constants = convolutional()
+    path = program(folder / "net.onnx", steps, constants, [1, 1, 8, 8])
+    model = onnx.load(path)
+    weight = next(one for one in model.graph.initializer if one.name == "weight")
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", "../secret"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match=r"net\.onnx: is not a valid ONNX file"):
+        load_classifier(path)
+
+
+def test_missing_extra_is_named(tmp_path, monkeypatch):
+    path = program(tmp_path / "net.onnx", *convolutional(), [1, 1, 8, 8])
+    monkeypatch.setitem(__import__("sys").modules, "onnx2torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'thinice\[onnx\]'"):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+def test_torchs_exporter_is_understood(opset, tmp_path):
+    module = network()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates this exporter, but its files are everywhere
+        torch.onnx.export(
+            module,
+            (torch.zeros(2, 1, 8, 8),),
+            tmp_path / "net.onnx",
+            dynamo=False,
+            opset_version=opset,
+            input_names=["in"],
+            dynamic_axes={"in": {0: "n"}},
+        )
+    compare(load_classifier(tmp_path / "net.onnx"), module)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["mnistfc_256x2", "oval_cifar_base_kw", "resnet_2b"])
+def test_verified_networks_load_and_are_right_where_verified(name):
+    """A radius that holds is one at which the label is proven: the clean prediction must be it."""
+    path, data = reference(f"data/verified/{name}.onnx"), np.load(reference(f"data/verified/{name}.npz"))
+    classifier = load_classifier(path, normalization=(tuple(data["mean"].tolist()), tuple(data["std"].tolist())))
+    inputs = torch.tensor(data["images"]) / 255
+    logits = classifier(inputs)
+    holds = data["verdict"] == "holds"
+    assert holds.sum() > 0
+    assert (logits.argmax(1).numpy() == data["labels"])[holds].all()
+    session = ReferenceEvaluator(str(path))
+    given = session.input_names[0]
+    normalised = (
+        (inputs - torch.tensor(data["mean"]).view(1, -1, 1, 1)) / torch.tensor(data["std"]).view(1, -1, 1, 1)
+    ).float()
+    for index in range(2):
+        sample = normalised[index].reshape(1, *data["input_shape"]).numpy()
+        expected = session.run(None, {given: sample})[0]
+        np.testing.assert_allclose(logits[index : index + 1].numpy(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["mnistfc_256x2", "oval_cifar_base_kw", "resnet_2b"])
+def test_verified_networks_agree_with_onnxruntime(name):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path, data = reference(f"data/verified/{name}.onnx"), np.load(reference(f"data/verified/{name}.npz"))
+    classifier = load_classifier(path, normalization="none")
+    inputs = torch.tensor(data["images"]) / 255
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0].name
+    for index in range(5):
+        sample = inputs[index].reshape(1, *data["input_shape"]).numpy().astype(np.float32)
+        expected = session.run(None, {given: sample})[0]
+        np.testing.assert_allclose(classifier(inputs[index : index + 1]).numpy(), expected, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,236 @@
+"""Every architecture: what it computes, how many parameters it has, and that its parameters identify it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import reference
+from thinice.errors import CheckpointError, InputError
+from thinice.models import (
+    architectures,
+    as_classifier,
+    build,
+    load_classifier,
+    prunable_weights,
+    register,
+    save_classifier,
+)
+from thinice.models.identify import _shapes, fit, identify, signature
+from thinice.models.registry import _ROWS, find_architecture, origin_of
+
+# Counted on paper: the sum over layers of outputs x inputs x kernel, see each docstring and the papers.
+PRUNABLE = {
+    "cnn5": 61_470,
+    "vgg11": 11_325_120,
+    "digits_cnn": 16 * 9 + 32 * 16 * 9 + 32 * 32 * 9 + 512 * 10,
+}
+PARAMETERS = {"resnet20": 0.27e6, "resnet32": 0.46e6, "resnet44": 0.66e6, "resnet56": 0.85e6}  # He et al., table 6
+PARAMETERS |= {"wrn_28_10": 36.5e6, "wrn_28_4": 5.8e6}  # Zagoruyko and Komodakis
+
+
+@pytest.fixture
+def _temporary_row():
+    before = dict(_ROWS)
+    yield
+    _ROWS.clear()
+    _ROWS.update(before)
+    _shapes.cache_clear()
+
+
+@pytest.mark.parametrize("name", architectures())
+def test_builds_and_gives_one_logit_a_class(name):
+    shape = find_architecture(name).input_shape or (3, 32, 32)
+    network = build(name, 7).eval()
+    with torch.no_grad():
+        one, many = network(torch.rand(1, *shape)), network(torch.rand(3, *shape))
+    assert one.shape == (1, 7)
+    assert many.shape == (3, 7)
+    assert torch.isfinite(many).all()
+
+
+@pytest.mark.parametrize("name", architectures())
+def test_is_identified_by_its_parameters_alone(name):
+    """With its own number of classes, and of channels: no other architecture has the same names and shapes."""
+    with torch.device("meta"):
+        usual, other = build(name, 10), build(name, 4, channels=2)
+    assert identify(usual.state_dict(), "file").architecture == name
+    found = identify(other.state_dict(), "file")
+    assert (found.architecture, found.classes, found.arguments) == (name, 4, {"channels": 2})
+
+
+@pytest.mark.parametrize("name", architectures())
+def test_saved_and_loaded_it_is_the_same(name, tmp_path):
+    classifier = as_classifier(build(name, 10))
+    loaded = load_classifier(save_classifier(classifier, tmp_path / "file.pt"))
+    assert loaded.fingerprint == classifier.fingerprint
+    assert (loaded.architecture, loaded.classes, loaded.notes) == (name, 10, ())
+
+
+@pytest.mark.parametrize(("name", "count"), PRUNABLE.items())
+def test_prunable_weights_are_counted_on_paper(name, count):
+    assert sum(weight.numel() for weight in prunable_weights(build(name)).values()) == count
+
+
+def test_resnet8_has_the_published_count_without_its_shortcuts():
+    weights = prunable_weights(build("preact_resnet8"))
+    shortcuts = {name for name in weights if "shortcut" in name}
+    assert len(shortcuts) == 3
+    assert sum(weight.numel() for name, weight in weights.items() if name not in shortcuts) == 1_164_640
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
+def test_parameters_are_as_many_as_published(name, count):
+    with torch.device("meta"):
+        network = build(name)
+    assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(count, rel=0.02)
+
+
+def test_layers_have_the_names_of_published_files():
+    """The first and last keys of each layout, as the published files spell them."""
+    ends = {
+        "resnet20": ("conv1.weight", "layer3.2.bn2.running_var", "linear.bias"),
+        "resnet18": ("layer2.0.shortcut.1.weight", "layer4.1.conv2.weight", "linear.weight"),
+        "resnet18_rst": ("layer2.0.shortcut.0.weight", "fc.weight"),
+        "wrn_28_4": ("block1.layer.0.convShortcut.weight", "block3.layer.3.bn2.bias", "bn1.weight", "fc.bias"),
+        "vgg16_bn": ("features.0.weight", "features.41.running_mean", "classifier.4.bias"),
+        "vgg16_bn_radmm": ("features.0.bias", "features.40.weight", "classifier.bias"),
+        "vgg16_bn_twinrep": ("features.40.weight", "classifier.weight"),
+        "vgg16_bn_mad": ("feature.40.weight", "classifier.weight"),
+        "vgg16_bn_li20": ("feature.40.weight", "classifier.1.running_mean", "classifier.3.weight"),
+        "vgg16_bn_pwoa": ("layer1.0.0.bias", "layer5.2.1.weight", "layer6.0.weight", "layer8.bias"),
+        "vgg16_bn_rst": ("features.40.weight", "classifier.weight"),
+        "preact_resnet18_cifar": ("conv1.weight", "layer2.0.shortcut.0.weight", "bn.weight", "linear.bias"),
+    }
+    for name, keys in ends.items():
+        assert set(keys) <= set(_shapes(name, 7)), name
+
+
+def test_no_own_layout_is_one_of_torchvision():
+    """So that identification may stop at thinice's own; and torchvision's differ among themselves."""
+    seen = {}
+    for name in architectures(torchvision=True):
+        seen.setdefault(tuple(sorted(_shapes(name, 7).items())), []).append(name)
+    assert [names for names in seen.values() if len(names) > 1] == []
+    own = {frozenset(_shapes(name, 7)) for name in architectures()}
+    theirs = {frozenset(_shapes(name, 7)) for name in architectures(torchvision=True) if ":" in name}
+    assert not own & theirs
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small"])
+def test_torchvision_is_identified_and_loads(name, tmp_path):
+    network = build(f"torchvision:{name}", 5).eval()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    classifier = load_classifier(tmp_path / "net.pth")
+    assert (classifier.architecture, classifier.classes) == (f"torchvision:{name}", 5)
+    inputs = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(classifier(inputs), network(inputs))
+
+
+def test_narrow_resnet_is_he_et_als():
+    """Option A: a block that halves the size adds every second pixel, with zero channels around."""
+    network = build("resnet20").eval()
+    block = network.get_submodule("layer2.0")
+    maps = torch.rand(1, 16, 4, 4)
+    for convolution in (block.conv1, block.conv2):
+        nn.init.zeros_(convolution.weight)
+    shortened = block(maps)
+    assert torch.equal(shortened[:, 8:24], maps[:, :, ::2, ::2])
+    assert shortened[:, :8].abs().sum() == shortened[:, 24:].abs().sum() == 0
+
+
+@pytest.mark.data
+def test_published_resnet20_is_identified_and_as_accurate_as_published():
+    """0.9173 on the whole test set (its README); 0.94 on these 100 exact images."""
+    classifier = load_classifier(reference("weights/cifar10-resnet20.th"), normalization="imagenet")
+    data = np.load(reference("data/cifar10-exact-100.npz"))
+    predictions = classifier(torch.tensor(data["images"]) / 255).argmax(1).numpy()
+    assert (classifier.architecture, classifier.classes, classifier.name) == ("resnet20", 10, "cifar10-resnet20")
+    assert (predictions == data["labels"]).mean() >= 0.88
+    assert classifier.sparsity < 1e-4
+
+
+@pytest.mark.usefixtures("_temporary_row")
+def test_several_that_fit_are_an_error_asking_which():
+    @register(name="resnet20_gelu")
+    def other(classes=10, *, channels=3):
+        return build("resnet20", classes, channels=channels)
+
+    with pytest.raises(CheckpointError, match=r"file: .*several .* give architecture= .*resnet20, resnet20_gelu"):
+        identify(build("resnet20").state_dict(), "file")
+    assert fit(build("resnet20").state_dict(), "resnet20_gelu").classes == 10
+
+
+def test_none_that_fits_names_the_nearest_and_what_differs():
+    state = build("resnet20").state_dict()
+    state["layer3.9.conv1.weight"] = state.pop("layer3.2.conv1.weight")
+    with pytest.raises(CheckpointError) as caught:
+        identify(state, "net.pth")
+    message = str(caught.value)
+    nearest = "net.pth: parameters fit no known architecture; nearest: resnet20 (the file has no layer3.2.conv1.weight"
+    assert message.startswith(nearest)
+    assert "has layer3.9.conv1.weight too" in message
+    assert "architecture=" in message
+    assert "\n" not in message
+
+
+def test_another_width_names_the_shape_that_differs():
+    state = build("digits_cnn").state_dict()
+    state["conv3.weight"] = torch.zeros(32, 16, 3, 3)
+    with pytest.raises(
+        CheckpointError, match=r"digits_cnn \(the file conv3\.weight is \(32, 16, 3, 3\), not \(32, 32, 3, 3\)"
+    ):
+        identify(state, "net.pth")
+
+
+def test_nothing_alike_is_said():
+    with pytest.raises(CheckpointError, match=r"net\.pth: 1 parameters \(strange, …\) resemble no known architecture"):
+        identify({"strange": torch.zeros(1)}, "net.pth")
+
+
+def test_unknown_name_and_arguments_are_named():
+    with pytest.raises(InputError, match=r"`architecture`: 'resnet21' is not known; nearest: .*resnet2.*torchvision:"):
+        build("resnet21")
+    with pytest.raises(InputError, match=r"nearest: .*torchvision:resnet50"):
+        build("torchvision:resnet500")
+    with pytest.raises(InputError, match=r"digits_cnn does not take width; it takes channels"):
+        build("digits_cnn", 10, width=3)
+    with pytest.raises(InputError, match=r"torchvision:resnet18 cannot be built with"):
+        build("torchvision:resnet18", 10, depth=3)
+    with pytest.raises(InputError, match=r"`classes` must be at least 2, got 1"):
+        build("digits_cnn", 1)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(InputError, match="'cnn5' is registered twice"):
+        register(name="cnn5")(build)
+
+
+def test_signature_leaves_out_the_counters():
+    assert "bn1.num_batches_tracked" not in signature(build("digits_cnn").state_dict())
+    assert "bn1.running_mean" in signature(build("digits_cnn").state_dict())
+
+
+def test_origin_is_forgotten_where_layers_change():
+    network = build("digits_cnn", 3)
+    assert origin_of(network).classes == 3
+    network.relu1 = nn.GELU()
+    assert origin_of(network) is None
+
+
+def test_import_stays_light_and_fingerprints_are_those_of_other_processes():
+    code = """
+import sys, torch
+from thinice.models import as_classifier, build
+torch.manual_seed(0)
+print(as_classifier(build("digits_cnn")).fingerprint)
+print(as_classifier(torch.nn.Sequential(torch.nn.Linear(3, 2))).fingerprint)
+print(*(name in sys.modules for name in ("torchvision", "onnx", "scipy")))
+"""
+    theirs = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    torch.manual_seed(0)
+    ours = as_classifier(build("digits_cnn")).fingerprint, as_classifier(nn.Sequential(nn.Linear(3, 2))).fingerprint
+    assert theirs == [*ours, "False", "False", "False"]
