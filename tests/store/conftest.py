@@ -99,15 +99,17 @@ def store(tmp_path, empty):
 
 
 @pytest.fixture
-def bench(store):
-    """A run in the store."""
+def bench(request):
+    """A run in the test's store."""
+    store = request.getfixturevalue("six" if "six" in request.fixturenames else "store")
     with store.run(["thinice", "compare"], device="cpu", seed=0, settings={"norm": "linf"}) as run:
         yield Bench(run)
 
 
-@pytest.fixture
-def six(store):
-    """The store with the six samples, one measurement and one comparison; returns the store."""
+@pytest.fixture(scope="session")
+def full(tmp_path_factory, empty):
+    """The six samples, one measurement and one comparison; copied, too."""
+    store = open_store(shutil.copy(empty, tmp_path_factory.mktemp("store") / "six.duckdb"))
     column = dict(zip(COLUMNS, map(np.array, zip(*SIX, strict=True)), strict=True))
     ids = column["sample_id"]
     with store.run(["thinice", "compare", "dense.pt", "pruned.pt"], device="cpu", seed=0) as run:
@@ -128,4 +130,10 @@ def six(store):
         run.add_predictions(pruned, data, ids, predictions=column["pruned"], margins=np.full(6, NAN))
         comparison = run.comparison(measurement, pruned)
         run.add_statistics(comparison, **NO_STATISTICS | {"auc": 0.75, "log10_p": -400.5, "notes": ("why",)})
-    return store
+    return store.path
+
+
+@pytest.fixture
+def six(tmp_path, full):
+    """A store with the six samples."""
+    return open_store(shutil.copy(full, tmp_path / "thinice.duckdb"))
