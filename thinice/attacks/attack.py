@@ -1,0 +1,139 @@
+"""An attack with all its settings bound: it checks its input, searches, and lets the judge decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thinice.attacks.nearest import FORWARD, Claims, Model, Nearest, judge, predict
+from thinice.errors import InputError
+from thinice.types import NORMS, Effort, Norm
+
+__all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults"]
+
+Setting = str | int | float | bool | None
+"""What a setting can be: whatever JSON can store."""
+
+Search = Callable[..., Claims]
+"""``search(model, inputs, labels, sample_ids, *, norm, seed, **settings)`` for correctly classified samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttackRow:
+    """One attack in the registry: what searches, and what can be set.
+
+    Attributes
+    ----------
+    search
+        Called as ``search(model, inputs, labels, sample_ids, norm=…, seed=…, **settings)``, only ever with samples
+        that are classified correctly, and with at least one.
+    defaults
+        The settings and their values.
+    efforts
+        The settings that each effort replaces.
+    ranges
+        The least and the greatest value of the settings that are numbers.
+    norms
+        The norms that it can minimise.
+    fixed
+        What is recorded with the settings but cannot be set: versions. A changed result needs a changed version.
+
+    """
+
+    search: Search
+    defaults: Mapping[str, Setting]
+    efforts: Mapping[Effort, Mapping[str, Setting]]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    norms: tuple[Norm, ...] = NORMS
+    fixed: Mapping[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """An attack with all its settings bound; made by `make_attack`.
+
+    Attributes
+    ----------
+    name : str
+        ``"fmn"``, or ``"foolbox:LInfFMNAttack"``.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm that it minimises.
+    settings : mapping
+        Everything else that changes the result, ready to be stored as JSON: steps, seed, version of the recipe.
+
+    """
+
+    name: str
+    norm: Norm
+    settings: Mapping[str, Setting]
+    search: Callable[[Model, Tensor, Tensor, Tensor], Claims] = field(repr=False, compare=False)
+
+    def __call__(self, model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor) -> Nearest:
+        """Return the nearest adversarial of each sample that the attack finds and the judge confirms.
+
+        Parameters
+        ----------
+        model : callable
+            Takes inputs (N, C, H, W) in [0, 1] to logits (N, K); in eval mode.
+        inputs : Tensor
+            (N, C, H, W) in [0, 1], in any memory layout.
+        labels, sample_ids : Tensor
+            (N,) true classes, and ids that make the random choices of a sample its own.
+
+        Raises
+        ------
+        InputError
+            For inputs outside [0, 1], or shapes that do not fit together.
+
+        """
+        inputs = _checked(inputs, labels, sample_ids)
+        clean_predictions = predict(model, inputs)
+        correct = torch.nonzero((clean_predictions == labels) & (labels >= 0)).squeeze(1)
+        candidates, evaluations = inputs.clone(), torch.full_like(labels, FORWARD, dtype=torch.float32)
+        if len(correct):
+            claims = self.search(model, inputs[correct], labels[correct], sample_ids[correct])
+            candidates[correct] = claims.candidates.detach().to(candidates)
+            evaluations[correct] += claims.evaluations + FORWARD  # the judge's look at the claim counts too
+        return judge(
+            model,
+            inputs,
+            candidates,
+            labels,
+            norm=self.norm,
+            evaluations=evaluations,
+            clean_predictions=clean_predictions,
+        )
+
+
+def keyword_defaults(function: Callable[..., Any], *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the keywords of a function that have a default, with their defaults.
+
+    >>> def attack(model, *, norm, seed=0, steps=100): ...
+    >>> keyword_defaults(attack, skip=("seed",))
+    {'steps': 100}
+    """
+    parameters = signature(function).parameters.values()
+    return {
+        item.name: item.default for item in parameters if item.default is not Parameter.empty and item.name not in skip
+    }
+
+
+def _checked(inputs: Tensor, labels: Tensor, sample_ids: Tensor) -> Tensor:
+    """Return the inputs as contiguous float32, or say what is wrong with them."""
+    if inputs.dim() < 2:
+        raise InputError(f"`inputs` must have shape (N, C, H, W), got {tuple(inputs.shape)}")
+    for name, values in (("labels", labels), ("sample_ids", sample_ids)):
+        if values.shape != inputs.shape[:1] or values.dtype != torch.int64:
+            got = f"{values.dtype} {tuple(values.shape)}"
+            raise InputError(f"`{name}` must be int64 of shape ({len(inputs)},), one for each input, got {got}")
+    inputs = inputs.detach().to(torch.float32).contiguous()
+    if inputs.numel():
+        low, high = (bound.item() for bound in inputs.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"`inputs` must lie in [0, 1], got [{low:.3g}, {high:.3g}]: normalise inside the model")
+    return inputs

@@ -1,0 +1,188 @@
+"""Any of foolbox's minimisation attacks, judged like our own; imported when one is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import partial
+from inspect import isabstract, isclass, signature
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thinice.attacks.attack import AttackRow, Setting, keyword_defaults
+from thinice.attacks.nearest import FORWARD, Claims, Model
+from thinice.errors import InputError
+from thinice.types import NORMS, Norm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # foolbox 3.3.4 uses names that SciPy has moved
+    import foolbox
+    from foolbox import attacks, distances
+    from foolbox.attacks.base import MinimizationAttack
+    from foolbox.attacks.blended_noise import LinearSearchBlendedUniformNoiseAttack
+    from foolbox.attacks.fast_minimum_norm import FMNAttackLp
+    from foolbox.criteria import Misclassification
+    from foolbox.models.pytorch import PyTorchModel
+
+__all__ = ["foolbox_attacks", "foolbox_row"]
+
+NOT_SETTINGS = {"distance", "constraint", "init_attack", "tensorboard"}  # the norm says the first two; others: objects
+FAILURES = (AssertionError, IndexError, NotImplementedError, TypeError, ValueError)  # how foolbox says that it cannot
+
+
+def foolbox_attacks() -> dict[str, type[MinimizationAttack]]:
+    """Return foolbox's minimisation attacks by class name.
+
+    >>> sorted(foolbox_attacks())[:3]
+    ['BinarizationRefinementAttack', 'BinarySearchContrastReductionAttack', 'BoundaryAttack']
+    """
+    return {
+        name: found
+        for name, found in vars(attacks).items()
+        if isclass(found) and issubclass(found, MinimizationAttack) and not isabstract(found)
+    }
+
+
+def foolbox_row(name: str) -> AttackRow:
+    """Return the registry row of the foolbox attack with this class name.
+
+    Its settings are the keywords of its constructor, with foolbox's own values; efforts other than ``"standard"``
+    mean nothing to it. Random ones repeat with a seed, but what they find of a sample may depend on its batch. Those
+    that start from an adversarial point get one from foolbox's blended noise; a sample without one is not found.
+
+    Raises
+    ------
+    InputError
+        For a name that is none of foolbox's minimisation attacks.
+
+    Examples
+    --------
+    >>> row = foolbox_row("LInfFMNAttack")
+    >>> row.norms, row.defaults["steps"]
+    (('linf',), 100)
+
+    """
+    known = foolbox_attacks()
+    if name not in known:
+        close = get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
+        raise InputError(f"foolbox has no minimisation attack {name!r}: did you mean {', '.join(close)}?")
+    attack = known[name]
+    return AttackRow(
+        partial(_search, attack),
+        defaults=keyword_defaults(attack, skip=tuple(NOT_SETTINGS)),
+        efforts={"standard": {}},
+        norms=_norms(attack),
+        fixed={"foolbox": foolbox.__version__},
+    )
+
+
+def _norms(attack: type[MinimizationAttack]) -> tuple[Norm, ...]:
+    keywords = signature(attack).parameters
+    if "distance" in keywords:
+        return NORMS
+    if "constraint" in keywords:
+        return ("l2", "linf")
+    return tuple(norm for norm in NORMS if attack.distance is getattr(distances, norm))
+
+
+def _search(
+    attack: type[MinimizationAttack],
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    sample_ids: Tensor,  # noqa: ARG001 (foolbox draws for the whole batch)
+    *,
+    norm: Norm,
+    seed: int,
+    **settings: Setting,
+) -> Claims:
+    network = _Counted(model).eval()
+    foolbox_model = PyTorchModel(network, bounds=(0, 1), device=inputs.device)
+    searcher = _build(attack, norm, settings)
+    candidates, evaluations = inputs.clone(), torch.zeros(len(inputs), device=inputs.device)
+    with _seeded(seed, inputs.device):
+        start, keywords = torch.ones_like(labels, dtype=torch.bool), dict[str, Any]()
+        try:
+            if _needs_start(attack):
+                points, start = _starting_points(foolbox_model, inputs, labels)
+                evaluations += network.passes_per_sample(len(inputs))
+                keywords = {"starting_points": points[start]}
+            if start.any():
+                criterion = Misclassification(labels[start])
+                candidates[start] = searcher.run(foolbox_model, inputs[start], criterion, **keywords)
+        except FAILURES as error:
+            reason = str(error).strip().split("\n")[0] or "a check of its own failed"
+            message = (
+                f"attack 'foolbox:{attack.__name__}' cannot run on these samples ({type(error).__name__}: {reason})"
+            )
+            raise InputError(message) from error
+    evaluations[start] += network.passes_per_sample(int(start.sum()))
+    return Claims(candidates, evaluations)
+
+
+def _build(attack: type[MinimizationAttack], norm: Norm, settings: dict[str, Setting]) -> MinimizationAttack:
+    keywords: dict[str, Any] = dict(settings)
+    parameters = signature(attack).parameters
+    if "distance" in parameters:
+        keywords["distance"] = getattr(distances, norm)
+    if "constraint" in parameters:
+        keywords["constraint"] = norm
+    try:
+        return attack(**keywords)
+    except ImportError as error:
+        raise InputError(f"attack 'foolbox:{attack.__name__}' needs a package: pip install {error.name}") from error
+    except FAILURES as error:
+        raise InputError(f"attack 'foolbox:{attack.__name__}' refuses its settings: {error}") from error
+
+
+def _needs_start(attack: type[MinimizationAttack]) -> bool:
+    return "starting_points" in signature(attack.run).parameters and not issubclass(attack, FMNAttackLp)
+
+
+def _starting_points(foolbox_model: PyTorchModel, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return adversarial points from blended uniform noise, as foolbox would choose them, and where there are any."""
+    points = LinearSearchBlendedUniformNoiseAttack(steps=50).run(foolbox_model, inputs, Misclassification(labels))
+    with torch.no_grad():
+        return points, foolbox_model(points).argmax(1) != labels
+
+
+class _Counted(nn.Module):
+    """A model that counts the samples that went forward and backward through it."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self._model = model
+        self._passes = 0.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = self._model(inputs)
+        self._passes += len(inputs) * FORWARD
+        if logits.requires_grad:
+            logits.register_hook(self._went_back)  # type: ignore[no-untyped-call]  # torch has no types here
+        return logits
+
+    def _went_back(self, gradient: Tensor) -> None:
+        self._passes += len(gradient) * (1 - FORWARD)
+
+    def passes_per_sample(self, samples: int) -> float:
+        """Return the passes since the last call, spread over this many samples."""
+        passes, self._passes = self._passes, 0.0
+        return passes / max(1, samples)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed what foolbox draws from, torch's and NumPy's global generators, and put them back afterwards."""
+    before = np.random.get_state()  # noqa: NPY002 (the generator that foolbox uses)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 (as above)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002 (as above)

@@ -1,0 +1,184 @@
+"""What an attack returns, and the judge that checks each of its claims again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from thinice.norms import NORM_TABLE
+from thinice.types import Norm, Outcome
+
+__all__ = ["FORWARD", "Claims", "Model", "Nearest", "concatenate", "judge", "predict"]
+
+Model = Callable[[Tensor], Tensor]
+"""Takes inputs (N, C, H, W) in [0, 1] to logits (N, K)."""
+
+FORWARD = 1 / 3
+"""What a forward pass alone costs, in forward-backward passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a search believes to have found: nothing is true before the judge has said so.
+
+    Attributes
+    ----------
+    candidates : Tensor
+        (N, C, H, W) the points that are claimed; the clean input where there is none.
+    evaluations : Tensor
+        (N,) float32, forward-backward passes spent on each sample; a forward pass alone is a third of one.
+
+    """
+
+    candidates: Tensor
+    evaluations: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Nearest:
+    """The nearest adversarial that was found for each sample. Only `judge` makes one that says ``FOUND``.
+
+    Attributes
+    ----------
+    epsilon : Tensor
+        (N,) float32, the length of the perturbation on the [0, 1] scale: an upper bound on the distance to the
+        decision boundary. NaN where none was found, 0 where the clean input is misclassified.
+    adversarials : Tensor
+        (N, C, H, W) float32 in [0, 1]; the clean input where there is none.
+    predictions : Tensor
+        (N,) int64, the class of ``adversarials``; -1 where none was found.
+    outcomes : Tensor
+        (N,) int8, values of `Outcome`.
+    evaluations : Tensor
+        (N,) float32, forward-backward passes spent; a forward pass alone is a third of one.
+    clean_predictions : Tensor
+        (N,) int64, the class of the clean input; -1 where a logit is NaN.
+
+    """
+
+    epsilon: Tensor
+    adversarials: Tensor
+    predictions: Tensor
+    outcomes: Tensor
+    evaluations: Tensor
+    clean_predictions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.epsilon)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{int((self.outcomes == outcome).sum())} {outcome.text}" for outcome in Outcome)
+        found = self.epsilon[self.outcomes == Outcome.FOUND]
+        middle = f"; median epsilon of the found {found.median().item():.4g}" if len(found) else ""
+        return f"Nearest({len(self)} samples: {counts}{middle})"
+
+    def to(self, device: torch.device | str) -> Nearest:
+        """Return the same result on another device."""
+        return Nearest(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def concatenate(parts: Sequence[Nearest], *, like: Tensor) -> Nearest:
+    """Return the results of several batches as one; of no batch, an empty one for inputs shaped ``like`` these.
+
+    Examples
+    --------
+    >>> len(concatenate([], like=torch.zeros(0, 3, 32, 32)))
+    0
+
+    """
+    return Nearest(
+        *(torch.cat([getattr(part, field.name) for part in (_empty(like), *parts)]) for field in fields(Nearest))
+    )
+
+
+def predict(model: Model, inputs: Tensor) -> Tensor:
+    """Return the class of each input, (N,) int64; -1 where a logit is NaN: NaN is not a class."""
+    if len(inputs) == 0:
+        return torch.zeros(0, dtype=torch.int64, device=inputs.device)
+    with torch.no_grad():
+        logits = model(inputs)
+        return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
+
+
+def judge(
+    model: Model,
+    inputs: Tensor,
+    candidates: Tensor,
+    labels: Tensor,
+    *,
+    norm: Norm,
+    evaluations: Tensor,
+    clean_predictions: Tensor | None = None,
+) -> Nearest:
+    """Return what is true of the claimed candidates, after forward passes of its own at storage precision.
+
+    A claim counts only if the float32 candidate is finite and in [0, 1], the network gives it a class, and that is
+    not the label, while the clean input was classified correctly; epsilon is measured again on that float32 tensor.
+
+    Parameters
+    ----------
+    model : callable
+        Takes inputs (N, C, H, W) in [0, 1] to logits (N, K). The caller sees to IEEE float32 arithmetic.
+    inputs, candidates : Tensor
+        (N, C, H, W), the clean inputs and what is claimed to be adversarial.
+    labels : Tensor
+        (N,) true classes.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm in which epsilon is measured.
+    evaluations : Tensor
+        (N,) forward-backward passes spent, passed on.
+    clean_predictions : Tensor, optional
+        (N,) what `predict` says of the clean inputs, where that is known already; saves one forward pass.
+
+    Examples
+    --------
+    >>> def sign(inputs):
+    ...     return torch.cat([0.5 - inputs.flatten(1), inputs.flatten(1) - 0.5], 1)
+    >>> inputs, candidates = torch.tensor([0.25, 0.25, 0.75]), torch.tensor([0.625, 0.375, 0.75])
+    >>> nearest = judge(
+    ...     sign, inputs.view(3, 1, 1, 1), candidates.view(3, 1, 1, 1), torch.zeros(3, dtype=torch.int64),
+    ...     norm="linf", evaluations=torch.ones(3),
+    ... )
+    >>> nearest.epsilon
+    tensor([0.3750,    nan, 0.0000])
+    >>> [Outcome(outcome).text for outcome in nearest.outcomes.tolist()]
+    ['found', 'not_found', 'misclassified']
+
+    """
+    if len(inputs) == 0:
+        return _empty(inputs)
+    if clean_predictions is None:
+        clean_predictions = predict(model, inputs)
+    inputs, candidates = inputs.to(torch.float32).contiguous(), candidates.to(torch.float32).contiguous()
+    inside = (candidates.isfinite() & (candidates >= 0) & (candidates <= 1)).flatten(1).all(1)
+    candidates = torch.where(_like(inside, candidates), candidates, inputs)
+    predictions = predict(model, candidates)
+    epsilon = NORM_TABLE[norm].length(candidates.double() - inputs.double()).to(torch.float32)
+
+    correct = (clean_predictions == labels) & (clean_predictions >= 0)
+    wrong = ~correct & (clean_predictions >= 0)
+    found = correct & inside & (epsilon > 0) & (predictions >= 0) & (predictions != labels)
+    return Nearest(
+        epsilon=torch.where(found, epsilon, torch.where(wrong, 0.0, torch.nan)),
+        adversarials=torch.where(_like(found, candidates), candidates, inputs),
+        predictions=torch.where(found, predictions, torch.where(wrong, clean_predictions, -1)),
+        outcomes=torch.where(
+            found, int(Outcome.FOUND), torch.where(wrong, int(Outcome.MISCLASSIFIED), int(Outcome.NOT_FOUND))
+        ).to(torch.int8),
+        evaluations=evaluations.to(torch.float32),
+        clean_predictions=clean_predictions,
+    )
+
+
+def _empty(inputs: Tensor) -> Nearest:
+    """Return the result for no samples."""
+    none = torch.zeros(0, dtype=torch.int64, device=inputs.device)
+    return Nearest(none.float(), inputs[:0].float(), none, none.to(torch.int8), none.float(), none)
+
+
+def _like(mask: Tensor, tensor: Tensor) -> Tensor:
+    """Return a mask (N,) shaped to be broadcast against a tensor (N, …)."""
+    return mask.reshape(-1, *[1] * (tensor.dim() - 1))

@@ -1,0 +1,375 @@
+"""The race: a screen of all classes, a sounding, a race of the near classes, and annealed descents.
+
+Near a sample where the network is close to linear, the nearest class shows within a few steps, and one descent
+towards it is enough. Elsewhere the gradients at the sample are no guide. One sounding tells which it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from thinice.attacks.nearest import FORWARD, Claims, Model, predict
+from thinice.attacks.search import ANY, HAIR, TINY, Rows, Search
+from thinice.types import Effort, Norm
+
+__all__ = ["RACE_EFFORTS", "Finds", "RaceSettings", "race"]
+
+ROUGH = 0.2
+"""A sounding that contradicts the screen by more than this (|log|) makes a sample rough."""
+NEARER = 0.6
+"""An adversarial at less than this share of the screened distance makes it rough after all."""
+SLACK = 1.15
+"""Classes screened within this factor of the nearest start the race."""
+KEEP = 1.05
+"""Classes expected within this factor of the leader stay in it."""
+SHAKE = 0.75
+"""How far from the best point the next descent starts, in units of the best length."""
+FADED = 0.6
+"""Noise has faded to nothing after this share of a descent."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaceSettings:
+    """What the race may spend on a sample.
+
+    Attributes
+    ----------
+    classes
+        Screen at most this many classes, those with the largest logits.
+    rounds
+        Steps of each class in the race at most.
+    steps
+        Passes of the first descent of a smooth sample.
+    noise
+        Length of the noise at the start of a descent, in units of the radius.
+    descents
+        Descents of a smooth sample at most; the later ones start from the best point, shaken.
+    again
+        Passes of each later descent.
+    patience
+        Stop after this many descents in a row that each gained less than 0.2 %.
+    walk
+        Passes from the sounding to a first adversarial, for a rough sample.
+    starts
+        Descents of a rough sample, each from another side.
+    rough_steps
+        Passes of each of them.
+
+    """
+
+    classes: int = 9
+    rounds: int = 6
+    steps: int = 28
+    noise: float = 1.0
+    descents: int = 1
+    again: int = 20
+    patience: int = 1
+    walk: int = 10
+    starts: int = 3
+    rough_steps: int = 26
+
+
+RACE_EFFORTS: Mapping[Effort, RaceSettings] = MappingProxyType(
+    {
+        "quick": RaceSettings(rounds=3, steps=12, noise=0.0, walk=8, starts=2, rough_steps=12),
+        "standard": RaceSettings(),
+        "thorough": RaceSettings(steps=40, descents=3, patience=2, starts=8),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finds(Claims):
+    """What the race claims, and what it says of the search.
+
+    Attributes
+    ----------
+    converged : Tensor
+        (N,) bool: something was found, and the last quarter of the last descent changed its length by under 1 %.
+    rough : Tensor
+        (N,) bool: the network is far from linear around the sample.
+
+    """
+
+    converged: Tensor
+    rough: Tensor
+
+
+def race(
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    sample_ids: Tensor,
+    *,
+    norm: Norm,
+    seed: int = 0,
+    settings: RaceSettings = RACE_EFFORTS["standard"],
+    targets: Tensor | None = None,
+) -> Finds:
+    """Return the nearest points met that the network takes for another class than the label; `judge` has the last word.
+
+    Parameters
+    ----------
+    model : callable
+        Takes inputs (N, C, H, W) in [0, 1] to logits (N, K).
+    inputs, labels, sample_ids : Tensor
+        The samples. What is found for one depends on its sample_id and the seed, not on the others.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm of the perturbation.
+    seed : int
+        Of the random signs.
+    settings : RaceSettings
+        What may be spent; `RACE_EFFORTS` has one for each effort.
+    targets : Tensor, optional
+        (N,) classes to reach, each other than the label; any other class will do without.
+
+    Notes
+    -----
+    Newton steps on the length and normalised gradients are those of minimum-norm attacks since FMN (Pintor et al.,
+    NeurIPS 2021) and DDN (Rony et al., CVPR 2019); the sounding, the best-first race and the noise are thinice's own.
+
+    Examples
+    --------
+    >>> plane = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]])
+    >>> inputs, first = torch.full((1, 1, 2, 2), 0.6), torch.tensor([0])
+    >>> finds = race(lambda inputs: (inputs.flatten(1) - 0.5) @ plane.T, inputs, first, first, norm="l2")
+    >>> f"{(finds.candidates - inputs).norm().item():.2f}"
+    '0.20'
+
+    """
+    with torch.no_grad():
+        logits = model(inputs)
+    clean = logits.argmax(1)
+    done = logits.isnan().any(1) | (clean != labels if targets is None else clean == targets)
+    finds = Finds(
+        candidates=inputs.clone(),
+        evaluations=torch.full((len(inputs),), FORWARD, device=inputs.device),
+        converged=torch.zeros_like(labels, dtype=torch.bool),
+        rough=torch.zeros_like(labels, dtype=torch.bool),
+    )
+    who = (~done).nonzero().squeeze(1)
+    if not len(who) or logits.shape[1] < 2:
+        return finds
+    goals = None if targets is None else targets[who]
+    search = Search(model, inputs[who], labels[who], sample_ids[who], norm=norm, seed=seed, targets=goals)
+    settled, rough = _search(search, settings)
+    found = search.best.isfinite()
+    finds.candidates[who] = (search.flat + search.best_delta).clamp(0, 1).view_as(inputs[who])
+    finds.evaluations[who] += search.evaluations
+    finds.converged[who], finds.rough[who] = settled & found, rough
+    return finds
+
+
+def _search(search: Search, settings: RaceSettings) -> tuple[Tensor, Tensor]:
+    """Run all stages; return which samples have settled and which are rough, (N,) bool each."""
+    field, distances, nearest = _screen(search, settings.classes)
+    doubt, soundings = _sound(search, field, nearest)
+    rough = (doubt > ROUGH) | search.sparse  # with few entries to choose, sides matter more than classes
+    settled = torch.zeros_like(rough)
+    smooth = (~rough).nonzero().squeeze(1)
+    if len(smooth):
+        winners = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=settings.rounds)
+        settled[smooth] = _descend(search, winners, settings)
+    rough |= ~(search.best >= NEARER * distances.amin(1)) | search.best.isinf()
+    uneasy = rough.nonzero().squeeze(1)
+    if len(uneasy):
+        settled[uneasy] = _explore(search, soundings[uneasy], field, distances, settings)
+    lost = search.best.isinf().nonzero().squeeze(1)
+    if len(lost):
+        settled[lost] = _return_from_afar(search, lost, settings)
+    return settled, rough
+
+
+def _screen(search: Search, classes: int) -> tuple[Rows, Tensor, Tensor]:
+    """Return a row per sample and class, on its first step; their distances (N, M); the least without the box."""
+    everyone = torch.arange(len(search.limit), device=search.limit.device)
+    order, gaps, gradients = search.differences(everyone, classes)
+    flat = gradients.flatten(0, 1)
+    rows = search.rows(everyone.repeat_interleave(order.shape[1]), order.flatten(), torch.zeros_like(flat))
+    slope = search.norm.dual_length(flat).clamp_(min=TINY)
+    rows.gap = gaps.flatten()
+    rows.momentum = (1 - search.memory) * flat / slope[:, None]
+    boundless = -rows.gap / slope
+    if search.sparse:  # few entries, which the box stops early: the exact crossing of the plane within the box
+        rows.delta = search.norm.cross(-flat, -rows.gap * KEEP, search.flat[rows.sample])
+        rows.estimate = search.within(rows.sample, search.norm.length(rows.delta))
+    else:
+        rows.estimate = search.within(rows.sample, boundless)
+        search.move(rows, rows.estimate * HAIR, 2.0)
+    return rows, rows.estimate.view_as(gaps).clone(), boundless.view_as(gaps).amin(1)
+
+
+def _sound(search: Search, field: Rows, nearest: Tensor) -> tuple[Tensor, Rows]:
+    """Return how much one random point contradicts the screen, |log| (N,); and rows at that point, towards any class.
+
+    A quarter of the first step away in a random direction, the boundary's tangent plane should lie as far from the
+    sample as the screen said.
+    """
+    count = len(field) // len(nearest)
+    everyone = field.sample[::count]
+    first = field.delta.view(len(nearest), count, -1).norm(dim=2)[everyone, field.estimate.view(-1, count).argmin(1)]
+    signs = search.signs(everyone)
+    away = signs * (first / 4 / signs.shape[1] ** 0.5)[:, None]
+    target = torch.full_like(everyone, ANY) if search.targets is None else search.targets[everyone]
+    rows = search.rows(everyone, target, away)
+    search.look(rows)
+    seen = (rows.momentum * rows.delta).sum(1) / (1 - search.memory) - rows.ahead
+    doubt = (seen / nearest).nan_to_num(0, posinf=torch.inf).clamp(min=TINY).log().abs()
+    return doubt, rows
+
+
+def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smooth: Tensor, rounds: int) -> Rows:
+    """Return the winning row of each smooth sample.
+
+    Best first: a class joins once its screened distance is within reach of the leader, and leaves when its estimate
+    falls behind. What the steps so far have surprised by widens both.
+    """
+    nearest = distances.amin(1, keepdim=True)
+    looks = torch.zeros_like(distances)
+    active = (distances <= SLACK * nearest) & smooth[:, None]
+    for _ in range(rounds):
+        index = active.flatten().nonzero().squeeze(1)
+        if not len(index):
+            break
+        rows = field[index]
+        search.move(rows, search.look(rows), 2.0)
+        search.keep(rows)
+        field.put(index, rows)
+        looks += active
+        estimate = field.estimate.view_as(distances)
+        lead, leader = torch.where(looks > 0, estimate, torch.inf).min(1, keepdim=True)
+        nearer = (distances.gather(1, leader) / lead).log().clamp(min=0)
+        joins = (looks == 0) & (distances <= torch.maximum(lead, nearest) * (SLACK + nearer + doubt[:, None] / 2))
+        hope = torch.where(looks > 1, field.unrest.view_as(distances) / 2, KEEP - 1)
+        stays = (looks > 0) & (estimate * torch.exp(-hope) <= KEEP * lead)
+        active = (joins | stays) & smooth[:, None]
+        active &= (active.sum(1, keepdim=True) > 1) | (looks.gather(1, leader) < 2)  # a lone leader is decided
+    who = smooth.nonzero().squeeze(1)
+    return field[who * distances.shape[1] + leader[who, 0]]
+
+
+def _anneal(
+    search: Search, rows: Rows, steps: int, *, stride: float, noise: float, trust: float | None = None
+) -> Tensor:
+    """Descend with strides and noise that fade; return where the last quarter changed the best by under 1 %.
+
+    `trust` limits by how much a radius may differ from the last, and fades too.
+    """
+    before = rows.best
+    for k in range(steps):
+        fade = (1 + math.cos(math.pi * k / steps)) / 2
+        radius = search.look(rows)
+        if trust is not None:
+            known = torch.minimum(rows.length, KEEP * torch.minimum(rows.best, search.best[rows.sample]))
+            change = 0.01 + (trust - 0.01) * fade
+            radius = search.within(rows.sample, radius.clamp(known * (1 - change), known * (1 + change)))
+        if 4 * k <= 3 * steps:
+            before = rows.best
+        search.move(rows, radius, 0.01 + (stride - 0.01) * fade, noise * max(0.0, 1 - k / steps / FADED))
+    search.keep(rows)
+    return rows.best >= 0.99 * before
+
+
+def _descend(search: Search, rows: Rows, settings: RaceSettings) -> Tensor:
+    """Descend from the race's end, then from the best point, shaken, until that stops paying."""
+    search.draw = 100
+    settled = _anneal(search, rows, settings.steps, stride=2.0, noise=settings.noise)
+    idle, on = torch.zeros_like(rows.length), torch.arange(len(rows), device=rows.sample.device)
+    for descent in range(1, settings.descents):
+        search.draw = 1000 * descent
+        who, before = rows.sample[on], search.best[rows.sample[on]]
+        shaken = search.best_delta[who] + search.noise(who, SHAKE * torch.where(before.isfinite(), before, 0))
+        again = search.rows(who, rows.target[on], shaken)
+        again.crossed = before.isfinite()
+        settled[on] = _anneal(search, again, settings.again, stride=2.0, noise=settings.noise / 2)
+        idle[on] = torch.where(search.best[who] < 0.998 * before, 0, idle[on] + 1)
+        on = (idle < settings.patience).nonzero().squeeze(1)
+        if not len(on):
+            break
+    return settled
+
+
+def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, settings: RaceSettings) -> Tensor:
+    """Descend towards any class from several sides: soundings, near classes, noise, the best point shaken."""
+    search.draw = 100_000
+    who, target = soundings.sample, soundings.target
+    _walk(search, soundings, settings.walk)
+    order = distances[who].argsort(1)
+    settled = torch.zeros_like(soundings.crossed)
+    for start in range(settings.starts):
+        search.draw = 100_000 + 1000 * (start + 1)
+        best = search.best[who]
+        scale = torch.where(best.isfinite(), best, search.limit[who] / 2)
+        side = start % 3
+        if start == 0:
+            delta = torch.where(best.isfinite()[:, None], search.best_delta[who], soundings.delta)
+        elif side == 1:
+            classes = order[:, start // 3 % order.shape[1]]
+            first = field.momentum[who * order.shape[1] + classes]
+            delta = search.norm.project(scale[:, None] * search.norm.steepest(first), scale)
+        elif side == 2:
+            delta = search.noise(who, 2 * scale)
+        else:
+            delta = search.best_delta[who] + search.noise(who, SHAKE * scale)
+        rows = search.rows(who, target, delta)
+        rows.crossed = ~rows.crossed
+        settled = _anneal(search, rows, settings.rough_steps, stride=1.0, noise=0.5, trust=0.5)
+    return settled
+
+
+def _walk(search: Search, rows: Rows, steps: int) -> None:
+    """Walk until something is found, then bisect towards it wherever Newton's radius would be a leap."""
+    inside = torch.zeros_like(rows.length)  # the longest that failed below the best
+    search.move(rows, search.within(rows.sample, (rows.length - rows.ahead).clamp(max=2 * rows.length)), 2.0)
+    for _ in range(steps):
+        radius = search.look(rows)
+        beyond, found = rows.gap > 0, rows.best.isfinite()
+        back = ~beyond & found
+        inside = torch.where(back & (rows.length < rows.best), rows.length, inside)
+        inside = torch.where(beyond & (1.1 * inside > rows.length), 0.7 * rows.length, inside)
+        nearer = radius.clamp((inside + rows.length) / 2, rows.length)
+        radius = torch.where(beyond, nearer, torch.minimum(radius, 2 * rows.length))
+        middle = torch.where(found, (inside + rows.best) / 2, 1)
+        search.move(rows, radius, 2.0)
+        rows.delta = torch.where(back[:, None], search.norm.project(rows.best_delta, middle), rows.delta)
+        rows.momentum = torch.where(back[:, None], 0, rows.momentum)
+    search.keep(rows)
+
+
+def _return_from_afar(search: Search, lost: Tensor, settings: RaceSettings) -> Tensor:
+    """Where no gradient led across: look at far points without gradients, come back from the nearest that is across."""
+    search.draw = 1_000_000
+    flat, shape = search.flat[lost], (-1, *search.shape)
+    far = [torch.zeros_like(flat), torch.ones_like(flat), torch.full_like(flat, 0.5), 1 - flat, flat.round()]
+    far += [1 - far[-1]] + [search.signs(lost) / 2 + 0.5 for _ in range(6)]
+
+    def across(points: Tensor) -> Tensor:
+        search.spend(lost, FORWARD)
+        reached = predict(search.model, points.view(shape))
+        if search.targets is None:
+            return (reached >= 0) & (reached != search.labels[lost])
+        return reached == search.targets[lost]
+
+    lengths = torch.stack([torch.where(across(point), search.norm.length(point - flat), torch.inf) for point in far])
+    length, which = lengths.min(0)
+    found = length.isfinite()
+    point = torch.stack(far)[which, torch.arange(len(lost), device=lost.device)]
+    low, high = torch.zeros_like(length), torch.ones_like(length)
+    for _ in range(10):
+        middle = (low + high) / 2
+        there = across(search.norm.path(flat, point, middle))
+        low, high = torch.where(there, low, middle), torch.where(there, middle, high)
+    delta = search.norm.path(flat, point, high) - flat
+    target = torch.full_like(lost, ANY) if search.targets is None else search.targets[lost]
+    rows = search.rows(lost, target, torch.where(found[:, None], delta, 0))
+    rows.best = torch.where(found, search.norm.length(rows.delta), torch.inf)
+    rows.best_delta = rows.delta
+    rows.crossed = found
+    search.keep(rows)
+    return _anneal(search, rows, settings.rough_steps, stride=1.0, noise=0.5, trust=0.5)

@@ -1,0 +1,224 @@
+"""Searches for the boundary that advance together: where each stands, one look at the network, one move.
+
+`thinice.attacks.race` says which searches to start and for how long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from thinice.attacks.nearest import FORWARD, Model
+from thinice.norms import NORM_TABLE
+from thinice.types import Norm
+
+__all__ = ["ANY", "Rows", "Search"]
+
+ANY = -1
+"""As a row's target: the best class other than the true one, wherever the row stands."""
+HAIR = 1.0005
+"""Radii aim this little beyond the boundary, else they end just before it."""
+TINY = 1e-12
+BANK = 1 << 20
+SPARSE: tuple[Norm, ...] = ("l0", "l1")
+
+
+@dataclass(slots=True)
+class Rows:
+    """R searches: a sample and a class each, and where the search stands. D is the number of pixels."""
+
+    sample: Tensor  # (R,) position in the batch
+    target: Tensor  # (R,) class to reach, or ANY
+    delta: Tensor  # (R, D)
+    momentum: Tensor  # (R, D) running mean of the gradients, each of dual length 1
+    length: Tensor  # (R,) of the delta that was looked at last
+    gap: Tensor  # (R,) target logit minus true logit there: positive beyond the boundary
+    ahead: Tensor  # (R,) the gap over the gradient's dual length: how far beyond, to first order
+    crossed: Tensor  # (R,) bool: was beyond the boundary once
+    estimate: Tensor  # (R,) the length that the search expects to end with
+    unrest: Tensor  # (R,) by how much the last look changed the estimate, |log|
+    best: Tensor  # (R,) length of the shortest adversarial it met
+    best_delta: Tensor  # (R, D)
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def __getitem__(self, index: Tensor) -> Rows:
+        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def put(self, index: Tensor, rows: Rows) -> None:
+        """Write rows back to where `self[index]` took them."""
+        for field in fields(self):
+            getattr(self, field.name)[index] = getattr(rows, field.name)
+
+
+class Search:
+    """The network, the samples, and the shortest adversarial of each so far.
+
+    A sample's result must not depend on its neighbours: random signs are read from one bank at a place that the
+    sample_id and the number of the draw name.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        inputs: Tensor,
+        labels: Tensor,
+        sample_ids: Tensor,
+        *,
+        norm: Norm,
+        seed: int,
+        targets: Tensor | None = None,
+    ) -> None:
+        self.model, self.shape, self.norm = model, inputs.shape[1:], NORM_TABLE[norm]
+        self.labels, self.targets, self.sample_ids = labels, targets, sample_ids
+        self.flat = inputs.flatten(1)
+        self.limit = self.norm.length(torch.maximum(self.flat, 1 - self.flat))  # nothing in the box is longer
+        self.best, self.best_delta = torch.full_like(self.limit, torch.inf), torch.zeros_like(self.flat)
+        self.evaluations = torch.zeros_like(self.limit)
+        self.memory = 0.5 if norm == "linf" else 0.3
+        self.sparse = norm in SPARSE
+        pixels = self.flat.shape[1]
+        bits = torch.randint(0, 2, (pixels + BANK,), generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
+        self._bank = bits.to(self.flat).mul_(2).sub_(1).unfold(0, pixels, 1)
+        self.draw = 0
+
+    def rows(self, sample: Tensor, target: Tensor, delta: Tensor) -> Rows:
+        """Return rows that start at `delta` and know nothing yet."""
+        zero, nowhere = torch.zeros_like(self.limit[sample]), torch.zeros_like(delta)
+        return Rows(
+            sample=sample,
+            target=target,
+            delta=self.boxed(sample, delta),
+            momentum=nowhere,
+            length=zero,
+            gap=zero,
+            ahead=zero,
+            crossed=zero > 0,
+            estimate=zero + 1,
+            unrest=zero,
+            best=zero + torch.inf,
+            best_delta=nowhere,
+        )
+
+    def signs(self, sample: Tensor) -> Tensor:
+        """Return random signs (R, D); the next call draws others."""
+        self.draw += 1
+        place = (self.sample_ids[sample] * 0x9E3779B1 + self.draw * 0x85EBCA77) & 0xFFFFFFFF
+        place = ((place ^ (place >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
+        return self._bank[(place ^ (place >> 12)) % BANK]
+
+    def noise(self, sample: Tensor, length: Tensor) -> Tensor:
+        """Return random signs scaled to a length (R,) of the norm."""
+        signs = self.signs(sample)
+        return signs * (length / self.norm.length(signs))[:, None]
+
+    def boxed(self, sample: Tensor, delta: Tensor) -> Tensor:
+        """Return the perturbations cut to the box."""
+        return (self.flat[sample] + delta).clamp_(0, 1).sub_(self.flat[sample])
+
+    def within(self, sample: Tensor, radius: Tensor) -> Tensor:
+        """Return radii that are positive and no longer than the box."""
+        return torch.minimum(radius, self.limit[sample]).clamp(min=TINY)
+
+    def spend(self, sample: Tensor, cost: float) -> None:
+        """Count passes of these samples."""
+        self.evaluations.index_add_(0, sample, torch.full_like(self.limit[sample], cost))
+
+    def differences(self, sample: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return, at the clean inputs, the classes (R, M) to reach, their logit gaps, and the gradients (R, M, D)."""
+        point = self.flat[sample].view(-1, *self.shape).requires_grad_()
+        logits, true = self.model(point), self.labels[sample, None]
+        if self.targets is None:
+            others = logits.detach().scatter(1, true, -torch.inf)
+            order = others.topk(min(classes, logits.shape[1] - 1), dim=1).indices
+        else:
+            order = self.targets[sample, None]
+        gaps = logits.gather(1, order) - logits.gather(1, true)
+        gradients = [torch.autograd.grad(gap.sum(), point, retain_graph=True)[0].flatten(1) for gap in gaps.unbind(1)]
+        self.spend(sample, FORWARD + (1 - FORWARD) * len(gradients))
+        return order, gaps.detach(), torch.stack(gradients, 1)
+
+    def look(self, rows: Rows) -> Tensor:
+        """Evaluate the rows where they stand, one pass each; return the radius (R,) where each expects the boundary."""
+        point = (self.flat[rows.sample] + rows.delta).view(-1, *self.shape).requires_grad_()
+        logits, true = self.model(point), self.labels[rows.sample, None]
+        self.spend(rows.sample, 1)
+        others = logits.detach().scatter(1, true, -torch.inf)
+        rival, nearest = others.max(1)
+        target = torch.where(rows.target == ANY, nearest, rows.target)[:, None]
+        gap = (logits.gather(1, target) - logits.gather(1, true)).squeeze(1)
+        gradient = torch.autograd.grad(gap.sum(), point)[0].flatten(1)
+        last_gap, last_length = rows.gap, rows.length
+        rows.length, rows.gap = self.norm.length(rows.delta), gap.detach()
+
+        there = rival > logits.detach().gather(1, true).squeeze(1)
+        if self.targets is not None:
+            there &= nearest == self.targets[rows.sample]
+        better = there & (rows.length < rows.best)
+        rows.best = torch.where(better, rows.length, rows.best)
+        rows.best_delta = torch.where(better[:, None], rows.delta, rows.best_delta)
+
+        slope = self.norm.dual_length(gradient).clamp_(min=TINY)
+        rows.ahead = rows.gap / slope
+        rows.momentum = torch.lerp(gradient / slope[:, None], rows.momentum, self.memory)
+        rows.crossed = rows.crossed | (rows.gap > 0)
+        radius = self._sparse_radius(rows, gradient) if self.sparse else rows.length - rows.ahead
+        radius = _bracketed(radius, rows.length, rows.gap, last_length, last_gap)
+        radius = torch.where(rows.crossed, radius.clamp(rows.length / 2, rows.length * 2), radius)
+        radius = self.within(rows.sample, radius)
+        estimate = torch.minimum(rows.best, radius)
+        rows.unrest = (estimate / rows.estimate).log().abs()
+        rows.estimate = estimate
+        return radius * HAIR
+
+    def _sparse_radius(self, rows: Rows, gradient: Tensor) -> Tensor:
+        """Return the radius for l0 and l1, where the box stops entries: add the best ones, or take back the least."""
+        here = self.flat[rows.sample] + rows.delta
+        missing = self.norm.length(self.norm.cross(-gradient, (-rows.gap).clamp(min=0), here))
+        if self.norm.name == "l0":
+            gains = (gradient * rows.delta).clamp(min=0).masked_fill(rows.delta == 0, torch.inf)
+            surplus = (gains.sort(1).values.cumsum(1) < rows.gap[:, None]).sum(1).to(missing)
+        else:
+            entries = (rows.delta != 0).sum(1)
+            surplus = rows.gap * entries / (gradient * rows.delta.sign()).sum(1).clamp(min=TINY)
+        return torch.where(rows.gap < 0, rows.length + missing, rows.length - surplus)
+
+    def move(self, rows: Rows, radius: Tensor, step: float, noise: float = 0.0) -> None:
+        """Step along the momentum, project on the ball of this radius, and shake within it those that have crossed."""
+        uphill, start = rows.momentum, self.flat[rows.sample]
+        if self.norm.name != "linf":
+            stuck = ((start + rows.delta <= 0) & (uphill < 0)) | ((start + rows.delta >= 1) & (uphill > 0))
+            uphill = uphill.masked_fill(stuck, 0)
+        if self.sparse:  # the steepest direction is one entry only: the gradient itself, at the Euclidean scale
+            reach, direction = torch.linalg.vector_norm(rows.delta, dim=1), NORM_TABLE["l2"].steepest(uphill)
+        else:
+            reach, direction = radius, self.norm.steepest(uphill)
+        if self.norm.name == "l0":
+            radius = radius.round().clamp(min=1)
+        delta = self.norm.project(rows.delta + (step * reach)[:, None] * direction, radius)
+        if noise:
+            shaken = self.norm.project(delta + self.noise(rows.sample, noise * radius), radius)
+            delta = torch.where(rows.crossed[:, None], shaken, delta)
+        rows.delta = self.boxed(rows.sample, delta)
+
+    def keep(self, rows: Rows) -> None:
+        """Take over what the rows found: the shortest of each sample."""
+        least = self.best.scatter_reduce(0, rows.sample, rows.best, "amin")
+        won = ((rows.best < self.best[rows.sample]) & (rows.best <= least[rows.sample])).nonzero().squeeze(1)
+        self.best_delta[rows.sample[won]] = rows.best_delta[won]
+        self.best = least
+
+
+def _bracketed(radius: Tensor, length: Tensor, gap: Tensor, last_length: Tensor, last_gap: Tensor) -> Tensor:
+    """Return the radius, or the secant's where it leaves the bracket between a point on this side and one beyond.
+
+    Where a network saturates, gaps look like a step: Newton's radii then jump to and fro and never settle.
+    """
+    this_side = gap < 0
+    near, far = torch.where(this_side, length, last_length), torch.where(this_side, last_length, length)
+    share = torch.where(this_side, gap, last_gap).abs() / (gap - last_gap).abs().clamp(min=TINY)
+    astray = (gap * last_gap < 0) & (far > 1.02 * near) & ((radius < 0.98 * near) | (radius > 1.02 * far))
+    return torch.where(astray, near + (far - near) * share, radius)
