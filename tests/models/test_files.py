@@ -181,7 +181,9 @@ def test_changed_weights_do_not_pass_for_the_saved_ones(tmp_path):
         ({"architecture": "unheard"}, "its thinice header is damaged .*unheard"),
         ({"architecture": None}, "its thinice header is damaged"),
         ({"classes": "many"}, "its thinice header is damaged"),
-        ({"arguments": {"weights": "DEFAULT"}}, "its thinice header is damaged"),
+        ({"classes": 10**15}, "its thinice header is damaged .*RuntimeError"),
+        ({"classes": 7}, "parameters do not fit digits_cnn: 2 of another shape"),
+        ({"arguments": {"weights": "DEFAULT"}}, "its thinice header is damaged .*does not take weights"),
         ({"normalization": {"mean": [0.5]}}, "its thinice header is damaged"),
         ({"state_dict": None}, "its thinice header is damaged"),
         ({"state_dict": {"conv1.weight": 3}}, "conv1.weight is a int, not a tensor"),
@@ -453,6 +455,15 @@ def test_arguments_are_for_the_builder(tmp_path):
     assert load_classifier(tmp_path / "net.pt", architecture="digits_cnn").arguments == {"channels": 3}
     with pytest.raises(InputError, match="digits_cnn does not take depth"):
         load_classifier(tmp_path / "net.pt", architecture="digits_cnn", arguments={"depth": 3})
+
+
+def test_loading_uses_up_no_random_numbers(tmp_path):
+    torch.save(build("digits_cnn").state_dict(), tmp_path / "net.pt")
+    own = save_classifier(build("digits_cnn"), tmp_path / "own.pt")
+    state = torch.random.get_rng_state()
+    for path in (tmp_path / "net.pt", own):
+        load_classifier(path)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_kinds_are_told_from_bytes(tmp_path):

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize, prune
 
 from thinice.errors import CheckpointError, InputError
-from thinice.models import build, load_classifier, prunable_weights
+from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights
 from thinice.models.foreign import Found, _highest, find_weights, plain_weights
 
 LAYERS = ("conv1", "conv2", "conv3", "fc")
@@ -338,6 +338,51 @@ def test_nests_and_prefixes(nest, prefix):
 def test_nest_within_a_nest():
     found = find_weights({"model": {"state_dict": {"weight": torch.zeros(1)}}}, "file")
     assert found.notes == ["weights found under model.state_dict"]
+
+
+def test_nests_without_tensors_are_passed_over():
+    found = find_weights({"model": {"name": "vgg"}, "net": {"depth": 3}, "weights": {"weight": torch.zeros(1)}}, "file")
+    assert found.notes == ["weights found under weights"]
+
+
+# What the published files of each method look like: architecture, prefix, nest, and what lies beside the weights.
+PUBLISHED = {
+    "R-ADMM": ("vgg16_bn_radmm", "module.basic_model.", None, {}),
+    "HYDRA, dense": ("vgg16_bn", "module.", "state_dict", {"epoch": 1, "best_prec1": 0.8, "arch": "vgg16_bn"}),
+    "FlyingBird": ("preact_resnet18_cifar", "", "state_dict", {"best_sa": 0.9, "mask_info": {"masks": {}}}),
+    "MAD": ("vgg16_bn_mad", "", "net", {"acc": 80.0}),
+    "RST": ("resnet18_rst", "module.", "state_dict", {}),
+    "PwoA": ("vgg16_bn_pwoa", "", None, {}),
+    "TwinRep": ("vgg16_bn_twinrep", "module.", None, {}),
+}
+
+
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_published_layouts_are_identified(method, tmp_path):
+    name, prefix, nest, beside = PUBLISHED[method]
+    state = dict(build(name).state_dict())
+    if method == "RST":
+        norms = {key.removesuffix("running_mean") for key in state if key.endswith("running_mean")}
+        for layer in norms:
+            del state[f"{layer}weight"], state[f"{layer}bias"]
+    if method == "FlyingBird":
+        state |= {"normalize.mean": torch.tensor([0.4914, 0.4822, 0.4465])}
+        state |= {"normalize.std": torch.tensor([0.2470, 0.2435, 0.2616])}
+    state = {prefix + key: value for key, value in state.items()}
+    torch.save(state if nest is None else {nest: state, **beside}, tmp_path / "file.tar")
+    classifier = load_classifier(tmp_path / "file.tar")
+    assert (classifier.architecture, classifier.classes) == (name, 10)
+    if method == "FlyingBird":
+        assert classifier.normalization == NORMALIZATIONS["cifar10"]
+
+
+def test_li20_holds_everything_twice(tmp_path):
+    state = dict(build("vgg16_bn_li20").state_dict())
+    copies = {
+        key.replace("feature.", "model.0.").replace("classifier.", "model.3."): value for key, value in state.items()
+    }
+    torch.save({"state_dict": state | copies}, tmp_path / "file.pth")
+    assert load_classifier(tmp_path / "file.pth").architecture == "vgg16_bn_li20"
 
 
 def test_prefix_of_a_part_stays():

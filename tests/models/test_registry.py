@@ -38,7 +38,6 @@ def _temporary_row():
     yield
     _ROWS.clear()
     _ROWS.update(before)
-    _shapes.cache_clear()
 
 
 @pytest.mark.parametrize("name", architectures())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from thinice.errors import CheckpointError, InputError
 from thinice.models.classifier import Classifier, as_classifier, assemble, usual_shape
 from thinice.models.containers import Container, read_safetensors, read_torch, sniff
+from thinice.models.fingerprint import fingerprint_of
 from thinice.models.foreign import NESTS, Found, find_weights, plain_weights
 from thinice.models.identify import Identity, fit, identify
 from thinice.models.normalization import (
@@ -23,8 +24,7 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
-from thinice.models.registry import build
-from thinice.models.saving import FORMAT, FORMAT_VERSION, fill
+from thinice.models.saving import FORMAT, FORMAT_VERSION, rebuild
 
 if TYPE_CHECKING:
     import os
@@ -168,25 +168,28 @@ def _from_own(header: Mapping[str, Any], said: _Said) -> Classifier:
         inside = parse_normalization((entry["mean"], entry["std"])) if isinstance(entry, Mapping) else None
         class_names = None if header["class_names"] is None else tuple(map(str, header["class_names"]))
         shape = None if header["input_shape"] is None else tuple(map(int, header["input_shape"]))
-        fingerprint = header["fingerprint"]
+        data = None if header["data"] is None else str(header["data"])
         tensors = {str(name): value for name, value in header["state_dict"].items()}
-        network = build(architecture, classes, **arguments)
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        _check_finite(tensors, where)
+        network = rebuild(architecture, classes, arguments, tensors, where)
+        unchanged = header["fingerprint"] == fingerprint_of(architecture, arguments, network.state_dict(), inside)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise CheckpointError(f"{where}: its thinice header is damaged ({reason}): save it again") from None
+    if not unchanged:
+        raise CheckpointError(f"{where}: its weights are not those it was saved with: save it again")
     said.agree("architecture", said.architecture, architecture)
     said.agree("classes", said.classes, classes)
     if entry is not None and said.normalization_said and said.normalization != inside:
         said.agree("normalization", normalization_text(said.normalization), normalization_text(inside))
-    _check_finite(tensors, where)
-    classifier = assemble(
-        fill(network, tensors, where, architecture),
+    return assemble(
+        network,
         name=said.name,
         architecture=architecture,
         arguments=arguments,
         classes=classes,
         class_names=class_names,
-        data=header.get("data"),
+        data=data,
         normalization=inside if entry is not None else said.normalization,
         normalization_known=entry is not None or said.normalization_said,
         input_shape=shape,
@@ -195,9 +198,6 @@ def _from_own(header: Mapping[str, Any], said: _Said) -> Classifier:
         path=said.path,
         notes=() if entry is not None else _normalization_note(said),
     )
-    if entry is not None and fingerprint != classifier.fingerprint:
-        raise CheckpointError(f"{where}: its weights are not those it was saved with: save it again")
-    return classifier
 
 
 def _normalization_note(said: _Said) -> tuple[str, ...]:
@@ -224,8 +224,7 @@ def _from_foreign(found: Found, said: _Said) -> Classifier:
         identity = fit(found.weights, said.architecture, said.classes)
     if said.arguments is not None:
         identity = Identity(identity.architecture, identity.classes, dict(said.arguments))
-    network = build(identity.architecture, identity.classes, **identity.arguments)
-    fill(network, found.weights, where, identity.architecture)
+    network = rebuild(identity.architecture, identity.classes, identity.arguments, found.weights, where)
     _check_classes(said, identity.classes)
     normalization = found.normalization
     if normalization is None:

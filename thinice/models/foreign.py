@@ -79,7 +79,7 @@ def find_weights(held: object, where: str, *, kept: float | None = None) -> Foun
     path: list[str] = []
     while isinstance(held, Mapping):
         tensors = {name: value for name, value in held.items() if isinstance(value, Tensor) and isinstance(name, str)}
-        nest = next((key for key in NESTS if isinstance(held.get(key), Mapping)), None)
+        nest = next((key for key in NESTS if _holds_tensors(held.get(key))), None)
         if tensors and nest is None:
             found = Found(where, {name: value.detach() for name, value in tensors.items()}, outer, kept)
             if path:
@@ -94,6 +94,14 @@ def find_weights(held: object, where: str, *, kept: float | None = None) -> Foun
         held = held[nest]
     entries = ", ".join(list(map(str, held))[:8]) if isinstance(held, Mapping) else type(held).__name__
     raise CheckpointError(f"{where}: holds no weights, only {entries or 'nothing'}: save the network's state_dict()")
+
+
+def _holds_tensors(held: object) -> bool:
+    if not isinstance(held, Mapping):
+        return False
+    return any(isinstance(value, Tensor) for value in held.values()) or any(
+        _holds_tensors(held.get(key)) for key in NESTS
+    )
 
 
 def plain_weights(found: Found) -> Found:

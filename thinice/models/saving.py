@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "fill", "save_classifier"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "rebuild", "save_classifier"]
 
 FORMAT = "thinice"
 FORMAT_VERSION = 1
@@ -141,22 +141,28 @@ def _registered(
     if architecture is not None and origin is not None and origin.architecture != architecture:
         raise InputError(f"`architecture` is {architecture!r}, but the network was built as {origin.architecture!r}")
     if origin is None and architecture is not None:
-        built = build(architecture, classes or as_classifier(inner).classes or 0, **(arguments or {}))
-        inner = fill(built, inner.state_dict(), "the network", architecture)
+        number = classes or as_classifier(inner).classes or 0
+        inner = rebuild(architecture, number, arguments or {}, inner.state_dict(), "the network")
     if isinstance(network, Normalized):
         mean, std = network.normalization
         return Normalized(inner, mean=mean, std=std)
     return inner
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor], what: str, architecture: str) -> nn.Module:
-    """Return the network with exactly these weights in it.
+def rebuild(
+    architecture: str, classes: int, arguments: Mapping[str, Any], weights: Mapping[str, Tensor], what: str
+) -> nn.Module:
+    """Return the network that `build` makes with exactly these weights in it; no random number is used up.
 
     Raises
     ------
+    InputError
+        An unknown architecture or argument.
     CheckpointError
         Missing, unexpected or differently shaped parameters, the first few of each by name.
     """
+    with torch.random.fork_rng(devices=[]):
+        network = build(architecture, classes, **arguments)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
     missing = [name for name in wanted if name not in weights and name not in counters]
