@@ -9,6 +9,7 @@ from types import MappingProxyType
 from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults
 from thinice.attacks.fmn import fmn
 from thinice.attacks.nearest import Claims, Nearest, concatenate, judge
+from thinice.attacks.race import RACE_EFFORTS, race
 from thinice.errors import InputError
 from thinice.types import EFFORTS, NORMS, Effort, Norm
 
@@ -26,6 +27,24 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "gamma": (1e-6, 0.99),
                 "rivals": (0, 10**6),
                 "polish": (0, 100),
+            },
+            fixed={"recipe": 1},
+        ),
+        "race": AttackRow(
+            race,
+            defaults=keyword_defaults(race, skip=("seed", "targets")),
+            efforts=RACE_EFFORTS,
+            ranges={
+                "classes": (1, 10**6),
+                "rounds": (1, 10**6),
+                "steps": (1, 10**6),
+                "noise": (0, 10),
+                "descents": (1, 10**6),
+                "again": (1, 10**6),
+                "patience": (1, 10**6),
+                "walk": (0, 10**6),
+                "starts": (1, 10**6),
+                "rough_steps": (1, 10**6),
             },
             fixed={"recipe": 1},
         ),

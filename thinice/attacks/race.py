@@ -18,7 +18,7 @@ from thinice.attacks.nearest import FORWARD, Claims, Model, predict
 from thinice.attacks.search import ANY, HAIR, TINY, Rows, Search
 from thinice.types import Effort, Norm
 
-__all__ = ["RACE_EFFORTS", "Finds", "RaceSettings", "race"]
+__all__ = ["RACE_EFFORTS", "Finds", "race"]
 
 ROUGH = 0.2
 """A sounding that contradicts the screen by more than this (|log|) makes a sample rough."""
@@ -35,53 +35,29 @@ FADED = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class RaceSettings:
-    """What the race may spend on a sample.
+class Budget:
+    """What the race may spend on a sample; `race` explains each."""
 
-    Attributes
-    ----------
-    classes
-        Screen at most this many classes, those with the largest logits.
-    rounds
-        Steps of each class in the race at most.
-    steps
-        Passes of the first descent of a smooth sample.
-    noise
-        Length of the noise at the start of a descent, in units of the radius.
-    descents
-        Descents of a smooth sample at most; the later ones start from the best point, shaken.
-    again
-        Passes of each later descent.
-    patience
-        Stop after this many descents in a row that each gained less than 0.2 %.
-    walk
-        Passes from the sounding to a first adversarial, for a rough sample.
-    starts
-        Descents of a rough sample, each from another side.
-    rough_steps
-        Passes of each of them.
-
-    """
-
-    classes: int = 9
-    rounds: int = 6
-    steps: int = 28
-    noise: float = 1.0
-    descents: int = 1
-    again: int = 20
-    patience: int = 1
-    walk: int = 10
-    starts: int = 3
-    rough_steps: int = 26
+    classes: int
+    rounds: int
+    steps: int
+    noise: float
+    descents: int
+    again: int
+    patience: int
+    walk: int
+    starts: int
+    rough_steps: int
 
 
-RACE_EFFORTS: Mapping[Effort, RaceSettings] = MappingProxyType(
+RACE_EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
     {
-        "quick": RaceSettings(rounds=3, steps=12, noise=0.0, walk=8, starts=2, rough_steps=12),
-        "standard": RaceSettings(),
-        "thorough": RaceSettings(steps=40, descents=3, patience=2, starts=8),
+        "quick": {"rounds": 3, "steps": 12, "noise": 0.0, "walk": 8, "starts": 2, "rough_steps": 12},
+        "standard": {},
+        "thorough": {"steps": 40, "descents": 3, "patience": 2, "starts": 8},
     }
 )
+"""What each effort sets, by keyword of `race`; the rest is as in its signature."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +85,16 @@ def race(
     *,
     norm: Norm,
     seed: int = 0,
-    settings: RaceSettings = RACE_EFFORTS["standard"],
+    classes: int = 9,
+    rounds: int = 6,
+    steps: int = 28,
+    noise: float = 1.0,
+    descents: int = 1,
+    again: int = 20,
+    patience: int = 1,
+    walk: int = 10,
+    starts: int = 3,
+    rough_steps: int = 26,
     targets: Tensor | None = None,
 ) -> Finds:
     """Return the nearest points met that the network takes for another class than the label; `judge` has the last word.
@@ -124,8 +109,18 @@ def race(
         The norm of the perturbation.
     seed : int
         Of the random signs.
-    settings : RaceSettings
-        What may be spent; `RACE_EFFORTS` has one for each effort.
+    classes : int
+        Screen at most this many classes, those with the largest logits.
+    rounds : int
+        Passes of each class in the race, at most.
+    steps, noise : int, float
+        Passes of the first descent of a smooth sample; the noise it starts with, in units of the radius.
+    descents, again, patience : int
+        Descents of a smooth sample, at most; passes of each after the first, which start from the best point,
+        shaken; after this many in a row that gained less than 0.2 % it stops.
+    walk, starts, rough_steps : int
+        For a rough sample: passes from the sounding to a first adversarial; descents, each from another side; and
+        passes of each.
     targets : Tensor, optional
         (N,) classes to reach, each other than the label; any other class will do without.
 
@@ -158,7 +153,8 @@ def race(
         return finds
     goals = None if targets is None else targets[who]
     search = Search(model, inputs[who], labels[who], sample_ids[who], norm=norm, seed=seed, targets=goals)
-    settled, rough = _search(search, settings)
+    budget = Budget(classes, rounds, steps, noise, descents, again, patience, walk, starts, rough_steps)
+    settled, rough = _search(search, budget)
     found = search.best.isfinite()
     finds.candidates[who] = (search.flat + search.best_delta).clamp(0, 1).view_as(inputs[who])
     finds.evaluations[who] += search.evaluations
@@ -166,23 +162,23 @@ def race(
     return finds
 
 
-def _search(search: Search, settings: RaceSettings) -> tuple[Tensor, Tensor]:
+def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor]:
     """Run all stages; return which samples have settled and which are rough, (N,) bool each."""
-    field, distances, nearest = _screen(search, settings.classes)
+    field, distances, nearest = _screen(search, budget.classes)
     doubt, soundings = _sound(search, field, nearest)
     rough = (doubt > ROUGH) | search.sparse  # with few entries to choose, sides matter more than classes
     settled = torch.zeros_like(rough)
     smooth = (~rough).nonzero().squeeze(1)
     if len(smooth):
-        winners = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=settings.rounds)
-        settled[smooth] = _descend(search, winners, settings)
+        winners = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.rounds)
+        settled[smooth] = _descend(search, winners, budget)
     rough |= ~(search.best >= NEARER * distances.amin(1)) | search.best.isinf()
     uneasy = rough.nonzero().squeeze(1)
     if len(uneasy):
-        settled[uneasy] = _explore(search, soundings[uneasy], field, distances, settings)
+        settled[uneasy] = _explore(search, soundings[uneasy], field, distances, budget)
     lost = search.best.isinf().nonzero().squeeze(1)
     if len(lost):
-        settled[lost] = _return_from_afar(search, lost, settings)
+        settled[lost] = _return_from_afar(search, lost, budget)
     return settled, rough
 
 
@@ -276,33 +272,33 @@ def _anneal(
     return rows.best >= 0.99 * before
 
 
-def _descend(search: Search, rows: Rows, settings: RaceSettings) -> Tensor:
+def _descend(search: Search, rows: Rows, budget: Budget) -> Tensor:
     """Descend from the race's end, then from the best point, shaken, until that stops paying."""
     search.draw = 100
-    settled = _anneal(search, rows, settings.steps, stride=2.0, noise=settings.noise)
+    settled = _anneal(search, rows, budget.steps, stride=2.0, noise=budget.noise)
     idle, on = torch.zeros_like(rows.length), torch.arange(len(rows), device=rows.sample.device)
-    for descent in range(1, settings.descents):
+    for descent in range(1, budget.descents):
         search.draw = 1000 * descent
         who, before = rows.sample[on], search.best[rows.sample[on]]
         shaken = search.best_delta[who] + search.noise(who, SHAKE * torch.where(before.isfinite(), before, 0))
         again = search.rows(who, rows.target[on], shaken)
         again.crossed = before.isfinite()
-        settled[on] = _anneal(search, again, settings.again, stride=2.0, noise=settings.noise / 2)
+        settled[on] = _anneal(search, again, budget.again, stride=2.0, noise=budget.noise / 2)
         idle[on] = torch.where(search.best[who] < 0.998 * before, 0, idle[on] + 1)
-        on = (idle < settings.patience).nonzero().squeeze(1)
+        on = (idle < budget.patience).nonzero().squeeze(1)
         if not len(on):
             break
     return settled
 
 
-def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, settings: RaceSettings) -> Tensor:
+def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, budget: Budget) -> Tensor:
     """Descend towards any class from several sides: soundings, near classes, noise, the best point shaken."""
     search.draw = 100_000
     who, target = soundings.sample, soundings.target
-    _walk(search, soundings, settings.walk)
+    _walk(search, soundings, budget.walk)
     order = distances[who].argsort(1)
     settled = torch.zeros_like(soundings.crossed)
-    for start in range(settings.starts):
+    for start in range(budget.starts):
         search.draw = 100_000 + 1000 * (start + 1)
         best = search.best[who]
         scale = torch.where(best.isfinite(), best, search.limit[who] / 2)
@@ -319,7 +315,7 @@ def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, se
             delta = search.best_delta[who] + search.noise(who, SHAKE * scale)
         rows = search.rows(who, target, delta)
         rows.crossed = ~rows.crossed
-        settled = _anneal(search, rows, settings.rough_steps, stride=1.0, noise=0.5, trust=0.5)
+        settled = _anneal(search, rows, budget.rough_steps, stride=1.0, noise=0.5, trust=0.5)
     return settled
 
 
@@ -342,7 +338,7 @@ def _walk(search: Search, rows: Rows, steps: int) -> None:
     search.keep(rows)
 
 
-def _return_from_afar(search: Search, lost: Tensor, settings: RaceSettings) -> Tensor:
+def _return_from_afar(search: Search, lost: Tensor, budget: Budget) -> Tensor:
     """Where no gradient led across: look at far points without gradients, come back from the nearest that is across."""
     search.draw = 1_000_000
     flat, shape = search.flat[lost], (-1, *search.shape)
@@ -372,4 +368,4 @@ def _return_from_afar(search: Search, lost: Tensor, settings: RaceSettings) -> T
     rows.best_delta = rows.delta
     rows.crossed = found
     search.keep(rows)
-    return _anneal(search, rows, settings.rough_steps, stride=1.0, noise=0.5, trust=0.5)
+    return _anneal(search, rows, budget.rough_steps, stride=1.0, noise=0.5, trust=0.5)

@@ -1,0 +1,291 @@
+"""The race against answers known on paper, verified networks, and its own promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.conftest import reference
+from thinice.attacks import make_attack
+from thinice.attacks.nearest import FORWARD, Nearest, judge
+from thinice.attacks.race import RACE_EFFORTS, Finds, race
+from thinice.types import NORMS, Outcome
+
+QUICK = RACE_EFFORTS["quick"]
+
+
+class Planes:
+    """A linear network on [0, 1]^D whose distances are known: classes meet at planes."""
+
+    def __init__(self, classes: int, pixels: int = 36, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = torch.randn(classes, pixels, generator=generator)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return (inputs.flatten(1) - 0.5) @ self.weight.T.to(inputs)
+
+    def samples(self, count: int = 12, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = 0.5 + 0.1 * (torch.rand(count, 1, 6, 6, generator=generator) - 0.5)
+        return inputs, self(inputs).argmax(1), torch.arange(count)
+
+    def distances(self, inputs: Tensor, labels: Tensor, norm: str, target: int | None = None) -> np.ndarray:
+        """From every plane's own formula; l0 and l1 fill the box greedily, which is optimal for one plane."""
+        truth = []
+        for x, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
+            others = [c for c in range(len(self.weight)) if c != label] if target is None else [target]
+            truth.append(min(self._one(x, label, other, norm) for other in others))
+        return np.array(truth)
+
+    def _one(self, x: np.ndarray, label: int, other: int, norm: str) -> float:
+        w = (self.weight[other] - self.weight[label]).double().numpy()
+        need = -w @ (x - 0.5)
+        if norm in ("linf", "l2"):  # far from the box
+            return need / (np.abs(w).sum() if norm == "linf" else np.linalg.norm(w))
+        room = np.where(w > 0, 1 - x, x)
+        order = np.argsort(-(np.abs(w) * room if norm == "l0" else np.abs(w)))
+        length = 0.0
+        for i in order:
+            gain = abs(w[i]) * room[i]
+            if need <= gain:
+                return length + (1 if norm == "l0" else need / abs(w[i]))
+            need, length = need - gain, length + (1 if norm == "l0" else room[i])
+        return np.inf
+
+
+def judged(model, inputs, labels, sample_ids, norm="linf", **settings) -> Nearest:
+    finds = race(model, inputs, labels, sample_ids, norm=norm, **settings)
+    return judge(model, inputs, finds.candidates, labels, norm=norm, evaluations=finds.evaluations)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("norm", NORMS)
+def test_finds_the_nearest_plane(norm, classes):
+    planes = Planes(classes)
+    inputs, labels, ids = planes.samples()
+    nearest, truth = judged(planes, inputs, labels, ids, norm=norm), planes.distances(inputs, labels, norm)
+    assert (nearest.outcomes == Outcome.FOUND).all()
+    ratio = nearest.epsilon.numpy() / truth
+    assert (ratio >= 0.9999).all()
+    assert (ratio <= {"linf": 1.002, "l2": 1.002, "l1": 1.02, "l0": 1.0001}[norm]).mean() >= 0.9
+    assert (ratio <= 1.1).all() or (norm == "l0" and (nearest.epsilon.numpy() <= truth + 1).all())
+
+
+def test_a_thousand_classes_cost_no_more_than_ten():
+    planes = Planes(1000)
+    inputs, labels, ids = planes.samples()
+    nearest, truth = judged(planes, inputs, labels, ids), planes.distances(inputs, labels, "linf")
+    ratio = nearest.epsilon.numpy() / truth
+    assert (ratio >= 0.9999).all()
+    assert np.median(ratio) <= 1.02
+    assert nearest.evaluations.max() <= 60
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_reaches_the_target_class(norm):
+    planes = Planes(5)
+    inputs, labels, ids = planes.samples(40)
+    keep = labels != 3
+    inputs, labels, ids = inputs[keep], labels[keep], ids[keep]
+    finds = race(planes, inputs, labels, ids, norm=norm, targets=torch.full_like(labels, 3))
+    assert (planes(finds.candidates).argmax(1) == 3).all()
+    delta = (finds.candidates - inputs).flatten(1)
+    length = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    assert (length.numpy() >= 0.9999 * planes.distances(inputs, labels, norm, target=3)).all()
+
+
+def curved(seed: int = 0, classes: int = 10, gain: float = 3.0, flat: float = 4.0) -> nn.Module:
+    """A small network whose logits saturate; computed in float64, so that batches differ by nothing."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 48), nn.Tanh(), nn.Linear(48, 48), nn.Tanh(), nn.Linear(48, classes), nn.Tanh()
+    )
+    with torch.no_grad():
+        for layer in network:
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(gain)
+        network[-2].weight.mul_(flat)
+    return network.double().requires_grad_(False)
+
+
+def curved_samples(network: nn.Module, count: int = 16) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(5))
+    return inputs, network(inputs.double()).argmax(1), torch.arange(100, 100 + count)
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_result_is_the_samples_own(norm, effort):
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+
+    def model(x):
+        return network(x.double()).float()
+
+    def lengths(index: Tensor) -> Finds:
+        return race(model, inputs[index], labels[index], ids[index], norm=norm, **RACE_EFFORTS[effort])
+
+    everyone = torch.arange(len(inputs))
+    whole, backwards = lengths(everyone), lengths(everyone.flip(0))
+    assert whole.rough.any()
+    if norm in ("l2", "linf"):
+        assert not whole.rough.all()
+    for index in everyone.split(5):
+        part = lengths(index)
+        torch.testing.assert_close(part.candidates, whole.candidates[index], rtol=0, atol=1e-5)
+        torch.testing.assert_close(part.evaluations, whole.evaluations[index])
+        torch.testing.assert_close(part.converged, whole.converged[index])
+    torch.testing.assert_close(backwards.candidates.flip(0), whole.candidates, rtol=0, atol=1e-5)
+
+
+def test_the_seed_and_the_sample_id_matter_and_repeat():
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+
+    def model(x):
+        return network(x.double()).float()
+
+    first = race(model, inputs, labels, ids, norm="linf").candidates
+    assert torch.equal(first, race(model, inputs, labels, ids, norm="linf").candidates)
+    assert not torch.equal(first, race(model, inputs, labels, ids, norm="linf", seed=1).candidates)
+    assert not torch.equal(first, race(model, inputs, labels, ids + 1, norm="linf").candidates)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_pass_is_counted(norm):
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+    passes = {"forward": 0, "backward": 0}
+
+    def model(x):
+        passes["forward"] += len(x)
+        logits = network(x.double()).float()
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: passes.update(backward=passes["backward"] + len(gradient)))
+        return logits
+
+    finds = race(model, inputs, labels, ids, norm=norm)
+    spent = FORWARD * passes["forward"] + (1 - FORWARD) * passes["backward"]
+    assert finds.evaluations.sum().item() == pytest.approx(spent, rel=1e-4)
+
+
+@pytest.mark.parametrize(("effort", "smooth", "rough"), [("quick", 26, 46), ("standard", 50, 115)])
+def test_efforts_keep_to_their_budgets(effort, smooth, rough):
+    network = curved(gain=2.0, flat=1.0)
+    inputs, labels, ids = curved_samples(network, 32)
+    finds = race(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **RACE_EFFORTS[effort])
+    assert finds.evaluations[~finds.rough].median() <= smooth
+    assert finds.evaluations.max() <= rough + 25
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_effort_is_no_worse_on_average(norm):
+    network = curved(gain=2.0, flat=1.0)
+    inputs, labels, ids = curved_samples(network, 32)
+    mean = {
+        effort: judged(lambda x: network(x.double()).float(), inputs, labels, ids, norm=norm, **settings)
+        for effort, settings in RACE_EFFORTS.items()
+    }
+    assert all((nearest.outcomes == Outcome.FOUND).all() for nearest in mean.values())
+    assert mean["thorough"].epsilon.mean() <= mean["standard"].epsilon.mean() * 1.001
+    assert mean["standard"].epsilon.mean() <= mean["quick"].epsilon.mean() * 1.001
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "logits", [lambda x: x.sum((1, 2, 3))[:, None] * torch.zeros(3) + torch.tensor([1.0, 0.0, 0.0]), "one class"]
+)
+def test_where_there_is_no_boundary_nothing_is_found(norm, logits):
+    model = (lambda x: x.sum((1, 2, 3))[:, None]) if logits == "one class" else logits
+    inputs, labels = torch.rand(3, 1, 6, 6), torch.zeros(3, dtype=torch.int64)
+    finds = race(model, inputs, labels, torch.arange(3), norm=norm, **QUICK)
+    assert torch.equal(finds.candidates, inputs)
+    assert finds.evaluations.isfinite().all()
+    assert not finds.converged.any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_comes_back_from_afar_where_gradients_vanish(norm):
+    """Logits that are steps: no gradient anywhere, and yet white pixels change the class."""
+
+    def steps(x):
+        bright = (x.flatten(1).mean(1) > 0.7).float()[:, None] + 0 * x.flatten(1)[:, :1]
+        return torch.cat([1 - bright, bright], 1)
+
+    inputs, labels = torch.full((2, 1, 6, 6), 0.5), torch.zeros(2, dtype=torch.int64)
+    nearest = judged(steps, inputs, labels, torch.arange(2), norm=norm, **QUICK)
+    assert (nearest.outcomes == Outcome.FOUND).all()
+    truth = {"linf": 0.2, "l2": 1.2, "l1": 7.2, "l0": 15}[norm]
+    assert (nearest.epsilon >= truth * 0.999).all()
+    assert (nearest.epsilon <= {"linf": 0.21, "l2": 1.3, "l1": 18.0, "l0": 36}[norm]).all()
+
+
+def test_wrong_and_undefined_samples_cost_one_forward_pass():
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(4)
+    wrong = race(planes, inputs, (labels + 1) % 3, ids, norm="l2")
+    assert torch.equal(wrong.candidates, inputs)
+    torch.testing.assert_close(wrong.evaluations, torch.full((4,), FORWARD))
+    undefined = race(lambda x: planes(x) * torch.nan, inputs, labels, ids, norm="l2")
+    assert torch.equal(undefined.candidates, inputs)
+
+
+def test_an_empty_batch():
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(2)
+    finds = race(planes, inputs[:0], labels[:0], ids[:0], norm="linf")
+    assert finds.candidates.shape == (0, 1, 6, 6)
+
+
+def test_inputs_and_modules_stay_as_they_are():
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+    before = inputs.clone()
+    permuted = inputs.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
+    assert not permuted.is_contiguous()
+    one = race(lambda x: network(x.double()).float(), inputs, labels, ids, norm="l2", **QUICK)
+    other = race(lambda x: network(x.double()).float(), permuted, labels, ids, norm="l2", **QUICK)
+    assert torch.equal(inputs, before)
+    torch.testing.assert_close(one.candidates, other.candidates, rtol=0, atol=1e-5)
+
+
+def verified(name: str) -> tuple[nn.Module, Tensor, Tensor, np.lib.npyio.NpzFile]:
+    onnx = pytest.importorskip("onnx")
+    onnx2torch = pytest.importorskip("onnx2torch")
+    data = np.load(reference(f"data/verified/{name}.npz"))
+    graph = onnx.load(reference(f"data/verified/{name}.onnx"))
+    module = onnx2torch.convert(onnx.version_converter.convert_version(graph, 17)).eval().requires_grad_(False)
+    mean, std = (torch.tensor(np.asarray(data[key], dtype=np.float32)).view(1, -1, 1, 1) for key in ("mean", "std"))
+    shape = tuple(int(size) for size in data["input_shape"])
+    images = torch.tensor(data["images"], dtype=torch.float32) / 255
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.shape[-1] == 3:
+        images = images.permute(0, 3, 1, 2).contiguous()
+    return (lambda x: module(((x - mean) / std).reshape(-1, *shape))), images, torch.tensor(data["labels"]).long(), data
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["mnistfc_256x2", "oval_cifar_base_kw", "resnet_2b"])
+def test_agrees_with_verifiers(name):
+    model, images, labels, data = verified(name)
+    nearest = judged(model, images, labels, torch.arange(len(images)))
+    epsilon, radius = nearest.epsilon.double().numpy(), np.asarray(data["epsilon"], dtype=np.float64)
+    verdict = np.asarray(data["verdict"]).astype(str)
+    assert (nearest.outcomes == Outcome.FOUND).all()
+    assert (epsilon[verdict == "holds"] >= radius[verdict == "holds"] * (1 - 1e-6)).all()
+    assert (epsilon[verdict == "violated"] <= radius[verdict == "violated"] * (1 + 1e-6)).all()
+
+
+def test_the_registry_binds_each_effort():
+    planes = Planes(3)
+    samples = planes.samples(4)
+    for effort, settings in RACE_EFFORTS.items():
+        attack = make_attack("race", norm="l2", effort=effort)
+        assert settings.items() <= attack.settings.items()
+        torch.testing.assert_close(
+            attack(planes, *samples).epsilon, judged(planes, *samples, norm="l2", **settings).epsilon
+        )
