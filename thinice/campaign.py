@@ -263,7 +263,7 @@ class Campaign:
         def commit() -> None:
             nonlocal start, last
             if waiting:
-                shard = concatenate(waiting)
+                shard = concatenate(waiting, like=waiting[0].adversarials)
                 _store(run, measurement_id, wanted.sample_ids[start : start + len(shard)], shard)
                 start, last = start + len(shard), time.monotonic()
                 waiting.clear()

@@ -134,8 +134,8 @@ def measure(
     except KeyboardInterrupt:
         if not finished:
             raise
-        raise Interrupted(concatenate(finished), len(data)) from None
-    return concatenate(finished)
+        raise Interrupted(concatenate(finished, like=data.inputs[:0]), len(data)) from None
+    return concatenate(finished, like=data.inputs[:0])
 
 
 def batches(
@@ -264,8 +264,7 @@ def settle(classifier: Classifier, samples: Samples) -> Classifier:
     check_fit(classifier, samples)
     some = samples[: min(len(samples), DECIDING)]
     ready = decide_normalization(classifier, some.inputs[:], some.labels)
-    with torch.no_grad():
-        logits = ready(some.inputs[:PROBING].to(ready.device))
+    logits = forward(ready, some[: min(len(some), PROBING)], device=ready.device)
     if looks_like_probabilities(logits) and PROBABILITIES not in ready.notes:
         return replace(ready, notes=(*ready.notes, PROBABILITIES))
     return ready

@@ -69,9 +69,14 @@ class Nearest:
     def __len__(self) -> int:
         return len(self.epsilon)
 
+    @property
+    def found(self) -> Tensor:
+        """Where an adversarial was found, (N,) bool."""
+        return self.outcomes == Outcome.FOUND
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{int((self.outcomes == outcome).sum())} {outcome.text}" for outcome in Outcome)
-        found = self.epsilon[self.outcomes == Outcome.FOUND]
+        found = self.epsilon[self.found]
         middle = f"; median epsilon of the found {found.median().item():.4g}" if len(found) else ""
         return f"Nearest({len(self)} samples: {counts}{middle})"
 
