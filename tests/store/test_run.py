@@ -88,6 +88,7 @@ def test_a_larger_selection_adopts_what_a_smaller_one_measured(store, bench):
     kept = store.sql("select sample_id, adversarial from witnesses where measurement_id = ?", [measurement])
     assert kept["sample_id"].tolist() == [7]
     assert np.frombuffer(kept["adversarial"].item(), "<f4").tolist() == [0.5] * 4
+    assert store.runs()["samples"].tolist() == [100, 100]  # a copy is no measurement
 
 
 def test_adoption_asks_for_the_same_content_label_network_and_attack(bench):

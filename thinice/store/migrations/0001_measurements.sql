@@ -175,6 +175,7 @@ create table epsilons (
     prediction integer,
     clean_prediction integer,
     evaluations real not null,
+    adopted boolean not null,
     run_id integer not null,
     primary key (measurement_id, sample_id),
     check ((outcome = 'not_found') = (epsilon is null)),
@@ -189,6 +190,7 @@ comment on column epsilons.epsilon is 'Smallest norm of a perturbation found tha
 comment on column epsilons.prediction is 'Class on the far side of the boundary; NULL where not found.';
 comment on column epsilons.clean_prediction is 'Class of the clean sample in the same measurement; NULL where a logit is not a number, which counts as wrong.';
 comment on column epsilons.evaluations is 'Forward-backward passes spent on the sample; a forward pass alone counts a third.';
+comment on column epsilons.adopted is 'Whether it was copied from another selection of the same samples instead of measured anew.';
 comment on column epsilons.run_id is 'Run that measured it.';
 
 create table witnesses (

@@ -8,6 +8,7 @@ select
     nullif(prediction, -1),
     nullif(clean_prediction, -1),
     evaluations,
+    false,
     $run_id
 from rows
 on conflict do nothing

@@ -9,6 +9,7 @@ select
     e.prediction,
     e.clean_prediction,
     e.evaluations,
+    true,
     e.run_id
 from measurements wanted
 join measurements other
