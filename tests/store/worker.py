@@ -15,7 +15,7 @@ from thinice.store.connection import ask, writing
 from thinice.types import Outcome
 
 SHARD = 50
-N = 20 * SHARD
+N = 12 * SHARD
 
 
 def say(word):
@@ -92,7 +92,7 @@ def die_inside(path):
         add(run, measurement, np.arange(SHARD))
         add(run, measurement, np.arange(SHARD, 2 * SHARD))
         with writing(Path(path), 5) as unfinished:
-            row = "select $m, range, 'found', 1, 1, 1, 1, false, 1 from range(500, 900)"
+            row = "select $m, range, 'found', 1, 1, 1, 1, false, 1 from range(400, 500)"
             ask(unfinished, f"insert into epsilons {row}", m=measurement)
             os.kill(os.getpid(), signal.SIGKILL)
 
