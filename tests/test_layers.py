@@ -76,7 +76,9 @@ def test_only_the_command_line_prints():
 def test_help_needs_no_torch():
     script = "import sys; sys.argv = ['thinice', '--help']; from thinice.cli import main\n"
     script += "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-    script += "heavy = {'torch', 'duckdb', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy\n"
+    script += (
+        "heavy = {'torch', 'duckdb', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "compare" in done.stdout

@@ -1,4 +1,4 @@
-"""Every notebook runs from a fresh kernel in an empty folder, uses public names alone, and is stored without outputs."""
+"""Every notebook runs in an empty folder, uses public names alone, and is stored without outputs."""
 
 from __future__ import annotations
 

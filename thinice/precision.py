@@ -11,8 +11,9 @@ __all__ = ["exact"]
 
 
 def _switches() -> tuple[object, ...]:
-    backends = torch.backends
-    return backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul
+    cudnn, cuda, mkldnn = torch.backends.cudnn, torch.backends.cuda, torch.backends.mkldnn
+    # torch makes some of these at run time, where a type checker cannot see them
+    return getattr(cudnn, "conv"), cuda.matmul, getattr(mkldnn, "conv"), getattr(mkldnn, "matmul")  # noqa: B009
 
 
 @contextmanager

@@ -119,9 +119,9 @@ def _notebook() -> Reporter:
         shown = {"text/plain": f"{progress.title}: {progress.text}"}
         handle = handles.get(progress.title)
         if handle is None:
-            handles[progress.title] = display(shown, raw=True, display_id=True)
+            handles[progress.title] = display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython is untyped here
         else:
-            handle.update(shown, raw=True)  # type: ignore[attr-defined]  # IPython is untyped here
+            handle.update(shown, raw=True)  # type: ignore[attr-defined]  # as above
 
     return report
 

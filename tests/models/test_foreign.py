@@ -271,6 +271,15 @@ def test_becomes_plain_weights_with_zeros(form, tmp_path):
     assert len(classifier.notes) >= (2 if form is plain else 3)  # identified, not normalised, converted
 
 
+def test_twins_of_channels_are_multiplied_as_matrices_in_square_layers_too():
+    """In the channel form, a square linear layer has a twin of its own shape."""
+    conv, fc, twin = torch.randn(4, 2, 3, 3), torch.randn(4, 4), torch.randn(4, 4)
+    state = {"conv.weight": conv, "conv.aux_weight": torch.eye(4), "fc.weight": fc, "fc.aux_weight": twin}
+    weights = plain_weights(find_weights(state, "file")).weights
+    torch.testing.assert_close(weights["fc.weight"], twin @ fc)
+    torch.testing.assert_close(weights["conv.weight"], conv)
+
+
 @pytest.mark.parametrize("form", [hydra, rst, harp])
 def test_missing_kept_fraction_is_named(form, tmp_path):
     held, _, _ = form(trained())

@@ -95,6 +95,23 @@ def test_export_bound_to_a_batch_size_takes_any(tmp_path):
     compare(classifier, lambda inputs: module.linear(inputs.flatten(1)))
 
 
+def test_samples_that_meet_in_a_batch_are_kept_apart(tmp_path):
+    """The program takes batches of three, but mixes their samples: it was made for one at a time."""
+
+    class Mixing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 3)
+
+        def forward(self, inputs):
+            return self.linear(inputs.flatten(1)) + inputs.mean()
+
+    module = Mixing().eval()
+    classifier = load_classifier(export(module, tmp_path / "net.pt2", batch=1, dynamic=False))
+    compare(classifier, lambda inputs: torch.cat([module(one[None]) for one in inputs]))
+    assert any("works on batches of 1 alone" in note for note in classifier.notes)
+
+
 def test_export_of_a_transformer_with_sizes_as_values(tmp_path):
     class Attention(nn.Module):
         def __init__(self):

@@ -23,7 +23,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # foolbox 3.3.4 uses names that SciPy has moved
     import foolbox
     from foolbox import attacks, distances
-    from foolbox.attacks.base import MinimizationAttack
+    from foolbox.attacks.base import FlexibleDistanceMinimizationAttack, MinimizationAttack
     from foolbox.attacks.blended_noise import LinearSearchBlendedUniformNoiseAttack
     from foolbox.attacks.fast_minimum_norm import FMNAttackLp
     from foolbox.criteria import Misclassification
@@ -82,10 +82,9 @@ def foolbox_row(name: str) -> AttackRow:
 
 
 def _norms(attack: type[MinimizationAttack]) -> tuple[Norm, ...]:
-    keywords = signature(attack).parameters
-    if "distance" in keywords:
+    if issubclass(attack, FlexibleDistanceMinimizationAttack):
         return NORMS
-    if "constraint" in keywords:
+    if "constraint" in signature(attack).parameters:
         return ("l2", "linf")
     return tuple(norm for norm in NORMS if attack.distance is getattr(distances, norm))
 

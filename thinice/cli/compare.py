@@ -17,16 +17,14 @@ from thinice.cli.options import (
     BatchSize,
     Data,
     Device,
-    Effort,
-    EffortName,
+    EffortOption,
     Format,
     FormatOption,
     ImageSize,
     Kept,
     Limit,
-    Norm,
     Normalization,
-    NormName,
+    NormOption,
     Quiet,
     Seed,
     Split,
@@ -55,9 +53,9 @@ def compare(
     split: Split = "test",
     limit: Limit = None,
     image_size: ImageSize = None,
-    norm: Norm = NormName.linf,
+    norm: NormOption = "linf",
     attack: AttackName = "fmn",
-    effort: Effort = EffortName.standard,
+    effort: EffortOption = "standard",
     steps: Steps = None,
     architecture: Architecture = None,
     normalization: Normalization = None,
@@ -77,7 +75,7 @@ def compare(
     The table goes to standard output, every sample into the store, the figures into a folder. What the store holds
     already is not measured again: after Ctrl-C or a crash the same command goes on where it stopped.
     """
-    from thinice import compare_all
+    from thinice import compare_all, make_attack
 
     say = Speaker(quiet=quiet)
     (first, *others), samples = load(
@@ -92,20 +90,18 @@ def compare(
         trust_pickle=trust_pickle,
         say=say,
     )
+    chosen = {} if steps is None else {"steps": steps}
     with interruptible(f"What was measured is in {store}; the same command goes on there."):
         comparisons = compare_all(
             first,
             others,
             samples,
-            norm=norm.value,
-            attack=attack,
-            effort=effort.value,
+            attack=make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen),
             seed=seed,
             device=device,
             batch_size=batch_size_value(batch_size),
             store=store,
             progress=not quiet,
-            **({} if steps is None else {"steps": steps}),
         )
         report(comparisons, store, None if no_figures else figures, format, say)
 

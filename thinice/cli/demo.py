@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from thinice.cli.compare import FIGURES, Figures, report
 from thinice.cli.messages import Speaker, interruptible
-from thinice.cli.options import STORE, Device, Format, FormatOption, Limit, Norm, NormName, Quiet, StorePath
+from thinice.cli.options import STORE, Device, Format, FormatOption, Limit, NormOption, Quiet, StorePath
 
 __all__ = ["demo"]
 
 
 def demo(
-    norm: Norm = NormName.linf,
+    norm: NormOption = "linf",
     limit: Limit = None,
     device: Device = "auto",
     store: StorePath = STORE,
@@ -29,7 +29,7 @@ def demo(
             paths["dense"],
             [paths["pruned-90"], paths["pruned-95"]],
             load_samples("digits", limit=limit),
-            norm=norm.value,
+            norm=norm,
             device=device,
             store=store,
             progress=not quiet,

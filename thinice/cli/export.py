@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from thinice.cli.options import STORE, StorePath
 
 __all__ = ["export"]
-
-
-class Kind(StrEnum):
-    """The formats of files."""
-
-    parquet = "parquet"
-    csv = "csv"
 
 
 def export(
@@ -27,7 +19,8 @@ def export(
         typer.Option("--what", metavar="NAME|QUERY", help="A table, a view such as transitions, or a query."),
     ] = None,
     kind: Annotated[
-        Kind | None, typer.Option("--format", help="Default: by the file's ending; Parquet for a folder.")
+        Literal["parquet", "csv"] | None,
+        typer.Option("--format", help="Default: by the file's ending; Parquet for a folder."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     store: StorePath = STORE,
@@ -35,6 +28,5 @@ def export(
     """Write the store's tables, a view, or the answer to a query to Parquet or CSV."""
     from thinice import open_store
 
-    chosen = None if kind is None else kind.value
-    for file in open_store(store).export(path, format=chosen, what=what, overwrite=overwrite):
+    for file in open_store(store).export(path, format=kind, what=what, overwrite=overwrite):
         print(file)

@@ -16,16 +16,14 @@ from thinice.cli.options import (
     BatchSize,
     Data,
     Device,
-    Effort,
-    EffortName,
+    EffortOption,
     Format,
     FormatOption,
     ImageSize,
     Kept,
     Limit,
-    Norm,
     Normalization,
-    NormName,
+    NormOption,
     Quiet,
     Seed,
     Split,
@@ -45,9 +43,9 @@ def measure(
     split: Split = "test",
     limit: Limit = None,
     image_size: ImageSize = None,
-    norm: Norm = NormName.linf,
+    norm: NormOption = "linf",
     attack: AttackName = "fmn",
-    effort: Effort = EffortName.standard,
+    effort: EffortOption = "standard",
     steps: Steps = None,
     architecture: Architecture = None,
     normalization: Normalization = None,
@@ -81,7 +79,7 @@ def measure(
         say=say,
     )
     chosen = {} if steps is None else {"steps": steps}
-    bound = make_attack(attack, norm=norm.value, effort=effort.value, seed=seed, **chosen)
+    bound = make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen)
     with interruptible(f"What was measured is in {store}; the same command goes on there."):
         campaign = Campaign(
             open_store(store, new=True),

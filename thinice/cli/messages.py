@@ -18,6 +18,7 @@ class Speaker:
         self.quiet = quiet
 
     def __call__(self, message: str) -> None:
+        """Say it."""
         if not self.quiet:
             print(message, file=sys.stderr, flush=True)
 

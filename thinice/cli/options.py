@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from thinice.errors import InputError
-from thinice.types import EFFORTS, NORMS
+from thinice.types import Effort, Norm
 
 __all__ = [
     "STORE",
@@ -18,15 +18,13 @@ __all__ = [
     "BatchSize",
     "Data",
     "Device",
-    "Effort",
-    "EffortName",
+    "EffortOption",
     "Format",
     "FormatOption",
     "ImageSize",
     "Kept",
     "Limit",
-    "Norm",
-    "NormName",
+    "NormOption",
     "Normalization",
     "Quiet",
     "Seed",
@@ -50,9 +48,6 @@ class Format(StrEnum):
 
 STORE = Path("thinice.duckdb")
 
-NormName = StrEnum("NormName", {name: name for name in NORMS})
-EffortName = StrEnum("EffortName", {name: name for name in EFFORTS})
-
 Data = Annotated[
     str | None,
     typer.Option(
@@ -66,9 +61,9 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the firs
 ImageSize = Annotated[
     int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
 ]
-Norm = Annotated[NormName, typer.Option("--norm", help="Norm of the perturbation.")]
+NormOption = Annotated[Norm, typer.Option("--norm", help="Norm of the perturbation.")]
 AttackName = Annotated[str, typer.Option("--attack", help="fmn, or foolbox:NAME for a minimisation attack of foolbox.")]
-Effort = Annotated[EffortName, typer.Option("--effort", help="How much to spend on each sample.")]
+EffortOption = Annotated[Effort, typer.Option("--effort", help="How much to spend on each sample.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's.")]
 Architecture = Annotated[
     str | None,
@@ -113,7 +108,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print the
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no messages; numbers and errors only.")]
 
 
-def batch_size_value(text: str) -> int | str:
+def batch_size_value(text: str) -> int | Literal["auto"]:
     """Return the value of ``--batch-size``: "auto" or a whole number."""
     if text == "auto":
         return "auto"

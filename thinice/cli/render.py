@@ -7,10 +7,14 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from thinice.cli.options import Format
 
-__all__ = ["aligned", "render"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["aligned", "records", "render"]
 
 Row = Mapping[str, object]
 
@@ -38,6 +42,12 @@ def render(rows: Sequence[Row], how: Format) -> str:
         lines = [names, ["---"] * len(names), *cells]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return aligned([names, *cells])
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a frame, with None for what is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(frame.columns, row, strict=True)) for row in plain.itertuples(index=False)]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

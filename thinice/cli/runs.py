@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
-from thinice.cli.render import render
+from thinice.cli.render import records, render
 
 __all__ = ["runs"]
 
@@ -16,4 +16,4 @@ def runs(
     from thinice import open_store
 
     found = open_store(store).runs()
-    print(render(found.astype(object).where(found.notna(), None).to_dict("records"), format))
+    print(render(records(found), format))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
-from thinice.cli.render import render
+from thinice.cli.render import records, render
 
 __all__ = ["sql"]
 
@@ -35,4 +35,4 @@ def sql(
         found = opened.describe(described[1])
     else:
         found = opened.sql(query)
-    print(render(found.astype(object).where(found.notna(), None).to_dict("records"), format))
+    print(render(records(found), format))
