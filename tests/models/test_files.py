@@ -102,6 +102,15 @@ def test_writing_replaces_or_leaves(suffix, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_reader_of_the_old_file_keeps_reading_it(suffix, tmp_path):
+    path = save_classifier(build("digits_cnn"), tmp_path / f"net{suffix}")
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        save_classifier(build("digits_cnn"), path)
+        assert reader.read() == before
+    assert path.read_bytes() != before
+
+
 def test_a_classifier_takes_new_facts_when_saved(tmp_path):
     dense = as_classifier(build("digits_cnn"), **FACTS)
     path = save_classifier(dense, tmp_path / "pruned.pt", parent=dense, data="mnist", recipe={"method": "magnitude"})

@@ -134,6 +134,19 @@ def test_few_samples_decide_nothing(tmp_path):
         decide_normalization(undecided(Threshold(), tmp_path), *grey(10))
 
 
+@pytest.mark.parametrize(("differing", "decided"), [(6, False), (7, True)])
+def test_the_paired_test_is_exact(differing, decided, tmp_path):
+    """All of k differing samples for one side: p = 2 / 2^k, against 0.05 / 3; 1/32 is above it, 1/64 below."""
+    values = torch.cat([torch.linspace(0.3, 0.45, differing), torch.full((20,), 0.9)])
+    samples = values.view(-1, 1, 1, 1).expand(-1, 1, 2, 2), (values > 0.5).long()
+    classifier = undecided(Threshold(), tmp_path)
+    if decided:
+        assert decide_normalization(classifier, *samples).normalization == ((0.5,), (0.5,))
+    else:
+        with pytest.raises(InputError, match=r"\(p = 0\.031\)"):
+            decide_normalization(classifier, *samples)
+
+
 def test_a_network_that_does_not_care_decides_nothing(tmp_path):
     with pytest.raises(InputError, match="p = 1"):
         decide_normalization(undecided(Constant(), tmp_path), *grey(200))

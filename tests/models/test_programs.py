@@ -417,6 +417,22 @@ def test_onnx_computes_the_same(batch, tmp_path):
     assert torch.autograd.grad(classifier(inputs).sum(), inputs)[0].abs().sum() > 0
 
 
+def test_onnx_batch_norm_uses_the_stored_statistics(tmp_path):
+    random = np.random.default_rng(0)
+    statistics = {name: random.uniform(0.5, 2, 1).astype(np.float32) for name in ("scale", "shift", "mean", "variance")}
+    weight = random.normal(size=(64, 4)).astype(np.float32)
+    steps = [
+        ("BatchNormalization", ["in", *statistics], ["maps"]),
+        ("Flatten", ["maps"], ["flat"]),
+        ("MatMul", ["flat", "weight"], ["out"]),
+    ]
+    path = program(tmp_path / "net.onnx", steps, statistics | {"weight": weight}, ["n", 1, 8, 8])
+    inputs = torch.rand(5, 1, 8, 8)
+    scale, shift, mean, variance = statistics.values()
+    maps = (inputs.numpy() - mean) / np.sqrt(variance + 1e-5) * scale + shift
+    np.testing.assert_allclose(load_classifier(path)(inputs).numpy(), maps.reshape(5, 64) @ weight, atol=1e-4)
+
+
 @pytest.mark.parametrize("opset", [18, 20])
 def test_newer_operator_sets_are_translated(opset, tmp_path):
     """ReduceMean takes its axes as an input from 18 on, which onnx2torch does not know."""

@@ -129,6 +129,11 @@ def test_torchvision_is_identified_and_loads(name, tmp_path):
     torch.testing.assert_close(classifier(inputs), network(inputs))
 
 
+def test_vgg11_pools_after_every_second_convolution_and_before_its_batch_norm():
+    kinds = "".join(type(layer).__name__[0] for layer in build("vgg11").get_submodule("features"))
+    assert kinds == "CRB" + "CRMB" + "CRB" + "CRMB" + "CRB" + "CRMB" + "CRB" + "CRMB"
+
+
 def test_narrow_resnet_is_he_et_als():
     """Option A: a block that halves the size adds every second pixel, with zero channels around."""
     network = build("resnet20").eval()
@@ -153,6 +158,67 @@ def test_published_resnet20_is_identified_and_as_accurate_as_published():
 
 
 @pytest.mark.usefixtures("_temporary_row")
+def randomised(network):
+    """The network in eval mode with statistics and parameters that make every term count."""
+    for value in network.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.1, 0.5) if value.ndim == 1 else value.normal_(0, 0.1)
+    return network.eval()
+
+
+def activated(layer, maps):
+    """ReLU of a batch norm, from its formula."""
+    shape = (1, -1, 1, 1)
+    scaled = (maps - layer.running_mean.view(shape)) / (layer.running_var.view(shape) + 1e-5).sqrt()
+    return (scaled * layer.weight.view(shape) + layer.bias.view(shape)).clamp(min=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "later", "shortcut"),
+    [
+        ("wrn_28_4", "block2.layer.0", "block2.layer.1", "convShortcut"),
+        ("preact_resnet18_cifar", "layer2.0", "layer2.1", "shortcut.0"),
+        ("preact_resnet18", "stage2.0", "stage2.1", "shortcut.0"),
+        ("preact_resnet8", "block1", None, "shortcut.0"),
+    ],
+)
+def test_preactivated_blocks_are_those_of_the_published_code(name, first, later, shortcut):
+    """BN, ReLU, conv, twice; around goes a 1x1 convolution of the first ReLU where the shape changes."""
+    network = randomised(build(name))
+    conv = torch.nn.functional.conv2d
+    for path in filter(None, (first, later)):
+        block = network.get_submodule(path)
+        maps = torch.rand(2, block.bn1.num_features, 8, 8)
+        stride = 2 if path == first else 1
+        active = activated(block.bn1, maps)
+        inner = activated(block.bn2, conv(active, block.conv1.weight, stride=stride, padding=1))
+        around = conv(active, block.get_submodule(shortcut).weight, stride=2) if path == first else maps
+        expected = conv(inner, block.conv2.weight, padding=1) + around
+        torch.testing.assert_close(block(maps), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "pool"),
+    [
+        ("vgg16_bn", "features", lambda maps: maps),
+        ("vgg16_bn_radmm", "features", lambda maps: maps.amax((2, 3))),
+        ("vgg16_bn_twinrep", "features", lambda maps: maps.amax((2, 3))),
+        ("vgg16_bn_mad", "feature", lambda maps: maps.mean((2, 3))),
+        ("vgg16_bn_li20", "feature", lambda maps: maps.mean((2, 3))),
+        ("vgg16_bn_rst", "features", lambda maps: maps.amax((2, 3), keepdim=True)),
+    ],
+)
+def test_vgg16_ends_as_published(name, features, pool):
+    """What happens between the 2x2 maps and the classifier is what tells the layouts apart."""
+    network = build(name).eval()
+    inputs = torch.rand(2, 3, 32, 32)
+    maps = network.get_submodule(features)(inputs)
+    assert maps.shape == (2, 512, 2, 2)
+    pooled = pool(maps)
+    logits = network.get_submodule("classifier")(pooled if name == "vgg16_bn_rst" else pooled.flatten(1)).flatten(1)
+    torch.testing.assert_close(network(inputs), logits)
+
+
 def test_several_that_fit_are_an_error_asking_which():
     @register(name="resnet20_gelu")
     def other(classes=10, *, channels=3):
