@@ -157,7 +157,6 @@ def test_published_resnet20_is_identified_and_as_accurate_as_published():
     assert classifier.sparsity < 1e-4
 
 
-@pytest.mark.usefixtures("_temporary_row")
 def randomised(network):
     """The network in eval mode with statistics and parameters that make every term count."""
     for value in network.state_dict().values():
@@ -219,6 +218,7 @@ def test_vgg16_ends_as_published(name, features, pool):
     torch.testing.assert_close(network(inputs), logits)
 
 
+@pytest.mark.usefixtures("_temporary_row")
 def test_several_that_fit_are_an_error_asking_which():
     @register(name="resnet20_gelu")
     def other(classes=10, *, channels=3):
