@@ -33,7 +33,8 @@ SECONDS_A_SHARD = 1.0
 """Batches are gathered for this long before they are committed: a commit costs some 20 ms."""
 
 EPSILONS = """
-select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction, evaluations
+select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction,
+    coalesce(clean_prediction, -1) as clean_prediction, evaluations
 from epsilons where measurement_id = $measurement_id order by sample_id
 """
 PREDICTIONS = """
@@ -54,6 +55,7 @@ class Measured:
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
     predictions: NDArray[np.int64]
+    clean_predictions: NDArray[np.int64]
     evaluations: NDArray[np.float32]
 
 
@@ -149,6 +151,7 @@ class Campaign:
             rows["epsilon"].astype(np.float32),
             rows["outcome"].astype(np.int8),
             rows["prediction"].astype(np.int64),
+            rows["clean_prediction"].astype(np.int64),
             rows["evaluations"].astype(np.float32),
         )
 

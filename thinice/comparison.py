@@ -329,7 +329,7 @@ def _compare(
     campaign: Campaign, dense: Classifier, pruned: Classifier, attack: Attack, store: Path | None
 ) -> Comparison:
     measured = campaign.epsilons(dense, attack)
-    before, after = campaign.predictions(dense), campaign.predictions(pruned)
+    before, after = measured.clean_predictions, campaign.predictions(pruned)
     labels = campaign.samples.labels.numpy()
     right_before, right_after = before == labels, after == labels
     which = transitions(right_before, right_after)

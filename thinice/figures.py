@@ -38,13 +38,15 @@ def draw(comparison: Comparison) -> dict[str, Figure]:
 
     """
     shown = comparison.thinnest
+    # a prediction that is not a number is wrong at every budget
+    distances = np.where(comparison.dense_predictions < 0, np.float32(0), comparison.epsilon)
     return figure_set(
         comparison.epsilon,
         comparison.transitions,
         comparison.labels,
         norm=comparison.norm,
         classes=comparison.classes,
-        networks={comparison.dense: comparison.epsilon},
+        networks={comparison.dense: distances},
         shown=[witness.position for witness in shown],
         inputs=np.stack([witness.inputs for witness in shown]) if shown else None,
         adversarials=np.stack([witness.adversarial for witness in shown]) if shown else None,
