@@ -109,11 +109,12 @@ def measure(
     Examples
     --------
     >>> import torch, thinice
-    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    >>> _ = torch.nn.init.constant_(network[1].bias, 0.0)
-    >>> _ = network[1].weight.data.copy_(torch.tensor([[1.0] * 4, [-1.0] * 4]))
-    >>> inputs = torch.full((1, 1, 2, 2), 0.1)
-    >>> nearest = thinice.measure(network, inputs, labels=torch.tensor([0]), norm="linf", progress=False)
+    >>> layer = torch.nn.Linear(4, 2)  # class 0 where the four pixels add up to more than 2
+    >>> _ = layer.weight.data.copy_(torch.tensor([[1.0] * 4, [0.0] * 4]))
+    >>> _ = layer.bias.data.copy_(torch.tensor([0.0, 2.0]))
+    >>> inputs, labels = torch.full((1, 1, 2, 2), 0.6), torch.tensor([0])
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), layer)
+    >>> nearest = thinice.measure(network, inputs, labels=labels, norm="linf", progress=False)
     >>> f"{nearest.epsilon.item():.4f}"
     '0.1000'
 
