@@ -55,10 +55,8 @@ def boxed_distance(weight, gap, start, norm):
     low, high = 0.0, 1e3
     for _ in range(200):
         middle = (low + high) / 2
-        if norm == "linf":
-            reached = slope @ np.minimum(middle, room)
-        else:  # middle is the multiplier: each entry moves by multiplier * slope, as far as there is room
-            reached = slope @ np.minimum(middle * slope, room)
+        # for l2 the radius is a multiplier: each entry moves by that times its slope, as far as there is room
+        reached = slope @ np.minimum(middle if norm == "linf" else middle * slope, room)
         low, high = (middle, high) if reached < gap else (low, middle)
     return high if norm == "linf" else np.linalg.norm(np.minimum(high * slope, room))
 
@@ -89,8 +87,8 @@ def _solved(weights, biases, starts, *, boxed):
     distances = {norm: np.empty(len(starts)) for norm in ("l0", "l1", "l2", "linf")}
     for k, (start, label) in enumerate(zip(starts, labels, strict=True)):
         rivals = [rival for rival in range(len(weights)) if rival != label]
-        for norm in distances:
-            distances[norm][k] = min(
+        for norm, column in distances.items():
+            column[k] = min(
                 boxed_distance(weights[label] - weights[rival], logits[k, label] - logits[k, rival], start, norm)
                 if boxed or norm == "l0"
                 else plane_distance(weights[label] - weights[rival], logits[k, label] - logits[k, rival], norm)

@@ -111,7 +111,9 @@ class Broken(nn.Module):
 
 @pytest.mark.parametrize("size", [0, 1, 3])
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("network", [Constant(), Saturated(), Tied(), OneClass(), Broken()], ids=lambda net: type(net).__name__)
+@pytest.mark.parametrize(
+    "network", [Constant(), Saturated(), Tied(), OneClass(), Broken()], ids=lambda net: type(net).__name__
+)
 def test_nothing_crashes_or_lies(network, norm, size):
     inputs = torch.full((size, 1, 4, 5), 0.4)
     labels = torch.zeros(size, dtype=torch.int64)
@@ -176,7 +178,8 @@ def test_the_judge_believes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("name", "norm"), [("LInfFMNAttack", "linf"), ("L1FMNAttack", "l1"), ("L0FMNAttack", "l0"), ("L2DeepFoolAttack", "l2")]
+    ("name", "norm"),
+    [("LInfFMNAttack", "linf"), ("L1FMNAttack", "l1"), ("L0FMNAttack", "l0"), ("L2DeepFoolAttack", "l2")],
 )
 def test_foolbox_attacks_are_judged_like_our_own(name, norm):
     case = linear_case(3)
@@ -234,7 +237,8 @@ def test_verified_networks_agree(name):
     pytest.importorskip("onnx2torch")
     file = np.load(reference(f"data/verified/{name}.npz"))
     classifier = thinice.load_classifier(
-        reference(f"data/verified/{name}.onnx"), normalization=(tuple(map(float, file["mean"])), tuple(map(float, file["std"])))
+        reference(f"data/verified/{name}.onnx"),
+        normalization=(tuple(map(float, file["mean"])), tuple(map(float, file["std"]))),
     )
     inputs = torch.as_tensor(file["images"], dtype=torch.float32) / 255
     labels = torch.as_tensor(file["labels"])
