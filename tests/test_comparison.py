@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ def test_bad_input_is_refused_before_anything_is_measured(networks, samples):
     dense, pruned = networks
     with pytest.raises(InputError, match="`pruned` is empty"):
         thinice.compare_all(dense, [], samples)
-    with pytest.raises(InputError, match="`samples` is missing"):
+    with pytest.raises(InputError, match="`data` is missing"):
         thinice.compare(dense, pruned)
     ten = as_classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 10)), name="ten")
     with pytest.raises(InputError, match="another task"):
@@ -176,3 +177,35 @@ def test_an_attack_made_before_is_taken_as_it_is(networks, samples):
     result = thinice.compare(*networks, samples, attack=attack, progress=False)
     assert result.norm == "l2"
     np.testing.assert_allclose(result.epsilon[[0, 1]], [0.8, 0.6], rtol=2e-3)  # twice the linf distance in 4 pixels
+
+
+def test_files_of_one_name_are_told_apart(networks, samples, tmp_path):
+    dense, _ = networks
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    nets = [as_classifier(Threshold(threshold), name="net") for threshold in (0.6, 0.61, 0.62, 0.63)]
+    files = [replace(net, path=tmp_path / k / "net.pt") for net, k in zip(nets, ("one", "two"), strict=False)]
+    plain = nets[2:]
+    results = thinice.compare_all(dense, [*files, *plain], samples, progress=False)
+    assert [one.pruned for one in results] == ["net", "two/net", "net-2", "net-3"]
+
+
+@pytest.mark.parametrize("data", ["folder:/", "npz:/etc/passwd", "/etc", "nonsense"])
+def test_a_checkpoint_cannot_choose_a_path(networks, data):
+    dense, pruned = networks
+    with pytest.raises(InputError, match="no built-in data set"):
+        thinice.compare(replace(dense, data=data), pruned)
+
+
+def test_a_network_that_is_not_a_number_is_not_right(samples):
+    class Half(Threshold):
+        def forward(self, inputs):
+            broken = (inputs.flatten(1)[:, :1] < 0.15).expand(-1, 2)
+            return torch.where(broken, torch.nan, super().forward(inputs))
+
+    dense = as_classifier(Half(0.5), name="half")
+    result = thinice.compare(dense, as_classifier(Threshold(0.5), name="whole"), samples, progress=False)
+    assert result.transitions[0] == "S0,1"
+    assert result.dense_predictions[0] == -1
+    assert result.not_found == 0  # of those that the dense network has right
+    assert result.frame()["dense_prediction"].isna().tolist() == [True] + [False] * 7

@@ -201,3 +201,37 @@ def test_gpu_agrees_with_cpu(case):
     torch.testing.assert_close(
         measured(case, device="cuda").epsilon, measured(case, device="cpu").epsilon, rtol=1e-3, atol=1e-6
     )
+
+
+class Normalising(nn.Module):
+    """Normalises its input in place, as networks in the wild do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, inputs):
+        return self.inner(inputs.sub_(0.5).div_(0.5))
+
+
+def test_a_network_that_writes_into_its_input_harms_nobody(case):
+    _, inputs, _ = case
+    module = Normalising()
+    before = inputs.clone()
+    with torch.no_grad():
+        labels = module(inputs.clone()).argmax(1)
+    nearest = measured((module, inputs, labels))
+    assert torch.equal(inputs, before)
+    assert nearest.found.all()
+    with torch.no_grad():
+        assert (module(nearest.adversarials.clone()).argmax(1) != labels).all()
+
+
+def test_an_output_that_is_no_tensor_is_named(case):
+    class Wrapped(nn.Module):
+        def forward(self, inputs):
+            return {"logits": inputs.flatten(1)}
+
+    _, inputs, labels = case
+    with pytest.raises(InputError, match="returns a dict, not logits"):
+        measured((Wrapped(), inputs, labels))

@@ -303,7 +303,7 @@ def summarise(classifier: Classifier, samples: Samples, attack: Attack, measured
     The median is over the samples that the network has right; one that was not found counts as farther than all
     others, so that the median is None where it is itself such a sample.
     """
-    right = measured.outcomes != Outcome.MISCLASSIFIED
+    right = measured.clean_predictions == samples.labels.numpy()
     distances = np.sort(np.where(np.isnan(measured.epsilon[right]), np.inf, measured.epsilon[right]))
     median = float(np.median(distances)) if len(distances) else np.inf
     return {

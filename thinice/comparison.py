@@ -13,9 +13,9 @@ from torch import nn
 
 from thinice.attacks import Attack, make_attack
 from thinice.campaign import Campaign, Witness
-from thinice.datasets import Samples, load_samples
+from thinice.datasets import DATASETS, Samples, load_samples
 from thinice.errors import InputError
-from thinice.measurement import BatchSize, settle
+from thinice.measurement import BatchSize, settle_all
 from thinice.models import Classifier, as_classifier, load_classifier, same_task
 from thinice.progress import Reporter
 from thinice.stats import Separation, TransitionCounts, separation, transition_counts, transitions
@@ -106,8 +106,8 @@ class Comparison:
 
     @property
     def not_found(self) -> int:
-        """Samples without an epsilon, of all transitions: right-censored."""
-        return int((self.outcomes == Outcome.NOT_FOUND).sum())
+        """Samples that the dense network has right and that have no epsilon: right-censored."""
+        return self.separation.not_found_kept + self.separation.not_found_lost
 
     @property
     def answer(self) -> str:
@@ -155,6 +155,7 @@ class Comparison:
             "samples": len(self.labels),
             "norm": self.norm,
             "attack": self.attack.name,
+            "settings": dict(self.attack.settings),
             "basis": self.basis,
             "dense_sparsity": self.dense_sparsity,
             "pruned_sparsity": self.pruned_sparsity,
@@ -212,6 +213,25 @@ class Comparison:
         if epsilon is None:
             return "—"
         return f"{epsilon * 255:.3g}/255" if self.norm == "linf" else f"{epsilon:.3g}"
+
+
+def named_data(dense: Classifier) -> str:
+    """Return the data set that a checkpoint names: one that thinice knows, never a path, for files come from strangers.
+
+    Raises
+    ------
+    InputError
+        Where it names none, or something else.
+
+    """
+    if dense.data is None:
+        raise InputError(f"`data` is missing: {dense.name} does not name its data set; give one (--data cifar10)")
+    row = DATASETS.get(dense.data)
+    if row is None or row.takes_path:
+        raise InputError(
+            f"`data` is missing: {dense.name} names {dense.data!r}, no built-in data set; give it (--data)"
+        )
+    return dense.data
 
 
 def _percent(share: float | None) -> str:
@@ -307,7 +327,7 @@ def compare_all(
     for other in others:
         same_task(first, other)
     data = _data(samples, first)
-    first, others = settle(first, data), [settle(other, data) for other in others]
+    first, *others = settle_all(_distinct([first, *others]), data)
     bound = _bound(attack, norm, effort, seed, settings)
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
@@ -315,6 +335,23 @@ def compare_all(
         where = None if store is None else kept.path
         with campaign.run(bound, seed=seed, command=command):
             return tuple(_compare(campaign, first, other, bound, where) for other in others)
+
+
+def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
+    """Return different networks under different names: files of one name get their folder's in front, others a number."""
+    distinct: list[Classifier] = []
+
+    def taken(name: str, network: Classifier) -> bool:
+        return any(other.name == name and other.fingerprint != network.fingerprint for other in distinct)
+
+    for network in networks:
+        name, k = network.name, 2
+        if taken(name, network) and network.path is not None:
+            name = f"{network.path.resolve().parent.name}/{name}"
+        while taken(name, network):
+            name, k = f"{network.name}-{k}", k + 1
+        distinct.append(network if name == network.name else as_classifier(network, name=name))
+    return distinct
 
 
 def _bound(
@@ -371,7 +408,4 @@ def _network(network: Network) -> Classifier:
 def _data(samples: Samples | str | None, dense: Classifier) -> Samples:
     if isinstance(samples, Samples):
         return samples
-    name = samples or dense.data
-    if name is None:
-        raise InputError(f"`samples` is missing: {dense.name} does not name its data set; give one, such as 'cifar10'")
-    return load_samples(name)
+    return load_samples(samples or named_data(dense))

@@ -6,7 +6,7 @@ Knows nothing of files or SQL: `thinice.campaign` stores what comes out of `batc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, TypeVar
 
@@ -21,7 +21,7 @@ from thinice.precision import exact
 from thinice.progress import Progress, Reporter, auto_reporter
 from thinice.types import Effort, Norm, Outcome
 
-__all__ = ["Interrupted", "Tally", "batches", "check_fit", "forward", "measure", "pick_device", "settle"]
+__all__ = ["Interrupted", "Tally", "batches", "check_fit", "forward", "measure", "pick_device", "settle", "settle_all"]
 
 BatchSize = int | Literal["auto"]
 Result = TypeVar("Result")
@@ -271,6 +271,26 @@ def settle(classifier: Classifier, samples: Samples) -> Classifier:
     return ready
 
 
+def settle_all(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:
+    """Return the classifiers ready for these samples, as `settle`; what the labels decide must agree.
+
+    Raises
+    ------
+    InputError
+        Also where normalisations that nobody stated come out different: a loss would be one of preprocessing.
+
+    """
+    ready = [settle(classifier, samples) for classifier in classifiers]
+    guessed = [after for before, after in zip(classifiers, ready, strict=True) if not before.normalization_known]
+    for one in guessed:
+        if one.normalization != ready[0].normalization:
+            raise InputError(
+                f"`normalization` of {one.name!r} looks different from that of {ready[0].name!r}, and no file says it: "
+                "give it (--normalization)"
+            )
+    return ready
+
+
 def check_fit(classifier: Classifier, samples: Samples) -> None:
     """Refuse samples that the network cannot take, or labels that are none of its classes.
 
@@ -286,11 +306,16 @@ def check_fit(classifier: Classifier, samples: Samples) -> None:
     try:
         with torch.no_grad():
             logits = classifier(samples.inputs[:1].to(classifier.device))
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
             f"`samples` {samples.name!r} of shape {shape} do not fit the network {classifier.name!r}: {reason}"
         ) from None
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"the network {classifier.name!r} returns a {type(logits).__name__}, not logits (N, classes): wrap it in a "
+            "module that does"
+        )
     if logits.ndim != 2:
         raise InputError(
             f"the network {classifier.name!r} returns shape {tuple(logits.shape)}, not logits (N, classes)"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from thinice.attacks.attack import AttackRow, Setting, keyword_defaults
 from thinice.attacks.nearest import FORWARD, Claims, Model
-from thinice.errors import InputError
+from thinice.errors import InputError, MissingExtraError
 from thinice.types import NORMS, Norm
 
 with warnings.catch_warnings():
@@ -134,7 +134,7 @@ def _build(attack: type[MinimizationAttack], norm: Norm, settings: dict[str, Set
     try:
         return attack(**keywords)
     except ImportError as error:
-        raise InputError(f"attack 'foolbox:{attack.__name__}' needs a package: pip install {error.name}") from error
+        raise MissingExtraError(f"attack 'foolbox:{attack.__name__}'", "numba") from error
     except FAILURES as error:
         raise InputError(f"attack 'foolbox:{attack.__name__}' refuses its settings: {error}") from error
 

@@ -59,3 +59,5 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:  # a full disk, say
+        sys.exit(f"thinice: {error}")

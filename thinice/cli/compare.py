@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,11 +35,12 @@ from thinice.cli.options import (
     batch_size_value,
 )
 from thinice.cli.render import aligned, render
+from thinice.errors import InputError
 
 if TYPE_CHECKING:
     from thinice import Comparison
 
-__all__ = ["FIGURES", "Figures", "compare", "report"]
+__all__ = ["FIGURES", "Figures", "compare", "prepare", "report"]
 
 FIGURES = Path("thinice-figures")
 
@@ -78,6 +80,7 @@ def compare(
     from thinice import compare_all, make_attack
 
     say = Speaker(quiet=quiet)
+    prepare(None if no_figures else figures)
     (first, *others), samples = load(
         [dense, *pruned],
         data=data,
@@ -106,6 +109,16 @@ def compare(
         report(comparisons, store, None if no_figures else figures, format, say)
 
 
+def prepare(figures: Path | None) -> None:
+    """Make the folder of the figures, so that one that cannot be made is told before hours of measuring."""
+    if figures is None:
+        return
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"`--figures` {figures} cannot be made: {error.strerror or error}") from None
+
+
 def report(comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Speaker) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
     print(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how))
@@ -114,7 +127,7 @@ def report(comparisons: Sequence[Comparison], store: Path, figures: Path | None,
 
         files = save_figures(comparisons, figures)
         say(f"{len(files)} figures in {figures}")
-    where = "" if store == STORE else f" --store {store}"
+    where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")
 
 

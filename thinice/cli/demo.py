@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thinice.cli.compare import FIGURES, Figures, report
+from thinice.cli.compare import FIGURES, Figures, prepare, report
 from thinice.cli.messages import Speaker, interruptible
 from thinice.cli.options import STORE, Device, Format, FormatOption, Limit, NormOption, Quiet, StorePath
 
@@ -22,6 +22,7 @@ def demo(
     from thinice import compare_all, example_checkpoints, load_samples
 
     say = Speaker(quiet=quiet)
+    prepare(figures)
     paths = example_checkpoints()
     say("thinice compare dense.pt pruned-90.pt pruned-95.pt, on the embedded digits")
     with interruptible(f"What was measured is in {store}; the same command goes on there."):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from thinice.cli.messages import Speaker
 from thinice.cli.options import normalization_value
-from thinice.errors import InputError
 
 if TYPE_CHECKING:
     from thinice import Classifier, Samples
@@ -31,7 +30,8 @@ def load(
 ) -> tuple[list[Classifier], Samples]:
     """Return the networks in the files and the samples to measure them on; say what was found out on the way."""
     from thinice import load_classifier, load_samples
-    from thinice.measurement import settle
+    from thinice.comparison import named_data
+    from thinice.measurement import settle_all
 
     found = [
         load_classifier(
@@ -43,13 +43,8 @@ def load(
         )
         for path in paths
     ]
-    name = data or found[0].data
-    if name is None:
-        raise InputError(
-            f"`--data` is missing: {paths[0]} does not name its data set; give one, such as --data cifar10"
-        )
-    samples = load_samples(name, split=split, limit=limit, image_size=image_size)
-    classifiers = [settle(classifier, samples) for classifier in found]
+    samples = load_samples(data or named_data(found[0]), split=split, limit=limit, image_size=image_size)
+    classifiers = settle_all(found, samples)
     for classifier in classifiers:
         say.notes(classifier.name, classifier.notes)
     say.notes(samples.name, samples.notes)

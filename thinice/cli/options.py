@@ -62,7 +62,9 @@ ImageSize = Annotated[
     int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
 ]
 NormOption = Annotated[Norm, typer.Option("--norm", help="Norm of the perturbation.")]
-AttackName = Annotated[str, typer.Option("--attack", help="fmn, or foolbox:NAME for a minimisation attack of foolbox.")]
+AttackName = Annotated[
+    str, typer.Option("--attack", help="fmn; race (l2 and linf); or foolbox:NAME, any minimisation attack of foolbox.")
+]
 EffortOption = Annotated[Effort, typer.Option("--effort", help="How much to spend on each sample.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's.")]
 Architecture = Annotated[

@@ -81,8 +81,11 @@ class Classifier:
     notes: tuple[str, ...] = ()
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Return the logits (N, K) of inputs (N, C, H, W) in [0, 1]."""
-        return cast("Tensor", self.module(inputs))
+        """Return the logits (N, K) of inputs (N, C, H, W) in [0, 1], which stay as they are.
+
+        The network gets a copy: some normalise their input in place.
+        """
+        return cast("Tensor", self.module(inputs.clone()))
 
     def __repr__(self) -> str:
         assumed = "" if self.normalization_known else " (assumed)"

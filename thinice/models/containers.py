@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -151,12 +152,36 @@ def read_torch(path: Path, *, trust_pickle: bool = False) -> Any:  # noqa: ANN40
         if trust_pickle:
             return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals([(Unread, name) for name in BOOKKEEPING]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, str(error))) from None
     except (RuntimeError, EOFError, LookupError, AttributeError, ImportError, OSError, TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0][:160] or type(error).__name__
         raise CheckpointError(f"{path}: is truncated or damaged ({reason}): download or save it again") from None
+    _check_tensors(held, path)
+    return held
+
+
+def _check_tensors(held: object, path: Path) -> None:
+    """Refuse tensors that are larger than the file (views that repeat what is stored), and nests without an end."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, object]] = [("", held)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+                raise CheckpointError(f"{path}: {key} is no ordinary dense tensor: save the plain state_dict()")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                shape = tuple(value.shape)
+                raise CheckpointError(f"{path}: {key} {shape} claims more numbers than the file holds: save it anew")
+        elif isinstance(value, Mapping | list | tuple):
+            if id(value) in seen:
+                if any(value is inner for inner in (value.values() if isinstance(value, Mapping) else value)):
+                    raise CheckpointError(f"{path}: {key} contains itself: save the plain state_dict()")
+                continue
+            seen.add(id(value))
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            waiting += [(f"{key}.{name}".lstrip("."), inner) for name, inner in pairs]
 
 
 def _refusal(path: Path, reason: str) -> str:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from thinice.errors import CheckpointError
 from thinice.models.registry import TORCHVISION, architectures, build, find_architecture
 
-__all__ = ["Identity", "fit", "identify", "signature"]
+__all__ = ["Identity", "WithoutMemory", "fit", "identify", "signature"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 PROBE_CLASSES = (7, 11)
@@ -44,7 +44,7 @@ class Identity:
     arguments: Mapping[str, Any]
 
 
-class _WithoutMemory(TorchFunctionMode):
+class WithoutMemory(TorchFunctionMode):
     """Networks built inside have parameters without content; what they compute of shapes stays real."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
@@ -60,7 +60,7 @@ class _WithoutMemory(TorchFunctionMode):
 @functools.lru_cache(maxsize=512)
 def _shapes(architecture: str, classes: int, channels: int | None = None) -> Shapes:
     arguments = {} if channels is None else {"channels": channels}
-    with _WithoutMemory():
+    with WithoutMemory():
         return signature(build(architecture, classes, **arguments).state_dict())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError, MissingExtraError
 from thinice.models.classifier import Classifier, as_classifier, own_copy
+from thinice.models.identify import WithoutMemory
 from thinice.models.normalization import NormalizationLike, Normalized
 from thinice.models.registry import build, find_architecture, origin_of
 
@@ -161,9 +162,9 @@ def rebuild(
     CheckpointError
         Missing, unexpected or differently shaped parameters, the first few of each by name.
     """
-    with torch.random.fork_rng(devices=[]):
-        network = build(architecture, classes, **arguments)
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    with WithoutMemory():  # a header may claim any size: what it means is compared before memory is taken
+        planned = build(architecture, classes, **arguments).state_dict()
+    wanted = {name: tuple(value.shape) for name, value in planned.items()}
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
     missing = [name for name in wanted if name not in weights and name not in counters]
     unexpected = [name for name in weights if name not in wanted]
@@ -181,6 +182,8 @@ def rebuild(
         raise CheckpointError(
             f"{what}: parameters do not fit {architecture}: {'; '.join(faults)}; give another `architecture`"
         )
+    with torch.random.fork_rng(devices=[]):
+        network = build(architecture, classes, **arguments)
     own = network.state_dict()
     network.load_state_dict({name: own[name] for name in counters} | dict(weights))
     return network

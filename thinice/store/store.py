@@ -138,6 +138,8 @@ class Store:
 
         """
         with reading(self.path, self._patience) as connection, explained(connection):
+            if len(connection.extract_statements(query)) > 1:
+                raise StoreError("one query at a time: only the last answer would be shown")
             answer: Connection | None = connection.execute(query, None if parameters is None else plain(parameters))
             if answer is None:
                 raise StoreError("the query is empty: `tables` says what there is to ask")
