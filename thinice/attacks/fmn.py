@@ -18,7 +18,7 @@ from thinice.types import Norm
 
 __all__ = ["fmn"]
 
-# a linear guess is taken this much too far, so that it lands behind the boundary, not before it; whole entries do anyway
+# a linear guess is taken this much too far, to land behind the boundary and not before it; whole entries do anyway
 OVERSHOOT = {"l0": 1.0, "l1": 1.05, "l2": 1.05, "linf": 1.05}
 FINAL_ALPHA, FINAL_GAMMA = 0.01, 0.001  # where the cosines end: this share of alpha; the paper's last gamma
 SMALLEST_RADIUS = {"l0": 1.0, "l1": 1e-6, "l2": 1e-6, "linf": 1e-6}  # one entry; what float32 still resolves
