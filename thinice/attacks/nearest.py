@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
 from thinice.types import Norm, Outcome
 
@@ -105,6 +106,8 @@ def predict(model: Model, inputs: Tensor) -> Tensor:
         return torch.zeros(0, dtype=torch.int64, device=inputs.device)
     with torch.no_grad():
         logits = model(inputs)
+        if logits.dim() != 2 or len(logits) != len(inputs):
+            raise InputError(f"the model must return logits of shape (N, K), got {tuple(logits.shape)}")
         return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
 
 
