@@ -162,7 +162,7 @@ def test_summary_counts_what_was_not_found_as_farthest(samples):
         np.array([0, 0.1, 0.2, np.nan, np.nan], np.float32),
         np.array([0, 1, 1, 2, 2], np.int8),
         np.array([1, 1, 1, -1, -1]),
-        (samples.labels[:5].numpy() + [1, 0, 0, 0, 0]) % 3,
+        (samples.labels[:5].numpy() + np.array([1, 0, 0, 0, 0])) % 3,
         np.full(5, 10, np.float32),
     )
     row = summarise(as_classifier(network()), samples[:5], ATTACK, measured)

@@ -338,7 +338,7 @@ def compare_all(
 
 
 def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
-    """Return different networks under different names: of one name, files get their folder in front, others a number."""
+    """Return different networks under different names: files get their folder in front, others a number."""
     distinct: list[Classifier] = []
 
     def taken(name: str, network: Classifier) -> bool:

@@ -170,7 +170,7 @@ class _Boundary:
         """Return the margin, whether the point is beyond the boundary, and the margin's gradient (N, D) or nothing."""
         with torch.set_grad_enabled(slope):
             points = points.view(self.shape).requires_grad_(slope)
-            logits = self.model(points)
+            logits = self.model(points).to(points.dtype)
             lead = margin(logits, self.labels)
         gradient = _gradient(lead, points) if slope else torch.empty(0)
         lead, predictions = lead.detach(), logits.detach().argmax(1)
@@ -185,7 +185,7 @@ def _screen(
     """Return the boundary, the shortest step (N, D) across one of its linearisations, and what finding it cost."""
     with torch.enable_grad():
         points = inputs.clone().requires_grad_()
-        logits = model(points)
+        logits = model(points).to(points.dtype)
     values, own = logits.detach(), labels[:, None]
     lead, own_value = margin(values, labels), values.gather(1, own).squeeze(1)
     hair = 1e-4 * lead + 1e-6 * torch.maximum(own_value.abs(), (own_value - lead).abs())
@@ -210,7 +210,8 @@ def _gradient(values: Tensor, points: Tensor, *, keep: bool = False) -> Tensor:
     """Return the gradient (N, D) of each sample's value; zero where the network does not depend on its input."""
     if not values.requires_grad:
         return torch.zeros_like(points).flatten(1)
-    (gradient,) = torch.autograd.grad(values.sum(), points, retain_graph=keep, materialize_grads=True)
+    ones = torch.ones_like(values)
+    (gradient,) = torch.autograd.grad(values, points, ones, retain_graph=keep, materialize_grads=True)
     return gradient.flatten(1)
 
 
