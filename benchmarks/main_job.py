@@ -36,7 +36,7 @@ def demo() -> Numbers:
     return {"demo_seconds": first, "demo_again_seconds": again}
 
 
-def overhead(rounds: int = 5, steps: int = 20, batch: int = 64) -> Numbers:
+def overhead(rounds: int = 3, steps: int = 100, batch: int = 64) -> Numbers:
     """`measure` with FMN against bare forward-backward passes of the same batch, as many as it counted; ResNet-20."""
     import torch
 
