@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["margin"]
+__all__ = ["gradient_of", "margin"]
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -30,3 +30,35 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     own = labels[:, None]
     others = logits.scatter(1, own, -torch.inf)
     return logits.gather(1, own).squeeze(1) - others.max(1).values
+
+
+def gradient_of(values: Tensor, inputs: Tensor, *, keep_graph: bool = False) -> Tensor:
+    """Return the gradient (N, D) of each sample's value (N,) with respect to its own input; zero where there is none.
+
+    A network need not depend on its input, nor on all of it: a constant has gradient zero.
+
+    Parameters
+    ----------
+    values : Tensor
+        (N,) one value a sample, computed from ``inputs`` sample by sample.
+    inputs : Tensor
+        (N, …) with ``requires_grad``.
+    keep_graph : bool
+        Whether further values will be differentiated through the same network pass.
+
+    Examples
+    --------
+    >>> inputs = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> gradient_of((inputs**2).sum(1), inputs)
+    tensor([[2., 4.],
+            [6., 8.]])
+    >>> gradient_of(torch.zeros(2), inputs)
+    tensor([[0., 0.],
+            [0., 0.]])
+
+    """
+    if not values.requires_grad:
+        return torch.zeros_like(inputs).flatten(1)
+    ones = torch.ones_like(values)
+    (found,) = torch.autograd.grad(values, inputs, ones, retain_graph=keep_graph, materialize_grads=True)
+    return found.flatten(1)

@@ -96,7 +96,8 @@ class Attack:
         correct = torch.nonzero((clean_predictions == labels) & (labels >= 0)).squeeze(1)
         candidates, evaluations = inputs.clone(), torch.full_like(labels, FORWARD, dtype=torch.float32)
         if len(correct):
-            claims = self.search(model, inputs[correct], labels[correct], sample_ids[correct])
+            with torch.enable_grad():
+                claims = self.search(model, inputs[correct], labels[correct], sample_ids[correct])
             candidates[correct] = claims.candidates.detach().to(candidates)
             evaluations[correct] += claims.evaluations + FORWARD  # the judge's look at the claim counts too
         return judge(

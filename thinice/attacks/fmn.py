@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thinice.attacks.nearest import FORWARD, Claims, Model
-from thinice.losses import margin
+from thinice.losses import gradient_of, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.types import Norm
 
@@ -172,7 +172,7 @@ class _Boundary:
             points = points.view(self.shape).requires_grad_(slope)
             logits = self.model(points).to(points.dtype)
             lead = margin(logits, self.labels)
-        gradient = _gradient(lead, points) if slope else torch.empty(0)
+        gradient = gradient_of(lead, points) if slope else torch.empty(0)
         lead, predictions = lead.detach(), logits.detach().argmax(1)
         # an exact tie is no accident of rounding: there argmax has the word
         crossed = (predictions != self.labels) & ((lead <= -self.hair) | (lead == 0))
@@ -183,9 +183,8 @@ def _screen(
     model: Model, inputs: Tensor, labels: Tensor, row: NormRow, *, rivals: int
 ) -> tuple[_Boundary, Tensor, float]:
     """Return the boundary, the shortest step (N, D) across one of its linearisations, and what finding it cost."""
-    with torch.enable_grad():
-        points = inputs.clone().requires_grad_()
-        logits = model(points).to(points.dtype)
+    points = inputs.clone().requires_grad_()
+    logits = model(points).to(points.dtype)
     values, own = logits.detach(), labels[:, None]
     lead, own_value = margin(values, labels), values.gather(1, own).squeeze(1)
     hair = 1e-4 * lead + 1e-6 * torch.maximum(own_value.abs(), (own_value - lead).abs())
@@ -195,24 +194,14 @@ def _screen(
     nearest, shortest = torch.zeros_like(start), torch.full_like(lead, torch.inf)
     others = values.scatter(1, own, -torch.inf).topk(min(rivals, values.shape[1] - 1), 1).indices
     for rival in others.T[:, :, None]:
-        with torch.enable_grad():
-            gap = (logits.gather(1, own) - logits.gather(1, rival)).squeeze(1)
-        gradient = _gradient(gap, points, keep=True)
+        gap = (logits.gather(1, own) - logits.gather(1, rival)).squeeze(1)
+        gradient = gradient_of(gap, points, keep_graph=True)
         crossing = row.cross(gradient, OVERSHOOT[row.name] * (gap.detach() + hair), start)
         length = row.length(crossing)
         nearer = (length > 0) & (length < shortest) & crossing.isfinite().all(1)
         nearest = torch.where(nearer[:, None], crossing, nearest)
         shortest = torch.where(nearer, length, shortest)
     return boundary, nearest, FORWARD + others.shape[1] * (1 - FORWARD)
-
-
-def _gradient(values: Tensor, points: Tensor, *, keep: bool = False) -> Tensor:
-    """Return the gradient (N, D) of each sample's value; zero where the network does not depend on its input."""
-    if not values.requires_grad:
-        return torch.zeros_like(points).flatten(1)
-    ones = torch.ones_like(values)
-    (gradient,) = torch.autograd.grad(values, points, ones, retain_graph=keep, materialize_grads=True)
-    return gradient.flatten(1)
 
 
 def _usable(gradient: Tensor, wanted: Tensor, instead: Tensor, row: NormRow) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,9 @@ def _needs_start(attack: type[MinimizationAttack]) -> bool:
 
 def _starting_points(foolbox_model: PyTorchModel, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return adversarial points from blended uniform noise, as foolbox would choose them, and where there are any."""
-    points = LinearSearchBlendedUniformNoiseAttack(steps=50).run(foolbox_model, inputs, Misclassification(labels))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*failed to draw sufficient random inputs", category=UserWarning)
+        points = LinearSearchBlendedUniformNoiseAttack(steps=50).run(foolbox_model, inputs, Misclassification(labels))
     with torch.no_grad():
         return points, foolbox_model(points).argmax(1) != labels
 

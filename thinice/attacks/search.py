@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from thinice.attacks.nearest import FORWARD, Model
+from thinice.losses import gradient_of
 from thinice.norms import NORM_TABLE
 from thinice.types import Norm
 
@@ -137,7 +138,7 @@ class Search:
         else:
             order = self.targets[sample, None]
         gaps = logits.gather(1, order) - logits.gather(1, true)
-        gradients = [torch.autograd.grad(gap.sum(), point, retain_graph=True)[0].flatten(1) for gap in gaps.unbind(1)]
+        gradients = [gradient_of(gap, point, keep_graph=True) for gap in gaps.unbind(1)]
         self.spend(sample, FORWARD + (1 - FORWARD) * len(gradients))
         return order, gaps.detach(), torch.stack(gradients, 1)
 
@@ -150,7 +151,7 @@ class Search:
         rival, nearest = others.max(1)
         target = torch.where(rows.target == ANY, nearest, rows.target)[:, None]
         gap = (logits.gather(1, target) - logits.gather(1, true)).squeeze(1)
-        gradient = torch.autograd.grad(gap.sum(), point)[0].flatten(1)
+        gradient = gradient_of(gap, point)
         last_gap, last_length = rows.gap, rows.length
         rows.length, rows.gap = self.norm.length(rows.delta), gap.detach()
 
