@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("thinice", derandomize=True, deadline=None)  # the same cases on every machine
+settings.load_profile("thinice")
 
 ROOT = Path(__file__).resolve().parent.parent
 
