@@ -147,6 +147,7 @@ def _soften(delta: Tensor, radius: Tensor) -> Tensor:
     flat = delta.flatten(1)
     sizes, limit = flat.abs(), radius[:, None]
     threshold = _threshold(sizes, lambda threshold: (sizes - threshold).clamp_(min=0).sum(1, keepdim=True) >= limit)
+    threshold = torch.where(sizes.sum(1, keepdim=True) > limit, threshold, 0)
     return (flat.sign() * sizes.sub_(threshold).clamp_(min=0)).view_as(delta)
 
 

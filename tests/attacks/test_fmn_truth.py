@@ -14,6 +14,7 @@ from tests import truth
 from tests.conftest import reference
 from thinice.attacks import Nearest, make_attack
 from thinice.attacks.nearest import FORWARD
+from thinice.losses import margin
 from thinice.types import NORMS, Outcome
 
 every_norm = pytest.mark.parametrize("norm", NORMS)
@@ -194,6 +195,30 @@ def test_the_gradients_of_a_saturated_softmax_are_used_however_small():
     _, ratio = measured(saturated, "l2", steps=300)
     assert ratio.min() >= 1 - 1e-4
     assert ratio.max() <= 1.01
+
+
+@every_norm
+def test_what_it_finds_is_beyond_the_boundary_by_more_than_rounding(norm):
+    """Else another batch, or another machine, would not find it adversarial."""
+    known = truth.linear(classes=3)
+    nearest, _ = measured(known, norm)
+    rounded = (nearest.adversarials + 1e-7 * torch.randn_like(known.inputs)).clamp(0, 1)
+    assert (known.model(rounded).argmax(1) != known.labels).all()
+    clean, found = (margin(known.model(points), known.labels) for points in (known.inputs, nearest.adversarials))
+    assert (found <= -5e-5 * clean).all()
+
+
+def test_a_structural_tie_counts_where_argmax_says_so():
+    """Beyond the boundary both logits are 0, for ever: argmax takes class 0 there, which is not the label."""
+
+    def dying(inputs: Tensor) -> Tensor:
+        alive = (inputs.flatten(1).mean(1, keepdim=True) - 0.3).relu()
+        return torch.cat([torch.zeros_like(alive), alive], 1)
+
+    attack = make_attack("fmn", norm="linf")
+    nearest = attack(dying, torch.full((1, 1, 2, 2), 0.5), torch.tensor([1]), torch.tensor([0]))
+    assert nearest.predictions.tolist() == [0]
+    assert 0.2 * (1 - 1e-6) <= nearest.epsilon.item() <= 0.206
 
 
 def test_l0_never_asks_for_no_entry_at_all():

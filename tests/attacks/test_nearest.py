@@ -142,6 +142,17 @@ def test_a_network_that_works_in_place_cannot_change_what_is_judged():
     assert torch.equal(INPUTS, torch.full((1, 1, 2, 2), 0.25))
 
 
+def test_a_network_that_changes_its_mind_makes_no_adversarial_of_the_clean_input():
+    calls = []
+
+    def fickle(inputs):
+        calls.append(inputs)
+        return bright(inputs) if len(calls) == 1 else -bright(inputs)
+
+    assert_not_found(verdict(INPUTS, model=fickle))
+    assert len(calls) == 2
+
+
 def test_it_leaves_no_graph_and_works_inside_no_grad_or_not():
     weight = torch.ones(1, requires_grad=True)
     nearest = verdict(torch.full((1, 1, 2, 2), 0.75), model=lambda inputs: bright(inputs) * weight)

@@ -161,7 +161,7 @@ def judge(
     if clean_predictions is None:
         clean_predictions = predict(model, inputs)
     inputs, candidates = inputs.to(torch.float32).contiguous(), candidates.to(torch.float32).contiguous()
-    inside = (candidates.isfinite() & (candidates >= 0) & (candidates <= 1)).flatten(1).all(1)
+    inside = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)  # false of NaN, too
     candidates = torch.where(_like(inside, candidates), candidates, inputs)
     predictions = predict(model, candidates)
     epsilon = NORM_TABLE[norm].length(candidates.double() - inputs.double()).to(torch.float32)
