@@ -154,6 +154,12 @@ def test_confine_stays_in_ball_and_box(norm, seed, radius):
     assert (row.length(found) <= radius * (1 + 1e-9) + 1e-9).all()
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_project_keeps_even_the_dust_of_what_is_exactly_as_long_as_the_radius(norm):
+    delta = torch.tensor([[1.0, 5e-29]])
+    assert torch.equal(NORM_TABLE[norm].project(delta, NORM_TABLE[norm].length(delta)), delta)
+
+
 def test_l0_breaks_ties_by_position_and_keeps_exactly_so_many():
     delta = torch.tensor([[1.0, -1.0, 0.0, 1.0, 1.0]])
     found = NORM_TABLE["l0"].project(delta, torch.tensor([3.9]))

@@ -85,8 +85,11 @@ def test_nan_at_the_clean_input_is_no_misclassification():
 
 
 def test_nan_does_not_match_a_label_of_minus_one():
-    nearest = verdict(INPUTS, model=lambda inputs: bright(inputs) * torch.nan, labels=torch.tensor([-1]))
-    assert nearest.outcomes.tolist() == [Outcome.NOT_FOUND]
+    def nan_at_the_input(inputs):
+        return torch.where(inputs.flatten(1)[:, :1] == 0.25, torch.nan, bright(inputs))
+
+    claim = torch.full((1, 1, 2, 2), 0.75)
+    assert_not_found(verdict(claim, model=nan_at_the_input, labels=torch.tensor([-1])))
 
 
 def test_a_misclassified_input_has_epsilon_zero_whatever_is_claimed():
