@@ -9,19 +9,30 @@ from thinice.stats.counts import (
 )
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
 from thinice.stats.groups import Separation, separation
+from thinice.stats.predictors import RivalPredictors, delong, rival_predictors
 from thinice.stats.proportions import wilson
 from thinice.stats.quantiles import quantile
+from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, closest_losses, risk_bins, risk_curve
 from thinice.stats.shift import hodges_lehmann
 
 __all__ = [
     "ClassLosses",
+    "ClosestLosses",
+    "RiskBins",
+    "RiskCurve",
+    "RivalPredictors",
     "RocCurve",
     "Separation",
     "SurvivalCurve",
     "TransitionCounts",
     "class_losses",
+    "closest_losses",
+    "delong",
     "hodges_lehmann",
     "quantile",
+    "risk_bins",
+    "risk_curve",
+    "rival_predictors",
     "roc_curve",
     "separation",
     "survival_curve",

@@ -1,0 +1,232 @@
+"""Rival predictors: does epsilon foretell which samples pruning loses, better than margin, confidence and loss do?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_ndtr, logit, ndtri
+from scipy.stats import rankdata
+
+from thinice.errors import InputError
+from thinice.stats.columns import FloatColumn, bool_column, check_confidence, check_lengths, epsilon_column
+from thinice.stats.groups import MIN_GROUP
+from thinice.stats.proportions import wilson_bounds
+from thinice.stats.result import Result
+
+__all__ = ["RivalPredictors", "delong", "rival_predictors"]
+
+HIGH_IS_RISKY = ("loss",)
+"""Predictors of which a high value, not a low one, says that a sample is on thin ice."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RivalPredictors(Result):
+    """How well each quantity of the dense network alone predicts which samples a pruning loses: one entry a predictor.
+
+    The first predictor is the one that the others are tested against. A number that cannot be had is NaN, and `notes`
+    says why.
+    """
+
+    name: npt.NDArray[np.str_]
+    auc: FloatColumn
+    """Chance that the predictor calls a kept sample safer than a lost one; ties count half."""
+    se: FloatColumn
+    """DeLong's standard error of `auc`."""
+    low: FloatColumn
+    """DeLong interval of `auc`, as of `separation`, at the level of `confidence`."""
+    high: FloatColumn
+    difference: FloatColumn
+    """AUC of the first predictor minus this one's: positive where the first is better; NaN for the first itself."""
+    difference_low: FloatColumn
+    """Interval of `difference`, for the same samples."""
+    difference_high: FloatColumn
+    z: FloatColumn
+    """`difference` over its standard error."""
+    p_value: FloatColumn
+    """Two-sided paired DeLong test of no difference. 0.0 below 1e-308, where `log10_p` still holds."""
+    log10_p: FloatColumn
+    n_kept: int
+    n_lost: int
+    not_found: int
+    """Samples for which the first predictor has no value: ranked as the safest, all tied."""
+    confidence: float
+    notes: tuple[str, ...]
+
+
+def rival_predictors(
+    lost: npt.ArrayLike,
+    predictors: Mapping[str, npt.ArrayLike],
+    *,
+    high_is_risky: Collection[str] = HIGH_IS_RISKY,
+    confidence: float = 0.95,
+) -> RivalPredictors:
+    """Return the AUC of each predictor of "pruning loses this sample", and paired tests of the first against others.
+
+    Give only samples that the dense network classifies correctly (S1,1 and S1,0): the others cannot be lost. There the
+    largest probability is that of the true class, so that confidence and loss order the samples alike and have the same
+    AUC, but for ties where a probability was rounded to 1.
+
+    Parameters
+    ----------
+    lost
+        Truth values (N,): does the pruned network get the sample wrong?
+    predictors
+        Columns (N,) by name, the first of them the one that the others are held against: ``{"epsilon": …, "margin": …,
+        "confidence": …, "loss": …}``. In the first, NaN stands for "not found" and ranks as the safest; the others must
+        be numbers.
+    high_is_risky
+        Names of the predictors of which a high value tells of a loss; of all others a low one does.
+    confidence
+        Level of the intervals.
+
+    Raises
+    ------
+    InputError
+        Without predictors, for columns of different length or with missing values, an unknown name in `high_is_risky`
+        (other than "loss"), or a confidence outside (0, 1).
+
+    References
+    ----------
+    E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, "Comparing the areas under two or more correlated receiver
+    operating characteristic curves: a nonparametric approach", Biometrics 44, 1988.
+
+    Examples
+    --------
+    >>> lost = [True, True, False, False, False]
+    >>> table = rival_predictors(lost, {"epsilon": [1, 2, 3, 4, 5], "loss": [0.3, 0.9, 0.5, 0.2, 0.1]})
+    >>> table.name.tolist(), table.auc.round(3).tolist(), table.difference.round(3).tolist()
+    (['epsilon', 'loss'], [1.0, 0.833], [nan, 0.167])
+    """
+    check_confidence(confidence)
+    is_lost = bool_column(lost, "lost")
+    safety, not_found = _safety(is_lost, predictors, high_is_risky)
+    names = np.array(list(predictors), dtype=np.str_)
+    n_kept, n_lost = int((~is_lost).sum()), int(is_lost.sum())
+    nothing = np.full(len(names), np.nan)
+    notes: list[str] = []
+    if min(n_kept, n_lost) == 0:
+        empty = " and ".join(name for name, size in (("S1,1", n_kept), ("S1,0", n_lost)) if size == 0)
+        notes.append(f"nothing to predict: {empty} is empty (0 of {len(is_lost)} samples)")
+        auc, variance, covariance = nothing, nothing, nothing
+    else:
+        auc, matrix = delong(safety[:, ~is_lost], safety[:, is_lost])
+        variance, covariance = np.diag(matrix), matrix[0]
+        if min(n_kept, n_lost) < MIN_GROUP:
+            notes.append(
+                f"p-values withheld: the smaller group has {min(n_kept, n_lost)} samples, fewer than {MIN_GROUP}"
+            )
+    se = np.sqrt(variance)
+    low, high = _auc_bounds(auc, se, min(n_kept, n_lost), confidence)
+    difference = auc[0] - auc
+    # at least 0 but for rounding, and 0 exactly where two predictors order the samples alike
+    spread = np.sqrt(np.maximum(variance[0] + variance - 2 * covariance, 0))
+    spread[spread <= 1e-9 * (se[0] + se)] = 0
+    difference[0] = spread[0] = np.nan  # the first against itself
+    z = np.divide(difference, spread, out=np.where(difference == 0, 0.0, np.nan), where=spread > 0)
+    half = np.where(np.isnan(z), np.nan, ndtri(0.5 + confidence / 2) * spread)
+    untested = names[~np.isnan(difference) & np.isnan(z)]
+    notes.extend(f"no test of {name}: the spread of its difference is not known" for name in untested)
+    log_p = np.minimum(0, math.log(2) + log_ndtr(-np.abs(z))) if min(n_kept, n_lost) >= MIN_GROUP else nothing
+    return RivalPredictors(
+        name=names,
+        auc=auc,
+        se=se,
+        low=low,
+        high=high,
+        difference=difference,
+        difference_low=np.maximum(difference - half, -1),
+        difference_high=np.minimum(difference + half, 1),
+        z=z,
+        p_value=np.exp(log_p),
+        log10_p=log_p / math.log(10),
+        n_kept=n_kept,
+        n_lost=n_lost,
+        not_found=not_found,
+        confidence=confidence,
+        notes=tuple(notes),
+    )
+
+
+def delong(kept: npt.ArrayLike, lost: npt.ArrayLike) -> tuple[FloatColumn, FloatColumn]:
+    """Return the AUCs (K,) of several predictors on the same samples and DeLong's covariance matrix of them (K, K).
+
+    By midranks, in O(K N log N): a sample's midrank among all, minus its midrank within its own group, is the number of
+    samples of the other group below it, ties half. The covariance is NaN where a group has a single sample.
+
+    Parameters
+    ----------
+    kept, lost
+        (K, M) and (K, N): each predictor's values for the samples of the two groups, higher for the safer one; inf is
+        allowed.
+
+    Raises
+    ------
+    InputError
+        For an empty group, a NaN, or different numbers of predictors.
+
+    References
+    ----------
+    X. Sun and W. Xu, "Fast implementation of DeLong's algorithm for comparing the areas under correlated receiver
+    operating characteristic curves", IEEE Signal Processing Letters 21, 2014.
+
+    Examples
+    --------
+    >>> auc, covariance = delong(kept=[[3.0, 5.0, 4.0]], lost=[[3.0, 1.0]])
+    >>> round(float(auc[0]), 6), round(float(covariance[0, 0]), 6)
+    (0.916667, 0.013889)
+    """
+    kept, lost = (np.atleast_2d(np.asarray(group, dtype=np.float64)) for group in (kept, lost))
+    if len(kept) != len(lost) or kept.ndim != 2 or lost.ndim != 2:
+        raise InputError(f"`kept` and `lost` must be (K, M) and (K, N), got shapes {kept.shape} and {lost.shape}")
+    m, n = kept.shape[1], lost.shape[1]
+    if min(m, n) == 0:
+        raise InputError(f"`kept` and `lost` must not be empty, got {m} and {n} samples: an empty group has no AUC")
+    if np.isnan(kept).any() or np.isnan(lost).any():
+        raise InputError("`kept` and `lost` must not hold NaN: rank samples that were not found as inf")
+    among_all = rankdata(np.concatenate([kept, lost], axis=1), axis=1)
+    below_kept = (among_all[:, :m] - rankdata(kept, axis=1)) / n
+    below_lost = (among_all[:, m:] - rankdata(lost, axis=1)) / m
+    auc = below_kept.mean(axis=1)
+    if min(m, n) == 1:
+        return auc, np.full((len(auc), len(auc)), np.nan)
+    # a high share of kept samples below a lost one counts against the predictor: signs cancel in the covariance
+    return auc, np.atleast_2d(np.cov(below_kept) / m + np.cov(below_lost) / n)
+
+
+def _safety(
+    is_lost: npt.NDArray[np.bool_], predictors: Mapping[str, npt.ArrayLike], high_is_risky: Collection[str]
+) -> tuple[FloatColumn, int]:
+    """Return the predictors as rows (K, N) in which higher is safer, and how many values the first one lacks."""
+    if not predictors:
+        raise InputError('`predictors` is empty: give at least one column, {"epsilon": epsilon}')
+    strange = set(high_is_risky) - set(predictors) - set(HIGH_IS_RISKY)
+    if strange:
+        raise InputError(f"`high_is_risky` names {min(strange)!r}: the predictors are {', '.join(predictors)}")
+    rows, not_found = [], 0
+    for k, (name, values) in enumerate(predictors.items()):
+        column = epsilon_column(values, name) if k == 0 else np.asarray(values, dtype=np.float64)
+        check_lengths(lost=is_lost, **{name: column})
+        if np.isnan(column).any():
+            raise InputError(f"`{name}` holds NaN: only the first predictor may lack values, leave such samples out")
+        if k == 0:
+            not_found = int(np.isinf(column).sum())
+            if not_found and name in high_is_risky:
+                raise InputError(
+                    f"`{name}` lacks values, and high ones of it are risky: such samples would rank as lost"
+                )
+        rows.append(-column if name in high_is_risky else column)
+    return np.array(rows), not_found
+
+
+def _auc_bounds(auc: FloatColumn, se: FloatColumn, n: int, confidence: float) -> tuple[FloatColumn, FloatColumn]:
+    """Return DeLong's bounds on the logit scale; Wilson's where that says nothing, as `Separation.interval`."""
+    plain = (auc > 0) & (auc < 1) & (se > 0)
+    centre = logit(np.where(plain, auc, 0.5))
+    half = ndtri(0.5 + confidence / 2) * np.where(plain, se, 0.0) / np.where(plain, auc * (1 - auc), 1.0)
+    low, high = wilson_bounds(np.where(np.isnan(auc), 0.5, auc), n, confidence)
+    low, high = np.where(plain, expit(centre - half), low), np.where(plain, expit(centre + half), high)
+    return np.where(np.isnan(auc), np.nan, low), np.where(np.isnan(auc), np.nan, high)

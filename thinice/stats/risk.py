@@ -1,0 +1,409 @@
+"""The risk on thin ice: how likely pruning loses a sample that lies this far from the boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+from sklearn.isotonic import isotonic_regression
+from sklearn.linear_model import LogisticRegression
+
+from thinice.errors import InputError
+from thinice.stats.columns import FloatColumn, check_confidence, epsilon_column
+from thinice.stats.proportions import wilson, wilson_bounds
+from thinice.stats.result import Result
+from thinice.types import Interval
+
+__all__ = [
+    "ClosestLosses",
+    "RiskBins",
+    "RiskCurve",
+    "RiskMethod",
+    "closest_losses",
+    "risk_bins",
+    "risk_curve",
+]
+
+RiskMethod = Literal["isotonic", "logistic"]
+METHODS: tuple[RiskMethod, ...] = get_args(RiskMethod)
+GROUPS = 500
+"""With more distinct epsilons than this, neighbours are pooled: a curve needs no more points."""
+SLOPE_VARIANCE = 1e4
+"""Prior variance of the logistic slope per standard deviation of epsilon: hardly a pull, but there is always an answer."""
+
+Fit = Callable[[FloatColumn, FloatColumn], FloatColumn]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RiskCurve(Result):
+    """P(lost | epsilon) among the samples that the dense network has right, at ascending epsilons."""
+
+    epsilon: FloatColumn
+    """Ascending (K,), in the unit of the epsilons: each distinct one that was found, or groups of neighbours."""
+    risk: FloatColumn
+    """Estimated chance that pruning loses a sample at that epsilon."""
+    low: FloatColumn
+    """Pointwise band around `risk`, at the level of `confidence`."""
+    high: FloatColumn
+    method: RiskMethod
+    n_kept: int
+    n_lost: int
+    not_found_kept: int
+    """Kept samples without an epsilon: farther than all others."""
+    not_found_lost: int
+    confidence: float
+    resamples: int
+    notes: tuple[str, ...]
+
+    derived: ClassVar[tuple[str, ...]] = ("base_risk", "not_found_risk")
+
+    @property
+    def base_risk(self) -> float | None:
+        """Share of all samples that are lost, whatever their epsilon: what a curve that says nothing would show."""
+        n = self.n_kept + self.n_lost
+        return self.n_lost / n if n else None
+
+    @property
+    def not_found_risk(self) -> Interval | None:
+        """Wilson interval of the share that is lost among the samples not found; None where there are none."""
+        n = self.not_found_kept + self.not_found_lost
+        return wilson(self.not_found_lost, n, self.confidence) if n else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RiskBins(Result):
+    """The share of lost samples in each bin of epsilon, nearest first, one entry a bin."""
+
+    nearest: FloatColumn
+    """Smallest epsilon in the bin; inf in the bin of the samples that were not found."""
+    farthest: FloatColumn
+    """Largest epsilon in the bin."""
+    n: npt.NDArray[np.int64]
+    lost: npt.NDArray[np.int64]
+    risk: FloatColumn
+    """``lost / n``."""
+    low: FloatColumn
+    """Wilson interval of `risk`, at the level of `confidence`."""
+    high: FloatColumn
+    not_found: int
+    """Samples of the last bin where that one holds those that were not found; 0 where there is no such bin."""
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClosestLosses(Result):
+    """What lies within the closest samples, one entry a share of the samples."""
+
+    share: FloatColumn
+    """Share of the samples that were taken, closest first."""
+    n: npt.NDArray[np.int64]
+    """How many that are, rounded up."""
+    reach: FloatColumn
+    """Largest epsilon among them; inf where that one was not found."""
+    lost: FloatColumn
+    """Lost samples among them; not whole where the cut falls among equal epsilons, which count in proportion."""
+    captured: FloatColumn
+    """``lost / n_lost``: the share of all lost samples; NaN where none is lost."""
+    low: FloatColumn
+    """Wilson interval of `captured`, at the level of `confidence`."""
+    high: FloatColumn
+    risk: FloatColumn
+    """``lost / n``: the share of the closest samples that is lost."""
+    lift: FloatColumn
+    """How many times more lost samples than in as many samples chosen blindly; 1: epsilon tells nothing."""
+    n_kept: int
+    n_lost: int
+    not_found: int
+    confidence: float
+
+
+def risk_curve(
+    kept: npt.ArrayLike,
+    lost: npt.ArrayLike,
+    *,
+    method: RiskMethod = "isotonic",
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> RiskCurve:
+    """Return the chance that pruning loses a sample as a function of its epsilon, with a bootstrap band.
+
+    *Isotonic*: of all functions that never rise with epsilon, the nearest to the zeros (kept) and ones (lost) in
+    squared error. *Logistic*: ``P(lost | epsilon) = 1 / (1 + exp(-(a + b epsilon)))``, smooth, and wrong where the
+    risk has another shape. Its slope has a normal prior of standard deviation 100, per standard deviation of epsilon,
+    so that groups which do not overlap have an answer too.
+
+    The band holds, point by point, the central `confidence` of the curves fitted to samples drawn anew with
+    replacement. It is a guide rather than a promise: the bootstrap of an isotonic fit is not exact even with many
+    samples, and near the ends such a fit is drawn to 0 and 1. Where nothing or everything is lost, all resamples agree,
+    and Wilson's interval of the constant risk takes the band's place.
+
+    More than 500 distinct epsilons are pooled into 500 groups of neighbours of (nearly) the same size, each at the
+    mean of its epsilons; a million samples take a second.
+
+    Parameters
+    ----------
+    kept, lost
+        Epsilons (N,) of samples that the dense network classifies correctly. Samples not found (NaN) are
+        right-censored: the isotonic fit ranks them last, together; the logistic one cannot place them and leaves them
+        out, which a note says.
+    method
+        ``"isotonic"`` or ``"logistic"``.
+    confidence
+        Level of the band.
+    resamples
+        Of the bootstrap.
+    seed
+        Repeats the band.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, fewer than 2 resamples, a confidence outside (0, 1), or columns without numbers.
+
+    References
+    ----------
+    R. E. Barlow et al., *Statistical inference under order restrictions*, 1972; B. Efron, "Bootstrap methods: another
+    look at the jackknife", Ann. Stat. 7, 1979.
+
+    Examples
+    --------
+    >>> curve = risk_curve(kept=[2.0, 3.0, 4.0, 4.0], lost=[1.0, 3.0])
+    >>> curve.epsilon.tolist(), curve.risk.round(3).tolist()
+    ([1.0, 2.0, 3.0, 4.0], [1.0, 0.333, 0.333, 0.0])
+    """
+    check_confidence(confidence)
+    if method not in METHODS:
+        raise InputError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
+    if resamples < 2:
+        raise InputError(f"`resamples` must be at least 2, got {resamples}: 1000 is the usual choice")
+    kept, lost = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
+    not_found_kept, not_found_lost = (int(np.isinf(column).sum()) for column in (kept, lost))
+    notes = []
+    if method == "logistic":
+        if not_found_kept + not_found_lost:
+            notes.append(f"{not_found_kept + not_found_lost} samples were not found: the logistic fit leaves them out")
+        used_kept, used_lost = kept[np.isfinite(kept)], lost[np.isfinite(lost)]
+    else:
+        used_kept, used_lost = kept, lost
+    epsilon, cells = _pooled(used_kept, used_lost)
+    found = int(np.isfinite(epsilon).sum())
+    if found == 0:
+        notes.append("no curve: there is no sample with an epsilon")
+        risk = low = high = np.empty(0)
+    elif min(cells.sum(axis=0)) == 0:
+        constant = float(cells[:, 1].any())
+        notes.append(f"{'everything' if constant else 'nothing'} is lost: the band is Wilson's interval")
+        interval = wilson(constant * cells.sum(), cells.sum(), confidence)
+        risk, low, high = (np.full(found, value) for value in (constant, interval.low, interval.high))
+    else:
+        fit = _isotonic(epsilon) if method == "isotonic" else _logistic(epsilon)
+        risk = fit(cells[:, 0], cells[:, 1])[:found]
+        low, high = _band(fit, cells, confidence, resamples, seed)
+        low, high = np.minimum(low[:found], risk), np.maximum(high[:found], risk)
+    return RiskCurve(
+        epsilon=epsilon[:found],
+        risk=risk,
+        low=low,
+        high=high,
+        method=method,
+        n_kept=len(kept),
+        n_lost=len(lost),
+        not_found_kept=not_found_kept,
+        not_found_lost=not_found_lost,
+        confidence=confidence,
+        resamples=resamples,
+        notes=tuple(notes),
+    )
+
+
+def risk_bins(kept: npt.ArrayLike, lost: npt.ArrayLike, *, bins: int = 10, confidence: float = 0.95) -> RiskBins:
+    """Return the share of lost samples in bins of epsilon that hold equally many samples, with Wilson intervals.
+
+    The bins are cut at quantiles of the found epsilons; equal epsilons stay together, so that there are fewer bins, of
+    unequal size, where many are equal. Samples not found (NaN) are right-censored: a last bin of their own, at inf.
+
+    Parameters
+    ----------
+    kept, lost
+        Epsilons (N,) of samples that the dense network classifies correctly; NaN where not found.
+    bins
+        How many, at most, for the samples that were found.
+    confidence
+        Level of the intervals.
+
+    Raises
+    ------
+    InputError
+        For fewer than 1 bin, a confidence outside (0, 1), or columns without numbers.
+
+    Examples
+    --------
+    >>> risk = risk_bins(kept=[2.0, 3.0, 4.0, float("nan")], lost=[1.0], bins=2)
+    >>> risk.nearest.tolist(), risk.n.tolist(), risk.risk.tolist()
+    ([1.0, 3.0, inf], [2, 2, 1], [0.5, 0.0, 0.0])
+    """
+    if bins < 1:
+        raise InputError(f"`bins` must be at least 1, got {bins}: 10 makes deciles")
+    check_confidence(confidence)
+    kept, lost = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
+    epsilon, cells = _cells(kept, lost)
+    found = int(np.isfinite(epsilon).sum())
+    group = _groups(cells[:found].sum(axis=1), bins)
+    group = np.append(group, np.full(len(epsilon) - found, group[-1] + 1 if found else 0)).astype(np.intp)
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    counts = np.add.reduceat(cells, starts, axis=0) if len(starts) else np.empty((0, 2))
+    n, n_lost = counts.sum(axis=1).astype(np.int64), counts[:, 1].astype(np.int64)
+    risk = n_lost / n
+    low, high = wilson_bounds(risk, n, confidence)
+    return RiskBins(
+        nearest=epsilon[starts],
+        farthest=epsilon[np.append(starts[1:], len(epsilon))[: len(starts)] - 1],
+        n=n,
+        lost=n_lost,
+        risk=risk,
+        low=low,
+        high=high,
+        not_found=int(cells[found:].sum()),
+        confidence=confidence,
+    )
+
+
+def closest_losses(
+    kept: npt.ArrayLike,
+    lost: npt.ArrayLike,
+    *,
+    shares: Sequence[float] = (0.01, 0.05, 0.1),
+    confidence: float = 0.95,
+) -> ClosestLosses:
+    """Return how many of the lost samples lie within the closest 1, 5 and 10 % of all.
+
+    Samples not found (NaN) are right-censored: they are taken last, all tied. Where the cut falls among equal
+    epsilons, as many of them count as lost as would on average if the ties were broken by lot.
+
+    Parameters
+    ----------
+    kept, lost
+        Epsilons (N,) of samples that the dense network classifies correctly; NaN where not found.
+    shares
+        Of the samples, each in (0, 1].
+    confidence
+        Level of the Wilson intervals of `captured`, for the cut as it is.
+
+    Raises
+    ------
+    InputError
+        For a share outside (0, 1], a confidence outside (0, 1), or columns without numbers.
+
+    Examples
+    --------
+    >>> found = closest_losses(kept=[2.0, 3.0, 4.0, 5.0], lost=[1.0, 3.0], shares=[0.5])
+    >>> found.n.tolist(), found.lost.tolist(), found.captured.tolist()
+    ([3], [1.5], [0.75])
+    """
+    wanted = np.asarray(shares, dtype=np.float64)
+    if wanted.ndim != 1 or not ((wanted > 0) & (wanted <= 1)).all():
+        raise InputError(f"`shares` must be a flat list of numbers in (0, 1], got {shares}: 0.05 is the closest 5 %")
+    check_confidence(confidence)
+    kept, lost = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
+    total = len(kept) + len(lost)
+    epsilon, cells = _cells(kept, lost)
+    # 0.07 * 100 is a little more than 7 in floating point
+    n = np.ceil(np.round(wanted * total, 9)).astype(np.int64)
+    ends = np.append(0, cells.sum(axis=1).cumsum())
+    lost_before = np.append(0, cells[:, 1].cumsum())
+    within = np.interp(n, ends, lost_before)  # linear within a tie: in proportion
+    captured = within / len(lost) if len(lost) else np.full(len(n), np.nan)
+    low, high = wilson_bounds(captured if len(lost) else np.full(len(n), 0.5), len(lost), confidence)
+    risk = within / n if total else np.full(len(n), np.nan)
+    return ClosestLosses(
+        share=wanted,
+        n=n,
+        reach=epsilon[np.searchsorted(ends[1:], n)] if total else np.full(len(n), np.nan),
+        lost=within,
+        captured=captured,
+        low=low,
+        high=high,
+        risk=risk,
+        lift=risk / (len(lost) / total) if len(lost) else np.full(len(n), np.nan),
+        n_kept=len(kept),
+        n_lost=len(lost),
+        not_found=int(np.isinf(kept).sum() + np.isinf(lost).sum()),
+        confidence=confidence,
+    )
+
+
+def _cells(kept: FloatColumn, lost: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+    """Return the distinct epsilons (K,), ascending, and how many samples are kept and lost at each (K, 2)."""
+    epsilon, where = np.unique(np.concatenate([kept, lost]), return_inverse=True)
+    cells = [np.bincount(part, minlength=len(epsilon)) for part in np.split(where.ravel(), [len(kept)])]
+    return epsilon, np.column_stack(cells).astype(np.float64)
+
+
+def _groups(sizes: FloatColumn, most: int) -> npt.NDArray[np.intp]:
+    """Return a group for each epsilon, from 0 without gaps: at most so many, of nearly equally many samples."""
+    if len(sizes) == 0:
+        return np.empty(0, np.intp)
+    middle = sizes.cumsum() - sizes / 2  # an epsilon goes where the middle of its samples is
+    group = np.floor(middle / sizes.sum() * most)
+    return np.unique(group, return_inverse=True)[1].ravel().astype(np.intp)
+
+
+def _pooled(kept: FloatColumn, lost: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+    """Return what `_cells` does, with neighbouring epsilons pooled where there are many; inf stays alone."""
+    epsilon, cells = _cells(kept, lost)
+    found = int(np.isfinite(epsilon).sum())
+    if found <= GROUPS:
+        return epsilon, cells
+    sizes = cells[:found].sum(axis=1)
+    group = _groups(sizes, GROUPS)
+    pooled = np.column_stack([np.bincount(group, column) for column in cells[:found].T])
+    mean = np.bincount(group, sizes * epsilon[:found]) / pooled.sum(axis=1)
+    return np.append(mean, epsilon[found:]), np.concatenate([pooled, cells[found:]])
+
+
+def _isotonic(epsilon: FloatColumn) -> Fit:
+    place = np.arange(len(epsilon), dtype=np.float64)  # only the order matters, and inf has a place too
+
+    def fit(kept: FloatColumn, lost: FloatColumn) -> FloatColumn:
+        n = kept + lost
+        some = n > 0  # a resample may miss a group: its risk is read between its neighbours
+        risk = isotonic_regression(lost[some] / n[some], sample_weight=n[some], increasing=False)
+        return np.asarray(np.interp(place, place[some], risk))
+
+    return fit
+
+
+def _logistic(epsilon: FloatColumn) -> Fit:
+    def fit(kept: FloatColumn, lost: FloatColumn) -> FloatColumn:
+        n = kept + lost
+        centre = np.average(epsilon, weights=n)
+        spread = np.sqrt(np.average((epsilon - centre) ** 2, weights=n)) or 1.0
+        if lost.sum() in (0, n.sum()):
+            return np.full(len(epsilon), float(lost.any()))
+        scaled = ((epsilon - centre) / spread)[:, None]
+        model = LogisticRegression(C=SLOPE_VARIANCE, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+        model.fit(
+            np.concatenate([scaled, scaled]),
+            np.repeat([0, 1], len(epsilon)),
+            sample_weight=np.concatenate([kept, lost]),
+        )
+        return np.asarray(expit(model.decision_function(scaled)))
+
+    return fit
+
+
+def _band(
+    fit: Fit, cells: FloatColumn, confidence: float, resamples: int, seed: int
+) -> tuple[FloatColumn, FloatColumn]:
+    """Return the pointwise percentile band of curves fitted to samples drawn anew with replacement."""
+    rng = np.random.default_rng(seed)
+    total = cells.sum()
+    drawn = rng.multinomial(int(total), (cells / total).ravel(), size=resamples)
+    curves = np.array([fit(*counts.reshape(cells.shape).astype(np.float64).T) for counts in drawn])
+    low, high = np.quantile(curves, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    return low, high
