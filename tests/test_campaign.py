@@ -18,7 +18,7 @@ from thinice import campaign as module
 from thinice.attacks import make_attack
 from thinice.campaign import Campaign, summarise
 from thinice.models import as_classifier
-from thinice.types import Outcome
+from thinice.types import Outcome, Stage
 
 ATTACK = make_attack("fmn", norm="linf", steps=20)
 
@@ -55,6 +55,22 @@ def test_what_comes_out_of_the_store_is_what_was_measured(store, samples):
     np.testing.assert_allclose(measured.epsilon, nearest.epsilon.numpy(), rtol=1e-4, equal_nan=True)
     np.testing.assert_array_equal(measured.outcomes, nearest.outcomes.numpy())
     np.testing.assert_array_equal(measured.predictions, nearest.predictions.numpy())
+    np.testing.assert_array_equal(measured.stages, nearest.stages.numpy())
+
+
+def test_what_the_search_says_of_itself_is_stored_too(store, samples):
+    race = make_attack("race", norm="l2", effort="quick")
+    campaign = Campaign(store, samples, progress=False)
+    with campaign.run(race, seed=0, command=["test"]):
+        measured = campaign.epsilons(as_classifier(network()), race)
+    nearest = race(network(), samples.inputs, samples.labels, samples.sample_ids)
+    assert nearest.converged.any()
+    np.testing.assert_array_equal(measured.converged, nearest.converged.numpy())
+    np.testing.assert_array_equal(measured.diagnoses, nearest.diagnoses.numpy())
+    found = measured.outcomes == Outcome.FOUND
+    assert (measured.stages[found] == Stage.SEARCH).all()
+    assert (measured.stages[~found] == Stage.NONE).all()
+    assert not measured.converged[~found].any()
 
 
 def test_order_is_that_of_the_selection(store, samples):
@@ -164,6 +180,9 @@ def test_summary_counts_what_was_not_found_as_farthest(samples):
         np.array([1, 1, 1, -1, -1]),
         (samples.labels[:5].numpy() + np.array([1, 0, 0, 0, 0])) % 3,
         np.full(5, 10, np.float32),
+        np.zeros(5, np.bool_),
+        np.array([0, 1, 1, 0, 0], np.int8),
+        np.zeros(5, np.int8),
     )
     row = summarise(as_classifier(network()), samples[:5], ATTACK, measured)
     assert (row["misclassified"], row["found"], row["not_found"]) == (1, 2, 2)

@@ -34,7 +34,9 @@ SECONDS_A_SHARD = 1.0
 
 EPSILONS = """
 select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction,
-    coalesce(clean_prediction, -1) as clean_prediction, evaluations
+    coalesce(clean_prediction, -1) as clean_prediction, evaluations, coalesce(converged, false) as converged,
+    coalesce(enum_code(stage)::tinyint + 1, 0)::tinyint as stage,
+    coalesce(enum_code(diagnosis)::tinyint + 1, 0)::tinyint as diagnosis
 from epsilons where measurement_id = $measurement_id order by sample_id
 """
 PREDICTIONS = """
@@ -57,6 +59,9 @@ class Measured:
     predictions: NDArray[np.int64]
     clean_predictions: NDArray[np.int64]
     evaluations: NDArray[np.float32]
+    converged: NDArray[np.bool_]
+    stages: NDArray[np.int8]
+    diagnoses: NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +158,9 @@ class Campaign:
             rows["prediction"].astype(np.int64),
             rows["clean_prediction"].astype(np.int64),
             rows["evaluations"].astype(np.float32),
+            rows["converged"].astype(np.bool_),
+            rows["stage"].astype(np.int8),
+            rows["diagnosis"].astype(np.int8),
         )
 
     def predictions(self, classifier: Classifier) -> NDArray[np.int64]:
@@ -293,6 +301,9 @@ def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: Neare
         predictions=shard.predictions.numpy(),
         evaluations=shard.evaluations.numpy(),
         clean_predictions=shard.clean_predictions.numpy(),
+        converged=shard.converged.numpy(),
+        stages=shard.stages.numpy(),
+        diagnoses=shard.diagnoses.numpy(),
         witnesses={int(sample_ids[k]): shard.adversarials[k].numpy() for k in found.tolist()},
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Literal, get_args
 
-__all__ = ["EFFORTS", "NORMS", "Effort", "Interval", "Norm", "Outcome", "Transition"]
+__all__ = ["EFFORTS", "NORMS", "Diagnosis", "Effort", "Interval", "Norm", "Outcome", "Stage", "Transition"]
 
 Norm = Literal["l0", "l1", "l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -29,6 +29,50 @@ class Outcome(IntEnum):
     def text(self) -> str:
         """The name used in tables: ``misclassified``, ``found`` or ``not_found``."""
         return self.name.lower()
+
+
+class Stage(IntEnum):
+    """Which stage of an attack found a sample's adversarial; the text is what the store and people read."""
+
+    NONE = 0
+    """None did: misclassified from the start, or not found (NULL in SQL)."""
+    SEARCH = 1
+    """The attack's own search."""
+    FLOAT64 = 2
+    """The fall-back along gradients in float64."""
+    LOSSES = 3
+    """The fall-back along gradients of other losses than the margin."""
+    STARTS = 4
+    """The fall-back from fixed starting points of another class."""
+    RANDOM = 5
+    """The fall-back from random starting points."""
+    DENSE = 6
+    """The adversarial of the dense network, which fools the pruned one as well."""
+
+    @property
+    def text(self) -> str | None:
+        """The name used in tables, such as ``search``; None for `NONE`."""
+        return self.name.lower() if self else None
+
+
+class Diagnosis(IntEnum):
+    """Why an attack's own search came back empty; the text is what the store and people read."""
+
+    NONE = 0
+    """It did not, or nothing is wrong with the network that a few passes can tell (NULL in SQL)."""
+    ZERO_GRADIENT = 1
+    """The logits have no gradient around the sample."""
+    SATURATED = 2
+    """They have one in float64, or behind a softmax, but float32 rounds it to zero."""
+    NON_DETERMINISTIC = 3
+    """The network answers differently when asked the same again."""
+    NON_FINITE = 4
+    """A logit or a gradient is infinite or not a number."""
+
+    @property
+    def text(self) -> str | None:
+        """The name used in tables, such as ``zero_gradient``; None for `NONE`."""
+        return self.name.lower() if self else None
 
 
 class Transition(StrEnum):

@@ -11,7 +11,7 @@ from thinice.attacks import Nearest, concatenate, judge
 from thinice.attacks.nearest import predict
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
-from thinice.types import NORMS, Outcome
+from thinice.types import NORMS, Diagnosis, Outcome, Stage
 
 
 def bright(inputs: Tensor) -> Tensor:
@@ -184,6 +184,42 @@ def test_concatenate_puts_batches_together_in_their_order():
     assert len(whole) == 3
     assert whole.epsilon.nan_to_num(-1).tolist() == pytest.approx([0.5, -1, 0.35])
     assert len(concatenate([], like=INPUTS)) == 0
+
+
+def test_what_a_search_says_of_itself_counts_only_where_its_claim_does():
+    inputs = torch.full((3, 1, 2, 2), 0.25)
+    inputs[2] = 0.75
+    candidates = torch.stack([torch.full((1, 2, 2), value) for value in (0.75, 0.3, 0.9)])
+    stages = torch.full((3,), int(Stage.RANDOM), dtype=torch.int8)
+    nearest = judge(
+        bright,
+        inputs,
+        candidates,
+        torch.zeros(3, dtype=torch.int64),
+        norm="linf",
+        evaluations=torch.ones(3),
+        converged=torch.ones(3, dtype=torch.bool),
+        stages=stages,
+        diagnoses=torch.full((3,), int(Diagnosis.SATURATED), dtype=torch.int8),
+    )
+    assert nearest.converged.tolist() == [True, False, False]
+    assert nearest.stages.tolist() == [Stage.RANDOM, Stage.NONE, Stage.NONE]
+    assert nearest.diagnoses.tolist() == [Diagnosis.SATURATED] * 3
+
+
+def test_a_search_that_says_nothing_has_found_by_itself_and_not_converged():
+    nearest = verdict(torch.full((1, 1, 2, 2), 0.75))
+    assert nearest.stages.tolist() == [Stage.SEARCH]
+    assert nearest.converged.tolist() == [False]
+    assert nearest.diagnoses.tolist() == [Diagnosis.NONE]
+
+
+def test_results_of_some_samples_can_be_replaced():
+    whole = concatenate([verdict(torch.full((1, 1, 2, 2), value)) for value in (0.75, 0.3, 0.6)], like=INPUTS)
+    mended = whole.replaced(torch.tensor([1]), verdict(torch.full((1, 1, 2, 2), 1.0)))
+    assert mended.epsilon.tolist() == pytest.approx([0.5, 0.75, 0.35])
+    assert mended.found.all()
+    assert whole.found.tolist() == [True, False, True]
 
 
 def test_repr_counts():

@@ -53,8 +53,8 @@ def test_a_new_store_appears_alone_and_complete(tmp_path):
 def later(monkeypatch):
     """Two versions later: the migrations of then."""
     steps = schema.migrations() | {
-        "0002_more": "create table more (a integer); insert into more select count(*) from runs;",
-        "0003_again": "insert into more values (7);",
+        "9998_more": "create table more (a integer); insert into more select count(*) from runs;",
+        "9999_again": "insert into more values (7);",
     }
     monkeypatch.setattr(schema, "migrations", lambda: steps)
     return steps
@@ -67,25 +67,68 @@ def test_an_older_store_is_brought_up_to_date_once(six, later):
     assert len(six.sql("from transitions")) == 6
 
 
+OLD_ROWS = """
+insert into runs (command, versions, device, "precision", settings, started, seen, host, pid)
+values (['thinice'], '{}', 'cpu', 'float32', '{}', '2026-01-01', '2026-01-01', 'here', 1);
+insert into checkpoints (fingerprint, name, architecture, classes, sparsity, notes, run_id, created)
+values ('d', 'dense', 'cnn', 2, 0, [], 1, '2026-01-01'), ('p', 'pruned', 'cnn', 2, 0.9, [], 1, '2026-01-01');
+insert into datasets (fingerprint, name, split, n, shape, classes, run_id, created)
+values ('s', 'digits', 'test', 3, [1, 2, 2], ['a', 'b'], 1, '2026-01-01');
+insert into samples values (1, 10, 0, 1, null), (1, 11, 1, 2, null), (1, 12, 1, 3, null);
+insert into attacks (fingerprint, name, norm, settings, run_id, created)
+values ('a', 'fmn', 'linf', '{}', 1, '2026-01-01');
+insert into measurements (checkpoint_id, dataset_id, attack_id, run_id, created) values (1, 1, 1, 1, '2026-01-01');
+insert into epsilons values
+    (1, 10, 'found', 0.25, 1, 0, 100, false, 1),
+    (1, 11, 'misclassified', 0, 0, 0, 1, false, 1),
+    (1, 12, 'not_found', null, null, 1, 100, true, 1);
+insert into predictions values (2, 1, 10, 1, 0.5, 1), (2, 1, 11, 1, 0.5, 1), (2, 1, 12, 1, 0.5, 1);
+insert into comparisons (measurement_id, pruned_checkpoint_id, basis, run_id, created)
+values (1, 2, 'clean', 1, '2026-01-01');
+"""
+
+
+def test_a_store_of_version_0_1_keeps_its_rows_and_says_what_it_does_not_know(tmp_path, monkeypatch):
+    first = dict([next(iter(schema.migrations().items()))])
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "migrations", lambda: first)
+        path = open_store(tmp_path / "old.duckdb", new=True).path
+    with duckdb.connect(path) as connection:
+        connection.execute(OLD_ROWS)
+    store = open_store(path)
+    rows = store.sql("from epsilons order by sample_id")
+    assert rows["outcome"].tolist() == ["found", "misclassified", "not_found"]
+    assert rows["epsilon"].fillna(-1).tolist() == [0.25, 0, -1]
+    assert rows["run_id"].tolist() == [1, 1, 1]
+    assert rows["stage"].isna().tolist() == [False, True, True]
+    assert rows["stage"][0] == "search"
+    assert rows[["converged", "diagnosis"]].isna().all(axis=None)
+    shown = store.sql("select transition, stage, converged from transitions order by sample_id")
+    assert shown["transition"].tolist() == ["S1,0", "S0,1", "S1,1"]
+    assert shown["stage"].isna().tolist() == [False, True, True]
+    with store.run(["more"], device="cpu", seed=0) as run:
+        assert run.unmeasured(1, [10, 11, 12]).tolist() == []
+
+
 @pytest.mark.usefixtures("later")
 def test_an_empty_file_runs_through_all_migrations(tmp_path):
     assert open_store(tmp_path / "new.duckdb", new=True).sql("from more")["a"].tolist() == [0, 7]
 
 
 def test_a_migration_that_fails_changes_nothing(six, later):
-    later["0003_again"] = "insert into nowhere values (1);"
+    later["9999_again"] = "insert into nowhere values (1);"
     with pytest.raises(StoreError, match="nowhere"):
         open_store(six.path)
     assert "more" not in six.tables()["name"].tolist()
-    assert len(six.sql("from thinice_migrations")) == 1
+    assert len(six.sql("from thinice_migrations")) == len(later) - 2
     assert len(six.sql("from transitions")) == 6
 
 
 def test_a_newer_store_is_refused_untouched(six):
     with duckdb.connect(six.path) as connection:
-        connection.execute("insert into thinice_migrations values ('0009_future', now()::timestamp, '9.9.9')")
+        connection.execute("insert into thinice_migrations values ('99999_future', now()::timestamp, '9.9.9')")
     before = six.path.read_bytes()
-    with pytest.raises(StoreError, match=r"written by thinice 9\.9\.9.*0009_future.*pip install --upgrade thinice"):
+    with pytest.raises(StoreError, match=r"written by thinice 9\.9\.9.*99999_future.*pip install --upgrade thinice"):
         open_store(six.path)
     with pytest.raises(StoreError, match="pip install --upgrade thinice"):
         open_store(six.path, new=True)

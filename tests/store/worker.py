@@ -92,8 +92,9 @@ def die_inside(path):
         add(run, measurement, np.arange(SHARD))
         add(run, measurement, np.arange(SHARD, 2 * SHARD))
         with writing(Path(path), 5) as unfinished:
-            row = "select $m, range, 'found', 1, 1, 1, 1, false, 1 from range(400, 500)"
-            ask(unfinished, f"insert into epsilons {row}", m=measurement)
+            columns = "measurement_id, sample_id, outcome, epsilon, evaluations, adopted, run_id"
+            row = "select $m, range, 'found', 1, 1, false, 1 from range(400, 500)"
+            ask(unfinished, f"insert into epsilons ({columns}) {row}", m=measurement)
             os.kill(os.getpid(), signal.SIGKILL)
 
 

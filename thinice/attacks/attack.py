@@ -95,11 +95,14 @@ class Attack:
         clean_predictions = predict(model, inputs)
         correct = torch.nonzero((clean_predictions == labels) & (labels >= 0)).squeeze(1)
         candidates, evaluations = inputs.clone(), torch.full_like(labels, FORWARD, dtype=torch.float32)
+        converged = torch.zeros_like(labels, dtype=torch.bool)
         if len(correct):
             with torch.enable_grad():
                 claims = self.search(model, inputs[correct], labels[correct], sample_ids[correct])
             candidates[correct] = claims.candidates.detach().to(candidates)
             evaluations[correct] += claims.evaluations + FORWARD  # the judge's look at the claim counts too
+            if claims.converged is not None:
+                converged[correct] = claims.converged
         return judge(
             model,
             inputs,
@@ -108,6 +111,7 @@ class Attack:
             norm=self.norm,
             evaluations=evaluations,
             clean_predictions=clean_predictions,
+            converged=converged,
         )
 
 

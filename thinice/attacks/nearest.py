@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
-from thinice.types import Norm, Outcome
+from thinice.types import Norm, Outcome, Stage
 
 __all__ = ["FORWARD", "Claims", "Model", "Nearest", "concatenate", "judge", "predict"]
 
@@ -31,11 +31,20 @@ class Claims:
         (N, C, H, W) the points that are claimed; the clean input where there is none.
     evaluations : Tensor
         (N,) float32, forward-backward passes spent on each sample; a forward pass alone is a third of one.
+    converged : Tensor, optional
+        (N,) bool, where the search had settled before it stopped; None where it does not say.
+    stages : Tensor, optional
+        (N,) int8, values of `Stage`: which stage found the candidate; None for the search itself.
+    diagnoses : Tensor, optional
+        (N,) int8, values of `Diagnosis`: why the search found nothing; None where nobody asked.
 
     """
 
     candidates: Tensor
     evaluations: Tensor
+    converged: Tensor | None = field(default=None, kw_only=True)
+    stages: Tensor | None = field(default=None, kw_only=True)
+    diagnoses: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -57,6 +66,12 @@ class Nearest:
         (N,) float32, forward-backward passes spent; a forward pass alone is a third of one.
     clean_predictions : Tensor
         (N,) int64, the class of the clean input; -1 where a logit is NaN.
+    converged : Tensor
+        (N,) bool, found, and the search had settled before it stopped; False where the attack does not say.
+    stages : Tensor
+        (N,) int8, values of `Stage`: the search, or the fall-back that found the adversarial.
+    diagnoses : Tensor
+        (N,) int8, values of `Diagnosis`: why the search itself came back empty, also where a fall-back then found.
 
     """
 
@@ -66,6 +81,9 @@ class Nearest:
     outcomes: Tensor
     evaluations: Tensor
     clean_predictions: Tensor
+    converged: Tensor
+    stages: Tensor
+    diagnoses: Tensor
 
     def __len__(self) -> int:
         return len(self.epsilon)
@@ -83,7 +101,12 @@ class Nearest:
 
     def to(self, device: torch.device | str) -> Nearest:
         """Return the same result on another device."""
-        return Nearest(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return Nearest(*(getattr(self, item.name).to(device) for item in fields(self)))
+
+    def replaced(self, index: Tensor, part: Nearest) -> Nearest:
+        """Return the same result, with those of other samples put in at these positions."""
+        columns = ((getattr(self, item.name), getattr(part, item.name)) for item in fields(self))
+        return Nearest(*(whole.index_copy(0, index, new) for whole, new in columns))
 
 
 def concatenate(parts: Sequence[Nearest], *, like: Tensor) -> Nearest:
@@ -96,7 +119,7 @@ def concatenate(parts: Sequence[Nearest], *, like: Tensor) -> Nearest:
 
     """
     return Nearest(
-        *(torch.cat([getattr(part, field.name) for part in (_empty(like), *parts)]) for field in fields(Nearest))
+        *(torch.cat([getattr(part, item.name) for part in (_empty(like), *parts)]) for item in fields(Nearest))
     )
 
 
@@ -120,6 +143,9 @@ def judge(
     norm: Norm,
     evaluations: Tensor,
     clean_predictions: Tensor | None = None,
+    converged: Tensor | None = None,
+    stages: Tensor | None = None,
+    diagnoses: Tensor | None = None,
 ) -> Nearest:
     """Return what is true of the claimed candidates, after forward passes of its own at storage precision.
 
@@ -140,6 +166,8 @@ def judge(
         (N,) forward-backward passes spent, passed on.
     clean_predictions : Tensor, optional
         (N,) what `predict` says of the clean inputs, where that is known already; saves one forward pass.
+    converged, stages, diagnoses : Tensor, optional
+        (N,) what the search says of itself, as in `Claims`; the first two count only where the claim does.
 
     Examples
     --------
@@ -169,6 +197,7 @@ def judge(
     correct = (clean_predictions == labels) & (clean_predictions >= 0)
     wrong = ~correct & (clean_predictions >= 0)
     found = correct & inside & (epsilon > 0) & (predictions >= 0) & (predictions != labels)
+    nothing = torch.zeros_like(found, dtype=torch.int8)
     return Nearest(
         epsilon=torch.where(found, epsilon, torch.where(wrong, 0.0, torch.nan)),
         adversarials=torch.where(_like(found, candidates), candidates, inputs),
@@ -178,13 +207,17 @@ def judge(
         ).to(torch.int8),
         evaluations=evaluations.to(torch.float32),
         clean_predictions=clean_predictions,
+        converged=found & converged if converged is not None else torch.zeros_like(found),
+        stages=torch.where(found, nothing + int(Stage.SEARCH) if stages is None else stages, nothing),
+        diagnoses=nothing if diagnoses is None else diagnoses,
     )
 
 
 def _empty(inputs: Tensor) -> Nearest:
     """Return the result for no samples."""
     none = torch.zeros(0, dtype=torch.int64, device=inputs.device)
-    return Nearest(none.float(), inputs[:0].float(), none, none.to(torch.int8), none.float(), none)
+    code = none.to(torch.int8)
+    return Nearest(none.float(), inputs[:0].float(), none, code, none.float(), none, code.bool(), code, code)
 
 
 def _like(mask: Tensor, tensor: Tensor) -> Tensor:

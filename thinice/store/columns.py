@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinice.errors import InputError
-from thinice.types import Outcome
+from thinice.types import Diagnosis, Outcome, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +42,13 @@ def epsilon_columns(
     predictions: npt.ArrayLike,
     clean_predictions: npt.ArrayLike,
     evaluations: npt.ArrayLike,
+    converged: npt.ArrayLike | None = None,
+    stages: npt.ArrayLike | None = None,
+    diagnoses: npt.ArrayLike | None = None,
 ) -> Columns:
-    """Return the columns of a shard."""
+    """Return the columns of a shard; by default nothing has converged, and what was found the search has found."""
+    nothing = np.zeros(np.shape(sample_ids), np.int8)
+    found = np.asarray(outcomes) == Outcome.FOUND
     rows = _columns(
         sample_id=(sample_ids, np.int64),
         epsilon=(epsilon, np.float32),
@@ -51,11 +56,19 @@ def epsilon_columns(
         prediction=(predictions, np.int32),
         clean_prediction=(clean_predictions, np.int32),
         evaluations=(evaluations, np.float32),
+        converged=(nothing if converged is None else converged, np.bool_),
+        stage=(found * int(Stage.SEARCH) if stages is None else stages, np.int8),
+        diagnosis=(nothing if diagnoses is None else diagnoses, np.int8),
     )
     _refuse_twice(rows["sample_id"])
-    strange = np.setdiff1d(rows["outcome"], list(Outcome))
-    if strange.size:
-        raise InputError(f"`outcomes` must be of Outcome, 0 to {max(Outcome)}, got {strange[0]}")
+    for argument, name, codes in (
+        ("outcomes", "outcome", Outcome),
+        ("stages", "stage", Stage),
+        ("diagnoses", "diagnosis", Diagnosis),
+    ):
+        strange = np.setdiff1d(rows[name], list(codes))
+        if strange.size:
+            raise InputError(f"`{argument}` must be of {codes.__name__}, 0 to {max(codes)}, got {strange[0]}")
     return rows
 
 

@@ -195,6 +195,9 @@ class Run:
         predictions: npt.ArrayLike,
         clean_predictions: npt.ArrayLike,
         evaluations: npt.ArrayLike,
+        converged: npt.ArrayLike | None = None,
+        stages: npt.ArrayLike | None = None,
+        diagnoses: npt.ArrayLike | None = None,
         witnesses: Mapping[int, npt.ArrayLike] | None = None,
     ) -> int:
         """Store one shard of a measurement, whole or not at all, and return how many samples were new.
@@ -218,6 +221,10 @@ class Run:
             (N,) class of the clean sample; -1 where a logit is NaN.
         evaluations : array_like
             (N,) forward-backward passes spent.
+        converged : array_like, optional
+            (N,) bool, whether the search had settled; by default it had not.
+        stages, diagnoses : array_like, optional
+            (N,) of `Stage`, what found the adversarial, by default the search; of `Diagnosis`, by default none.
         witnesses : mapping of int to array_like, optional
             Adversarial inputs (C, H, W) in [0, 1] by sample_id, for the samples where one is to be kept.
 
@@ -236,6 +243,9 @@ class Run:
             predictions=predictions,
             clean_predictions=clean_predictions,
             evaluations=evaluations,
+            converged=converged,
+            stages=stages,
+            diagnoses=diagnoses,
         )
         adversarials = adversarial_columns(witnesses, columns["sample_id"]) if witnesses else None
         key = {"measurement_id": measurement_id, "run_id": self.run_id}

@@ -1,6 +1,6 @@
 -- Other selections of samples may hold the same ones, measured by the same attack on the same network:
 -- their rows are copied, each under the run that measured it.
-insert into epsilons
+insert into epsilons by name
 select
     wanted.measurement_id,
     new.sample_id,
@@ -9,7 +9,10 @@ select
     e.prediction,
     e.clean_prediction,
     e.evaluations,
-    true,
+    e.converged,
+    e.stage,
+    e.diagnosis,
+    true as adopted,
     e.run_id
 from measurements wanted
 join measurements other
