@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from thinice.attacks import Attack, make_attack
 from thinice.campaign import Campaign, Witness
 from thinice.datasets import DATASETS, Samples, load_samples
 from thinice.errors import InputError
-from thinice.measurement import BatchSize, settle_all
+from thinice.measurement import BatchSize, pick_device, settle_all
 from thinice.models import Classifier, as_classifier, load_classifier, same_task
+from thinice.precision import exact
 from thinice.progress import Reporter
+from thinice.slices import BoundarySlice, slice_boundary
 from thinice.stats import Separation, TransitionCounts, separation, transition_counts, transitions
 from thinice.store import Store, open_store
 from thinice.types import Effort, Norm, Outcome, Transition
@@ -67,6 +70,8 @@ class Comparison:
         The samples closest to the boundary, lost ones first, with the adversarials that prove it, for the gallery.
     store : Path or None
         The file that holds all of this; None where it was not kept.
+    networks : tuple of Classifier
+        The dense and the pruned network, as they were measured.
 
     """
 
@@ -90,6 +95,7 @@ class Comparison:
     separation: Separation
     thinnest: tuple[Witness, ...]
     store: Path | None
+    networks: tuple[Classifier, Classifier]
 
     def __repr__(self) -> str:
         return f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>"
@@ -143,6 +149,50 @@ class Comparison:
                     categories=[outcome.text for outcome in Outcome],
                 ),
             }
+        )
+
+    def boundary(
+        self, place: int = 0, *, reach: float | None = None, resolution: int = 101, device: str = "auto"
+    ) -> BoundarySlice:
+        """Return what both networks say on a plane through one of the thinnest samples.
+
+        The plane leads to the sample's nearest adversarial for the dense network, and to the nearest point that this
+        comparison's attack finds at which the pruned network changes its mind.
+
+        Parameters
+        ----------
+        place : int
+            Which of `thinnest`.
+        reach, resolution, device
+            As of `thinice.slice_boundary`.
+
+        Raises
+        ------
+        InputError
+            Where no sample has an adversarial, or fewer than that.
+
+        """
+        if not -len(self.thinnest) <= place < len(self.thinnest):
+            raise InputError(f"`place` is {place}: {len(self.thinnest)} samples have an adversarial at hand")
+        witness, (dense, pruned) = self.thinnest[place], self.networks
+        where = pick_device(device)
+        inputs = torch.from_numpy(witness.inputs.copy())[None].to(where)
+        seen, sample_id = ([int(value)] for value in (self.pruned_predictions[witness.position], witness.sample_id))
+        with exact(where):
+            change = self.attack(
+                pruned.to(where), inputs, torch.tensor(seen, device=where), torch.tensor(sample_id, device=where)
+            )
+        return slice_boundary(
+            dense,
+            pruned,
+            witness.inputs,
+            int(self.labels[witness.position]),
+            dense_adversarial=witness.adversarial,
+            pruned_adversarial=change.adversarials[0] if change.found[0] else None,
+            norm=self.norm,
+            reach=reach,
+            resolution=resolution,
+            device=device,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -396,6 +446,7 @@ def _compare(
         separation=distances,
         thinnest=tuple(campaign.witnesses(measured, shown)),
         store=store,
+        networks=(dense, pruned),
     )
 
 

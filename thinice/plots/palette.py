@@ -8,7 +8,7 @@ from typing import Any
 
 from thinice.types import Transition
 
-__all__ = ["INK", "MUTED", "NETWORKS", "REFERENCE", "TRANSITIONS", "Style"]
+__all__ = ["INK", "MUTED", "NETWORKS", "REFERENCE", "TRANSITIONS", "Style", "tint"]
 
 INK = "#222222"
 MUTED = "#666666"
@@ -54,3 +54,15 @@ NETWORKS: tuple[Style, ...] = (
     Style("#CC79A7", LONG, "D"),
 )
 """The dense network first, then pruned ones; taken in turn."""
+
+
+def tint(color: str, share: float = 0.3) -> str:
+    """Return a colour thinned with white, opaque: what lies below does not shine through.
+
+    Examples
+    --------
+    >>> tint("#000000", 0.2)
+    '#cccccc'
+    """
+    parts = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - share * (255 - part)):02x}" for part in parts)
