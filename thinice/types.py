@@ -6,13 +6,28 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Literal, get_args
 
-__all__ = ["EFFORTS", "NORMS", "Diagnosis", "Effort", "Interval", "Norm", "Outcome", "Stage", "Transition"]
+__all__ = [
+    "EFFORTS",
+    "NORMS",
+    "PRECISIONS",
+    "Diagnosis",
+    "Effort",
+    "Interval",
+    "Norm",
+    "Outcome",
+    "Precision",
+    "Stage",
+    "Transition",
+]
 
 Norm = Literal["l0", "l1", "l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
 Effort = Literal["quick", "standard", "thorough"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
+
+Precision = Literal["float32", "tf32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Outcome(IntEnum):

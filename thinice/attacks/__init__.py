@@ -11,7 +11,7 @@ from thinice.attacks.fmn import fmn
 from thinice.attacks.nearest import Claims, Nearest, concatenate, judge
 from thinice.attacks.race import RACE_EFFORTS, race
 from thinice.errors import InputError
-from thinice.types import EFFORTS, NORMS, Effort, Norm
+from thinice.types import EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
 
 __all__ = ["ATTACKS", "BACKENDS", "Attack", "AttackRow", "Claims", "Nearest", "concatenate", "judge", "make_attack"]
 
@@ -64,7 +64,13 @@ BACKENDS: Mapping[str, Callable[[str], AttackRow]] = MappingProxyType({"foolbox"
 
 
 def make_attack(
-    name: str = "fmn", *, norm: Norm = "linf", effort: Effort = "standard", seed: int = 0, **settings: Setting
+    name: str = "fmn",
+    *,
+    norm: Norm = "linf",
+    effort: Effort = "standard",
+    seed: int = 0,
+    precision: Precision = "float32",
+    **settings: Setting,
 ) -> Attack:
     """Return an attack with all its settings bound, ready to be called or recorded.
 
@@ -78,6 +84,8 @@ def make_attack(
         How much to spend on each sample.
     seed : int
         Of everything random.
+    precision : {"float32", "tf32", "bf16"}
+        Arithmetic of the search; the judge's is float32 in any case.
     **settings
         Settings that replace those of the effort, ``steps=300``.
 
@@ -99,6 +107,7 @@ def make_attack(
     row = _row(name)
     _known("norm", norm, NORMS)
     _known("effort", effort, EFFORTS)
+    _known("precision", precision, PRECISIONS)
     if norm not in row.norms:
         raise InputError(f"attack {name!r} minimises {', '.join(row.norms)}, got `norm` {norm!r}")
     if effort not in row.efforts:
@@ -113,7 +122,8 @@ def make_attack(
     bound = {**row.defaults, **row.efforts[effort], **settings}
     bound = {setting: _checked(setting, value, row) for setting, value in bound.items()}
     search = partial(row.search, norm=norm, seed=seed, **bound)
-    return Attack(name, norm, {**bound, "seed": seed, **row.fixed}, search)
+    less = {} if precision == "float32" else {"precision": precision}
+    return Attack(name, norm, {**bound, "seed": seed, **less, **row.fixed}, search)
 
 
 def _row(name: str) -> AttackRow:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from thinice.attacks.nearest import FORWARD, Claims, Model, Nearest, judge, predict
+from thinice.attacks.pushing import push_out
 from thinice.errors import InputError
-from thinice.types import NORMS, Effort, Norm
+from thinice.precision import lowered
+from thinice.types import NORMS, Effort, Norm, Outcome, Precision
 
 __all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults"]
 
@@ -73,17 +75,35 @@ class Attack:
     settings: Mapping[str, Setting]
     search: Callable[[Model, Tensor, Tensor, Tensor], Claims] = field(repr=False, compare=False)
 
-    def __call__(self, model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor) -> Nearest:
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic that the search may use; the judge's is always IEEE float32."""
+        return cast("Precision", self.settings.get("precision", "float32"))
+
+    def __call__(
+        self,
+        model: Model,
+        inputs: Tensor,
+        labels: Tensor,
+        sample_ids: Tensor,
+        *,
+        search_model: Model | None = None,
+    ) -> Nearest:
         """Return the nearest adversarial of each sample that the attack finds and the judge confirms.
+
+        What is not found in another form of the network, or in less than float32, is searched again in the network
+        itself, in float32.
 
         Parameters
         ----------
         model : callable
-            Takes inputs (N, C, H, W) in [0, 1] to logits (N, K); in eval mode.
+            Takes inputs (N, C, H, W) in [0, 1] to logits (N, K); in eval mode. The judge believes it alone.
         inputs : Tensor
             (N, C, H, W) in [0, 1], in any memory layout.
         labels, sample_ids : Tensor
             (N,) true classes, and ids that make the random choices of a sample its own.
+        search_model : callable, optional
+            Another form of the same function, for the search: faster, equal up to rounding.
 
         Raises
         ------
@@ -92,18 +112,41 @@ class Attack:
 
         """
         inputs = _checked(inputs, labels, sample_ids)
-        clean_predictions = predict(model, inputs)
+        clean = predict(model, inputs)
+        spent = torch.full_like(labels, FORWARD, dtype=torch.float32)
+        seen, precision = search_model or model, self.precision
+        batch = (inputs, labels, sample_ids, clean)
+        nearest = self._once(model, seen, batch, precision=precision, spent=spent)
+        if seen is not model or precision != "float32":
+            lost = torch.nonzero((nearest.outcomes == Outcome.NOT_FOUND) & (clean >= 0)).squeeze(1)
+            if len(lost):
+                rest = (inputs[lost], labels[lost], sample_ids[lost], clean[lost])
+                again = self._once(model, model, rest, precision="float32", spent=nearest.evaluations[lost])
+                nearest = nearest.replaced(lost, again)
+        return nearest
+
+    def _once(
+        self,
+        model: Model,
+        seen: Model,
+        batch: tuple[Tensor, Tensor, Tensor, Tensor],
+        *,
+        precision: Precision,
+        spent: Tensor,
+    ) -> Nearest:
+        """Return what one search of one form of the network finds, judged by the network, on top of what was spent."""
+        inputs, labels, sample_ids, clean_predictions = batch
         correct = torch.nonzero((clean_predictions == labels) & (labels >= 0)).squeeze(1)
-        candidates, evaluations = inputs.clone(), torch.full_like(labels, FORWARD, dtype=torch.float32)
+        candidates, evaluations = inputs.clone(), spent.clone()
         converged = torch.zeros_like(labels, dtype=torch.bool)
         if len(correct):
-            with torch.enable_grad():
-                claims = self.search(model, inputs[correct], labels[correct], sample_ids[correct])
+            with torch.enable_grad(), lowered(seen, precision, inputs.device) as rough:
+                claims = self.search(rough, inputs[correct], labels[correct], sample_ids[correct])
             candidates[correct] = claims.candidates.detach().to(candidates)
             evaluations[correct] += claims.evaluations + FORWARD  # the judge's look at the claim counts too
             if claims.converged is not None:
                 converged[correct] = claims.converged
-        return judge(
+        nearest = judge(
             model,
             inputs,
             candidates,
@@ -113,6 +156,7 @@ class Attack:
             clean_predictions=clean_predictions,
             converged=converged,
         )
+        return push_out(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
 
 
 def keyword_defaults(function: Callable[..., Any], *, skip: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -1,0 +1,223 @@
+"""The fast form of a network: the same function with batch norm folded away, in the memory layout that suits it.
+
+A form is decided by trying: it counts only where its logits and gradients are those of the network on samples at hand.
+The judge of an attack never uses it.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thinice.errors import InputError
+from thinice.models.classifier import Classifier
+
+__all__ = ["fast_form", "folded"]
+
+LOGGER = logging.getLogger(__name__)
+ARITHMETIC = 1e-4
+"""By this share of a sample's largest logit may another order of the same sums change its logits."""
+KINKS = 0.01
+"""Such a change may take a unit over its kink: gradients agree where they differ by this share at most."""
+FOLDABLE = {nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear}
+NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+
+
+def fast_form(classifier: Classifier, inputs: Tensor, *, compiled: bool = False) -> Classifier:
+    """Return the classifier in the fastest of its forms that gives the same logits and gradients on these inputs.
+
+    Tried in this order: batch norm folded and channels last, batch norm folded, the network's own form. The last note
+    of the result says which it is.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Stays as it is.
+    inputs : Tensor
+        (N, C, H, W) in [0, 1], at least one; on the classifier's device.
+    compiled : bool
+        Also run it through `torch.compile`, which takes a minute and is worth it for long runs.
+
+    Raises
+    ------
+    InputError
+        Where `torch.compile` fails, or changes the logits.
+
+    Examples
+    --------
+    >>> from thinice.models import as_classifier, build
+    >>> classifier = as_classifier(build("digits_cnn"))
+    >>> fast = fast_form(classifier, torch.rand(2, 1, 8, 8))
+    >>> any(isinstance(layer, nn.BatchNorm2d) for layer in fast.module.modules())
+    False
+    """
+    own = _answers(classifier, inputs)
+    fast = next((form for form in _forms(classifier) if _same(form, own, inputs)), None)
+    if fast is None:
+        fast = _noted(classifier, classifier.module, "searched in its own form")
+    if compiled:
+        fast = _compiled(fast, own, inputs)
+    LOGGER.info("%s: %s", fast.name, fast.notes[-1])
+    return fast
+
+
+def _noted(classifier: Classifier, module: nn.Module, note: str) -> Classifier:
+    return replace(classifier, module=module, notes=(*classifier.notes, note))
+
+
+def _forms(classifier: Classifier) -> Iterator[Classifier]:
+    """Yield the forms to try, the fastest first."""
+    module, count = folded(classifier.module)
+    said = f"{count} batch norms folded"
+    if any(isinstance(layer, nn.Conv2d) for layer in module.modules()):
+        last = ChannelsLast(copy.deepcopy(module))
+        yield _noted(classifier, last, f"searched with {said}, channels last")
+    if count:
+        yield _noted(classifier, module, f"searched with {said}")
+
+
+class ChannelsLast(nn.Module):
+    """A network whose images and kernels lie channels last in memory."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # torch's own annotation lacks the memory format
+        self.network = cast("Callable[..., nn.Module]", network.to)(memory_format=torch.channels_last)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K) of inputs (N, C, H, W)."""
+        return cast("Tensor", self.network(inputs.contiguous(memory_format=torch.channels_last)))
+
+
+def folded(module: nn.Module) -> tuple[nn.Module, int]:
+    """Return a copy whose batch norms are folded into the convolution or linear layer before them, and how many were.
+
+    Folded is a batch norm with fixed statistics that is the only reader of the layer's output. Everything else, and
+    networks that `torch.fx` cannot trace, stay as they are. A layer that is used twice, or a batch norm that follows
+    two layers, is folded at each place by itself.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    >>> twin, count = folded(network)
+    >>> count, torch.allclose(twin(torch.ones(1, 3, 5, 5)), network(torch.ones(1, 3, 5, 5)), atol=1e-6)
+    (1, True)
+    """
+    twin = copy.deepcopy(module).requires_grad_(requires_grad=False)
+    try:
+        traced = fx.symbolic_trace(twin)
+    except Exception as error:  # noqa: BLE001 - a foreign forward may do anything with a stand-in for a tensor
+        LOGGER.info("not traceable: %s", str(error).strip().partition("\n")[0])
+        return copy.deepcopy(module).requires_grad_(requires_grad=False), 0
+    count = 0
+    for node in traced.graph.nodes:
+        layer, norm = _pair(node, traced)
+        if layer is not None and norm is not None:
+            before = node.args[0]
+            place = f"folded_{count}"
+            traced.add_submodule(place, _fold(layer, norm))
+            with traced.graph.inserting_before(before):
+                merged = traced.graph.call_module(place, before.args, before.kwargs)
+            node.replace_all_uses_with(merged)
+            traced.graph.erase_node(node)
+            traced.graph.erase_node(before)
+            count += 1
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced.eval(), count
+
+
+def _pair(node: fx.Node, traced: fx.GraphModule) -> tuple[nn.Module | None, _BatchNorm | None]:
+    """Return the layer and the batch norm that can be one where this node is that batch norm; else nothing."""
+    before = node.args[0] if len(node.args) == 1 and not node.kwargs else None
+    if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
+        return None, None
+    layer, norm = traced.get_submodule(str(before.target)), traced.get_submodule(str(node.target))
+    fits = type(layer) in FOLDABLE and type(norm) in NORMS and len(before.users) == 1
+    if not fits or _hooked(layer) or _hooked(norm) or not isinstance(norm, _BatchNorm):
+        return None, None
+    fixed = not norm.training and norm.running_mean is not None and norm.running_var is not None
+    return (layer, norm) if fixed else (None, None)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Return whether something else has a say in what the layer computes: weight norm, masks, probes."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)  # noqa: SLF001 - torch has no other way to ask
+
+
+def _fold(layer: nn.Module, norm: _BatchNorm) -> nn.Module:
+    """Return one layer that computes both: y = s (Wx + b - m) + t with s = gamma / sqrt(v + eps), in float64."""
+    merged = copy.deepcopy(layer)
+    weight, bias = cast("Tensor", merged.weight), cast("Tensor | None", merged.bias)
+    mean, variance = cast("Tensor", norm.running_mean).double(), cast("Tensor", norm.running_var).double()
+    scale = (variance + norm.eps).rsqrt()
+    shift = torch.zeros_like(mean)
+    if norm.affine:
+        scale, shift = scale * norm.weight.double(), norm.bias.double()
+    offset = -mean if bias is None else bias.double() - mean
+    merged.weight = nn.Parameter((weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))).to(weight), False)
+    merged.bias = nn.Parameter((offset * scale + shift).to(weight), False)
+    return merged
+
+
+def _answers(classifier: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits (N, K) and the gradient (N, D) of a fixed combination of them."""
+    point = inputs.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = classifier(point)
+        values = (logits * torch.linspace(-1, 1, logits.shape[1], device=logits.device)).sum()
+    if not values.requires_grad:
+        return logits.detach(), torch.zeros_like(point).flatten(1)
+    # the graph is kept, as attacks do that follow several logits back
+    (gradient,) = torch.autograd.grad(values, point, retain_graph=True, materialize_grads=True)
+    return logits.detach(), gradient.flatten(1)
+
+
+def _same(form: Classifier, own: tuple[Tensor, Tensor], inputs: Tensor) -> bool:
+    """Return whether a form answers like the network itself; one that cannot answer does not."""
+    try:
+        logits, gradient = _answers(form, inputs)
+        alone = form(inputs[:1])  # attacks drop samples that are done: no form may remember a batch size
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a foreign forward may not stand another memory layout
+        LOGGER.info("%s fails: %s", form.notes[-1], str(error).strip().partition("\n")[0])
+        return False
+    return _agree((logits, gradient), own) and _close(alone, own[0][:1])
+
+
+def _agree(seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> bool:
+    """Return whether logits agree everywhere, and gradients for most samples: one unit more or less is no defect."""
+    straight = (seen[1] - own[1]).norm(dim=1) <= KINKS * own[1].norm(dim=1)
+    return _close(seen[0], own[0]) and bool(straight.float().mean() > 0.5)
+
+
+def _close(logits: Tensor, own: Tensor) -> bool:
+    if logits.shape != own.shape or not torch.equal(logits.argmax(1), own.argmax(1)):
+        return False
+    room = ARITHMETIC * own.abs().amax(1, keepdim=True)
+    same = (logits == own) | (logits.isnan() & own.isnan())
+    return bool((same | ((logits - own).abs() <= room)).all())
+
+
+def _compiled(fast: Classifier, own: tuple[Tensor, Tensor], inputs: Tensor) -> Classifier:
+    """Return the form compiled for any batch size, or say why that is not possible."""
+    import torch._functorch.config  # noqa: PLC0415 - half a second, and few ask for it
+
+    torch._functorch.config.donated_buffer = False  # noqa: SLF001 - else no graph can be followed back twice
+    try:
+        form = _noted(fast, cast("nn.Module", torch.compile(fast.module, dynamic=True)), f"{fast.notes[-1]}, compiled")
+        seen = _answers(form, inputs)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"`compiled`: torch.compile fails on {fast.name!r}: {reason}; leave it out") from error
+    if not _agree(seen, own):
+        raise InputError(f"`compiled`: torch.compile changes the logits of {fast.name!r}: leave it out")
+    return form
