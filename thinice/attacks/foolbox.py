@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from inspect import isabstract, isclass, signature
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thinice.attacks.attack import AttackRow, Setting, keyword_defaults
-from thinice.attacks.nearest import FORWARD, Claims, Model
+from thinice.attacks.foreign import Counted, seeded
+from thinice.attacks.nearest import Claims, Model
 from thinice.errors import InputError, MissingExtraError
 from thinice.types import NORMS, Norm
 
@@ -100,11 +98,11 @@ def _search(
     seed: int,
     **settings: Setting,
 ) -> Claims:
-    network = _Counted(model).eval()
+    network = Counted(model).eval()
     foolbox_model = PyTorchModel(network, bounds=(0, 1), device=inputs.device)
     searcher = _build(attack, norm, settings)
     candidates, evaluations = inputs.clone(), torch.zeros(len(inputs), device=inputs.device)
-    with _seeded(seed, inputs.device):
+    with seeded(seed, inputs.device):
         start, keywords = torch.ones_like(labels, dtype=torch.bool), dict[str, Any]()
         try:
             if _needs_start(attack):
@@ -132,7 +130,9 @@ def _build(attack: type[MinimizationAttack], norm: Norm, settings: dict[str, Set
     if "constraint" in parameters:
         keywords["constraint"] = norm
     try:
-        return attack(**keywords)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="At the first initialisation", category=UserWarning)  # numba
+            return attack(**keywords)
     except ImportError as error:
         raise MissingExtraError(f"attack 'foolbox:{attack.__name__}'", "numba") from error
     except FAILURES as error:
@@ -150,40 +150,3 @@ def _starting_points(foolbox_model: PyTorchModel, inputs: Tensor, labels: Tensor
         points = LinearSearchBlendedUniformNoiseAttack(steps=50).run(foolbox_model, inputs, Misclassification(labels))
     with torch.no_grad():
         return points, foolbox_model(points).argmax(1) != labels
-
-
-class _Counted(nn.Module):
-    """A model that counts the samples that went forward and backward through it."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self._model = model
-        self._passes = 0.0
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        logits = self._model(inputs)
-        self._passes += len(inputs) * FORWARD
-        if logits.requires_grad:
-            logits.register_hook(self._went_back)  # type: ignore[no-untyped-call]  # torch has no types here
-        return logits
-
-    def _went_back(self, gradient: Tensor) -> None:
-        self._passes += len(gradient) * (1 - FORWARD)
-
-    def passes_per_sample(self, samples: int) -> float:
-        """Return the passes since the last call, spread over this many samples."""
-        passes, self._passes = self._passes, 0.0
-        return passes / max(1, samples)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what foolbox draws from, torch's and NumPy's global generators, and put them back afterwards."""
-    before = np.random.get_state()  # noqa: NPY002 (the generator that foolbox uses)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 (as above)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)  # noqa: NPY002 (as above)

@@ -256,6 +256,79 @@ class Run:
                 _write(connection, "add_witnesses", adversarials, **key)
             return new
 
+    def untried(self, measurement_id: int, sample_ids: npt.ArrayLike, *, place: int) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` that the attack at this place of an ensemble has not tried, ascending.
+
+        What other selections of the same data hold, tried by the same ensemble on the same network, is copied into
+        this measurement first.
+        """
+        ids = np.asarray(sample_ids, dtype=np.int64)
+        columns = {"position": np.arange(len(ids)), "sample_id": ids}
+        key = {"measurement_id": measurement_id, "place": place}
+        with reading(self._path, self._patience) as connection:
+            missing = _positions(connection, "untried", columns, key)
+        if not missing.size:
+            return missing
+        with self._writing() as connection:
+            ask(connection, query("adopt_robustness"), measurement_id=measurement_id)
+            return _positions(connection, "untried", columns, key)
+
+    def add_robustness(
+        self,
+        measurement_id: int,
+        sample_ids: npt.ArrayLike,
+        *,
+        attack: str,
+        place: int,
+        epsilon: npt.ArrayLike,
+        outcomes: npt.ArrayLike,
+        predictions: npt.ArrayLike,
+        clean_predictions: npt.ArrayLike,
+        evaluations: npt.ArrayLike,
+    ) -> int:
+        """Store what one attack of an ensemble did to some samples, whole or not at all; return how many were new.
+
+        Parameters
+        ----------
+        measurement_id : int
+            From `measurement`, with an attack whose settings hold ``budget`` and ``attacks``.
+        sample_ids, epsilon, outcomes, predictions, clean_predictions, evaluations : array_like
+            As of `add_epsilons`; found means fallen to an adversarial within the budget, not found: it stands.
+        attack, place : str, int
+            Which attack of the ensemble tried, and its place in the order, from 0.
+
+        """
+        columns = epsilon_columns(
+            sample_ids,
+            epsilon=epsilon,
+            outcomes=outcomes,
+            predictions=predictions,
+            clean_predictions=clean_predictions,
+            evaluations=evaluations,
+        )
+        key = {"measurement_id": measurement_id, "attack": attack, "place": place, "run_id": self.run_id}
+        with self._writing() as connection:
+            _refuse_strangers(connection, columns, self._selection(connection, measurement_id))
+            return _write(connection, "add_robustness", columns, **key)
+
+    def add_known(self, measurement_id: int, *, norms: Sequence[Norm], budget: float) -> int:
+        """Note the samples that other measurements in the store have broken within a budget; return how many are new.
+
+        Parameters
+        ----------
+        measurement_id : int
+            The evaluation that these samples are to be spared.
+        norms : sequence of str
+            The norm of the budget, and those whose lengths are never smaller.
+        budget : float
+            On the [0, 1] scale.
+
+        """
+        with self._writing() as connection:
+            key = {"measurement_id": measurement_id, "norms": list(norms), "budget": float(budget)}
+            ((count,),) = ask(connection, query("add_known"), **key)
+            return int(count)
+
     def add_predictions(
         self,
         checkpoint_id: int,

@@ -1,0 +1,8 @@
+select position
+from rows
+where sample_id not in (
+    select sample_id
+    from robustness
+    where measurement_id = $measurement_id and place = $place
+)
+order by position
