@@ -1,4 +1,4 @@
-"""Rival predictors: does epsilon foretell which samples pruning loses, better than margin, confidence and loss do?"""
+"""Rival predictors: whether epsilon foretells what pruning loses better than margin, confidence and loss do."""
 
 from __future__ import annotations
 

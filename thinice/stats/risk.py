@@ -33,7 +33,7 @@ METHODS: tuple[RiskMethod, ...] = get_args(RiskMethod)
 GROUPS = 500
 """With more distinct epsilons than this, neighbours are pooled: a curve needs no more points."""
 SLOPE_VARIANCE = 1e4
-"""Prior variance of the logistic slope per standard deviation of epsilon: hardly a pull, but there is always an answer."""
+"""Prior variance of the logistic slope, per standard deviation of epsilon: next to nothing, but there is an answer."""
 
 Fit = Callable[[FloatColumn, FloatColumn], FloatColumn]
 
@@ -138,9 +138,9 @@ def risk_curve(
     so that groups which do not overlap have an answer too.
 
     The band holds, point by point, the central `confidence` of the curves fitted to samples drawn anew with
-    replacement. It is a guide rather than a promise: the bootstrap of an isotonic fit is not exact even with many
-    samples, and near the ends such a fit is drawn to 0 and 1. Where nothing or everything is lost, all resamples agree,
-    and Wilson's interval of the constant risk takes the band's place.
+    replacement; for the isotonic fit, where resamples agree too much on flat stretches, also Wilson's interval of each
+    stretch. It is a guide rather than a promise: the bootstrap of an isotonic fit is not exact even with many samples.
+    Where nothing or everything is lost, Wilson's interval of the constant risk takes the band's place.
 
     More than 500 distinct epsilons are pooled into 500 groups of neighbours of (nearly) the same size, each at the
     mean of its epsilons; a million samples take a second.
@@ -203,8 +203,11 @@ def risk_curve(
     else:
         fit = _isotonic(epsilon) if method == "isotonic" else _logistic(epsilon)
         risk = fit(cells[:, 0], cells[:, 1])[:found]
-        low, high = _band(fit, cells, confidence, resamples, seed)
-        low, high = np.minimum(low[:found], risk), np.maximum(high[:found], risk)
+        low, high = (bound[:found] for bound in _band(fit, cells, confidence, resamples, seed))
+        if method == "isotonic":
+            block_low, block_high = _block_bounds(risk, cells[:found].sum(axis=1), confidence)
+            low, high = np.minimum(low, block_low), np.maximum(high, block_high)
+        low, high = np.minimum(low, risk), np.maximum(high, risk)
     return RiskCurve(
         epsilon=epsilon[:found],
         risk=risk,
@@ -406,4 +409,11 @@ def _band(
     drawn = rng.multinomial(int(total), (cells / total).ravel(), size=resamples)
     curves = np.array([fit(*counts.reshape(cells.shape).astype(np.float64).T) for counts in drawn])
     low, high = np.quantile(curves, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+    return low, high
+
+
+def _block_bounds(risk: FloatColumn, n: FloatColumn, confidence: float) -> tuple[FloatColumn, FloatColumn]:
+    """Return for each point the Wilson bounds of the flat stretch of the isotonic fit that it belongs to."""
+    stretch = np.cumsum(np.diff(risk, prepend=risk[0]) != 0)
+    low, high = wilson_bounds(risk, np.bincount(stretch, n)[stretch], confidence)
     return low, high
