@@ -22,7 +22,7 @@ LEVELS = [
     {"campaign", "slices", "consistency"},
     {"comparison"},
     {"plots"},
-    {"figures"},
+    {"figures", "report"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

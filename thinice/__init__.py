@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from thinice.models import load_classifier as load_classifier
     from thinice.models import save_classifier as save_classifier
     from thinice.pruning import prune as prune
+    from thinice.report import save_report as save_report
     from thinice.slices import slice_boundary as slice_boundary
     from thinice.store import Store as Store
     from thinice.store import open_store as open_store
@@ -65,6 +66,7 @@ _HOMES = {
     "prune": "pruning",
     "save_classifier": "models",
     "save_figures": "figures",
+    "save_report": "report",
     "slice_boundary": "slices",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (the keys are strings)

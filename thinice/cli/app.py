@@ -11,6 +11,7 @@ from thinice.cli.compare import compare
 from thinice.cli.demo import demo
 from thinice.cli.export import export
 from thinice.cli.measure import measure
+from thinice.cli.report import report
 from thinice.cli.runs import runs
 from thinice.cli.sql import sql
 from thinice.errors import ThinIceError
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, compare, measure, runs, sql, export):
+for command in (demo, compare, measure, report, runs, sql, export):
     app.command()(command)
 
 

@@ -1,0 +1,37 @@
+"""`thinice report`: everything in a store as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thinice.cli.messages import Speaker
+from thinice.cli.options import STORE, Quiet
+
+__all__ = ["report"]
+
+
+def report(
+    store: Annotated[Path, typer.Argument(help="The DuckDB file that keeps everything measured.")] = STORE,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="The page; one that is there is replaced.")
+    ] = Path("report.html"),
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="Where the images are, if not where they were measured."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a store as one HTML page that opens offline in any browser: answer, tables, figures, every sample.
+
+    Pictures come from the data set that the store names, and are shown only where they are, by their content, the
+    samples that were measured.
+    """
+    from thinice.report import save_report
+
+    say = Speaker(quiet=quiet)
+    page = save_report(store, output, samples=data)
+    print(page)
+    say(f"{page.stat().st_size / 1e6:.1f} MB; open it in a browser")

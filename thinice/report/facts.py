@@ -1,0 +1,271 @@
+"""What the page tells, read from the store: comparisons, what they rest on, and one aligned column a fact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from thinice.errors import InputError
+from thinice.store import Store
+from thinice.types import Norm, Outcome, Transition
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Axis", "Compared", "Data", "Facts", "Measured", "Row", "read_facts"]
+
+Row = dict[str, Any]
+
+COMPARISONS = """
+select c.*, m.checkpoint_id, m.dataset_id, m.attack_id
+from comparisons c join measurements m using (measurement_id) order by comparison_id
+"""
+SAMPLES = "select * from samples where dataset_id = $key order by sample_id"
+EPSILONS = "select * exclude (measurement_id, run_id, adopted) from epsilons where measurement_id = $key"
+TRANSITIONS = """
+select sample_id, transition::text as transition, pruned_prediction from transitions where comparison_id = $key
+"""
+PREDICTIONS = """
+select * exclude (checkpoint_id, dataset_id, prediction, run_id)
+from predictions where checkpoint_id = $network and dataset_id = $data
+"""
+PRUNED_EPSILONS = """
+select sample_id, epsilon from epsilons join measurements using (measurement_id)
+where checkpoint_id = $network and dataset_id = $data and attack_id = $attack
+"""
+RUNS = """
+select * exclude (host, pid, process_started, seen) from runs where run_id in (
+    select run_id from comparisons where comparison_id = $comparison
+    union all select run_id from statistics where comparison_id = $comparison
+    union all select run_id from epsilons where measurement_id = $measurement
+    union all select run_id from predictions where checkpoint_id = $network and dataset_id = $data
+) order by run_id
+"""
+OWN = "Distance to the decision boundary of the pruned network itself, by the same attack."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """One selection of samples: its row of ``datasets`` and, in the order of sample_id, those of ``samples``."""
+
+    row: Row
+    sample_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    sources: tuple[str, ...] | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return tuple(self.row["classes"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """A number of each sample: its name, what it means, and (N,) values, NaN where there is none.
+
+    One that `is_epsilon` is in the norm's own unit.
+    """
+
+    name: str
+    meaning: str
+    values: NDArray[np.float64]
+    is_epsilon: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """One measurement of a dense network; columns are in the order of the data's samples.
+
+    Where a run has not come to a sample yet its outcome is -1.
+    """
+
+    measurement_id: int
+    dense: Row
+    attack: Row
+    data: Data
+    epsilon: NDArray[np.float64]
+    outcomes: NDArray[np.int64]
+    far_predictions: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    axes: tuple[Axis, ...]
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that epsilon is measured in."""
+        norm: Norm = self.attack["norm"]
+        return norm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """One comparison; columns are in the order of the data's samples.
+
+    `transitions` has an empty text where a run has not come to a sample yet. `statistics` is None where it ended
+    before them.
+    """
+
+    comparison_id: int
+    measured: Measured
+    pruned: Row
+    basis: str
+    transitions: NDArray[np.str_]
+    pruned_predictions: NDArray[np.int64]
+    axes: tuple[Axis, ...]
+    statistics: Row | None
+    runs: tuple[Row, ...]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N,) which samples have a transition."""
+        return np.asarray(self.transitions != "")
+
+    def count(self, transition: Transition) -> int:
+        """Return how many samples went this way."""
+        return int((self.transitions == transition).sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """All comparisons of a store, and what each column of the table ``statistics`` means."""
+
+    comparisons: tuple[Compared, ...]
+    meanings: dict[str, str]
+
+
+def read_facts(store: Store) -> Facts:
+    """Return all comparisons of a store that have samples; measurements and data that they share are read once.
+
+    Raises
+    ------
+    InputError
+        Where the store has none.
+
+    """
+    rows = [row for row in records(store.sql(COMPARISONS)) if len(_of(store, TRANSITIONS, row["comparison_id"]))]
+    if not rows:
+        raise InputError(f"{store.path} holds no comparison yet: thinice compare dense.pt pruned.pt makes one")
+    tables = {name: _keyed(store, name) for name in ("checkpoints", "datasets", "attacks", "statistics")}
+    data = {key: _data(store, tables["datasets"][key]) for key in {row["dataset_id"] for row in rows}}
+    measured: dict[int, Measured] = {}
+    comparisons = []
+    for row in rows:
+        key = row["measurement_id"]
+        if key not in measured:
+            measured[key] = _measured(store, row, tables, data[row["dataset_id"]])
+        comparisons.append(_compared(store, row, tables, measured[key]))
+    return Facts(tuple(comparisons), _meanings(store, "statistics"))
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of an answer, with None for NULL."""
+    return [
+        {name: _plain(value) for name, value in zip(frame.columns, row, strict=True)}
+        for row in frame.itertuples(index=False, name=None)
+    ]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return [_plain(one) for one in value]
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _keyed(store: Store, table: str) -> dict[int, Row]:
+    """Return all rows of a small table by their key, which is the first column."""
+    found = records(store.sql(f"from {table}"))
+    return {next(iter(row.values())): row for row in found}
+
+
+def _of(store: Store, query: str, key: int) -> pd.DataFrame:
+    return store.sql(query, {"key": key})
+
+
+def _meanings(store: Store, table: str) -> dict[str, str]:
+    found = records(store.describe(table))
+    return {row["column"]: row["comment"] or "" for row in found}
+
+
+def _data(store: Store, row: Row) -> Data:
+    frame = _of(store, SAMPLES, row["dataset_id"])
+    return Data(
+        row,
+        frame["sample_id"].to_numpy(np.int64),
+        frame["label"].to_numpy(np.int64),
+        frame["digest"].to_numpy(np.uint64),
+        tuple(frame["source"]) if len(frame) and frame["source"].notna().all() else None,
+    )
+
+
+def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: Data) -> Measured:
+    frame = _aligned(_of(store, EPSILONS, row["measurement_id"]), data)
+    outcomes = frame["outcome"].astype(object).map({outcome.text: int(outcome) for outcome in Outcome})
+    known = {"outcome", "epsilon", "prediction", "clean_prediction"}
+    of_network = _predictions(store, row["checkpoint_id"], data)
+    dense = tables["checkpoints"][row["checkpoint_id"]]
+    return Measured(
+        row["measurement_id"],
+        dense,
+        tables["attacks"][row["attack_id"]],
+        data,
+        frame["epsilon"].to_numpy(np.float64, na_value=np.nan),
+        np.asarray(outcomes.fillna(-1), np.int64),
+        _classes(frame["prediction"]),
+        _classes(frame["clean_prediction"]),
+        (
+            *_axes(frame.drop(columns=list(known)), _meanings(store, "epsilons"), ""),
+            *_axes(of_network, _meanings(store, "predictions"), dense["name"]),
+        ),
+    )
+
+
+def _compared(store: Store, row: Row, tables: dict[str, dict[int, Row]], measured: Measured) -> Compared:
+    key, pruned, data = row["comparison_id"], tables["checkpoints"][row["pruned_checkpoint_id"]], measured.data
+    frame = _aligned(_of(store, TRANSITIONS, key), data)
+    keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
+    own = _aligned(store.sql(PRUNED_EPSILONS, keys | {"attack": row["attack_id"]}), data)["epsilon"]
+    distances = Axis(f"epsilon, {pruned['name']}", OWN, own.to_numpy(np.float64, na_value=np.nan), is_epsilon=True)
+    return Compared(
+        key,
+        measured,
+        pruned,
+        row["basis"],
+        frame["transition"].fillna("").to_numpy(np.str_),
+        _classes(frame["pruned_prediction"]),
+        (
+            *_axes(_predictions(store, keys["network"], data), _meanings(store, "predictions"), pruned["name"]),
+            *((distances,) if np.isfinite(distances.values).any() else ()),
+        ),
+        tables["statistics"].get(key),
+        tuple(records(store.sql(RUNS, keys | {"comparison": key, "measurement": row["measurement_id"]}))),
+    )
+
+
+def _predictions(store: Store, checkpoint_id: int, data: Data) -> pd.DataFrame:
+    return _aligned(store.sql(PREDICTIONS, {"network": checkpoint_id, "data": data.row["dataset_id"]}), data)
+
+
+def _aligned(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Return the rows in the order of the data's samples, empty where there is none."""
+    return frame.set_index("sample_id").reindex(data.sample_ids)
+
+
+def _classes(column: pd.Series[Any]) -> NDArray[np.int64]:
+    return np.asarray(column.astype("Float64").fillna(-1), np.int64)
+
+
+def _axes(frame: pd.DataFrame, meanings: dict[str, str], network: str) -> list[Axis]:
+    """Return the columns of numbers that have one: whatever the store keeps of a sample can be an axis."""
+    axes = []
+    for name in frame.columns:
+        if pd.api.types.is_bool_dtype(frame[name]) or not pd.api.types.is_numeric_dtype(frame[name]):
+            continue
+        values = frame[name].to_numpy(np.float64, na_value=np.nan)
+        if np.isfinite(values).any():
+            axes.append(Axis(f"{name}, {network}" if network else str(name), meanings.get(str(name), ""), values))
+    return axes

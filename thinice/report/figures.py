@@ -1,0 +1,74 @@
+"""The figures of one comparison as SVG that stands inside a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import matplotlib as mpl
+import numpy as np
+
+from thinice.plots import figure_set
+from thinice.report.facts import Compared
+from thinice.report.pictures import Close
+from thinice.types import Transition
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_figures"]
+
+GALLERY = 8
+DENSE = 2000
+"""Marks in one group that are drawn as an image: as vectors they would weigh megabytes."""
+LONG_NUMBER = re.compile(r"(?<!scale\()\b(\d+\.\d\d)\d+")
+IMAGE = re.compile(r'("data:image[^"]*")')
+METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+
+
+def draw_figures(compared: Compared, close: Close | None) -> dict[str, str]:
+    """Return the figures of a comparison by name, each as a data URI of SVG, the same for the same store."""
+    known, measured = compared.known, compared.measured
+    data = measured.data
+    shown = np.empty(0, np.int64)
+    if close is not None and close.inputs is not None:
+        lost_last = compared.transitions[close.rows] != Transition.LOST
+        order = np.lexsort((measured.epsilon[close.rows], lost_last))
+        shown = order[known[close.rows[order]]][:GALLERY]
+    place = np.cumsum(known) - 1
+    # a prediction that is not a number is wrong at every budget
+    distances = np.where(measured.predictions < 0, 0.0, measured.epsilon)
+    figures = figure_set(
+        measured.epsilon[known],
+        compared.transitions[known],
+        data.labels[known],
+        norm=measured.norm,
+        classes=data.classes,
+        networks={measured.dense["name"]: distances[known]},
+        shown=place[close.rows[shown]] if close is not None else (),
+        inputs=close.inputs[shown] if close is not None and close.inputs is not None else None,
+        adversarials=close.adversarials[shown] if close is not None else None,
+        adversarial_predictions=measured.far_predictions[close.rows[shown]] if close is not None else None,
+        predictions=measured.predictions[known],
+        pruned_predictions=compared.pruned_predictions[known],
+        sample_ids=data.sample_ids[known],
+    )
+    return {name: svg_uri(figure) for name, figure in figures.items()}
+
+
+def svg_uri(figure: Figure) -> str:
+    """Return a figure as a data URI of SVG; groups of very many marks become an image inside it."""
+    for ax in figure.axes:
+        for group in ax.collections:
+            group.set_rasterized(len(np.atleast_1d(group.get_offsets())) > DENSE)
+        for line in ax.lines:
+            line.set_rasterized(line.get_marker() not in ("", "None", None) and np.size(line.get_xdata()) > DENSE)
+    file = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "thinice"}):
+        figure.savefig(file, format="svg", bbox_inches="tight", transparent=True, dpi=150, metadata={"Date": None})
+    text = file.getvalue()
+    parts = IMAGE.split(METADATA.sub("", text))  # every second one is an image, which stays as it is
+    parts[::2] = [LONG_NUMBER.sub(r"\1", " ".join(part.split())) for part in parts[::2]]
+    return "data:image/svg+xml," + quote("".join(parts), safe=" !$&'()*+,-./:;=?@_~[]^{|}")

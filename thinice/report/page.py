@@ -1,0 +1,213 @@
+"""The page: facts, figures and pictures put into the template, which asks no other machine for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from thinice.datasets import Samples
+from thinice.errors import InputError
+from thinice.plots import TRANSITIONS
+from thinice.report.facts import Compared, Data, read_facts
+from thinice.report.figures import draw_figures
+from thinice.report.payload import Seen, payload
+from thinice.report.pictures import Sheet, close_ups, find_pictures, pack_all, pack_close
+from thinice.report.words import (
+    answer,
+    escaped,
+    headline,
+    measurement,
+    statistics,
+    thinnest,
+    transition_table,
+)
+from thinice.store import Store, open_store
+from thinice.types import Transition
+
+__all__ = ["save_report"]
+
+CAPTIONS = {
+    "distribution": "How far samples lay from the dense boundary, by what pruning did to them.",
+    "survival": "The share of each transition that lies farther than ε.",
+    "security": "The accuracy that the dense network keeps under perturbations of size ε.",
+    "roc": "How well a small ε predicts that pruning loses a sample.",
+    "classes": "Which classes lose the most.",
+    "gallery": "The nearest samples, lost ones first, the change that fools the dense network, and what it then sees.",
+}
+
+
+def save_report(
+    store: Store | str | Path, path: str | Path = "report.html", *, samples: Samples | str | None = None
+) -> Path:
+    """Write all comparisons of a store as one HTML page that needs no other file and no network; return its path.
+
+    The page tells the question and the answer, shows tables, figures and every sample, and says how it was measured.
+    Pictures of the samples come from the data set that the store names. They are shown only where every one is, by
+    its content, the sample that was measured; where they are not to be had the page says why. Nothing is downloaded.
+    The same store gives the same page.
+
+    Parameters
+    ----------
+    store : Store or path
+        What to report.
+    path : path
+        The file to write; one that is there is replaced, whole or not at all.
+    samples : Samples or str, optional
+        The images, or the name or path of their data set, where they are not found under the recorded name.
+
+    Raises
+    ------
+    InputError
+        When the store holds no comparison, or the file cannot be written.
+    StoreError
+        When there is no store.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import thinice
+    >>> paths = thinice.example_checkpoints()
+    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = f"{folder}/thinice.duckdb"
+    ...     result = thinice.compare(
+    ...         paths["dense"], paths["pruned-95"], samples, effort="quick", store=store, progress=False
+    ...     )
+    ...     save_report(store, f"{folder}/report.html").name
+    'report.html'
+
+    """
+    opened = store if isinstance(store, Store) else open_store(store)
+    place = Path(path).expanduser()
+    unborn = place.with_name(f".{place.name}.{os.getpid()}")
+    page = _page(opened, samples)
+    try:
+        unborn.write_text(page, encoding="utf-8")
+        unborn.replace(place)
+    except OSError as error:
+        raise InputError(f"`path` {place} cannot be written: {error.strerror or error}") from None
+    finally:
+        unborn.unlink(missing_ok=True)
+    return place
+
+
+def _page(store: Store, samples: Samples | str | None) -> str:
+    facts = read_facts(store)
+    seen, sheets = _look(store, facts.comparisons, samples)
+    sections = [
+        _section(one, place, facts.meanings, seen[id(one.measured)]) for place, one in enumerate(facts.comparisons)
+    ]
+    notes = {seen[id(one.measured)].pictures.note for one in facts.comparisons}
+    style, script = _source("report.css").replace("/*palette*/", _palette()), _source("report.js")
+    names = [f"{one.measured.dense['name']} → {one.pruned['name']}" for one in facts.comparisons]
+    return Template(_source("report.html")).substitute(
+        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'",
+        title=escaped(f"Thin ice: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")),
+        style=style,
+        script=script,
+        options="".join(
+            f'<option value="{place}">{escaped(_choice(one))}</option>' for place, one in enumerate(facts.comparisons)
+        ),
+        several="" if len(names) > 1 else "hidden",
+        above="".join(above for above, _ in sections),
+        below="".join(below for _, below in sections),
+        thinnest="".join(thinnest(one, place) for place, one in enumerate(facts.comparisons)),
+        legend=_legend(),
+        notes="".join(f"<p>{escaped(note)}</p>" for note in sorted(notes) if note),
+        sheets="".join(f'<img id="sheet-{k}" src="{sheet.uri}" alt="">' for k, sheet in enumerate(sheets)),
+        data=payload(facts.comparisons, seen, sheets),
+        version=escaped(version("thinice")),
+    )
+
+
+def _look(
+    store: Store, comparisons: Sequence[Compared], given: Samples | str | None
+) -> tuple[dict[int, Seen], list[Sheet]]:
+    """Return what each measurement shows, by its id, and all sheets; pictures of the same data are packed once."""
+    sheets: list[Sheet] = []
+    pictures, seen = {}, {}
+    for one in comparisons:
+        measured, data = one.measured, one.measured.data
+        if id(measured) in seen:
+            continue
+        if id(data) not in pictures:
+            found = find_pictures(data, _nearest_first(comparisons, data), given)
+            pictures[id(data)] = found, pack_all(found)
+            sheets += [sheet for sheet in (pictures[id(data)][1],) if sheet]
+        same = [other for other in comparisons if other.measured is measured]
+        close = close_ups(store, measured, same, pictures[id(data)][0])
+        seen[id(measured)] = Seen(*pictures[id(data)], close, pack_close(close) if close else None)
+        sheets += [sheet for sheet in (seen[id(measured)].close_sheet,) if sheet]
+    return seen, sheets
+
+
+def _nearest_first(comparisons: Sequence[Compared], data: Data) -> np.typing.NDArray[np.int64]:
+    """Return the rows of the data, those nearest to any boundary first."""
+    distances = np.stack([one.measured.epsilon for one in comparisons if one.measured.data is data])
+    return np.argsort(np.where(np.isnan(distances), np.inf, distances).min(axis=0), kind="stable")
+
+
+def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) -> tuple[str, str]:
+    """Return what stands above the samples of one comparison, and what stands below."""
+    figures = "".join(
+        f'<figure class="{name}"><img src="{escaped(uri)}" alt="{escaped(CAPTIONS.get(name, name))}" loading="lazy">'
+        f"<figcaption>{escaped(CAPTIONS.get(name, name))}</figcaption></figure>"
+        for name, uri in draw_figures(one, seen.close).items()
+    )
+    above = (
+        f'<section data-comparison="{place}" aria-label="Answer"><p class="question">{escaped(headline(one))}</p>'
+        f'<p class="answer">{escaped(answer(one))}</p>{transition_table(one)}</section>'
+    )
+    below = (
+        f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'
+        f"<h2>Statistics</h2>{statistics(one, meanings)}"
+        f'<h2>How it was measured</h2><div class="facts">{measurement(one)}</div></section>'
+    )
+    return above, below
+
+
+def _choice(one: Compared) -> str:
+    measured = one.measured
+    return (
+        f"{one.comparison_id}: {measured.dense['name']} → {one.pruned['name']} on {measured.data.row['name']}, "
+        f"{measured.norm}, {measured.attack['name']}"
+    )
+
+
+def _legend() -> str:
+    return "".join(
+        f'<label><input type="checkbox" name="transition" value="{k}" checked><span class="mark {name.name.lower()}">'
+        f'</span>{name} {TRANSITIONS[name].word} <output id="count-{k}"></output></label>'
+        for k, name in enumerate(Transition)
+    )
+
+
+def _palette() -> str:
+    """Return the colours of the transitions as CSS: those of the figures, and lighter ones for a dark page."""
+
+    def mixed(color: str) -> str:
+        channels = (int(color[k : k + 2], 16) for k in (1, 3, 5))
+        return "#" + "".join(f"{round(value + 0.35 * (255 - value)):02x}" for value in channels)
+
+    names = {f"--{name.name.lower()}": TRANSITIONS[name].color for name in Transition}
+    light = "".join(f"{name}:{color};" for name, color in names.items())
+    dark = "".join(f"{name}:{mixed(color)};" for name, color in names.items())
+    return f":root{{{light}}}:root[data-theme=dark]{{{dark}}}"
+
+
+def _source(name: str) -> str:
+    return files("thinice.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return what a Content-Security-Policy knows an inline style or script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

@@ -1,0 +1,138 @@
+"""What the page's script draws from: compact JSON, safe inside a script element."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thinice.plots import TRANSITIONS, UNITS
+from thinice.report.facts import Axis, Compared, Measured
+from thinice.report.pictures import Close, Pictures, Sheet, amplification
+from thinice.types import Transition
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Seen", "payload", "script_json"]
+
+DIGITS = 4
+"""Significant digits of numbers in the page; the store has them all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What one measurement shows: its samples' pictures, and the nearest with their adversarials; with their sheets."""
+
+    pictures: Pictures
+    sheet: Sheet | None
+    close: Close | None
+    close_sheet: Sheet | None
+
+
+def payload(comparisons: Sequence[Compared], seen: Mapping[int, Seen], sheets: Sequence[Sheet]) -> str:
+    """Return all that the script needs, as JSON: data and measurements that comparisons share stand there once."""
+    measured = list({id(one.measured): one.measured for one in comparisons}.values())
+    data = list({id(one.data): one.data for one in measured}.values())
+    of_data = {id(one.measured.data): seen[id(one.measured)] for one in comparisons}
+    words = [{"name": name, "word": TRANSITIONS[name].word} for name in Transition]
+    return script_json(
+        {
+            "transitions": words,
+            "data": [
+                {
+                    "name": one.row["name"],
+                    "classes": list(one.classes),
+                    "ids": one.sample_ids.tolist(),
+                    "labels": one.labels.tolist(),
+                    "sources": one.sources,
+                    "sheet": _sheet(of_data[id(one)].sheet, sheets),
+                    "cells": _cells(of_data[id(one)].pictures),
+                }
+                for one in data
+            ],
+            "measured": [_measured(one, data.index(one.data), seen[id(one)], sheets) for one in measured],
+            "comparisons": [_compared(one, measured.index(one.measured)) for one in comparisons],
+        }
+    )
+
+
+def script_json(value: object) -> str:
+    r"""Return JSON in ASCII that ends no script element and starts no comment in one, whatever the texts in it.
+
+    Examples
+    --------
+    >>> script_json({"name": "</script>\u2028"})
+    '{"name":"\\u003c/script\\u003e\\u2028"}'
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> dict[str, Any]:
+    unit = UNITS[one.norm]
+    close = seen.close
+    return {
+        "data": data,
+        "dense": one.dense["name"],
+        "norm": one.norm,
+        "label": unit.label,
+        "suffix": unit.suffix,
+        "epsilon": _numbers(one.epsilon * unit.scale),
+        "outcomes": one.outcomes.tolist(),
+        "far": one.far_predictions.tolist(),
+        "predictions": one.predictions.tolist(),
+        "axes": [_axis(axis, 1.0) for axis in one.axes],
+        "close": _sheet(seen.close_sheet, sheets),
+        "closeRows": [] if close is None else close.rows.tolist(),
+        "amplification": [] if close is None or close.inputs is None else _numbers(amplification(close)),
+    }
+
+
+def _compared(one: Compared, measured: int) -> dict[str, Any]:
+    codes = {"": "-"} | {name: str(k) for k, name in enumerate(Transition)}
+    return {
+        "measured": measured,
+        "pruned": one.pruned["name"],
+        "transitions": "".join(codes[name] for name in one.transitions.tolist()),
+        "predictions": one.pruned_predictions.tolist(),
+        "axes": [_axis(axis, UNITS[one.measured.norm].scale if axis.is_epsilon else 1.0) for axis in one.axes],
+    }
+
+
+def _axis(axis: Axis, scale: float) -> dict[str, Any]:
+    return {"name": axis.name, "meaning": axis.meaning, "values": _numbers(axis.values * scale)}
+
+
+def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | None:
+    if sheet is None:
+        return None
+    place = next(k for k, one in enumerate(sheets) if one is sheet)
+    return {
+        "image": f"sheet-{place}",
+        "columns": sheet.columns,
+        "width": sheet.width,
+        "height": sheet.height,
+        "parts": sheet.parts,
+    }
+
+
+def _cells(pictures: Pictures) -> list[int] | None:
+    """Return the cell of each sample, -1 where it has none; None where the n-th sample is in the n-th cell."""
+    whole = np.array_equal(pictures.positions, np.arange(len(pictures.positions)))
+    return None if whole else pictures.positions.tolist()
+
+
+def _numbers(values: NDArray[Any]) -> list[float | int | None]:
+    """Return values with few digits, whole ones without a point, None where there is none."""
+    numbers: list[float | int | None] = []
+    for value in values.tolist():
+        if not np.isfinite(value):
+            numbers.append(None)
+            continue
+        short = float(f"{value:.{DIGITS}g}")
+        numbers.append(int(short) if short.is_integer() else short)
+    return numbers

@@ -1,0 +1,243 @@
+"""What the page says in words and tables: the answer, the counts, the statistics, and how it was measured."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import starmap
+
+import numpy as np
+
+from thinice.plots import TRANSITIONS, UNITS
+from thinice.report.facts import Compared, Row
+from thinice.stats import quantile
+from thinice.types import Outcome, Transition
+
+__all__ = ["answer", "escaped", "headline", "measurement", "statistics", "table", "thinnest", "transition_table"]
+
+MEANINGS = {
+    Transition.KEPT: "right under both networks",
+    Transition.LOST: "right before pruning, wrong after: on thin ice",
+    Transition.GAINED: "wrong before pruning, right after",
+    Transition.WRONG: "wrong under both",
+}
+IN_UNIT = {"median_kept", "median_lost", "shift"}
+"""Statistics in the unit of epsilon."""
+THINNEST = 25
+
+
+def escaped(text: object) -> str:
+    """Return text that others wrote so that a page shows it letter by letter."""
+    return html.escape(str(text), quote=True)
+
+
+def headline(compared: Compared) -> str:
+    """Return the question of this comparison."""
+    return (
+        f"When {compared.measured.dense['name']} is pruned to {compared.pruned['name']}, which samples does it lose, "
+        f"and how close to its decision boundary did they lie?"
+    )
+
+
+def answer(compared: Compared) -> str:
+    """Return the answer in a sentence, or what is missing to give one."""
+    known, n = int(compared.known.sum()), len(compared.known)
+    lost = compared.count(Transition.LOST)
+    right = lost + compared.count(Transition.KEPT)
+    pruned, dense = compared.pruned["name"], compared.measured.dense["name"]
+    said = f"{pruned} loses {lost:,} of the {right:,} samples that {dense} has right"
+    said += f" ({lost / right:.1%})" if right else ""
+    if known < n:
+        said += f", of {known:,} of {n:,} samples that were measured so far"
+    found = compared.statistics
+    if found is None:
+        return f"{said}. The run ended before its statistics."
+    if found["auc"] is None:
+        return f"{said}."
+    said += f"; a lost sample lay nearer to the boundary of {dense} than a kept one with probability {found['auc']:.3f}"
+    level = f"{found['confidence'] or 0.95:.0%}".replace("%", " %")
+    interval = f"AUC, {level} interval {found['auc_low']:.3f} to {found['auc_high']:.3f}"
+    p = "too few for a p-value" if found["log10_p"] is None else f"log10 p = {found['log10_p']:.1f}"
+    return f"{said} ({interval}; {p})."
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, numbers: Sequence[int] = ()) -> str:
+    """Return an HTML table of escaped cells; the first cell of a row is its heading, columns `numbers` go right."""
+
+    def cell(place: int, value: object) -> str:
+        side = ' class="number"' if place in numbers else ""
+        return f'<th scope="row">{escaped(value)}</th>' if place == 0 else f"<td{side}>{escaped(value)}</td>"
+
+    heads = "".join(
+        f'<th scope="col"{" class=number" if place in numbers else ""}>{escaped(name)}</th>'
+        for place, name in enumerate(head)
+    )
+    lines = "".join(f"<tr>{''.join(starmap(cell, enumerate(row)))}</tr>" for row in rows)
+    top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
+    return f'<div class="scroll"><table><caption>{escaped(caption)}</caption>{top}<tbody>{lines}</tbody></table></div>'
+
+
+def transition_table(compared: Compared) -> str:
+    """Return how many samples went which way, and how far they lay."""
+    measured, unit = compared.measured, UNITS[compared.measured.norm]
+    total = int(compared.known.sum())
+    rows = []
+    for name in Transition:
+        group = compared.transitions == name
+        count, missing = int(group.sum()), int((measured.outcomes[group] == Outcome.NOT_FOUND).sum())
+        median = quantile(measured.epsilon[group])
+        rows.append(
+            (
+                f"{name} {TRANSITIONS[name].word}",
+                MEANINGS[name],
+                f"{count:,}",
+                f"{count / total:.1%}",
+                "—" if median is None else unit.text(median),
+                f"{missing:,}",
+            )
+        )
+    rows.append(("all", "", f"{total:,}", "100.0%", "", f"{_not_found(compared):,}"))
+    head = ("transition", "means", "samples", "share", "median ε", "not found")
+    return table(head, rows, caption="Transitions", numbers=(2, 3, 4, 5))
+
+
+def _not_found(compared: Compared) -> int:
+    return int((compared.measured.outcomes[compared.known] == Outcome.NOT_FOUND).sum())
+
+
+def statistics(compared: Compared, meanings: dict[str, str]) -> str:
+    """Return every stored statistic with what it means, and the accuracies."""
+    unit = UNITS[compared.measured.norm]
+    total = int(compared.known.sum())
+    before = compared.count(Transition.KEPT) + compared.count(Transition.LOST)
+    after = compared.count(Transition.KEPT) + compared.count(Transition.GAINED)
+    rows = [
+        ("accuracy, dense", f"{before / total:.2%}", "Share of samples that the dense network has right."),
+        ("accuracy, pruned", f"{after / total:.2%}", "Share of samples that the pruned network has right."),
+        ("sparsity, pruned", f"{compared.pruned['sparsity']:.2%}", "Fraction of prunable weights that are zero."),
+    ]
+    found = compared.statistics or {}
+    for name, value in found.items():
+        if name in {"comparison_id", "run_id", "created", "notes"} or name.startswith("n_"):
+            continue
+        shown = "—" if value is None else unit.text(value) if name in IN_UNIT else _number(value)
+        rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
+    notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())
+    return table(("statistic", "value", "means"), rows, caption="Statistics", numbers=(1,)) + notes
+
+
+def thinnest(compared: Compared, place: int) -> str:
+    """Return the samples nearest to the boundary as a table; the page's script makes buttons of their ids."""
+    measured, unit = compared.measured, UNITS[compared.measured.norm]
+    data = measured.data
+    found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
+    order = found[np.argsort(measured.epsilon[found], kind="stable")][:THINNEST]
+    lines = []
+    for row in order.tolist():
+        name = Transition(str(compared.transitions[row]))
+        cells = (
+            class_name(data.classes, data.labels[row]),
+            class_name(data.classes, measured.far_predictions[row]),
+            class_name(data.classes, compared.pruned_predictions[row]),
+        )
+        lines.append(
+            f'<tr><td class="picture"><canvas data-row="{row}" aria-hidden="true"></canvas></td>'
+            f'<th scope="row"><button type="button" data-row="{row}">{data.sample_ids[row]}</button></th>'
+            f'<td class="number">{escaped(unit.text(measured.epsilon[row]))}</td>'
+            f'<td><span class="mark {name.name.lower()}"></span>{name} {escaped(TRANSITIONS[name].word)}</td>'
+            + "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
+            + "</tr>"
+        )
+    head = ("", "sample", "ε", "transition", "true class", "beyond the boundary", "pruned network says")
+    heads = "".join(
+        f'<th scope="col"{" class=number" if name == "ε" else ""}>{name}</th>' if name else "<td></td>" for name in head
+    )
+    caption = f"The {len(order)} samples nearest to the boundary of {measured.dense['name']}"
+    return (
+        f'<div class="scroll thinnest" data-comparison="{place}"><table><caption>{escaped(caption)}</caption>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def class_name(classes: Sequence[str], number: int) -> str:
+    """Return the name of a predicted class; a network may know more classes than the data name."""
+    if number < 0:
+        return "—"
+    return classes[number] if number < len(classes) else str(number)
+
+
+def measurement(compared: Compared) -> str:
+    """Return how it was measured: networks, data, attack and runs, with everything the store knows of them."""
+    measured = compared.measured
+    data, attack = measured.data.row, measured.attack
+    parts = [
+        table(
+            ("", measured.dense["name"], compared.pruned["name"]),
+            _side_by_side(measured.dense, compared.pruned, skip={"checkpoint_id", "run_id", "created", "class_names"}),
+            caption="Networks: dense, pruned",
+        ),
+        table(
+            (),
+            [
+                *((name, _text(data[name])) for name in ("name", "split", "n", "shape", "fingerprint")),
+                ("classes", f"{len(data['classes'])}: {_short(data['classes'])}"),
+                ("basis", f"{compared.basis}: what “correct” means"),
+            ],
+            caption="Data",
+        ),
+        table(
+            (),
+            [
+                ("attack", attack["name"]),
+                ("norm", attack["norm"]),
+                *((name, _text(value)) for name, value in json.loads(attack["settings"]).items()),
+                ("fingerprint", attack["fingerprint"]),
+            ],
+            caption="Attack, with all settings that change its result",
+        ),
+    ]
+    parts += [table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
+    return "".join(parts)
+
+
+def _side_by_side(left: Row, right: Row, *, skip: set[str]) -> list[tuple[str, str, str]]:
+    return [
+        (name.replace("_", " "), _text(value), _text(right[name])) for name, value in left.items() if name not in skip
+    ]
+
+
+def _run(run: Row) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in run.items():
+        if name == "run_id" or value is None:
+            continue
+        if name == "command":
+            rows.append((name, shlex.join(value)))
+        elif name in {"versions", "settings"}:
+            rows += [(f"{name}: {key}", _text(one)) for key, one in json.loads(value).items()]
+        else:
+            rows.append((name, _text(value)))
+    return rows
+
+
+def _short(classes: Sequence[str], most: int = 20) -> str:
+    return ", ".join(classes[:most]) + (", …" if len(classes) > most else "")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "—"
+    if isinstance(value, list):
+        return "x".join(map(str, value)) if all(isinstance(one, int) for one in value) else "; ".join(map(str, value))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10000 else str(value)
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
