@@ -1,0 +1,328 @@
+"""The fast form computes what the network computes, wherever batch norm stands, or it is not used."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import weight_norm
+
+from thinice.errors import InputError
+from thinice.models import architectures, as_classifier, build, find_architecture
+from thinice.models.fast import ChannelsLast, fast_form, folded
+
+SIDES = {"preact_resnet18": 64}  # made for 224 pixels
+HUGE = {"wrn_28_10"}
+
+
+def lived_in(module: nn.Module) -> nn.Module:
+    """The module in eval mode, with statistics and scales as after training: none is 0 or 1, some scales negative."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, _BatchNorm):
+                for values, low, high in (
+                    (layer.running_mean, -1.0, 1.0),
+                    (layer.running_var, 0.2, 3.0),
+                    (layer.weight, -1.0, 1.5),
+                    (layer.bias, -0.5, 0.5),
+                ):
+                    if values is not None:
+                        values.uniform_(low, high, generator=generator)
+    return module.eval()
+
+
+def norms_left(module: nn.Module) -> int:
+    return sum(isinstance(layer, _BatchNorm) for layer in module.modules())
+
+
+def agree(module: nn.Module, inputs: torch.Tensor) -> tuple[nn.Module, int]:
+    """Fold, and compare with the module in float64: folding may lose no more than float32 does anyway."""
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    twin, count = folded(module)
+    with torch.no_grad():
+        truth = copy.deepcopy(module).double()(inputs.double())
+        error = (twin(inputs.clone()) - truth).abs().max() / truth.abs().max()
+    assert error < 2e-5
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    return twin, count
+
+
+@pytest.mark.parametrize("name", [name for name in architectures() if name not in HUGE])
+def test_every_architecture_has_a_fast_form(name):
+    shape = find_architecture(name).input_shape or (3, SIDES.get(name, 32), SIDES.get(name, 32))
+    module = lived_in(build(name, 10))
+    inputs = torch.rand(2, *shape)
+    _, count = agree(module, inputs)
+    after_a_layer = norms_left(module)
+    if name.startswith(("preact", "wrn", "vgg11")):  # there, some or all batch norms follow something else
+        assert count < after_a_layer
+    else:
+        assert count == after_a_layer
+    classifier = as_classifier(module, normalization="half")
+    fast = fast_form(classifier, inputs)
+    assert isinstance(fast.module, ChannelsLast)
+    assert not any(parameter.requires_grad for parameter in fast.module.parameters())
+    assert fast.fingerprint == classifier.fingerprint
+    with torch.no_grad():
+        own = classifier(inputs)
+        torch.testing.assert_close(fast(inputs), own, rtol=0, atol=1e-4 * float(own.abs().max()))
+
+
+def sequence(*layers: nn.Module) -> nn.Module:
+    return lived_in(nn.Sequential(*layers))
+
+
+INPUTS = torch.rand(5, 4, 6, 6, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_grouped_strided_padded_convolutions(bias, affine, groups):
+    module = sequence(
+        nn.Conv2d(4, 8, 3, stride=2, padding=1, dilation=1, groups=groups, bias=bias),
+        nn.BatchNorm2d(8, affine=affine),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 4, 2, padding="same", padding_mode="reflect", bias=bias),
+        nn.BatchNorm2d(4, affine=affine),
+    )
+    _, count = agree(module, INPUTS)
+    assert count == 2
+
+
+def test_linear_layers_and_other_dimensions():
+    flat = sequence(nn.Flatten(), nn.Linear(144, 7, bias=False), nn.BatchNorm1d(7), nn.Tanh(), nn.Linear(7, 3))
+    assert agree(flat, INPUTS)[1] == 1
+    row = sequence(nn.Flatten(2), nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6))
+    assert agree(row, INPUTS)[1] == 1
+    deep = sequence(nn.Unflatten(1, (1, 4)), nn.Conv3d(1, 3, 2), nn.BatchNorm3d(3))
+    assert agree(deep, INPUTS)[1] == 1
+
+
+def test_batch_norm_of_rows_after_a_linear_layer_is_no_scaling_of_its_outputs():
+    module = sequence(
+        nn.Flatten(2), nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Flatten()
+    )  # over dimension 1, not the last
+    fast = fast_form(as_classifier(module), INPUTS)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(INPUTS), module(INPUTS))
+
+
+class Shared(nn.Module):
+    """One batch norm after two convolutions, and one convolution before two batch norms and a reader of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.norm, self.other = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, inputs):
+        maps = self.norm(self.first(inputs)) + self.norm(self.second(inputs))
+        maps = functional.relu(maps)
+        return (self.norm(self.third(maps)) * self.other(self.third(-maps))).mean((2, 3))
+
+
+def test_a_batch_norm_of_two_convolutions_and_a_convolution_of_two_batch_norms():
+    twin, count = agree(lived_in(Shared()), INPUTS)
+    assert count == 4
+    assert norms_left(twin) == 0
+
+
+class Read(nn.Module):
+    """The output of the convolution is read by others than the batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, inputs):
+        maps = self.conv(inputs)
+        return (self.norm(maps) + maps).mean((2, 3))
+
+
+def test_an_output_that_others_read_stays():
+    _, count = agree(lived_in(Read()), INPUTS)
+    assert count == 0
+
+
+def test_a_batch_norm_before_a_convolution_stays():
+    module = sequence(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten())
+    _, count = agree(module, INPUTS)
+    assert count == 0
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.register_buffer("mean", torch.rand(4))
+        self.register_buffer("variance", torch.rand(4) + 0.5)
+
+    def forward(self, inputs):
+        maps = functional.batch_norm(self.conv(inputs), self.mean, self.variance)
+        return functional.relu_(maps).flatten(1)
+
+
+def test_functional_batch_norm_stays():
+    _, count = agree(lived_in(Functional()), INPUTS)
+    assert count == 0
+
+
+def test_batch_norm_without_statistics_of_its_own_stays():
+    module = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
+    assert folded(module)[1] == 0
+    module = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).train()
+    assert folded(module)[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the old weight norm, which networks in the wild still have
+def test_a_weight_that_is_computed_by_a_hook_stays():
+    module = as_classifier(sequence(weight_norm(nn.Conv2d(4, 4, 3)), nn.BatchNorm2d(4))).module
+    module(INPUTS)
+    assert agree(module, INPUTS)[1] == 0
+    probed = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    probed[0].register_forward_hook(lambda _layer, _inputs, output: output * 2)
+    assert agree(probed, INPUTS)[1] == 0
+
+
+class Dynamic(nn.Module):
+    """What it does depends on the values."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Linear(64, 3)
+
+    def forward(self, inputs):
+        maps = self.norm(self.conv(inputs))
+        if maps.sum() > 1e9:
+            maps = -maps
+        return self.head(functional.relu(maps).reshape(len(maps), -1))
+
+
+def test_a_network_that_cannot_be_traced_keeps_its_own_form():
+    module = lived_in(Dynamic())
+    assert folded(module)[1] == 0
+    classifier = as_classifier(module)
+    fast = fast_form(classifier, INPUTS)
+    assert norms_left(fast.module) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(fast(INPUTS), classifier(INPUTS))
+    assert fast.notes[-1].startswith("searched")
+
+
+class Viewing(nn.Module):
+    """Stands no other memory layout than its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Linear(64, 3)
+
+    def forward(self, inputs):
+        maps = self.norm(self.conv(inputs))
+        return self.head(maps.view(maps.size(0), -1))
+
+
+def test_a_layout_that_fails_is_not_used():
+    fast = fast_form(as_classifier(lived_in(Viewing())), INPUTS)
+    assert not isinstance(fast.module, ChannelsLast)
+    assert norms_left(fast.module) == 0
+    assert fast.notes[-1] == "searched with 1 batch norms folded"
+
+
+class Straight(torch.autograd.Function):
+    """Steps forward, straight through backward."""
+
+    @staticmethod
+    def forward(_, values):
+        return (values * 4).round() / 4
+
+    @staticmethod
+    def backward(_, gradient):
+        return gradient
+
+
+class Stepped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)
+
+    def forward(self, inputs):
+        return self.norm(self.conv(Straight.apply(inputs))).mean((2, 3))
+
+
+class Blocked(nn.Module):
+    """No gradient goes through half of it, which a trace forgets."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)
+
+    def forward(self, inputs):
+        with torch.no_grad():
+            blocked = self.norm(self.conv(inputs)).mean((2, 3))
+        return blocked + inputs.mean((2, 3))[:, :3]
+
+
+class Noisy(nn.Module):
+    """A draw that a trace would freeze."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)
+
+    def forward(self, inputs):
+        return self.norm(self.conv(inputs)).mean((2, 3)) + 0.1 * torch.randn(3)
+
+
+@pytest.mark.parametrize("network", [Stepped, Blocked, Noisy])
+def test_what_a_trace_would_change_is_noticed(network):
+    classifier = as_classifier(lived_in(network()))
+    fast = fast_form(classifier, INPUTS)
+    point, twin = INPUTS.clone().requires_grad_(), INPUTS.clone().requires_grad_()
+    torch.manual_seed(5)
+    classifier(point)[:, 0].sum().backward()
+    torch.manual_seed(5)
+    fast(twin)[:, 0].sum().backward()
+    torch.testing.assert_close(twin.grad, point.grad, rtol=1e-3, atol=1e-6)
+    if network is Noisy:
+        torch.manual_seed(6)
+        assert not torch.equal(fast(INPUTS), fast(INPUTS))
+
+
+def test_a_constant_network_has_a_form_too():
+    class Constant(nn.Module):
+        def forward(self, inputs):
+            return torch.zeros(len(inputs), 3)
+
+    assert fast_form(as_classifier(Constant()), INPUTS).notes[-1] == "searched in its own form"
+
+
+def test_a_network_that_writes_into_its_input_leaves_the_callers_alone():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)
+
+        def forward(self, inputs):
+            return self.norm(self.conv(inputs.sub_(0.5))).mean((2, 3))
+
+    fast = fast_form(as_classifier(lived_in(Writing())), INPUTS)
+    before = INPUTS.clone()
+    fast(INPUTS)
+    fast(INPUTS.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(INPUTS, before)
+
+
+def test_what_cannot_be_compiled_is_an_error(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no compiler here\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(InputError, match="`compiled`: torch.compile fails on 'net': no compiler here; leave it out"):
+        fast_form(as_classifier(build("digits_cnn"), name="net"), torch.rand(2, 1, 8, 8), compiled=True)
