@@ -76,6 +76,23 @@ def test_statistics_are_those_on_paper(result):
     assert any("10" in note for note in result.separation.notes)
 
 
+def test_how_sure_the_dense_network_is(result):
+    margins = np.abs(np.array(MEANS) - 0.5) * np.where(np.array(TRANSITIONS) == "S0,0", -1, 1)
+    np.testing.assert_allclose(result.margins, margins, atol=1e-6)
+    np.testing.assert_allclose(result.losses, np.log1p(np.exp(-margins)), atol=1e-6)
+    np.testing.assert_allclose(result.confidences, 1 / (1 + np.exp(-np.abs(margins))), atol=1e-6)
+
+
+def test_rivals_and_risk_are_those_on_paper(result):
+    # kept lie at 0.4 0.3 0.07 0.2 0.4, lost at 0.05 and 0.08: 9 of 10 pairs, and all else orders alike
+    rivals = result.rivals()
+    assert rivals.name.tolist() == ["epsilon", "margin", "confidence", "loss"]
+    assert rivals.auc == pytest.approx([0.9] * 4)
+    assert (rivals.n_kept, rivals.n_lost) == (5, 2)
+    # zeros and ones by epsilon: 1 0 1 0 0 0 0, where 0 1 is pooled
+    assert result.risk().risk == pytest.approx([1, 0.5, 0.5, 0, 0, 0, 0], abs=1e-12)
+
+
 def test_epsilons_are_the_dense_networks(networks, samples):
     dense, pruned = networks
     swapped = thinice.compare(pruned, dense, samples, progress=False)

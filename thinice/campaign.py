@@ -40,7 +40,7 @@ select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(pr
 from epsilons where measurement_id = $measurement_id order by sample_id
 """
 PREDICTIONS = """
-select sample_id, coalesce(prediction, -1) as prediction
+select sample_id, coalesce(prediction, -1) as prediction, margin, confidence, loss
 from predictions where checkpoint_id = $checkpoint_id and dataset_id = $dataset_id order by sample_id
 """
 WITNESSES = """
@@ -62,6 +62,16 @@ class Measured:
     converged: NDArray[np.bool_]
     stages: NDArray[np.int8]
     diagnoses: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """What a network makes of the clean samples, one entry a sample of the selection; NaN where its logits are."""
+
+    predictions: NDArray[np.int64]
+    margins: NDArray[np.float32]
+    confidences: NDArray[np.float64]
+    losses: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,21 +175,33 @@ class Campaign:
 
     def predictions(self, classifier: Classifier) -> NDArray[np.int64]:
         """Return the class of every clean sample, (N,): -1 where a logit is NaN."""
+        return self.predicted(classifier).predictions
+
+    def predicted(self, classifier: Classifier) -> Predicted:
+        """Return the class of every clean sample, and how sure of it the network is."""
         run, checkpoint_id = self._running, self.checkpoint(classifier)
-        positions = run.unpredicted(checkpoint_id, self._dataset_id, self._ids)
+        positions = run.unpredicted(checkpoint_id, self._dataset_id, self._ids, scored=True)
         if len(positions):
             wanted = self.samples[positions]
             logits = forward(classifier, wanted, device=self._device, batch_size=self._batch_size)
             undefined = logits.isnan().any(1)
+            chances = logits.double().log_softmax(1)  # in float32 most confidences would be 1
             run.add_predictions(
                 checkpoint_id,
                 self._dataset_id,
                 wanted.sample_ids.numpy(),
                 predictions=torch.where(undefined, -1, logits.argmax(1)).numpy(),
                 margins=torch.where(undefined, torch.nan, margin(logits, wanted.labels)).numpy(),
+                confidences=chances.amax(1).exp().numpy(),
+                losses=-chances.gather(1, wanted.labels[:, None]).squeeze(1).numpy(),
             )
         rows = self._columns(PREDICTIONS, checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
-        return rows["prediction"].astype(np.int64)
+        return Predicted(
+            rows["prediction"].astype(np.int64),
+            rows["margin"].astype(np.float32),
+            rows["confidence"].astype(np.float64),
+            rows["loss"].astype(np.float32),
+        )
 
     def checkpoint(self, classifier: Classifier) -> int:
         """Return the store's key of a network."""

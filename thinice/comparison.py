@@ -21,7 +21,18 @@ from thinice.models import Classifier, as_classifier, load_classifier, same_task
 from thinice.precision import exact
 from thinice.progress import Reporter
 from thinice.slices import BoundarySlice, slice_boundary
-from thinice.stats import Separation, TransitionCounts, separation, transition_counts, transitions
+from thinice.stats import (
+    RiskCurve,
+    RiskMethod,
+    RivalPredictors,
+    Separation,
+    TransitionCounts,
+    risk_curve,
+    rival_predictors,
+    separation,
+    transition_counts,
+    transitions,
+)
 from thinice.store import Store, open_store
 from thinice.types import Effort, Norm, Outcome, Transition
 
@@ -56,6 +67,9 @@ class Comparison:
         (N,) index in the untouched data set, and true class.
     dense_predictions, pruned_predictions : ndarray
         (N,) classes of the clean input; -1 where the logits are NaN.
+    margins, confidences, losses : ndarray
+        (N,) how sure the dense network is of the clean input: logit of the true class minus the best other one,
+        largest probability, cross-entropy in nats; NaN where its logits are.
     epsilon : ndarray
         (N,) distance found to the dense network's boundary, on the [0, 1] scale; NaN where not found.
     outcomes : ndarray
@@ -88,6 +102,9 @@ class Comparison:
     labels: NDArray[np.int64]
     dense_predictions: NDArray[np.int64]
     pruned_predictions: NDArray[np.int64]
+    margins: NDArray[np.float32]
+    confidences: NDArray[np.float64]
+    losses: NDArray[np.float32]
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
     transitions: NDArray[np.str_]
@@ -130,6 +147,29 @@ class Comparison:
         )
         return said + (
             f", log10 p = {found.log10_p:.1f})." if found.log10_p is not None else ", too few for a p-value)."
+        )
+
+    def risk(self, *, method: RiskMethod = "isotonic", confidence: float = 0.95) -> RiskCurve:
+        """Return the chance that pruning loses a sample as a function of its epsilon, as `thinice.stats.risk_curve`."""
+        kept, lost = (self.epsilon[self.transitions == which] for which in (Transition.KEPT, Transition.LOST))
+        return risk_curve(kept, lost, method=method, confidence=confidence)
+
+    def rivals(self, *, confidence: float = 0.95) -> RivalPredictors:
+        """Return how well epsilon foretells the lost samples against margin, confidence and loss of the dense network.
+
+        The AUCs and paired tests of `thinice.stats.rival_predictors`, on the samples that the dense network has right.
+        """
+        right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
+        columns: dict[str, NDArray[Any]] = {
+            "epsilon": self.epsilon,
+            "margin": self.margins,
+            "confidence": self.confidences,
+            "loss": self.losses,
+        }
+        return rival_predictors(
+            self.transitions[right] == Transition.LOST,
+            {name: column[right] for name, column in columns.items()},
+            confidence=confidence,
         )
 
     def frame(self) -> pd.DataFrame:
@@ -416,7 +456,7 @@ def _compare(
     campaign: Campaign, dense: Classifier, pruned: Classifier, attack: Attack, store: Path | None
 ) -> Comparison:
     measured = campaign.epsilons(dense, attack)
-    before, after = measured.clean_predictions, campaign.predictions(pruned)
+    before, after, sure = measured.clean_predictions, campaign.predictions(pruned), campaign.predicted(dense)
     labels = campaign.samples.labels.numpy()
     right_before, right_after = before == labels, after == labels
     which = transitions(right_before, right_after)
@@ -439,6 +479,9 @@ def _compare(
         labels=labels,
         dense_predictions=before,
         pruned_predictions=after,
+        margins=sure.margins,
+        confidences=sure.confidences,
+        losses=sure.losses,
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
         transitions=which,

@@ -161,6 +161,23 @@ def test_predictions_are_adopted_too(store, bench):
     assert rows.loc[1].isna().all()
 
 
+def test_a_prediction_without_a_loss_is_completed_and_else_left_alone(store, bench):
+    network, small, large = bench.checkpoint(), bench.dataset([1, 2, 3]), bench.dataset([1, 2, 3, 4])
+    bench.run.add_predictions(network, small, [1, 2, 3], predictions=[1, -1, 2], margins=[NAN, NAN, 0.5])
+    assert bench.run.unpredicted(network, small, [1, 2, 3]).size == 0
+    assert bench.run.unpredicted(network, small, [1, 2, 3], scored=True).tolist() == [0, 2]
+    later = {"predictions": [0, 2], "margins": [1.5, 9.0], "confidences": [0.75, 1.0], "losses": [0.25, 0.0]}
+    assert bench.run.add_predictions(network, small, [1, 3], **later) == 2
+    assert bench.run.add_predictions(network, small, [1, 3], **later | {"losses": [7.0, 7.0]}) == 0
+    assert bench.run.unpredicted(network, small, [1, 2, 3], scored=True).size == 0
+    assert bench.run.unpredicted(network, large, [1, 2, 3, 4], scored=True).tolist() == [3]  # the rest is copied
+    rows = store.sql(
+        "select prediction, margin, confidence, loss from predictions where dataset_id = ? order by sample_id", [large]
+    )
+    assert rows.iloc[[0, 2]].to_numpy().tolist() == [[1, 1.5, 0.75, 0.25], [2, 0.5, 1.0, 0.0]]
+    assert rows.iloc[1].isna().all()
+
+
 def test_everything_leads_to_its_run(store, bench):
     measurement = bench.measurement([1])
     bench.shard(measurement, [1])

@@ -34,6 +34,7 @@ def test_the_facts_and_views_of_the_design_are_there(store):
         "security_curves",
         "verdicts",
         "robust_accuracy",
+        "predictors",
     }
 
 

@@ -115,3 +115,24 @@ def test_enums_become_ordered_categories_of_pandas(six):
     column = six.sql("select transition from transitions")["transition"]
     assert column.cat.categories.tolist() == [str(transition) for transition in Transition]
     assert column.cat.ordered
+
+
+def test_predictors_hold_what_the_dense_network_says_of_samples_it_has_right(six, bench):
+    dense = bench.checkpoint("dense")
+    bench.run.add_predictions(
+        dense,
+        1,
+        [10, 11, 12],
+        predictions=[0, 1, 2],
+        margins=[3.0, 1.0, 0.5],
+        confidences=[0.9, 0.6, 0.5],
+        losses=[0.1, 0.5, 0.7],
+    )
+    rows = six.sql("select sample_id, lost, epsilon, margin, confidence, loss from predictors order by sample_id")
+    assert rows["sample_id"].tolist() == [10, 11, 12, 13]
+    assert rows["lost"].tolist() == [False, False, True, True]
+    assert rows["epsilon"].tolist()[:3] == pytest.approx([0.3, 0.1, 0.05])
+    assert rows["margin"].tolist()[:3] == [3, 1, 0.5]
+    assert rows["confidence"].tolist()[:3] == [0.9, 0.6, 0.5]
+    assert rows["loss"].tolist()[:3] == pytest.approx([0.1, 0.5, 0.7])
+    assert rows[["epsilon", "margin", "confidence", "loss"]].iloc[3].isna().all()

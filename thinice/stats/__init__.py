@@ -12,7 +12,7 @@ from thinice.stats.groups import Separation, separation
 from thinice.stats.predictors import RivalPredictors, delong, rival_predictors
 from thinice.stats.proportions import wilson
 from thinice.stats.quantiles import quantile
-from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, closest_losses, risk_bins, risk_curve
+from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, RiskMethod, closest_losses, risk_bins, risk_curve
 from thinice.stats.shift import hodges_lehmann
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ClosestLosses",
     "RiskBins",
     "RiskCurve",
+    "RiskMethod",
     "RivalPredictors",
     "RocCurve",
     "Separation",

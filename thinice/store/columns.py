@@ -72,12 +72,22 @@ def epsilon_columns(
     return rows
 
 
-def prediction_columns(sample_ids: npt.ArrayLike, predictions: npt.ArrayLike, margins: npt.ArrayLike | None) -> Columns:
-    """Return the columns of predictions of clean samples; without margins they are NaN."""
+def prediction_columns(
+    sample_ids: npt.ArrayLike,
+    *,
+    predictions: npt.ArrayLike,
+    margins: npt.ArrayLike | None,
+    confidences: npt.ArrayLike | None,
+    losses: npt.ArrayLike | None,
+) -> Columns:
+    """Return the columns of predictions of clean samples; margins and others that are not given are NaN."""
+    nothing = np.full(np.shape(sample_ids), np.nan)
     rows = _columns(
         sample_id=(sample_ids, np.int64),
         prediction=(predictions, np.int32),
-        margin=(np.full(np.shape(sample_ids), np.nan) if margins is None else margins, np.float32),
+        margin=(nothing if margins is None else margins, np.float32),
+        confidence=(nothing if confidences is None else confidences, np.float64),
+        loss=(nothing if losses is None else losses, np.float32),
     )
     _refuse_twice(rows["sample_id"])
     return rows

@@ -177,13 +177,16 @@ class Run:
         steps = ("adopt_epsilons", "adopt_witnesses")
         return self._missing("unmeasured", steps, sample_ids, measurement_id=measurement_id)
 
-    def unpredicted(self, checkpoint_id: int, dataset_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return the positions in `sample_ids` whose clean prediction is missing, ascending.
+    def unpredicted(
+        self, checkpoint_id: int, dataset_id: int, sample_ids: npt.ArrayLike, *, scored: bool = False
+    ) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` whose clean prediction (`scored`: or its loss) is missing, ascending.
 
         What other selections of the same data hold of the same network is copied first.
         """
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
-        return self._missing("unpredicted", ("adopt_predictions",), sample_ids, **key)
+        name = "unscored" if scored else "unpredicted"
+        return self._missing(name, ("adopt_predictions",), sample_ids, **key)
 
     def add_epsilons(
         self,
@@ -337,8 +340,10 @@ class Run:
         *,
         predictions: npt.ArrayLike,
         margins: npt.ArrayLike | None = None,
+        confidences: npt.ArrayLike | None = None,
+        losses: npt.ArrayLike | None = None,
     ) -> int:
-        """Store what a network makes of clean samples, and return how many were new.
+        """Store what a network makes of clean samples, and return how many were new, or lacked a loss.
 
         Parameters
         ----------
@@ -348,9 +353,13 @@ class Run:
             (N,) int64; a prediction is -1 where a logit is NaN.
         margins : array_like, optional
             (N,) float32; NaN where unknown.
+        confidences, losses : array_like, optional
+            (N,) largest probability, and cross-entropy of the true class in nats; NaN where unknown.
 
         """
-        columns = prediction_columns(sample_ids, predictions, margins)
+        columns = prediction_columns(
+            sample_ids, predictions=predictions, margins=margins, confidences=confidences, losses=losses
+        )
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
         with self._writing() as connection:
             _refuse_strangers(connection, columns, dataset_id)

@@ -1,0 +1,56 @@
+-- How sure a network is of each clean sample: the rivals of epsilon as predictors of what pruning loses.
+
+alter table predictions add column confidence double;
+alter table predictions add column loss real;
+comment on table predictions is 'What networks make of clean samples: pruned ones, and dense ones in a comparison. A measured network has epsilons.clean_prediction too.';
+comment on column predictions.confidence is 'Largest probability of the softmax, 0 to 1; NULL where it was not recorded.';
+comment on column predictions.loss is 'Cross-entropy of the true class in nats, at least 0; NULL where it was not recorded.';
+
+create view predictors as
+select
+    c.comparison_id,
+    dense.name as dense,
+    pruned.name as pruned,
+    d.name as data,
+    a.norm,
+    a.name as attack,
+    e.sample_id,
+    s.label,
+    p.prediction is distinct from s.label as lost,
+    e.epsilon,
+    e.outcome,
+    q.margin,
+    q.confidence,
+    q.loss
+from comparisons c
+join measurements m on m.measurement_id = c.measurement_id
+join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
+join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
+join datasets d on d.dataset_id = m.dataset_id
+join attacks a on a.attack_id = m.attack_id
+join epsilons e on e.measurement_id = c.measurement_id
+join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
+join predictions p
+    on p.checkpoint_id = c.pruned_checkpoint_id
+    and p.dataset_id = m.dataset_id
+    and p.sample_id = e.sample_id
+left join predictions q
+    on q.checkpoint_id = m.checkpoint_id
+    and q.dataset_id = m.dataset_id
+    and q.sample_id = e.sample_id
+where e.clean_prediction = s.label;
+comment on view predictors is 'What the dense network alone says of each sample that it has right, and whether pruning loses it: one row a sample and comparison.';
+comment on column predictors.comparison_id is 'Comparison: comparisons.comparison_id.';
+comment on column predictors.dense is 'Name of the dense network.';
+comment on column predictors.pruned is 'Name of the pruned network.';
+comment on column predictors.data is 'Name of the data set.';
+comment on column predictors.norm is 'Norm of epsilon.';
+comment on column predictors.attack is 'Attack that found epsilon.';
+comment on column predictors.sample_id is 'Index in the untouched data set.';
+comment on column predictors.label is 'True class, which the dense network predicts.';
+comment on column predictors.lost is 'Whether the pruned network gets the sample wrong: S1,0, else S1,1.';
+comment on column predictors.epsilon is 'Distance to the decision boundary of the dense network, an upper bound; NULL where not found.';
+comment on column predictors.outcome is 'What epsilon is: found or not_found.';
+comment on column predictors.margin is 'Logit of the true class minus the best other logit, of the dense network; NULL where it was not recorded.';
+comment on column predictors.confidence is 'Largest probability of the dense network''s softmax; NULL where it was not recorded.';
+comment on column predictors.loss is 'Cross-entropy of the dense network in nats; NULL where it was not recorded.';
