@@ -97,7 +97,7 @@ class Campaign:
         Where everything goes, and where what is known already comes from.
     samples : Samples
         The selection.
-    device, batch_size, progress
+    device, batch_size, compiled, progress
         As of `thinice.measure`.
 
     """
@@ -109,12 +109,14 @@ class Campaign:
         *,
         device: str | torch.device = "auto",
         batch_size: BatchSize = "auto",
+        compiled: bool = False,
         progress: Reporter | bool = True,
     ) -> None:
         self.samples = samples
         self._store = store
         self._device = pick_device(device)
         self._batch_size = batch_size
+        self._compiled = compiled
         self._report = auto_reporter() if progress is True else progress or None
         self._run: Run | None = None
         self._dataset_id = -1
@@ -127,7 +129,7 @@ class Campaign:
         """
         settings = {"attack": attack.name, "norm": attack.norm, **attack.settings}
         with self._store.run(
-            command=command, device=str(self._device), precision="float32", seed=seed, settings=settings
+            command=command, device=str(self._device), precision=attack.precision, seed=seed, settings=settings
         ) as run:
             self._run = run
             self._dataset_id = run.dataset(
@@ -302,7 +304,15 @@ class Campaign:
                 waiting.clear()
 
         try:
-            for _, nearest in batches(classifier, wanted, attack, device=self._device, batch_size=self._batch_size):
+            measured = batches(
+                classifier,
+                wanted,
+                attack,
+                device=self._device,
+                batch_size=self._batch_size,
+                compiled=self._compiled,
+            )
+            for _, nearest in measured:
                 waiting.append(nearest)
                 tally.add(nearest)
                 if time.monotonic() - last >= SECONDS_A_SHARD:

@@ -34,7 +34,7 @@ from thinice.stats import (
     transitions,
 )
 from thinice.store import Store, open_store
-from thinice.types import Effort, Norm, Outcome, Transition
+from thinice.types import Effort, Norm, Outcome, Precision, Transition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -339,6 +339,8 @@ def compare(
     seed: int = 0,
     device: str = "auto",
     batch_size: BatchSize = "auto",
+    precision: Precision = "float32",
+    compiled: bool = False,
     store: str | Path | Store | None = None,
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
@@ -352,7 +354,7 @@ def compare(
         The network before and after pruning. Where a file does not say its normalisation, the samples' labels decide.
     samples : Samples or str, optional
         What to compare on, or a data set's name; by default the test split of the data that `dense` names.
-    norm, attack, effort, seed, device, batch_size, progress, **settings
+    norm, attack, effort, seed, device, batch_size, precision, compiled, progress, **settings
         As of `measure`.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
@@ -380,10 +382,11 @@ def compare(
         dense,
         [pruned],
         samples,
-        attack=_bound(attack, norm, effort, seed, settings),
+        attack=_bound(attack, norm, effort, seed, {"precision": precision, **settings}),
         seed=seed,
         device=device,
         batch_size=batch_size,
+        compiled=compiled,
         store=store,
         progress=progress,
         command=command,
@@ -402,6 +405,8 @@ def compare_all(
     seed: int = 0,
     device: str = "auto",
     batch_size: BatchSize = "auto",
+    precision: Precision = "float32",
+    compiled: bool = False,
     store: str | Path | Store | None = None,
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
@@ -418,10 +423,10 @@ def compare_all(
         same_task(first, other)
     data = _data(samples, first)
     first, *others = settle_all(_distinct([first, *others]), data)
-    bound = _bound(attack, norm, effort, seed, settings)
+    bound = _bound(attack, norm, effort, seed, {"precision": precision, **settings})
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
-        campaign = Campaign(kept, data, device=device, batch_size=batch_size, progress=progress)
+        campaign = Campaign(kept, data, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
         where = None if store is None else kept.path
         with campaign.run(bound, seed=seed, command=command):
             return tuple(_compare(campaign, first, other, bound, where) for other in others)
@@ -445,7 +450,11 @@ def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
 
 
 def _bound(
-    attack: str | Attack, norm: Norm, effort: Effort, seed: int, settings: Mapping[str, str | float | bool | None]
+    attack: str | Attack,
+    norm: Norm,
+    effort: Effort,
+    seed: int,
+    settings: Mapping[str, Any],
 ) -> Attack:
     if isinstance(attack, Attack):
         return attack

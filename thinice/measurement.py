@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -131,11 +131,8 @@ def measure(
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
         data = _samples(samples, labels)
         network = settle(as_classifier(classifier), data)
-    bound = (
-        attack
-        if isinstance(attack, Attack)
-        else make_attack(attack, norm=norm, effort=effort, seed=seed, precision=precision, **settings)
-    )
+    chosen: dict[str, Any] = {"precision": precision, **settings}
+    bound = attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen)
     report = auto_reporter() if progress is True else progress or None
     tally = Tally(f"{network.name}, {bound.norm}, {bound.name}", len(data), bound.norm, report)
     finished: list[Nearest] = []

@@ -324,5 +324,5 @@ def test_what_cannot_be_compiled_is_an_error(monkeypatch):
         raise RuntimeError("no compiler here\nand a long story")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    with pytest.raises(InputError, match="`compiled`: torch.compile fails on 'net': no compiler here; leave it out"):
+    with pytest.raises(InputError, match=r"`compiled`: torch\.compile fails on 'net': no compiler here; leave it out"):
         fast_form(as_classifier(build("digits_cnn"), name="net"), torch.rand(2, 1, 8, 8), compiled=True)

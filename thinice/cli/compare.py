@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from thinice.cli.options import (
     Architecture,
     AttackName,
     BatchSize,
+    Compiled,
     Data,
     Device,
     EffortOption,
@@ -26,6 +27,7 @@ from thinice.cli.options import (
     Limit,
     Normalization,
     NormOption,
+    PrecisionOption,
     Quiet,
     Seed,
     Split,
@@ -65,6 +67,8 @@ def compare(
     trust_pickle: TrustPickle = False,
     device: Device = "auto",
     batch_size: BatchSize = "auto",
+    precision: PrecisionOption = "float32",
+    compiled: Compiled = False,
     seed: Seed = 0,
     store: StorePath = STORE,
     figures: Figures = FIGURES,
@@ -93,16 +97,17 @@ def compare(
         trust_pickle=trust_pickle,
         say=say,
     )
-    chosen = {} if steps is None else {"steps": steps}
+    chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
     with interruptible(f"What was measured is in {store}; the same command goes on there."):
         comparisons = compare_all(
             first,
             others,
             samples,
-            attack=make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen),
+            attack=make_attack(attack, norm=norm, effort=effort, seed=seed, precision=precision, **chosen),
             seed=seed,
             device=device,
             batch_size=batch_size_value(batch_size),
+            compiled=compiled,
             store=store,
             progress=not quiet,
         )

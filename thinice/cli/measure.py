@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from thinice.cli.options import (
     Architecture,
     AttackName,
     BatchSize,
+    Compiled,
     Data,
     Device,
     EffortOption,
@@ -24,6 +25,7 @@ from thinice.cli.options import (
     Limit,
     Normalization,
     NormOption,
+    PrecisionOption,
     Quiet,
     Seed,
     Split,
@@ -53,6 +55,8 @@ def measure(
     trust_pickle: TrustPickle = False,
     device: Device = "auto",
     batch_size: BatchSize = "auto",
+    precision: PrecisionOption = "float32",
+    compiled: Compiled = False,
     seed: Seed = 0,
     store: StorePath = STORE,
     format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
@@ -78,14 +82,15 @@ def measure(
         trust_pickle=trust_pickle,
         say=say,
     )
-    chosen = {} if steps is None else {"steps": steps}
-    bound = make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen)
+    chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
+    bound = make_attack(attack, norm=norm, effort=effort, seed=seed, precision=precision, **chosen)
     with interruptible(f"What was measured is in {store}; the same command goes on there."):
         campaign = Campaign(
             open_store(store, new=True),
             samples,
             device=device,
             batch_size=batch_size_value(batch_size),
+            compiled=compiled,
             progress=not quiet,
         )
         with campaign.run(bound, seed=seed):

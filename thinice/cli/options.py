@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 import typer
 
 from thinice.errors import InputError
-from thinice.types import Effort, Norm
+from thinice.types import Effort, Norm, Precision
 
 __all__ = [
     "STORE",
     "Architecture",
     "AttackName",
     "BatchSize",
+    "Compiled",
     "Data",
     "Device",
     "EffortOption",
@@ -26,6 +27,7 @@ __all__ = [
     "Limit",
     "NormOption",
     "Normalization",
+    "PrecisionOption",
     "Quiet",
     "Seed",
     "Split",
@@ -101,6 +103,16 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:K
 BatchSize = Annotated[
     str,
     typer.Option("--batch-size", metavar="auto|N", help="Samples at a time; auto halves when memory runs out."),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="Arithmetic of the search: tf32 (CUDA) and bf16 are faster; what is found is judged in float32.",
+    ),
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Search in a network compiled by torch.compile; pays in long runs.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Repeats the result.")]
 StorePath = Annotated[
