@@ -1,0 +1,336 @@
+"""FMN with a choice of loss, optimiser and scheduler, whose hyper-parameters are meant to be tuned for each network.
+
+Mura, Floris, Scionis, Piras, Pintor, Demontis, Giacinto, Biggio, Roli: "HO-FMN: Hyperparameter optimization for fast
+minimum-norm attacks", Neurocomputing 2025. `thinice.attacks.tuning` searches the hyper-parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from thinice.attacks.fmn import random_directions
+from thinice.attacks.nearest import FORWARD, Claims, Model
+from thinice.errors import InputError
+from thinice.losses import gradient_of, margin
+from thinice.norms import NORM_TABLE, NormRow
+from thinice.types import Norm
+
+__all__ = ["HO_FMN_LOSSES", "HO_FMN_OPTIMIZERS", "HO_FMN_SCHEDULERS", "ho_fmn"]
+
+FINAL_GAMMA = 0.001  # where the cosine of gamma ends, as in FMN
+IMPROVED = 1e-4  # what gains less than this share does not count as progress on the plateau
+
+
+def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the difference-of-logits ratio: the margin over the gap between the first and the third logit."""
+    if logits.shape[1] < 3:
+        raise InputError(f"`loss` 'dlr' needs at least 3 classes, got {logits.shape[1]}: take 'margin' or 'ce'")
+    ranked = logits.topk(3, 1).values
+    return margin(logits, labels) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+
+
+def _gain(logits: Tensor, labels: Tensor) -> Tensor:
+    return -cross_entropy(logits, labels, reduction="none")
+
+
+HO_FMN_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"margin": margin, "dlr": _dlr, "ce": _gain}
+)
+"""What can be minimised: the margin (LL in the paper), the difference-of-logits ratio, minus the cross-entropy."""
+
+HO_FMN_OPTIMIZERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sgd": ("momentum", "dampening", "weight_decay"),
+        "nesterov": ("momentum", "weight_decay"),
+        "adam": ("beta1", "beta2", "weight_decay"),
+        "adamax": ("beta1", "beta2", "weight_decay"),
+    }
+)
+"""The optimisers, and which of the settings each goes by."""
+
+HO_FMN_SCHEDULERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"cosine": (), "plateau": ("factor", "patience"), "none": ()}
+)
+"""How the learning rate falls, and which settings that goes by."""
+
+
+def ho_fmn(
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    sample_ids: Tensor,
+    *,
+    norm: Norm,
+    seed: int = 0,
+    steps: int = 200,
+    loss: str = "margin",
+    optimizer: str = "sgd",
+    scheduler: str = "cosine",
+    learning_rate: float = 0.1,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    factor: float = 0.5,
+    patience: int = 5,
+    gamma: float = 0.05,
+    bisections: int = 8,
+) -> Claims:
+    """Return the nearest adversarial that this FMN finds for each sample: claims, which the judge has still to check.
+
+    The perturbation is the parameter that the optimiser moves, and weight decay pulls it towards the clean input. The
+    optimiser is given the sign of the gradient (linf), or the gradient at Euclidean length 1; then the perturbation
+    is projected into the ball of its own radius, and into the box. The radius is unlimited until an adversarial has
+    been met; then it shrinks by gamma at every success and grows by gamma at every failure.
+
+    It differs from the authors' program in these points:
+
+    1. The sign is taken in linf alone. In the program it is, in every norm.
+    2. The plateau lowers the learning rate of a sample. In the program it scales the loss, which the sign undoes.
+       Progress is a lower loss before the first success, and a smaller norm after it.
+    3. At the first success the radius is that of the boundary on the way back, found by ``bisections`` passes, and so
+       is the result at the end; else ``(1 - gamma) … (1 - gamma_K)`` of the first success is the least that there can
+       be, whatever the network. 0 leaves both out.
+    4. Where a gradient is 0 or no number, the step is a random one. The last iterate counts. Not found is not 0.
+
+    All state is per sample: the result of a sample does not depend on the batch it is in, up to the noise of floats.
+
+    Parameters
+    ----------
+    model : callable
+        Takes inputs (N, C, H, W) in [0, 1] to logits (N, K).
+    inputs, labels, sample_ids : Tensor
+        (N, C, H, W) in [0, 1]; (N,) classes, correctly predicted; (N,) ids, for the random steps.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm to minimise.
+    seed : int
+        Of the random steps.
+    steps : int
+        Gradient steps, one forward-backward pass each.
+    loss : {"margin", "dlr", "ce"}
+        What is minimised.
+    optimizer : {"sgd", "nesterov", "adam", "adamax"}
+        What turns gradients into steps.
+    scheduler : {"cosine", "plateau", "none"}
+        How the learning rate falls: along a cosine to 0; by ``factor`` after more than ``patience`` steps without
+        progress; not at all.
+    learning_rate, momentum, dampening, weight_decay, beta1, beta2 : float
+        Of the optimiser, as in torch.
+    factor, patience : float, int
+        Of the plateau.
+    gamma : float
+        The share by which the radius changes at first; it falls to 0.001 along a cosine.
+    bisections : int
+        Forward passes on the way back from the first success, and again at the end.
+
+    Raises
+    ------
+    InputError
+        For an unknown loss, optimizer or scheduler, Nesterov's without momentum, and dlr with two classes.
+
+    Examples
+    --------
+    >>> from thinice.attacks import make_attack
+    >>> def half_space(inputs):  # the boundary lies where the two pixels add up to 1
+    ...     total = inputs.flatten(1).sum(1, keepdim=True)
+    ...     return torch.cat([1 - total, total - 1], 1)
+    >>> attack = make_attack("ho-fmn", norm="linf", optimizer="adam", scheduler="plateau")
+    >>> nearest = attack(half_space, torch.tensor([[[[0.2, 0.4]]]]), torch.tensor([0]), torch.tensor([0]))
+    >>> round(nearest.epsilon.item(), 3)
+    0.2
+
+    """
+    _check("loss", loss, HO_FMN_LOSSES)
+    _check("optimizer", optimizer, HO_FMN_OPTIMIZERS)
+    _check("scheduler", scheduler, HO_FMN_SCHEDULERS)
+    row, start = NORM_TABLE[norm], inputs.contiguous().flatten(1)
+    boundary = _Boundary.around(model, inputs.contiguous(), labels, HO_FMN_LOSSES[loss])
+    longest = row.length(torch.maximum(start, 1 - start))
+    delta, radius = torch.zeros_like(start), torch.full_like(longest, torch.inf)
+    best, best_delta = torch.full_like(longest, torch.inf), torch.zeros_like(start)
+    rate = _Rate(scheduler, learning_rate, steps, factor, patience, like=longest)
+    mover = _Mover(
+        optimizer,
+        delta,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        betas=(beta1, beta2),
+    )
+    evaluations = torch.full_like(longest, steps + FORWARD * (2 + bisections))
+
+    for step in range(steps + 1):
+        value, crossed, gradient = boundary.seen_from(start + delta, slope=step < steps)
+        fresh = crossed & (best == torch.inf)
+        if fresh.any():
+            delta = boundary.back(start, delta, row, fresh, bisections)
+            radius = torch.where(fresh, row.length(delta), radius)
+            evaluations += FORWARD * bisections * fresh
+        length = row.length(delta)
+        better = crossed & (length < best)
+        best, best_delta = torch.where(better, length, best), torch.where(better[:, None], delta, best_delta)
+        if step == steps:
+            break
+        change = FINAL_GAMMA + (gamma - FINAL_GAMMA) * _cosine(step / steps)
+        radius = torch.where(best < torch.inf, _radius(radius, best, crossed, change, norm), torch.inf)
+        strength = rate.now(step, torch.where(best < torch.inf, best, value), fresh)
+        direction = _direction(gradient, row, sample_ids, seed, step)
+        delta = delta + strength[:, None] * mover.step_from(delta, direction)
+        delta = row.confine(delta, torch.minimum(radius, longest), start)
+
+    best_delta = boundary.back(start, best_delta, row, best < torch.inf, bisections)
+    return Claims((start + best_delta).clamp(0, 1).view_as(inputs), evaluations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Boundary:
+    """The boundary of the samples' own classes, seen from points (N, D) around them."""
+
+    model: Model
+    shape: torch.Size
+    labels: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+    hair: Tensor
+    """How far below 0 a margin has to be: far enough for a second forward pass, in another batch, to agree."""
+
+    @classmethod
+    def around(
+        cls, model: Model, inputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> _Boundary:
+        with torch.no_grad():
+            logits = model(inputs.clone()).to(inputs.dtype)
+        lead, own = margin(logits, labels), logits.gather(1, labels[:, None]).squeeze(1)
+        hair = 1e-4 * lead + 1e-6 * torch.maximum(own.abs(), (own - lead).abs())
+        return cls(model, inputs.shape, labels, loss, hair)
+
+    def seen_from(self, points: Tensor, *, slope: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, whether the point is beyond the boundary, and the loss's gradient (N, D) or nothing."""
+        with torch.set_grad_enabled(slope):
+            points = points.view(self.shape).requires_grad_(slope)
+            logits = self.model(points).to(points.dtype)
+            value = self.loss(logits, self.labels)
+        gradient = gradient_of(value, points) if slope else torch.empty(0)
+        return value.detach(), self._crossed(logits.detach(), slice(None)), gradient
+
+    def back(self, start: Tensor, delta: Tensor, row: NormRow, where: Tensor, passes: int) -> Tensor:
+        """Return the perturbations (N, D), those ``where`` cut back to just beyond the boundary by bisection."""
+        rows = where.nonzero().squeeze(1)
+        if not len(rows) or not passes:
+            return delta
+        inputs, whole = start[rows], delta[rows]
+        length = row.length(whole)
+        low, high = torch.zeros_like(length), torch.ones_like(length)
+        for _ in range(passes):
+            middle = (low + high) / 2
+            points = inputs + row.project(whole, middle * length)
+            with torch.no_grad():
+                logits = self.model(points.view(-1, *self.shape[1:])).to(points.dtype)
+            crossed = self._crossed(logits, rows)
+            low, high = torch.where(crossed, low, middle), torch.where(crossed, middle, high)
+        nearer = delta.clone()
+        nearer[rows] = torch.where((high < 1)[:, None], row.project(whole, high * length), whole)
+        return nearer
+
+    def _crossed(self, logits: Tensor, rows: slice | Tensor) -> Tensor:
+        lead = margin(logits, self.labels[rows])
+        # an exact tie is no accident of rounding: there argmax has the word
+        return (logits.argmax(1) != self.labels[rows]) & ((lead <= -self.hair[rows]) | (lead == 0))
+
+
+class _Mover:
+    """An optimiser of torch at learning rate 1: it turns gradients (N, D) into steps, each entry by itself."""
+
+    def __init__(
+        self,
+        name: str,
+        like: Tensor,
+        *,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+    ) -> None:
+        self.parameter = torch.zeros_like(like, requires_grad=True)
+        parameters = [self.parameter]
+        self.optimizer: torch.optim.Optimizer
+        if name == "nesterov":
+            if not momentum:
+                raise InputError("`optimizer` 'nesterov' needs a `momentum` above 0, got 0: give one, or take 'sgd'")
+            sgd = torch.optim.SGD(parameters, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+            self.optimizer = sgd
+        elif name == "sgd":
+            self.optimizer = torch.optim.SGD(
+                parameters, lr=1.0, momentum=momentum, dampening=dampening, weight_decay=weight_decay
+            )
+        else:
+            adaptive = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax}[name]
+            self.optimizer = adaptive(parameters, lr=1.0, betas=betas, weight_decay=weight_decay)
+
+    def step_from(self, delta: Tensor, direction: Tensor) -> Tensor:
+        """Return the step (N, D) that lowers a loss with this gradient."""
+        with torch.no_grad():
+            self.parameter.copy_(delta)
+        self.parameter.grad = direction
+        self.optimizer.step()
+        return self.parameter.detach() - delta
+
+
+class _Rate:
+    """The learning rate of each sample (N,)."""
+
+    def __init__(self, name: str, first: float, steps: int, factor: float, patience: int, *, like: Tensor) -> None:
+        self.name, self.first, self.steps, self.factor, self.patience = name, first, steps, factor, patience
+        self.rate, self.waited = torch.full_like(like, first), torch.zeros_like(like)
+        self.lowest = torch.full_like(like, torch.inf)
+
+    def now(self, step: int, progress: Tensor, fresh: Tensor) -> Tensor:
+        """Return the rate, given what should fall (N,), and where that has just become another quantity."""
+        if self.name == "cosine":
+            return torch.full_like(self.rate, self.first * _cosine(step / self.steps))
+        if self.name == "plateau":
+            new = fresh | (self.lowest == torch.inf)
+            fallen = new | (progress < self.lowest - IMPROVED * self.lowest.abs())
+            self.lowest = torch.where(fallen, progress, self.lowest)
+            self.waited = torch.where(fallen, 0, self.waited + 1)
+            late = self.waited > self.patience
+            self.rate = torch.where(late, self.rate * self.factor, self.rate)
+            self.waited = torch.where(late, 0, self.waited)
+        return self.rate
+
+
+def _radius(radius: Tensor, best: Tensor, crossed: Tensor, change: float, norm: Norm) -> Tensor:
+    """Return the radii after a success or a failure; l0 counts whole entries, and changes by at least one."""
+    inside, outside = torch.minimum(radius, best), radius
+    if norm == "l0":
+        smaller = torch.minimum(inside - 1, (inside * (1 - change)).floor()).clamp(min=1)
+        larger = torch.maximum(outside + 1, (outside * (1 + change)).floor())
+    else:
+        smaller, larger = (inside * (1 - change)).clamp(min=1e-6), outside * (1 + change)
+    return torch.where(crossed, smaller, larger)
+
+
+def _direction(gradient: Tensor, row: NormRow, sample_ids: Tensor, seed: int, step: int) -> Tensor:
+    """Return the gradients in the unit of the norm; random ones where there is none, or none that is a number."""
+    largest = gradient.abs().amax(1, keepdim=True)
+    lost = ((largest == 0) | ~largest.isfinite()).squeeze(1)
+    scaled = gradient / torch.where(lost[:, None], 1, largest)  # so that squares do not underflow
+    if lost.any():
+        scaled[lost] = random_directions(scaled[lost], sample_ids[lost], seed).roll(step, 1)
+    return scaled.sign() if row.name == "linf" else NORM_TABLE["l2"].steepest(scaled)
+
+
+def _check(argument: str, value: str, choices: Mapping[str, object]) -> None:
+    if value not in choices:
+        raise InputError(f"`{argument}` must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _cosine(progress: float) -> float:
+    return (1 + math.cos(math.pi * progress)) / 2
