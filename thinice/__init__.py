@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from thinice.datasets import load_samples as load_samples
     from thinice.embedded import example_checkpoints as example_checkpoints
     from thinice.errors import ThinIceError as ThinIceError
+    from thinice.evaluation import Robustness as Robustness
+    from thinice.evaluation import evaluate as evaluate
     from thinice.figures import draw as draw
     from thinice.figures import save_figures as save_figures
     from thinice.measurement import measure as measure
@@ -48,6 +50,7 @@ _HOMES = {
     "Interval": "types",
     "Nearest": "attacks",
     "Outcome": "types",
+    "Robustness": "evaluation",
     "Samples": "datasets",
     "Store": "store",
     "ThinIceError": "errors",
@@ -57,6 +60,7 @@ _HOMES = {
     "compare": "comparison",
     "compare_all": "comparison",
     "draw": "figures",
+    "evaluate": "evaluation",
     "example_checkpoints": "embedded",
     "load_classifier": "models",
     "load_samples": "datasets",

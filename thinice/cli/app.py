@@ -9,6 +9,7 @@ import typer
 
 from thinice.cli.compare import compare
 from thinice.cli.demo import demo
+from thinice.cli.evaluate import evaluate
 from thinice.cli.export import export
 from thinice.cli.measure import measure
 from thinice.cli.report import report
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, compare, measure, report, runs, sql, export):
+for command in (demo, compare, measure, evaluate, report, runs, sql, export):
     app.command()(command)
 
 

@@ -1,0 +1,471 @@
+"""Robust accuracy at a budget, sample by sample: who stands, who falls, and to which attack."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thinice.attacks import Attack, Nearest, concatenate, make_attack
+from thinice.campaign import SECONDS_A_SHARD, Campaign
+from thinice.datasets import Samples, as_samples
+from thinice.errors import InputError
+from thinice.measurement import BatchSize, Tally, batches, forward, settle
+from thinice.models import Classifier, as_classifier
+from thinice.progress import Reporter
+from thinice.robustness import LONGER, Ensemble, budget_text, budget_value, is_budget_attack, make_ensemble
+from thinice.stats import wilson
+from thinice.store import Store, open_store
+from thinice.types import Effort, Interval, Norm, Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Evaluator", "Robustness", "Shortcut", "evaluate"]
+
+Shortcut = bool | Literal["both"]
+CLEAN = "clean"
+"""What a sample falls to that is wrong without any attack."""
+
+VERDICTS = """
+select sample_id, robust, coalesce(fell_to, '') as fell_to, epsilon, known,
+    coalesce(robust_alone::tinyint, -1) as alone, evaluations
+from verdicts where measurement_id = $measurement_id order by sample_id
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Robustness:
+    """Who stands at a budget; columns have one entry a sample, in the order of the data.
+
+    Attributes
+    ----------
+    network, sparsity
+        Name of the network, and the fraction of its prunable weights that are zero.
+    data, split : str
+        Where the samples came from; `classes` names their labels.
+    norm, budget
+        The ball around each input, on the [0, 1] scale.
+    attack, settings
+        Name of the attack or ensemble, and everything that changes its verdicts.
+    sample_ids, labels : ndarray
+        (N,) index in the untouched data set, and true class.
+    robust : ndarray
+        (N,) bool: right, and no adversarial within the budget is known. Where a shortcut was taken, also none of
+        another attack in the store.
+    fell_to : ndarray
+        (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it stands.
+    epsilon : ndarray
+        (N,) length of the adversarial that broke it, at most the budget; 0 where clean, NaN where it stands. Of an
+        attack that minimises the norm: the epsilon of every sample.
+    known : ndarray
+        (N,) bool: broken by other measurements in the store alone.
+    robust_alone : ndarray or None
+        (N,) bool: stands against this attack alone; None where known samples were spared.
+    evaluations : ndarray
+        (N,) forward-backward passes spent.
+    seconds : float
+        What this call took; little where the store had the verdicts.
+    store : Path or None
+        The file that holds all of this; None where it was not kept.
+
+    """
+
+    network: str
+    sparsity: float
+    data: str
+    split: str
+    classes: tuple[str, ...]
+    norm: Norm
+    budget: float
+    attack: str
+    settings: Mapping[str, str | float | bool | None]
+    sample_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    robust: NDArray[np.bool_]
+    fell_to: NDArray[np.str_]
+    epsilon: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    robust_alone: NDArray[np.bool_] | None
+    evaluations: NDArray[np.float32]
+    seconds: float
+    store: Path | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"<Robustness of {self.network} on {len(self)} samples of {self.data}: {self.answer}>"
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of the samples that are right without any perturbation."""
+        return float((self.fell_to != CLEAN).mean())
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of the samples that stand: an upper bound on the truth."""
+        return float(self.robust.mean())
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's interval of the robust accuracy at 95 %: what so many samples say of the whole population."""
+        return wilson(int(self.robust.sum()), len(self))
+
+    @property
+    def robust_accuracy_alone(self) -> float | None:
+        """The same by this attack alone; None where known samples were spared."""
+        return None if self.robust_alone is None else float(self.robust_alone.mean())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples fell to what, in the order of the ensemble: ``{"clean": …, "apgd-ce": …, …}``."""
+        order = [CLEAN, *str(self.settings.get("attacks", self.attack)).split()]
+        others = sorted(set(self.fell_to.tolist()) - {*order, ""})
+        return {name: int((self.fell_to == name).sum()) for name in [*order, *others]}
+
+    @property
+    def answer(self) -> str:
+        """The result in a sentence."""
+        low, high = self.interval.low, self.interval.high
+        return (
+            f"{self.clean_accuracy:.1%} are right, {self.robust_accuracy:.1%} stand against {self.attack} at "
+            f"{self.norm} {budget_text(self.budget, self.norm)} (95 % interval {low:.1%} to {high:.1%})"
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a sample: id, label, verdict, what it fell to, length of that adversarial, passes."""
+        import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
+
+        return pd.DataFrame(
+            {
+                "sample_id": self.sample_ids,
+                "label": [self.classes[label] for label in self.labels],
+                "robust": self.robust,
+                "fell_to": [name or None for name in self.fell_to.tolist()],
+                "epsilon": self.epsilon,
+                "known": self.known,
+                "evaluations": self.evaluations,
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result in one flat row of plain numbers and text, for JSON, CSV and tables."""
+        row: dict[str, Any] = {
+            "network": self.network,
+            "sparsity": self.sparsity,
+            "data": self.data,
+            "split": self.split,
+            "samples": len(self),
+            "norm": self.norm,
+            "budget": self.budget,
+            "attack": self.attack,
+            "clean_accuracy": self.clean_accuracy,
+            "robust_accuracy": self.robust_accuracy,
+            "low": self.interval.low,
+            "high": self.interval.high,
+        }
+        if self.robust_alone is not None and self.known.any():
+            row["robust_accuracy_alone"] = self.robust_accuracy_alone
+        return row | {
+            "fell_to": ", ".join(f"{name} {count}" for name, count in self.counts.items()),
+            "known": int(self.known.sum()),
+            "evaluations": float(self.evaluations.mean()),
+            "seconds": round(self.seconds, 1),
+        }
+
+    def _repr_html_(self) -> str:
+        import html  # noqa: PLC0415 (notebooks only)
+
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.frame().to_html(max_rows=10, index=False)}"
+
+
+def evaluate(
+    classifier: Classifier | nn.Module,
+    samples: Samples | Tensor,
+    *,
+    labels: Tensor | None = None,
+    attack: str | Attack = "autoattack",
+    norm: Norm = "linf",
+    budget: float | str,
+    effort: Effort = "standard",
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    batch_size: BatchSize = "auto",
+    store: str | Path | Store | None = None,
+    shortcut: Shortcut = True,
+    progress: Reporter | bool = True,
+    command: Sequence[str] | None = None,
+    **settings: Any,  # noqa: ANN401 (of the attack, which checks them)
+) -> Robustness:
+    """Return which samples stand at a budget, and what the others fell to.
+
+    Parameters
+    ----------
+    classifier, samples, labels, seed, device, batch_size, progress
+        As of `thinice.measure`.
+    attack : str or Attack
+        ``"autoattack"`` (an extra): the standard ensemble, chosen by the number of classes; one of its attacks
+        (``"apgd-ce"``, ``"square"``, …); ``"pgd"``; ``"foolbox:NAME"``; or any attack that minimises the norm
+        (``"fmn"``, ``"cw"``, ``"bb"``), which answers for all budgets at once.
+    norm : {"l0", "l1", "l2", "linf"}
+        Of the budget.
+    budget : float or str
+        The radius on the [0, 1] scale, ``8 / 255`` or ``"8/255"``. It is compared with epsilons in float32, as they
+        are: a sample stands where no adversarial with a norm of at most the budget is known.
+    effort, **settings
+        Of the attack.
+    store : path or Store, optional
+        The DuckDB file that keeps every verdict: what it holds already is read, and an interrupted evaluation goes
+        on. None keeps nothing.
+    shortcut : bool or "both"
+        True spares the samples that the store knows a judged adversarial for, by any attack, within the budget; they
+        are broken. False asks the attack alone. ``"both"`` attacks all samples and tells both.
+    command : sequence of str, optional
+        What the store notes as the origin of the run; by default this process's command line.
+
+    Raises
+    ------
+    InputError
+        For attacks, budgets and networks that do not fit together, naming the way out.
+    MissingExtraError
+        Where AutoAttack's package is not installed.
+
+    Examples
+    --------
+    >>> import thinice
+    >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
+    >>> samples = thinice.load_samples("digits", limit=40)
+    >>> result = thinice.evaluate(dense, samples, attack="pgd", budget="25/255", progress=False)
+    >>> result.clean_accuracy >= result.robust_accuracy
+    True
+
+    """
+    with torch.inference_mode(mode=False):
+        data = _samples(samples, labels)
+        network = settle(as_classifier(classifier), data)
+    with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
+        kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
+        evaluator = Evaluator(
+            kept, data, device=device, batch_size=batch_size, progress=progress, keep=store is not None
+        )
+        bound = evaluator.bind(network, attack, norm=norm, budget=budget, effort=effort, seed=seed, settings=settings)
+        with evaluator.run(attack_of(bound), seed=seed, command=command):
+            return evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
+
+
+class Evaluator(Campaign):
+    """Evaluates networks at a budget on one selection of samples, into one store; made for one run.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether results shall name the store.
+    store, samples, device, batch_size, progress
+        As of `Campaign`.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        samples: Samples,
+        *,
+        device: str | torch.device = "auto",
+        batch_size: BatchSize = "auto",
+        progress: Reporter | bool = True,
+        keep: bool = True,
+    ) -> None:
+        super().__init__(store, samples, device=device, batch_size=batch_size, progress=progress)
+        self._kept = store.path if keep else None
+
+    def bind(
+        self,
+        classifier: Classifier,
+        attack: str | Attack,
+        *,
+        norm: Norm,
+        budget: float | str,
+        effort: Effort = "standard",
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Attack | Ensemble:
+        """Return an attack bound for a network: an `Ensemble` at the budget, or one that minimises the norm."""
+        shape = tuple(self.samples.inputs.shape[1:])
+        if isinstance(attack, Attack):
+            return attack
+        if not is_budget_attack(attack):
+            budget_value(budget, norm, shape)
+            return make_attack(attack, norm=norm, effort=effort, seed=seed, **settings or {})
+        if effort != "standard":
+            raise InputError(f"`effort` {effort!r} means nothing to attack {attack!r}: leave it out")
+        classes = classifier.classes or forward(classifier, self.samples[:1], device=self._device).shape[1]
+        return make_ensemble(
+            attack, norm=norm, budget=budget, classes=classes, shape=shape, seed=seed, **settings or {}
+        )
+
+    def robustness(
+        self,
+        classifier: Classifier,
+        attack: Attack | Ensemble,
+        *,
+        budget: float | str,
+        shortcut: Shortcut = True,
+    ) -> Robustness:
+        """Return who stands: evaluated now, or read where the store has it."""
+        start = time.monotonic()
+        columns = (
+            self._stand(classifier, attack, shortcut)
+            if isinstance(attack, Ensemble)
+            else self._threshold(classifier, attack, budget_value(budget, attack.norm, self.samples.inputs.shape[1:]))
+        )
+        return Robustness(
+            network=classifier.name,
+            sparsity=classifier.sparsity,
+            data=self.samples.name,
+            split=self.samples.split,
+            classes=self.samples.classes,
+            norm=attack.norm,
+            budget=budget_value(budget, attack.norm, self.samples.inputs.shape[1:]),
+            attack=attack.name,
+            settings=attack.settings,
+            sample_ids=self._ids,
+            labels=self.samples.labels.numpy(),
+            seconds=time.monotonic() - start,
+            store=self._kept,
+            **columns,
+        )
+
+    def _threshold(self, classifier: Classifier, attack: Attack, budget: float) -> dict[str, Any]:
+        """Return the verdicts that follow from minimum norms."""
+        measured = self.epsilons(classifier, attack)
+        right = measured.clean_predictions == self.samples.labels.numpy()
+        robust = right & ~(measured.epsilon <= np.float32(budget))
+        return {
+            "robust": robust,
+            "fell_to": np.where(robust, "", np.where(right, attack.name, CLEAN)),
+            "epsilon": np.where(right, measured.epsilon, np.float32(0)),
+            "known": np.zeros(len(robust), np.bool_),
+            "robust_alone": robust,
+            "evaluations": measured.evaluations,
+        }
+
+    def _stand(self, classifier: Classifier, ensemble: Ensemble, shortcut: Shortcut) -> dict[str, Any]:
+        """Let each attack of the ensemble try those that still stand, and return the verdicts."""
+        run = self._running
+        attack_id = run.attack(name=ensemble.name, norm=ensemble.norm, settings=ensemble.settings)
+        measurement_id = run.measurement(self.checkpoint(classifier), self._dataset_id, attack_id)
+        standing = np.arange(len(self.samples))
+        if shortcut:
+            run.add_known(measurement_id, norms=LONGER[ensemble.norm], budget=ensemble.budget)
+        if shortcut is True:
+            standing = standing[~self._known(measurement_id)]
+        for place, member in enumerate(ensemble.members):
+            todo = standing[run.untried(measurement_id, self._ids[standing], place=place)]
+            if len(todo):
+                title = f"{classifier.name}, {ensemble.norm} {budget_text(ensemble.budget, ensemble.norm)}"
+                resumed = len(standing) - len(todo)
+                tally = Tally(f"{title}, {member.name}", len(standing), ensemble.norm, self._report, resumed)
+                self._try(measurement_id, classifier, member, todo, place=place, tally=tally)
+            standing = standing[~self._fallen(measurement_id, place, standing)]
+        return self._verdicts(measurement_id, shortcut)
+
+    def _known(self, measurement_id: int) -> NDArray[np.bool_]:
+        """Return which samples are broken by other measurements and need no attack, (N,) bool."""
+        query = "select sample_id from robustness where measurement_id = $measurement_id and known"
+        known = self._store.sql(query, {"measurement_id": measurement_id})
+        return np.isin(self._ids, known["sample_id"].to_numpy())
+
+    def _fallen(self, measurement_id: int, place: int, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of these samples fell to the attack at a place of the ensemble, or were wrong from the start."""
+        query = """
+            select sample_id from robustness
+            where measurement_id = $measurement_id and place = $place
+                and (outcome <> 'not_found' or clean_prediction is null)
+        """
+        fallen = self._store.sql(query, {"measurement_id": measurement_id, "place": place})
+        return np.isin(self._ids[positions], fallen["sample_id"].to_numpy())
+
+    def _verdicts(self, measurement_id: int, shortcut: Shortcut) -> dict[str, Any]:
+        rows = self._columns(VERDICTS, measurement_id=measurement_id)
+        alone, fell_to, known = rows["alone"], rows["fell_to"].astype(str), rows["known"].astype(bool)
+        robust, epsilon = rows["robust"].astype(bool), rows["epsilon"].astype(np.float32)
+        if not shortcut:  # what the store knew before, by other attacks, does not count
+            robust, known = alone.astype(bool), np.zeros(len(robust), np.bool_)
+            fell_to, epsilon = np.where(robust, "", fell_to), np.where(robust, np.float32(np.nan), epsilon)
+        return {
+            "robust": robust,
+            "fell_to": fell_to,
+            "epsilon": epsilon,
+            "known": known,
+            "robust_alone": alone.astype(bool) if (alone >= 0).all() else None,
+            "evaluations": rows["evaluations"].astype(np.float32),
+        }
+
+    def _try(
+        self,
+        measurement_id: int,
+        classifier: Classifier,
+        member: Attack,
+        positions: NDArray[np.int64],
+        *,
+        place: int,
+        tally: Tally,
+    ) -> None:
+        """Let one attack try these samples; batches are committed at least once a second, also on an error."""
+        run, wanted = self._running, self.samples[positions]
+        budget = float(np.float32(member.settings["budget"] or 0))
+        waiting: list[Nearest] = []
+        start, last = 0, time.monotonic()
+
+        def commit() -> None:
+            nonlocal start, last
+            if waiting:
+                shard = concatenate(waiting, like=waiting[0].adversarials)
+                stop = start + len(shard)
+                beyond = (shard.outcomes == Outcome.FOUND) & (shard.epsilon > budget)
+                run.add_robustness(
+                    measurement_id,
+                    wanted.sample_ids[start:stop].numpy(),
+                    attack=member.name,
+                    place=place,
+                    epsilon=shard.epsilon.masked_fill(beyond, torch.nan).numpy(),
+                    outcomes=shard.outcomes.masked_fill(beyond, int(Outcome.NOT_FOUND)).numpy(),
+                    predictions=shard.predictions.masked_fill(beyond, -1).numpy(),
+                    clean_predictions=shard.clean_predictions.numpy(),
+                    evaluations=shard.evaluations.numpy(),
+                )
+                start, last = stop, time.monotonic()
+                waiting.clear()
+
+        try:
+            for _, nearest in batches(classifier, wanted, member, device=self._device, batch_size=self._batch_size):
+                waiting.append(nearest)
+                tally.add(nearest)
+                if time.monotonic() - last >= SECONDS_A_SHARD:
+                    commit()
+        finally:
+            commit()
+
+
+def attack_of(attack: Attack | Ensemble) -> Attack:
+    """Return an attack or ensemble as the store knows it."""
+    return attack.attack if isinstance(attack, Ensemble) else attack
+
+
+def _samples(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
+    if isinstance(samples, Samples):
+        if labels is not None:
+            raise InputError("`labels` goes with a tensor of inputs; `Samples` bring their own: leave it out")
+        return samples
+    if labels is None:
+        raise InputError("`labels` is missing: a tensor of inputs needs the true classes, `labels=` of shape (N,)")
+    return as_samples(samples, labels)

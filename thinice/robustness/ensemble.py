@@ -1,0 +1,243 @@
+"""Attacks at a budget: one, or an ensemble whose later attacks only meet the samples that the earlier ones left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from thinice.attacks import ATTACKS, Attack, Nearest
+from thinice.attacks.attack import Setting
+from thinice.attacks.nearest import FORWARD, Claims, Model, predict
+from thinice.errors import InputError
+from thinice.robustness.budget import budget_value, into_ball
+from thinice.types import NORMS, Norm
+
+__all__ = ["BUDGET_ATTACKS", "Ensemble", "is_budget_attack", "make_ensemble"]
+
+MEMBERS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+BUDGET_ATTACKS = ("autoattack", *MEMBERS, "pgd")
+"""The attacks at a budget by name; foolbox's go by ``foolbox:NAME``."""
+RECIPE = 1
+"""Raised when the same settings would give another verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Attack):
+    """An attack at a budget: it searches the network itself, once; whom it does not break stands."""
+
+    def __call__(
+        self,
+        model: Model,
+        inputs: Tensor,
+        labels: Tensor,
+        sample_ids: Tensor,
+        *,
+        search_model: Model | None = None,  # noqa: ARG002 (another form would have to be searched again for who stands)
+    ) -> Nearest:
+        """Return who fell, judged: an adversarial is within the budget up to the pushing of `push_out`."""
+        return Attack.__call__(self, model, inputs, labels, sample_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Attacks at a budget, in the order in which they try; made by `make_ensemble`.
+
+    Attributes
+    ----------
+    name : str
+        ``"autoattack"``, ``"pgd"``, ``"foolbox:LinfFastGradientAttack"``.
+    norm, budget
+        The ball around each input that all of them keep to.
+    settings : mapping
+        Everything that changes a verdict, ready to be stored as JSON; ``attacks`` holds the members' names.
+    members : tuple of Member
+        Each finds adversarials within the budget, or leaves the sample standing.
+
+    """
+
+    name: str
+    norm: Norm
+    budget: float
+    settings: Mapping[str, Setting]
+    members: tuple[Member, ...]
+
+    @property
+    def attack(self) -> Attack:
+        """The ensemble as the store knows it: one attack with all its settings."""
+        return Attack(self.name, self.norm, self.settings, self.members[0].search)
+
+
+def is_budget_attack(name: str) -> bool:
+    """Whether a name means an attack at a budget; if not, it is one that minimises the norm (`make_attack`).
+
+    Raises
+    ------
+    InputError
+        For a name that is neither.
+
+    Examples
+    --------
+    >>> is_budget_attack("autoattack"), is_budget_attack("fmn"), is_budget_attack("foolbox:LinfFastGradientAttack")
+    (True, False, True)
+
+    """
+    prefix, separator, rest = name.partition(":")
+    if separator and prefix == "foolbox":
+        from thinice.robustness.foolbox_budget import fixed_budget_attacks  # noqa: PLC0415 (takes half a second)
+
+        return rest in fixed_budget_attacks()
+    if "target" in name:
+        raise InputError(
+            f"`attack` {name!r}: attacks here are untargeted, any other class counts; apgd-t and fab-t, also within "
+            "autoattack, try the nearest classes in turn"
+        )
+    return name in BUDGET_ATTACKS
+
+
+def make_ensemble(
+    name: str = "autoattack",
+    *,
+    norm: Norm = "linf",
+    budget: float | str,
+    classes: int,
+    shape: Sequence[int],
+    seed: int = 0,
+    **settings: Setting,
+) -> Ensemble:
+    """Return an attack at a budget with all its settings bound.
+
+    Parameters
+    ----------
+    name : str
+        ``"autoattack"``: the standard ensemble, chosen by the number of classes; one of its attacks (``"apgd-ce"``,
+        ``"apgd-dlr"``, ``"apgd-t"``, ``"fab"``, ``"fab-t"``, ``"square"``); ``"pgd"``: 40 steps of a thirtieth of the
+        budget from a random start, as Merkle et al. used it; or ``"foolbox:NAME"``.
+    norm : {"l0", "l1", "l2", "linf"}
+        Of the budget.
+    budget : float or str
+        The radius on the [0, 1] scale, ``8 / 255`` or ``"8/255"``.
+    classes, shape
+        Of the network and of one input.
+    seed : int
+        Of everything random.
+    **settings
+        Of pgd and of foolbox's attacks; the standard ensemble has none.
+
+    Raises
+    ------
+    InputError
+        For names, norms, budgets, settings and numbers of classes that do not fit.
+    MissingExtraError
+        Where AutoAttack's package is not installed.
+
+    Examples
+    --------
+    >>> ensemble = make_ensemble("pgd", norm="linf", budget="8/255", classes=10, shape=(1, 8, 8))
+    >>> ensemble.settings["steps"], round(ensemble.settings["rel_stepsize"], 4)
+    (40, 0.0333)
+
+    """
+    if norm not in NORMS:
+        raise InputError(f"`norm` must be one of {', '.join(NORMS)}, got {norm!r}")
+    if classes < 2:
+        raise InputError(
+            f"the network has {classes} output, and attacks compare the logits of classes: let it return two, "
+            "torch.cat([-logit, logit], 1)"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"`seed` must be a whole number of at least 0, got {seed!r}")
+    if not is_budget_attack(name):
+        known = ", ".join([*BUDGET_ATTACKS, "foolbox:NAME"])
+        raise InputError(
+            f"`attack` {name!r} is no attack at a budget: choose from {known}, or one that minimises the norm, "
+            f"{', '.join(ATTACKS)}"
+        )
+    radius = budget_value(budget, norm, shape)
+    if name == "pgd" or name.startswith("foolbox:"):
+        searches, bound = _foolbox(name, norm, radius, settings, seed=seed)
+    else:
+        searches, bound = _autoattack(name, norm, radius, settings, seed=seed, classes=classes, shape=shape)
+    members = tuple(
+        Member(member, norm, {"budget": radius, "seed": seed}, partial(_within, search, norm=norm, budget=radius))
+        for member, search in searches.items()
+    )
+    recorded = {"budget": radius, "attacks": " ".join(searches), **bound, "seed": seed, "recipe": RECIPE}
+    return Ensemble(name, norm, radius, recorded, members)
+
+
+Searches = dict[str, Callable[..., Claims]]
+
+
+def _autoattack(
+    name: str,
+    norm: Norm,
+    budget: float,
+    settings: Mapping[str, Setting],
+    *,
+    seed: int,
+    classes: int,
+    shape: Sequence[int],
+) -> tuple[Searches, dict[str, Setting]]:
+    from thinice.robustness import autoattack  # noqa: PLC0415 (an extra)
+
+    if settings:
+        raise InputError(f"attack {name!r} has no setting {next(iter(settings))!r}: it is the standard version")
+    if norm == "l0":
+        raise InputError(f"attack {name!r} knows linf, l2 and l1, got `norm` 'l0': use fmn or bb, which minimise l0")
+    names = autoattack.standard(norm, classes=classes, shape=shape) if name == "autoattack" else (name,)
+    searches = {
+        member: autoattack.member_search(member, norm=norm, budget=budget, seed=seed, classes=classes)
+        for member in names
+    }
+    aims = {
+        f"{member.removesuffix('-t')}_targets": autoattack.targets(member, norm, classes)
+        for member in names
+        if member.endswith("-t")
+    }
+    return searches, {**aims, "pyautoattack": autoattack.VERSION}
+
+
+def _foolbox(
+    name: str, norm: Norm, budget: float, settings: Mapping[str, Setting], *, seed: int
+) -> tuple[Searches, dict[str, Setting]]:
+    from thinice.robustness import foolbox_budget as backend  # noqa: PLC0415 (takes half a second)
+
+    if name == "pgd":
+        if norm not in backend.PGD:
+            raise InputError("attack 'pgd' knows linf, l2 and l1, got `norm` 'l0': use fmn or bb, which minimise l0")
+        known, defaults = backend.PGD[norm], backend.MERKLE_PGD
+    else:
+        known, defaults = name.removeprefix("foolbox:"), {}
+        norms = backend.norms_of(known)
+        if norm not in norms:
+            raise InputError(f"attack {name!r} keeps to {', '.join(norms)}, got `norm` {norm!r}")
+    offered = backend.settings_of(known)
+    for setting in settings:
+        if setting not in offered:
+            names = ", ".join(sorted(offered)) or "none"
+            raise InputError(f"attack {name!r} has no setting {setting!r}: it has {names}")
+    bound = {**offered, **defaults, **settings}
+    search = backend.budget_search(known, budget=budget, seed=seed, settings=bound)
+    return {name: search}, {**bound, "foolbox": backend.VERSION}
+
+
+def _within(
+    search: Callable[..., Claims],
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    sample_ids: Tensor,
+    *,
+    norm: Norm,
+    budget: float,
+) -> Claims:
+    """Claim what a search returns, kept to the budget, and nothing where that changes no prediction."""
+    claims = search(model, inputs, labels, sample_ids)
+    candidates = into_ball(inputs, claims.candidates.nan_to_num(0), norm=norm, budget=budget)
+    across = predict(model, candidates)
+    fallen = ((across >= 0) & (across != labels)).reshape(-1, *[1] * (inputs.dim() - 1))
+    return Claims(torch.where(fallen, candidates, inputs), claims.evaluations + FORWARD)
