@@ -208,8 +208,8 @@ def _names(ax: Axes, plane: BoundarySlice, classes: Sequence[str] | None) -> Non
             if radius < TICK or text.startswith("…") or text.endswith("…"):
                 continue
             ax.text(
-                plane.across[column] * scale,
-                plane.up[row] * scale,
+                float(plane.across[column]) * scale,
+                float(plane.up[row]) * scale,
                 text,
                 ha="center",
                 va="center",
