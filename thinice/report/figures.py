@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,18 +19,33 @@ from thinice.types import Transition
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_figures"]
+__all__ = ["Drawing", "draw_figures"]
 
 GALLERY = 8
 DENSE = 2000
 """Marks in one group that are drawn as an image: as vectors they would weigh megabytes."""
-LONG_NUMBER = re.compile(r"(?<!scale\()\b(\d+\.\d\d)\d+")
+SCALE = 1.25
+"""CSS pixels a point: text in figures is as large as small text of the page."""
+SIZE = re.compile(r'\b(?:width|height)="([\d.]+)pt"')
+LARGE = re.compile(r"(?<![\d.])([1-9]\d*\.\d)\d+")
+SMALL = re.compile(r"(?<!scale\()(?<![\d.])(0\.\d\d)\d+")
+SPACES = re.compile(r"(\s)\s+")
+"""What is cut to its first group: numbers of a figure, in points, to what an eye can see; but never a scale."""
 IMAGE = re.compile(r'("data:image[^"]*")')
 METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 
 
-def draw_figures(compared: Compared, close: Close | None) -> dict[str, str]:
-    """Return the figures of a comparison by name, each as a data URI of SVG, the same for the same store."""
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure as a data URI of SVG, and its size in CSS pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def draw_figures(compared: Compared, close: Close | None) -> dict[str, Drawing]:
+    """Return the figures of a comparison by name, the same for the same store."""
     known, measured = compared.known, compared.measured
     data = measured.data
     shown = np.empty(0, np.int64)
@@ -55,11 +71,11 @@ def draw_figures(compared: Compared, close: Close | None) -> dict[str, str]:
         pruned_predictions=compared.pruned_predictions[known],
         sample_ids=data.sample_ids[known],
     )
-    return {name: svg_uri(figure) for name, figure in figures.items()}
+    return {name: as_drawing(figure) for name, figure in figures.items()}
 
 
-def svg_uri(figure: Figure) -> str:
-    """Return a figure as a data URI of SVG; groups of very many marks become an image inside it."""
+def as_drawing(figure: Figure) -> Drawing:
+    """Return a figure as SVG; groups of very many marks become an image inside it."""
     for ax in figure.axes:
         for group in ax.collections:
             group.set_rasterized(len(np.atleast_1d(group.get_offsets())) > DENSE)
@@ -70,5 +86,8 @@ def svg_uri(figure: Figure) -> str:
         figure.savefig(file, format="svg", bbox_inches="tight", transparent=True, dpi=150, metadata={"Date": None})
     text = file.getvalue()
     parts = IMAGE.split(METADATA.sub("", text))  # every second one is an image, which stays as it is
-    parts[::2] = [LONG_NUMBER.sub(r"\1", " ".join(part.split())) for part in parts[::2]]
-    return "data:image/svg+xml," + quote("".join(parts), safe=" !$&'()*+,-./:;=?@_~[]^{|}")
+    for long in (LARGE, SMALL, SPACES):
+        parts[::2] = [long.sub(lambda found: found[1], part) for part in parts[::2]]
+    uri = "data:image/svg+xml," + quote("".join(parts), safe=" !$&'()*+,-./:;=?@_~[]^{|}")
+    width, height = (round(float(points) * SCALE) for points in SIZE.findall(text)[:2])
+    return Drawing(uri, width, height)

@@ -90,7 +90,7 @@ def save_report(
     unborn = place.with_name(f".{place.name}.{os.getpid()}")
     page = _page(opened, samples)
     try:
-        unborn.write_text(page, encoding="utf-8")
+        unborn.write_text(page, encoding="utf-8", newline="\n")
         unborn.replace(place)
     except OSError as error:
         raise InputError(f"`path` {place} cannot be written: {error.strerror or error}") from None
@@ -159,9 +159,10 @@ def _nearest_first(comparisons: Sequence[Compared], data: Data) -> np.typing.NDA
 def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) -> tuple[str, str]:
     """Return what stands above the samples of one comparison, and what stands below."""
     figures = "".join(
-        f'<figure class="{name}"><img src="{escaped(uri)}" alt="{escaped(CAPTIONS.get(name, name))}" loading="lazy">'
+        f'<figure class="{name}"><img src="{escaped(drawing.uri)}" alt="{escaped(CAPTIONS.get(name, name))}" '
+        f'width="{drawing.width}" height="{drawing.height}" loading="lazy">'
         f"<figcaption>{escaped(CAPTIONS.get(name, name))}</figcaption></figure>"
-        for name, uri in draw_figures(one, seen.close).items()
+        for name, drawing in draw_figures(one, seen.close).items()
     )
     above = (
         f'<section data-comparison="{place}" aria-label="Answer"><p class="question">{escaped(headline(one))}</p>'

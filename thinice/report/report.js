@@ -6,10 +6,10 @@
   const KEYS = ["kept", "lost", "gained", "wrong"];
   const ON_TOP = [0, 3, 2, 1]; // lost samples are drawn last
   const REACH = 14, CELL = 16; // pixels: how far the pointer finds a sample; the side of a cell of the grid
-  const MARGIN = { left: 62, right: 14, top: 30, bottom: 46 };
+  const MARGIN = { left: 62, right: 14, top: 56, bottom: 46, away: 20 };
 
   // One comparison at a time: its columns, the axes there are, and what is chosen.
-  let now, axes, axis, order, hovered = -1, chosen = -1;
+  let now, axes, axis, order, shown, hovered = -1, chosen = -1;
   let x, y, grid, view; // where samples stand, by row; rows by cell of the grid; scales of the axes
 
   function open(place) {
@@ -49,13 +49,14 @@
     return element;
   }
 
-  // What is shown: rows in the order of epsilon, those without one last.
+  // What is shown: rows in the order of epsilon, then those that were not found, then those wrong from the start.
   function filter() {
     const wanted = new Set([...document.querySelectorAll("[name=transition]:checked")].map((box) => Number(box.value)));
     const only = Number($$("class").value) - 1;
     const counts = [0, 0, 0, 0];
     axis = axes[Number($$("axis").value)];
     order = [];
+    shown = new Uint8Array(now.transitions.length);
     let without = 0;
     for (let row = 0; row < now.transitions.length; row++) {
       const transition = now.transitions[row];
@@ -63,10 +64,10 @@
       counts[transition]++;
       if (!wanted.has(transition)) continue;
       if (axis.values[row] === null) without++;
-      else order.push(row);
+      else { order.push(row); shown[row] = 1; }
     }
     const epsilon = now.measured.epsilon;
-    const far = (row) => epsilon[row] ?? Infinity;
+    const far = (row) => (now.measured.outcomes[row] === 0 ? Infinity : epsilon[row] ?? Number.MAX_VALUE);
     order.sort((a, b) => (far(a) === far(b) ? a - b : far(a) - far(b)));
     counts.forEach((count, k) => { $$(`count-${k}`).textContent = count.toLocaleString("en"); });
     $$("status").textContent = `${order.length.toLocaleString("en")} of ${now.transitions.length.toLocaleString("en")}`
@@ -96,15 +97,15 @@
     const width = plot.clientWidth, height = plot.clientHeight;
     const left = MARGIN.left, right = width - MARGIN.right, top = MARGIN.top, bottom = height - MARGIN.bottom;
     const epsilon = order.map((row) => now.measured.epsilon[row]).filter((value) => value !== null);
-    const positive = epsilon.filter((value) => value > 0);
-    const high = epsilon.length ? epsilon[epsilon.length - 1] || 1 : 1;
+    const positive = epsilon.filter((value) => value > 0); // ascending, for the order is
+    const high = positive.length ? positive[positive.length - 1] : 1;
     const logarithmic = $$("logarithmic").checked && positive.length > 0;
     const low = logarithmic ? positive[0] : 0;
     const lift = logarithmic && positive.length < epsilon.length ? 18 : 0; // a line for epsilon 0 below the logarithm
     const share = logarithmic
       ? (value) => Math.log(value / low) / (Math.log(high / low) || 1)
       : (value) => value / (high * 1.02);
-    const up = (value) => (value === null ? top - 16 : value === 0 ? bottom : bottom - lift - share(value) * (bottom - lift - top));
+    const up = (value) => (value === null ? top - MARGIN.away : value === 0 ? bottom : bottom - lift - share(value) * (bottom - lift - top));
     let across, columns;
     if (axis.kind === "class") {
       const only = Number($$("class").value) - 1, count = only >= 0 ? 1 : now.samples.classes.length;
@@ -124,13 +125,15 @@
     }
     const rows = (logarithmic ? decades(low, high) : ticks(0, high, (bottom - top) / 50)).map((value) => ({ at: up(value), name: String(value) }));
     if (lift) rows.push({ at: bottom, name: "0" });
-    if (order.some((row) => now.measured.epsilon[row] === null)) rows.push({ at: top - 16, name: "not found" });
+    if (order.some((row) => now.measured.epsilon[row] === null)) rows.push({ at: top - MARGIN.away, name: "not found" });
     return { width, height, left, right, top, bottom, across, up, rows, columns };
   }
 
   // From -0.5 to 0.5, the same for a row at all times.
   function scatter(row) {
-    return (Math.imul(row + 1, 2654435761) >>> 0) / 2 ** 32 - 0.5;
+    let bits = Math.imul(row + 1, 0x9e3779b1);
+    bits = Math.imul(bits ^ (bits >>> 15), 0x85ebca77);
+    return ((bits ^ (bits >>> 13)) >>> 0) / 2 ** 32 - 0.5;
   }
 
   function sized(canvas, width, height) {
@@ -176,7 +179,7 @@
     pen.fillStyle = color("--ink");
     pen.fillText(clipped(pen, axis.name, view.right - view.left), (view.left + view.right) / 2, view.height - 10);
     pen.textAlign = "left";
-    pen.fillText(now.measured.label, 6, 10);
+    pen.fillText(now.measured.label, 8, 14);
     const size = order.length < 1500 ? 3.6 : 2.4;
     const stamps = KEYS.map((key, transition) => {
       const stamp = document.createElement("canvas");
@@ -189,8 +192,8 @@
     x = new Float32Array(now.transitions.length);
     y = new Float32Array(now.transitions.length);
     grid = new Map();
-    pen.globalAlpha = 0.75;
     for (const transition of ON_TOP) {
+      pen.globalAlpha = transition === 0 ? 0.7 : 0.95;
       for (const row of order) {
         if (now.transitions[row] !== transition) continue;
         x[row] = view.across(axis.values[row], row);
@@ -201,6 +204,7 @@
         grid.get(cell).push(row);
       }
     }
+    pen.globalAlpha = 1;
     if (!order.length) { pen.textAlign = "center"; pen.fillText("No sample passes the filters.", view.width / 2, view.height / 2); }
     mark();
   }
@@ -221,9 +225,8 @@
   // The hovered and the chosen sample, on a sheet of their own, so that the points stay as they are.
   function mark() {
     const pen = sized(marks, view.width, view.height);
-    const shown = new Set(order);
     for (const [row, width] of [[hovered, 1.5], [chosen, 2.5]]) {
-      if (row < 0 || !shown.has(row)) continue;
+      if (row < 0 || !shown[row]) continue;
       pen.lineWidth = width;
       pen.strokeStyle = color("--ink");
       pen.beginPath();
@@ -266,6 +269,7 @@
 
   function epsilonText(row) {
     const value = now.measured.epsilon[row];
+    if (value === 0) return "0: wrong without any change";
     if (value === null) return now.measured.outcomes[row] < 0 ? "not measured yet" : "not found";
     return `${Number(value.toPrecision(3))}${now.measured.suffix}`;
   }
@@ -321,7 +325,7 @@
       [compared.pruned, named(compared.predictions[row])],
       ["transition", transitionText(row)],
       ["ε", epsilonText(row)],
-      ["beyond the boundary", named(measured.far[row])],
+      ...(measured.outcomes[row] === 1 ? [["beyond the boundary", named(measured.far[row])]] : []),
       ...axes.slice(2).filter((one) => one.values[row] !== null).map((one) => [one.name, String(one.values[row])]),
       ...(samples.sources ? [["file", samples.sources[row]]] : []),
     ];
@@ -341,7 +345,7 @@
     const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 25, PageUp: -25, Home: -Infinity, End: Infinity };
     if (!(event.key in steps) || !order.length) return;
     event.preventDefault();
-    const place = chosen < 0 || !order.includes(chosen) ? (steps[event.key] === Infinity ? Infinity : 0) : order.indexOf(chosen) + steps[event.key];
+    const place = chosen < 0 || !shown[chosen] ? (steps[event.key] === Infinity ? Infinity : 0) : order.indexOf(chosen) + steps[event.key];
     choose(order[Math.max(0, Math.min(order.length - 1, place))]);
   });
   document.querySelector(".nearest").addEventListener("click", (event) => {

@@ -58,13 +58,16 @@ def answer(compared: Compared) -> str:
     if found["auc"] is None:
         return f"{said}."
     said += f"; a lost sample lay nearer to the boundary of {dense} than a kept one with probability {found['auc']:.3f}"
-    level = f"{found['confidence'] or 0.95:.0%}".replace("%", " %")
-    interval = f"AUC, {level} interval {found['auc_low']:.3f} to {found['auc_high']:.3f}"
-    p = "too few for a p-value" if found["log10_p"] is None else f"log10 p = {found['log10_p']:.1f}"
-    return f"{said} ({interval}; {p})."
+    details = ["AUC"]
+    if None not in (found["auc_low"], found["auc_high"], found["confidence"]):
+        details.append(f"{100 * found['confidence']:g} % interval {found['auc_low']:.3f} to {found['auc_high']:.3f}")
+    details.append("too few for a p-value" if found["log10_p"] is None else f"log10 p = {found['log10_p']:.1f}")
+    return f"{said} ({', '.join(details)})."
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, numbers: Sequence[int] = ()) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, numbers: Sequence[int] = (), kind: str = ""
+) -> str:
     """Return an HTML table of escaped cells; the first cell of a row is its heading, columns `numbers` go right."""
 
     def cell(place: int, value: object) -> str:
@@ -77,7 +80,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str
     )
     lines = "".join(f"<tr>{''.join(starmap(cell, enumerate(row)))}</tr>" for row in rows)
     top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
-    return f'<div class="scroll"><table><caption>{escaped(caption)}</caption>{top}<tbody>{lines}</tbody></table></div>'
+    return f'<div class="scroll {kind}"><table><caption>{escaped(caption)}</caption>{top}<tbody>{lines}</tbody></table></div>'
 
 
 def transition_table(compared: Compared) -> str:
@@ -101,7 +104,7 @@ def transition_table(compared: Compared) -> str:
         )
     rows.append(("all", "", f"{total:,}", "100.0%", "", f"{_not_found(compared):,}"))
     head = ("transition", "means", "samples", "share", "median ε", "not found")
-    return table(head, rows, caption="Transitions", numbers=(2, 3, 4, 5))
+    return table(head, rows, caption="Transitions", numbers=(2, 3, 4, 5), kind="transitions")
 
 
 def _not_found(compared: Compared) -> int:
@@ -124,9 +127,10 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
         if name in {"comparison_id", "run_id", "created", "notes"} or name.startswith("n_"):
             continue
         shown = "—" if value is None else unit.text(value) if name in IN_UNIT else _number(value)
+        shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
         rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
     notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())
-    return table(("statistic", "value", "means"), rows, caption="Statistics", numbers=(1,)) + notes
+    return table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,)) + notes
 
 
 def thinnest(compared: Compared, place: int) -> str:

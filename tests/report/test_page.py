@@ -1,0 +1,298 @@
+"""The page as text: what it says, what it asks for, what strangers' names can do to it, and what it weighs."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+import thinice
+from tests.report.stores import natural_images, write_store
+from tests.store.conftest import Bench
+from thinice.cli import main
+from thinice.errors import InputError, StoreError
+from thinice.report import pictures, save_report
+from thinice.report.facts import read_facts
+from thinice.report.words import answer
+
+HOSTILE = (
+    "</script><script>window.hacked = 1</script>",
+    '<img src="https://example.org/x" onerror="window.hacked = 1">',
+    "line\u2028separator\u2029here",
+    "\" onmouseover='window.hacked = 1'",
+    "<!--<script>",
+    "$style ${script} &lt;b&gt; %s",
+    "]]>\\u003c/script>",
+    "قط 猫 🐈",
+)
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text of scripts and styles."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.raw = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        self.raw.append("")
+
+    def handle_data(self, data):
+        self.raw[-1] += data
+
+    def of(self, tag):
+        return [(attributes, text) for (name, attributes), text in zip(self.found, self.raw, strict=True) if name == tag]
+
+
+def payload(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def hostile_store(folder):
+    n = 64
+    rng = np.random.default_rng(0)
+    samples = thinice.as_samples(
+        torch.tensor(rng.random((n, 1, 4, 4)), dtype=torch.float32), np.arange(n) % len(HOSTILE), classes=HOSTILE
+    )
+    samples = dataclasses.replace(samples, sources=tuple(f"{HOSTILE[k % 7]}/{k}.png" for k in range(n)), name=HOSTILE[1])
+    return write_store(folder / "hostile.duckdb", samples, pruned=HOSTILE[:3], names=(HOSTILE[0], HOSTILE[3])), samples
+
+
+def test_the_page_asks_no_one_for_anything(report):
+    elements = Elements(report.read_text(encoding="utf-8"))
+    assert len(elements.of("img")) > 10
+    for _, attributes in elements.found:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), name
+            assert name != "style"
+            if name in ("src", "srcset", "data", "action", "poster"):
+                assert value.startswith("data:"), value[:80]
+            if name == "href":
+                assert value.startswith("#"), value[:80]
+    assert {tag for tag, _ in elements.found}.isdisjoint({"link", "iframe", "object", "embed", "base", "audio", "video"})
+    for _, text in elements.of("style"):
+        assert "url(" not in text
+        assert "@import" not in text
+
+
+def test_the_policy_lets_this_page_run_and_nothing_else(report):
+    elements = Elements(report.read_text(encoding="utf-8"))
+    (policy,) = (one["content"] for one, _ in elements.of("meta") if one.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+
+    def hashed(text):
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    ((_, style),) = elements.of("style")
+    (script,) = (text for attributes, text in elements.of("script") if "type" not in attributes)
+    assert rules["style-src"] == hashed(style)
+    assert rules["script-src"] == hashed(script)
+    assert elements.found.index(("meta", {"http-equiv": "Content-Security-Policy", "content": policy})) < 4
+
+
+def test_names_of_strangers_are_text(tmp_path):
+    store, samples = hostile_store(tmp_path)
+    page = save_report(store, tmp_path / "report.html", samples=samples).read_text(encoding="utf-8")
+    for name in HOSTILE[:2]:
+        assert name not in page
+    elements = Elements(page)
+    assert len(elements.of("script")) == 2
+    assert all(attributes["src"].startswith("data:") for attributes, _ in elements.of("img"))
+    assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
+    data = payload(page)
+    assert tuple(data["data"][0]["classes"]) == HOSTILE
+    assert data["data"][0]["sources"][1] == samples.sources[1]
+    assert [one["pruned"] for one in data["comparisons"]] == list(HOSTILE[:3])
+    raw = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1]
+    assert raw.isascii()
+    assert not set("<>&") & set(raw)
+
+
+def test_the_same_store_gives_the_same_page(store, report, tmp_path):
+    assert save_report(store.path, tmp_path / "again.html").read_bytes() == report.read_bytes()
+
+
+def test_the_columns_are_those_of_the_store(store, report):
+    data = payload(report.read_text(encoding="utf-8"))
+    for number, one in enumerate(data["comparisons"], start=1):
+        rows = store.sql("from transitions where comparison_id = $k order by sample_id", {"k": number})
+        measured = data["measured"][one["measured"]]
+        samples = data["data"][measured["data"]]
+        assert samples["ids"] == rows["sample_id"].tolist()
+        assert samples["labels"] == rows["label"].tolist()
+        assert "".join(str(["S1,1", "S1,0", "S0,1", "S0,0"].index(name)) for name in rows["transition"]) == one["transitions"]
+        assert measured["predictions"] == rows["dense_prediction"].tolist()
+        assert one["predictions"] == rows["pruned_prediction"].tolist()
+        shown = np.array([np.nan if value is None else value for value in measured["epsilon"]])
+        np.testing.assert_allclose(shown, 255 * rows["epsilon"].to_numpy(), rtol=6e-4)
+        assert [axis["name"] for axis in measured["axes"] + one["axes"]] == ["evaluations", f"margin, {one['pruned']}"]
+
+
+def test_everything_that_repeats_it_is_there(store, report):
+    text = " ".join(Elements(report.read_text(encoding="utf-8")).raw)
+    for query in (
+        "select fingerprint from checkpoints union all select fingerprint from datasets",
+        "select fingerprint from attacks",
+        "select unnest(json_transform(versions, '[\"varchar\"]')) from runs where false",
+        "select device from runs",
+        "select name from checkpoints",
+    ):
+        for value in store.sql(query).iloc[:, 0]:
+            assert str(value) in text
+    for value in json.loads(store.sql("select versions from runs").iloc[0, 0]).values():
+        assert str(value) in text
+
+
+def test_the_answer_counts_the_six_samples(six, tmp_path):  # noqa: F811
+    (one,) = read_facts(six).comparisons
+    assert answer(one) == (
+        "pruned loses 2 of the 4 samples that dense has right (50.0%); a lost sample lay nearer to the boundary of dense "
+        "than a kept one with probability 0.750 (AUC, log10 p = -400.5)."
+    )
+    page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
+    assert payload(page)["comparisons"][0]["transitions"] == "001123"
+    assert payload(page)["measured"][0]["epsilon"] == [76.5, 25.5, 12.75, None, 0, None]
+
+
+def test_others_pictures_are_never_shown(six, tmp_path):  # noqa: F811
+    """The six samples say that they are digits, but their contents are not."""
+    page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
+    assert "No pictures: what is called digits (test) now is not what was measured: 6 of 6 samples differ." in page
+    data = payload(page)
+    assert data["data"][0]["sheet"] is None
+    assert data["measured"][0]["close"]["parts"] == ["adversarial"]  # the store's own: they are what they say
+
+
+def test_one_changed_pixel_is_another_sample(store, digits, tmp_path):
+    inputs = digits.inputs.clone()
+    inputs[7, 0, 3, 3] = 1 - inputs[7, 0, 3, 3]
+    other = thinice.as_samples(inputs, digits.labels, sample_ids=digits.sample_ids, name="digits")
+    page = save_report(store, tmp_path / "report.html", samples=other).read_text(encoding="utf-8")
+    assert "1 of 300 samples differ" in page
+    assert payload(page)["data"][0]["sheet"] is None
+
+
+def test_data_that_are_gone_are_said_to_be(digits, tmp_path):
+    samples = dataclasses.replace(digits, name=f"npz:{tmp_path / 'gone.npz'}")
+    store = write_store(tmp_path / "thinice.duckdb", samples)
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"No pictures: .*gone\.npz", page)
+    found = save_report(store, tmp_path / "report.html", samples="digits").read_text(encoding="utf-8")
+    assert "No pictures" not in found
+    assert payload(found)["data"][0]["sheet"]["width"] == 8
+    fewer = save_report(store, tmp_path / "report.html", samples=digits[:299]).read_text(encoding="utf-8")
+    assert "the samples given lack 1 of those measured" in fewer
+
+
+def test_of_very_many_the_nearest_have_pictures(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST", 20)
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Only the 20 samples nearest to the boundary have a picture." in page
+    data = payload(page)
+    cells, epsilon = np.array(data["data"][0]["cells"]), data["measured"][0]["epsilon"]
+    distances = np.array([np.inf if value is None else value for value in epsilon])
+    assert sorted(cells[cells >= 0]) == list(range(20))
+    assert distances[cells >= 0].max() <= distances[cells < 0].min()
+
+
+def test_an_unfinished_comparison_says_so(full, tmp_path):  # noqa: F811
+    store = thinice.open_store(full)
+    store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
+    with store.run(["thinice"], device="cpu", seed=0) as run:
+        bench = Bench(run)
+        data, ids = bench.dataset([1, 2, 3, 4]), [1, 2]
+        measurement = run.measurement(bench.checkpoint("dense"), data, bench.attack())
+        bench.shard(measurement, ids)
+        pruned = bench.checkpoint("pruned")
+        run.add_predictions(pruned, data, ids, predictions=[1, 0])
+        run.comparison(measurement, pruned)
+    (one,) = read_facts(store).comparisons
+    assert answer(one) == (
+        "pruned loses 1 of the 2 samples that dense has right (50.0%), of 2 of 4 samples that were measured so far. "
+        "The run ended before its statistics."
+    )
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert payload(page)["comparisons"][0]["transitions"] == "01--"
+
+
+@pytest.mark.parametrize(("budget", "least"), [(60_000, 20_000), (25_000, 8_000)])
+def test_a_sheet_weighs_what_it_may_and_not_much_less(budget, least):
+    images = natural_images(200).transpose(0, 2, 3, 1)
+
+    def cells(places, scale):
+        return pictures._shrunk(images[places], 32 * scale)
+
+    sheet = pictures.pack(cells, len(images), parts=("clean",), budget=budget)
+    assert least < sheet.size <= budget
+    assert len(base64.b64decode(sheet.uri.split(",", 1)[1])) == sheet.size
+    assert not sheet.exact
+
+
+def test_small_pictures_stay_exact(digits, report):
+    from PIL import Image  # noqa: PLC0415
+
+    page = report.read_text(encoding="utf-8")
+    sheet = payload(page)["data"][0]["sheet"]
+    uri = re.search(rf'id="{sheet["image"]}" src="data:image/webp;base64,([^"]*)"', page)[1]
+    import io  # noqa: PLC0415
+
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))))
+    for row in (0, 17, 299):
+        y, x = divmod(row, sheet["columns"])
+        cell = pixels[8 * y : 8 * y + 8, 8 * x : 8 * x + 8, 0]
+        np.testing.assert_array_equal(cell, np.round(255 * digits.inputs[row, 0].numpy()))
+
+
+def test_a_page_of_two_thousand_colour_pictures_is_light(tmp_path):
+    rng = np.random.default_rng(0)
+    samples = thinice.as_samples(natural_images(2000), rng.integers(0, 10, 2000))
+    store = write_store(tmp_path / "thinice.duckdb", samples)
+    size = save_report(store, tmp_path / "report.html", samples=samples).stat().st_size
+    assert 500_000 < size < 4_000_000
+
+
+def test_nothing_to_report_is_said_in_one_line(tmp_path):
+    store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
+    with pytest.raises(InputError, match="holds no comparison yet: thinice compare"):
+        save_report(store, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(StoreError, match="nothing.duckdb"):
+        save_report(tmp_path / "nothing.duckdb", tmp_path / "report.html")
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(store, tmp_path):
+    with pytest.raises(InputError, match="cannot be written"):
+        save_report(store, tmp_path / "absent" / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_the_same_page(store, report, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["thinice", "report", str(store.path), "-o", str(tmp_path / "page.html")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    out, err = capsys.readouterr()
+    assert out.strip() == str(tmp_path / "page.html")
+    assert "MB" in err
+    assert (tmp_path / "page.html").read_bytes() == report.read_bytes()
+
+
+def test_svg_numbers_are_short_but_scales_are_whole():
+    from thinice.report import figures  # noqa: PLC0415
+
+    text = 'M 123.456789 0.123456 translate(10.05 7) scale(0.015625)'
+    for long in (figures.LARGE, figures.SMALL):
+        text = long.sub(lambda found: found[1], text)
+    assert text == 'M 123.4 0.12 translate(10.0 7) scale(0.015625)'
