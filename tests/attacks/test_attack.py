@@ -317,7 +317,7 @@ def test_every_effort_can_be_made_recorded_and_sent_to_a_worker(name, norm, effo
 def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
     attack = make_attack("fmn", norm="l2", effort="quick", steps=7, alpha=2)
     assert attack.settings == {
-        "steps": 7, "alpha": 2.0, "gamma": 0.05, "rivals": 9, "polish": 4, "seed": 0, "recipe": 1
+        "steps": 7, "alpha": 2.0, "gamma": 0.05, "rivals": 9, "polish": 4, "seed": 0, "recipe": 2, "fallback": 1
     }  # fmt: skip
     assert isinstance(attack.settings["alpha"], float)
 

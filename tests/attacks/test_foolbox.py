@@ -16,7 +16,7 @@ from thinice.attacks import Nearest, make_attack
 from thinice.attacks.foolbox import MinimizationAttack, foolbox, foolbox_attacks, foolbox_row
 from thinice.attacks.nearest import FORWARD
 from thinice.errors import InputError, MissingExtraError
-from thinice.types import Outcome
+from thinice.types import Outcome, Stage
 
 NEEDS_NUMBA = {
     "L0BrendelBethgeAttack",
@@ -124,7 +124,7 @@ def test_settings_are_recorded_whole_and_travel():
     assert attack.name == "foolbox:LInfFMNAttack"
     assert attack.settings == {
         "steps": 100, "max_stepsize": 1.0, "min_stepsize": None, "gamma": 0.05, "binary_search_steps": 10,
-        "seed": 3, "foolbox": foolbox.__version__,
+        "seed": 3, "foolbox": foolbox.__version__, "fallback": 1,
     }  # fmt: skip
     assert json.loads(json.dumps(dict(attack.settings))) == attack.settings
     assert pickle.loads(pickle.dumps(attack)) == attack
@@ -155,11 +155,15 @@ def dark_or_not(inputs: Tensor) -> Tensor:
 
 def test_a_sample_without_a_starting_point_is_not_found_and_the_others_go_on():
     inputs = torch.cat([torch.full((1, 1, 4, 4), 0.6), torch.full((1, 1, 4, 4), 0.01)])
-    attack = make_attack("foolbox:HopSkipJumpAttack", norm="l2", steps=2)
+    attack = make_attack("foolbox:HopSkipJumpAttack", norm="l2", steps=2, fallback=False)
     nearest = attack(dark_or_not, inputs, torch.tensor([1, 0]), torch.arange(2))
     assert nearest.outcomes.tolist() == [Outcome.NOT_FOUND, Outcome.FOUND]
     assert nearest.evaluations[0] > 100 * FORWARD  # a thousand directions of noise were tried
     assert nearest.evaluations[1] > nearest.evaluations[0]
+    with_it = make_attack("foolbox:HopSkipJumpAttack", norm="l2", steps=2)
+    nearest = with_it(dark_or_not, inputs, torch.tensor([1, 0]), torch.arange(2))
+    assert nearest.found.all()
+    assert nearest.stages.tolist() == [Stage.FLOAT64, Stage.SEARCH]
 
 
 def test_out_of_memory_is_left_to_the_caller():

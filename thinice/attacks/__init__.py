@@ -7,6 +7,7 @@ from functools import partial
 from types import MappingProxyType
 
 from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults
+from thinice.attacks.fallback import FALLBACK
 from thinice.attacks.fmn import fmn
 from thinice.attacks.nearest import Claims, Nearest, concatenate, judge
 from thinice.attacks.race import RACE_EFFORTS, race
@@ -28,7 +29,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "rivals": (0, 10**6),
                 "polish": (0, 100),
             },
-            fixed={"recipe": 1},
+            fixed={"recipe": 2},
         ),
         "race": AttackRow(
             race,
@@ -70,6 +71,7 @@ def make_attack(
     effort: Effort = "standard",
     seed: int = 0,
     precision: Precision = "float32",
+    fallback: bool = True,
     **settings: Setting,
 ) -> Attack:
     """Return an attack with all its settings bound, ready to be called or recorded.
@@ -86,6 +88,9 @@ def make_attack(
         Of everything random.
     precision : {"float32", "tf32", "bf16"}
         Arithmetic of the search; the judge's is float32 in any case.
+    fallback : bool
+        Whether samples in which the search finds nothing go through the stages of
+        `thinice.attacks.fallback.fall_back`.
     **settings
         Settings that replace those of the effort, ``steps=300``.
 
@@ -123,7 +128,8 @@ def make_attack(
     bound = {setting: _checked(setting, value, row) for setting, value in bound.items()}
     search = partial(row.search, norm=norm, seed=seed, **bound)
     less = {} if precision == "float32" else {"precision": precision}
-    return Attack(name, norm, {**bound, "seed": seed, **less, **row.fixed}, search)
+    more = {"fallback": FALLBACK} if fallback else {}
+    return Attack(name, norm, {**bound, "seed": seed, **less, **row.fixed, **more}, search)
 
 
 def _row(name: str) -> AttackRow:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import Parameter, signature
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from thinice.attacks.fallback import fall_back
 from thinice.attacks.nearest import FORWARD, Claims, Model, Nearest, judge, predict
 from thinice.attacks.pushing import push_out
 from thinice.errors import InputError
 from thinice.precision import lowered
-from thinice.types import NORMS, Effort, Norm, Outcome, Precision
+from thinice.types import NORMS, Diagnosis, Effort, Norm, Outcome, Precision
 
 __all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults"]
 
@@ -66,7 +67,8 @@ class Attack:
     norm : {"l0", "l1", "l2", "linf"}
         The norm that it minimises.
     settings : mapping
-        Everything else that changes the result, ready to be stored as JSON: steps, seed, version of the recipe.
+        Everything else that changes the result, ready to be stored as JSON: steps, seed, versions of the recipe and of
+        the fall-back; without the latter nothing is tried where the search finds nothing.
 
     """
 
@@ -92,7 +94,7 @@ class Attack:
         """Return the nearest adversarial of each sample that the attack finds and the judge confirms.
 
         What is not found in another form of the network, or in less than float32, is searched again in the network
-        itself, in float32.
+        itself, in float32. What is not found then goes through the stages of `fall_back`.
 
         Parameters
         ----------
@@ -123,7 +125,29 @@ class Attack:
                 rest = (inputs[lost], labels[lost], sample_ids[lost], clean[lost])
                 again = self._once(model, model, rest, precision="float32", spent=nearest.evaluations[lost])
                 nearest = nearest.replaced(lost, again)
-        return nearest
+        undefined = torch.where(clean < 0, int(Diagnosis.NON_FINITE), nearest.diagnoses).to(torch.int8)
+        return self._rescued(model, replace(nearest, diagnoses=undefined), batch)
+
+    def _rescued(self, model: Model, nearest: Nearest, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Nearest:
+        """Return the result with what the fall-back finds of the samples without an adversarial, judged as well."""
+        lost = ((nearest.outcomes == Outcome.NOT_FOUND) & (nearest.clean_predictions >= 0)).nonzero().squeeze(1)
+        if not self.settings.get("fallback") or not len(lost):
+            return nearest
+        inputs, labels, sample_ids, clean = (column[lost] for column in batch)
+        seed = int(self.settings.get("seed") or 0)
+        claims = fall_back(model, inputs, labels, sample_ids, norm=self.norm, seed=seed)
+        rescued = judge(
+            model,
+            inputs,
+            claims.candidates,
+            labels,
+            norm=self.norm,
+            evaluations=nearest.evaluations[lost] + claims.evaluations + FORWARD,
+            clean_predictions=clean,
+            stages=claims.stages,
+            diagnoses=claims.diagnoses,
+        )
+        return nearest.replaced(lost, rescued)
 
     def _once(
         self,

@@ -16,7 +16,7 @@ from thinice.losses import gradient_of, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.types import Norm
 
-__all__ = ["fmn"]
+__all__ = ["fmn", "random_directions"]
 
 # a linear guess is taken this much too far, to land behind the boundary and not before it; whole entries do anyway
 OVERSHOOT = {"l0": 1.0, "l1": 1.05, "l2": 1.05, "linf": 1.05}
@@ -116,7 +116,7 @@ def fmn(
     """
     row, start = NORM_TABLE[norm], inputs.contiguous().flatten(1)
     boundary, delta, screened = _screen(model, inputs.contiguous(), labels, row, rivals=rivals)
-    directions = _random_directions(start, sample_ids, seed)
+    directions = random_directions(start, sample_ids, seed)
     longest = row.length(torch.maximum(start, 1 - start))
     radius = row.length(delta)
     best, stuck = torch.full_like(radius, torch.inf), torch.zeros_like(labels, dtype=torch.bool)
@@ -242,16 +242,19 @@ def _polished(boundary: _Boundary, start: Tensor, points: Tensor, lead: Tensor, 
     return row.path(start, points, high)
 
 
-def _random_directions(like: Tensor, sample_ids: Tensor, seed: int) -> Tensor:
+def random_directions(like: Tensor, sample_ids: Tensor, seed: int) -> Tensor:
     """Return numbers (N, D) in [-1, 1) that depend on the seed, the sample_id and the position, and nothing else.
 
     Counters are hashed (the finaliser of SplitMix64), so that a sample has the same numbers on every device.
     """
 
+    def shifted(bits: Tensor, places: int) -> Tensor:  # torch's own shift drags the sign along
+        return (bits >> places) & ((1 << (64 - places)) - 1)
+
     def mixed(bits: Tensor) -> Tensor:
-        bits = (bits ^ (bits >> 30)) * -0x40A7B892E31B1A47
-        bits = (bits ^ (bits >> 27)) * -0x6B2FB644ECCEEE15
-        return bits ^ (bits >> 31)
+        bits = (bits ^ shifted(bits, 30)) * -0x40A7B892E31B1A47
+        bits = (bits ^ shifted(bits, 27)) * -0x6B2FB644ECCEEE15
+        return bits ^ shifted(bits, 31)
 
     samples = mixed(mixed(torch.full_like(sample_ids, seed)) + sample_ids)
     positions = torch.arange(like.shape[1], device=like.device)
