@@ -25,6 +25,7 @@ from thinice.types import Norm
 __all__ = ["HO_FMN_LOSSES", "HO_FMN_OPTIMIZERS", "HO_FMN_SCHEDULERS", "ho_fmn"]
 
 FINAL_GAMMA = 0.001  # where the cosine of gamma ends, as in FMN
+TINY = 1e-8  # what adaptive steps are divided by at least
 IMPROVED = 1e-4  # what gains less than this share does not count as progress on the plateau
 
 
@@ -246,7 +247,10 @@ class _Boundary:
 
 
 class _Mover:
-    """An optimiser of torch at learning rate 1: it turns gradients (N, D) into steps, each entry by itself."""
+    """An optimiser at learning rate 1: it turns gradients (N, D) into steps, each entry by itself, as torch's does.
+
+    torch's own would load its compiler first, which takes seconds.
+    """
 
     def __init__(
         self,
@@ -258,29 +262,28 @@ class _Mover:
         weight_decay: float,
         betas: tuple[float, float],
     ) -> None:
-        self.parameter = torch.zeros_like(like, requires_grad=True)
-        parameters = [self.parameter]
-        self.optimizer: torch.optim.Optimizer
-        if name == "nesterov":
-            if not momentum:
-                raise InputError("`optimizer` 'nesterov' needs a `momentum` above 0, got 0: give one, or take 'sgd'")
-            sgd = torch.optim.SGD(parameters, lr=1.0, momentum=momentum, weight_decay=weight_decay, nesterov=True)
-            self.optimizer = sgd
-        elif name == "sgd":
-            self.optimizer = torch.optim.SGD(
-                parameters, lr=1.0, momentum=momentum, dampening=dampening, weight_decay=weight_decay
-            )
-        else:
-            adaptive = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax}[name]
-            self.optimizer = adaptive(parameters, lr=1.0, betas=betas, weight_decay=weight_decay)
+        if name == "nesterov" and not momentum:
+            raise InputError("`optimizer` 'nesterov' needs a `momentum` above 0, got 0: give one, or take 'sgd'")
+        self.name, self.momentum, self.weight_decay, self.betas = name, momentum, weight_decay, betas
+        self.dampening = dampening if name == "sgd" and momentum else 0.0
+        self.first, self.second, self.steps = torch.zeros_like(like), torch.zeros_like(like), 0
 
     def step_from(self, delta: Tensor, direction: Tensor) -> Tensor:
         """Return the step (N, D) that lowers a loss with this gradient."""
-        with torch.no_grad():
-            self.parameter.copy_(delta)
-        self.parameter.grad = direction
-        self.optimizer.step()
-        return self.parameter.detach() - delta
+        gradient = direction + self.weight_decay * delta
+        self.steps += 1
+        if self.name in {"sgd", "nesterov"}:
+            share = 1.0 if self.steps == 1 else 1 - self.dampening
+            self.first = self.momentum * self.first + share * gradient
+            return -(gradient + self.momentum * self.first) if self.name == "nesterov" else -self.first
+        beta1, beta2 = self.betas
+        self.first = self.first.lerp(gradient, 1 - beta1)
+        mean = self.first / (1 - beta1**self.steps)
+        if self.name == "adamax":
+            self.second = torch.maximum(beta2 * self.second, gradient.abs() + TINY)
+            return -mean / self.second
+        self.second = beta2 * self.second + (1 - beta2) * gradient**2
+        return -mean / ((self.second / (1 - beta2**self.steps)).sqrt() + TINY)
 
 
 class _Rate:

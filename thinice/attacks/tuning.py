@@ -157,7 +157,7 @@ def _configurations(
             raise InputError(f"`{argument}` must be some of {', '.join(known)}, got {list(names)!r}")
     names = ("learning_rate", "patience", *RANGES)
     engine = SobolEngine(len(names), scramble=True, seed=seed)  # type: ignore[no-untyped-call]  # torch's own
-    points = engine.draw(trials - 1, dtype=torch.float64).tolist()
+    points = engine.draw(trials, dtype=torch.float64)[: trials - 1].tolist()
     drawn = [dict(zip(names, map(_value, names, point), strict=True)) for point in points]
     default = keyword_defaults(ho_fmn, skip=("seed", "steps"))
     found = list[dict[str, Setting]]()
