@@ -9,6 +9,7 @@ from types import MappingProxyType
 from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults
 from thinice.attacks.fallback import FALLBACK
 from thinice.attacks.fmn import fmn
+from thinice.attacks.ho_fmn import ho_fmn
 from thinice.attacks.nearest import Claims, Nearest, concatenate, judge
 from thinice.attacks.race import RACE_EFFORTS, race
 from thinice.errors import InputError
@@ -46,6 +47,25 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "walk": (0, 10**6),
                 "starts": (1, 10**6),
                 "rough_steps": (1, 10**6),
+            },
+            fixed={"recipe": 1},
+        ),
+        "ho-fmn": AttackRow(
+            ho_fmn,
+            defaults=keyword_defaults(ho_fmn, skip=("seed",)),
+            efforts={"quick": {"steps": 50}, "standard": {"steps": 200}, "thorough": {"steps": 1000}},
+            ranges={
+                "steps": (1, 10**6),
+                "learning_rate": (1e-6, 1e6),
+                "momentum": (0, 0.9999),
+                "dampening": (0, 1),
+                "weight_decay": (0, 10),
+                "beta1": (0, 0.9999),
+                "beta2": (0, 0.9999),
+                "factor": (1e-3, 0.999),
+                "patience": (0, 10**6),
+                "gamma": (1e-6, 0.99),
+                "bisections": (0, 100),
             },
             fixed={"recipe": 1},
         ),
