@@ -15,7 +15,18 @@ from thinice.attacks.race import RACE_EFFORTS, race
 from thinice.errors import InputError
 from thinice.types import EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
 
-__all__ = ["ATTACKS", "BACKENDS", "Attack", "AttackRow", "Claims", "Nearest", "concatenate", "judge", "make_attack"]
+__all__ = [
+    "ATTACKS",
+    "BACKENDS",
+    "RECIPES",
+    "Attack",
+    "AttackRow",
+    "Claims",
+    "Nearest",
+    "concatenate",
+    "judge",
+    "make_attack",
+]
 
 ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
     {
@@ -84,6 +95,22 @@ BACKENDS: Mapping[str, Callable[[str], AttackRow]] = MappingProxyType({"foolbox"
 """Other libraries, by the prefix in ``"foolbox:LInfFMNAttack"``; each turns the name behind it into a row."""
 
 
+def _cw() -> AttackRow:
+    from thinice.attacks.merkle import cw_row  # noqa: PLC0415 (foolbox, as above)
+
+    return cw_row()
+
+
+def _bb() -> AttackRow:
+    from thinice.attacks.merkle import bb_row  # noqa: PLC0415 (foolbox, as above)
+
+    return bb_row()
+
+
+RECIPES: Mapping[str, Callable[[], AttackRow]] = MappingProxyType({"cw": _cw, "bb": _bb})
+"""Other libraries' attacks with the settings of a published study, by name."""
+
+
 def make_attack(
     name: str = "fmn",
     *,
@@ -99,7 +126,7 @@ def make_attack(
     Parameters
     ----------
     name : str
-        A name in `ATTACKS`, or ``"foolbox:"`` and the name of one of foolbox's minimisation attacks.
+        A name in `ATTACKS` or `RECIPES`, or ``"foolbox:"`` and the name of one of foolbox's minimisation attacks.
     norm : {"l0", "l1", "l2", "linf"}
         The norm to minimise.
     effort : {"quick", "standard", "thorough"}
@@ -156,8 +183,10 @@ def _row(name: str) -> AttackRow:
     backend, separator, rest = name.partition(":")
     if separator and backend in BACKENDS:
         return BACKENDS[backend](rest)
+    if name in RECIPES:
+        return RECIPES[name]()
     if name not in ATTACKS:
-        known = [*ATTACKS, *(f"{prefix}:NAME" for prefix in BACKENDS)]
+        known = [*ATTACKS, *RECIPES, *(f"{prefix}:NAME" for prefix in BACKENDS)]
         raise InputError(f"`attack` {name!r} is unknown: choose from {', '.join(known)}")
     return ATTACKS[name]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from inspect import isabstract, isclass, signature
@@ -27,7 +28,9 @@ with warnings.catch_warnings():
     from foolbox.criteria import Misclassification
     from foolbox.models.pytorch import PyTorchModel
 
-__all__ = ["foolbox_attacks", "foolbox_row"]
+L0BrendelBethgeAttack = attacks.L0BrendelBethgeAttack
+
+__all__ = ["L0BrendelBethgeAttack", "foolbox_attacks", "foolbox_row", "foolbox_search"]
 
 NOT_SETTINGS = {"distance", "constraint", "init_attack", "tensorboard"}  # the norm says the first two; others: objects
 FAILURES = (AssertionError, IndexError, NotImplementedError, TypeError, ValueError)  # how foolbox says that it cannot
@@ -71,7 +74,7 @@ def foolbox_row(name: str) -> AttackRow:
         raise InputError(f"foolbox has no minimisation attack {name!r}: did you mean {', '.join(close)}?")
     attack = known[name]
     return AttackRow(
-        partial(_search, attack),
+        partial(foolbox_search, attack),
         defaults=keyword_defaults(attack, skip=tuple(NOT_SETTINGS)),
         efforts={"standard": {}},
         norms=_norms(attack),
@@ -87,7 +90,7 @@ def _norms(attack: type[MinimizationAttack]) -> tuple[Norm, ...]:
     return tuple(norm for norm in NORMS if attack.distance is getattr(distances, norm))
 
 
-def _search(
+def foolbox_search(
     attack: type[MinimizationAttack],
     model: Model,
     inputs: Tensor,
@@ -96,8 +99,20 @@ def _search(
     *,
     norm: Norm,
     seed: int,
+    others: Callable[[], tuple[Tensor, Tensor]] | None = None,
     **settings: Setting,
 ) -> Claims:
+    """Return what a foolbox attack claims of correctly classified samples.
+
+    Parameters
+    ----------
+    attack, model, inputs, labels, sample_ids, norm, seed, **settings
+        As of every search, with foolbox's class in front.
+    others : callable, optional
+        Where the attack starts from an adversarial point: returns points (N, C, H, W), and where they are some, (N,);
+        the rest starts from blended noise, as foolbox would.
+
+    """
     network = Counted(model).eval()
     foolbox_model = PyTorchModel(network, bounds=(0, 1), device=inputs.device)
     searcher = _build(attack, norm, settings)
@@ -106,7 +121,7 @@ def _search(
         start, keywords = torch.ones_like(labels, dtype=torch.bool), dict[str, Any]()
         try:
             if _needs_start(attack):
-                points, start = _starting_points(foolbox_model, inputs, labels)
+                points, start = _starting_points(foolbox_model, inputs, labels, others)
                 evaluations += network.passes_per_sample(len(inputs))
                 keywords = {"starting_points": points[start]}
             if start.any():
@@ -143,10 +158,20 @@ def _needs_start(attack: type[MinimizationAttack]) -> bool:
     return "starting_points" in signature(attack.run).parameters and not issubclass(attack, FMNAttackLp)
 
 
-def _starting_points(foolbox_model: PyTorchModel, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return adversarial points from blended uniform noise, as foolbox would choose them, and where there are any."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*failed to draw sufficient random inputs", category=UserWarning)
-        points = LinearSearchBlendedUniformNoiseAttack(steps=50).run(foolbox_model, inputs, Misclassification(labels))
+def _starting_points(
+    foolbox_model: PyTorchModel,
+    inputs: Tensor,
+    labels: Tensor,
+    others: Callable[[], tuple[Tensor, Tensor]] | None,
+) -> tuple[Tensor, Tensor]:
+    """Return adversarial points and where there are any: given ones, else blended noise, as foolbox would choose."""
+    points, given = others() if others else (inputs.clone(), torch.zeros_like(labels, dtype=torch.bool))
+    rest = ~given
+    if rest.any():
+        blend = LinearSearchBlendedUniformNoiseAttack(steps=50)
+        with warnings.catch_warnings():
+            message = ".*failed to draw sufficient random inputs"
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+            points[rest] = blend.run(foolbox_model, inputs[rest], Misclassification(labels[rest]))
     with torch.no_grad():
         return points, foolbox_model(points).argmax(1) != labels
