@@ -1,5 +1,6 @@
 """Separation of lost from kept samples: the paper's numbers, scipy, scikit-learn, a slow DeLong, hand-worked cases."""
 
+import itertools
 import json
 import math
 import warnings
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, brunnermunzel, mannwhitneyu
+from scipy.stats import bootstrap, brunnermunzel, mannwhitneyu, rankdata
 from sklearn.metrics import roc_auc_score
 
 from thinice.errors import InputError
@@ -184,9 +185,8 @@ def test_swapping_shuffling_and_stretching_change_nothing_else(kept, lost, order
     swapped = separation(lost, kept)
     assert swapped.auc == pytest.approx(1 - result.auc, abs=1e-14)
     assert swapped.u == len(kept) * len(lost) - result.u
-    assert (result.p_value is None) == (min(len(kept), len(lost)) < 10)
-    if result.p_value is not None:
-        assert swapped.p_value_two_sided == pytest.approx(result.p_value_two_sided, rel=1e-9)
+    assert result.exact == (min(len(kept), len(lost)) < 10)
+    assert swapped.p_value_two_sided == pytest.approx(result.p_value_two_sided, rel=1e-9)
     assert swapped.shift == (None if result.shift is None else pytest.approx(-result.shift, rel=1e-12, abs=1e-9))
 
     shuffled = list(kept)
@@ -277,13 +277,52 @@ def test_empty_groups_give_a_reason_not_an_exception(kept, lost, empty):
     assert len(result.notes) == 1 or "no median" in result.notes[1]
 
 
-def test_small_groups_withhold_p():
-    result = separation(np.arange(1000.0), np.arange(9.0))
-    assert result.p_value is result.log10_p is result.p_value_two_sided is result.log10_p_two_sided is None
-    assert result.auc > 0.9
-    assert result.interval().low > 0.9
-    assert result.notes == ("p-value withheld: the smaller group has 9 samples, fewer than 10",)
-    assert separation(np.arange(1000.0), np.arange(10.0)).p_value is not None
+def test_small_groups_are_tested_exactly_by_hand():
+    # lost at ranks 1 and 3.5 (a tie) of 1 2 3.5 3.5 5: the pairs that sum to at most 4.5 are 1+2 and twice 1+3.5, of 10
+    result = separation(kept=[2.0, 3.0, 4.0], lost=[1.0, 3.0])
+    assert result.exact
+    assert (result.p_value, result.p_value_two_sided) == pytest.approx((0.3, 0.6))
+    assert result.log10_p == pytest.approx(math.log10(0.3))
+    # the other direction: all but 1+2, for 1+3.5 is as far itself
+    assert separation(kept=[1.0, 3.0], lost=[2.0, 3.0, 4.0]).p_value == pytest.approx(0.9)
+    assert separation([NAN] * 3, [NAN]).p_value == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("m", "n"), [(7, 9), (30, 4), (4, 30), (1, 1), (200, 1), (12, 9)])
+def test_small_groups_agree_with_scipys_exact_test(m, n):
+    rng = np.random.default_rng(m * n)
+    for shift in (-1.0, 0.0, 2.0):
+        kept, lost = rng.normal(shift, 1, m), rng.normal(0, 1, n)
+        result = separation(kept, lost)
+        one = mannwhitneyu(lost, kept, alternative="less", method="exact")
+        two = mannwhitneyu(lost, kept, alternative="two-sided", method="exact")
+        assert result.exact
+        assert result.p_value == pytest.approx(one.pvalue, rel=1e-10)
+        assert result.p_value_two_sided == pytest.approx(two.pvalue, rel=1e-10)
+
+
+def test_small_groups_with_ties_agree_with_all_permutations():
+    rng = np.random.default_rng(8)
+    kept, lost = rng.integers(1, 5, 7).astype(float), rng.integers(0, 4, 4).astype(float)
+    ranks = rankdata(np.concatenate([kept, lost]))
+    sums = np.array([sum(chosen) for chosen in itertools.combinations(ranks, 4)])
+    expected = (sums <= ranks[7:].sum() + 1e-9).mean()
+    assert separation(kept, lost).p_value == pytest.approx(expected, rel=1e-12)
+    assert separation(lost, kept).p_value == pytest.approx((sums >= ranks[7:].sum() - 1e-9).mean(), rel=1e-12)
+
+
+def test_exact_does_not_underflow_and_gives_way_to_the_approximation():
+    # 9 of 3000, all the nearest: one way of 3000 choose 9
+    result = separation(np.arange(2991.0) + 100, np.arange(9.0))
+    assert result.exact
+    assert result.log10_p == pytest.approx(-math.log10(math.comb(3000, 9)), rel=1e-12)
+    ten = separation(np.arange(1000.0), np.arange(10.0))
+    assert not ten.exact
+    assert ten.p_value is not None
+    large = separation(np.arange(4000.0), np.arange(9.0))
+    assert large.p_value is large.log10_p is large.p_value_two_sided is large.log10_p_two_sided is None
+    assert large.auc > 0.9
+    assert large.notes[0].startswith("p-value withheld: the smaller group has 9 samples, fewer than 10, and the other")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from thinice.stats.predictors import RivalPredictors, delong, rival_predictors
 from thinice.stats.proportions import wilson
 from thinice.stats.quantiles import quantile
 from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, RiskMethod, closest_losses, risk_bins, risk_curve
-from thinice.stats.shift import hodges_lehmann
+from thinice.stats.shift import hodges_lehmann, hodges_lehmann_interval
 
 __all__ = [
     "ClassLosses",
@@ -30,6 +30,7 @@ __all__ = [
     "closest_losses",
     "delong",
     "hodges_lehmann",
+    "hodges_lehmann_interval",
     "quantile",
     "risk_bins",
     "risk_curve",

@@ -9,18 +9,22 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_ndtr, logit, ndtri
+from scipy.stats import rankdata
 
 from thinice.stats.columns import FloatColumn, check_confidence, epsilon_column
 from thinice.stats.proportions import wilson_bounds
 from thinice.stats.quantiles import quantile
 from thinice.stats.result import Result
-from thinice.stats.shift import hodges_lehmann
+from thinice.stats.shift import hodges_lehmann, mann_whitney_sigma
+from thinice.stats.tails import log_rank_sum
 from thinice.types import Interval
 
 __all__ = ["MIN_GROUP", "Separation", "separation"]
 
 MIN_GROUP = 10
-"""With fewer samples than this in the smaller group, no p-value is given."""
+"""With fewer samples than this in the smaller group, the normal approximation gives no p-value."""
+EXACT_WORK = 30_000
+"""The smaller group's size times that of both: with at most so much, a second's work, the exact test steps in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Separation(Result):
     log10_p: float | None
     p_value_two_sided: float | None
     log10_p_two_sided: float | None
+    exact: bool
+    """Whether the p-values count all cases, instead of following the normal approximation."""
     median_kept: float | None
     """None also where the median is itself a not-found sample."""
     median_lost: float | None
@@ -106,7 +112,8 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
       result. A median or quartile that falls on such a sample is None.
     - *ties* count half in the AUC and shrink the variance of U.
     - *an empty group* gives counts and a note, everything else None; never an exception.
-    - *fewer than 10 samples* in the smaller group: effect sizes and interval are given, p is withheld.
+    - *fewer than 10 samples* in the smaller group: the p-value is exact, given the ties as they are; where the other
+      group is too large for that (7 lost ones of more than 4285 samples), it is withheld.
     - *all samples tied*: auc 0.5 and p 1.
 
     Parameters
@@ -133,13 +140,13 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
     >>> result = separation(kept=[3.0, 4.0, 5.0, float("nan")], lost=[1.0, 3.0])
     >>> result.auc, result.u, result.median_kept, result.shift
     (0.9375, 0.5, 4.5, 2.5)
-    >>> result.p_value is None, result.notes
-    (True, ('p-value withheld: the smaller group has 2 samples, fewer than 10',))
+    >>> round(result.p_value, 4), result.exact  # 2 of the 15 ways to choose 2 of 6 samples
+    (0.1333, True)
     """
     check_confidence(confidence)
     kept, lost = np.sort(epsilon_column(kept, "kept")), np.sort(epsilon_column(lost, "lost"))
     m, n = len(kept), len(lost)
-    notes = []
+    notes, exact = [], False
     auc = auc_se = u = log_p = log_p_two_sided = None
     if min(m, n) == 0:
         empty = " and ".join(name for name, size in (("S1,1", m), ("S1,0", n)) if size == 0)
@@ -150,7 +157,14 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
         auc = (m * n - u) / (m * n)
         auc_se = _delong_se(below_kept / (2 * n), below_lost / (2 * m)) if 0 < auc < 1 else None
         if min(m, n) < MIN_GROUP:
-            notes.append(f"p-value withheld: the smaller group has {min(m, n)} samples, fewer than {MIN_GROUP}")
+            exact = min(m, n) * (m + n) <= EXACT_WORK
+            if exact:
+                log_p, log_p_two_sided = _log_p_exact(kept, lost)
+            else:
+                notes.append(
+                    f"p-value withheld: the smaller group has {min(m, n)} samples, fewer than {MIN_GROUP}, "
+                    "and the other is too large for the exact test"
+                )
         else:
             log_p, log_p_two_sided = _log_p(u, kept, lost)
     shift = hodges_lehmann(kept, lost)
@@ -173,6 +187,7 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
         log10_p=None if log_p is None else log_p / math.log(10),
         p_value_two_sided=None if log_p_two_sided is None else math.exp(log_p_two_sided),
         log10_p_two_sided=None if log_p_two_sided is None else log_p_two_sided / math.log(10),
+        exact=exact,
         median_kept=median_kept,
         median_lost=median_lost,
         quartiles_kept=(quantile(kept, 0.25), quantile(kept, 0.75)),
@@ -198,12 +213,20 @@ def _delong_se(share_below_kept: FloatColumn, share_below_lost: FloatColumn) -> 
 def _log_p(u: float, kept: FloatColumn, lost: FloatColumn) -> tuple[float, float]:
     """Return the natural logarithms of the one-sided and the two-sided p-value of U of the lost samples."""
     m, n = len(kept), len(lost)
-    total = m + n
-    ties = np.unique(np.concatenate([kept, lost]), return_counts=True)[1].astype(np.float64)
-    if len(ties) == 1:
+    sigma = mann_whitney_sigma(kept, lost)
+    if sigma == 0:  # all tied
         return 0.0, 0.0
-    tie_term = (ties**3 - ties).sum() / (total * (total - 1))
-    sigma = math.sqrt(m * n / 12 * (total + 1 - tie_term))
     z = (m * n / 2 - u - 0.5) / sigma
     z_two_sided = (abs(m * n / 2 - u) - 0.5) / sigma
     return float(log_ndtr(-z)), min(0.0, math.log(2) + float(log_ndtr(-z_two_sided)))
+
+
+def _log_p_exact(kept: FloatColumn, lost: FloatColumn) -> tuple[float, float]:
+    """Return what `_log_p` does, counting all ways to draw the groups from their own values, ties as they are."""
+    m, n = len(kept), len(lost)
+    scores = (2 * rankdata(np.concatenate([kept, lost]))).astype(np.int64)
+    drawn = scores[m:] if n <= m else scores[:m]
+    near = log_rank_sum(scores, len(drawn), int(drawn.sum()))  # the smaller group lies as near, or nearer
+    top = int(scores.max())
+    far = log_rank_sum(top - scores, len(drawn), len(drawn) * top - int(drawn.sum()))
+    return (near if n <= m else far), min(0.0, math.log(2) + min(near, far))

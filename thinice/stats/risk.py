@@ -13,6 +13,7 @@ from sklearn.isotonic import isotonic_regression
 from sklearn.linear_model import LogisticRegression
 
 from thinice.errors import InputError
+from thinice.stats.cells import cells, even_groups, pooled_cells
 from thinice.stats.columns import FloatColumn, check_confidence, epsilon_column
 from thinice.stats.proportions import wilson, wilson_bounds
 from thinice.stats.result import Result
@@ -190,22 +191,22 @@ def risk_curve(
         used_kept, used_lost = kept[np.isfinite(kept)], lost[np.isfinite(lost)]
     else:
         used_kept, used_lost = kept, lost
-    epsilon, cells = _pooled(used_kept, used_lost)
+    epsilon, counts = pooled_cells(used_kept, used_lost, GROUPS)
     found = int(np.isfinite(epsilon).sum())
     if found == 0:
         notes.append("no curve: there is no sample with an epsilon")
         risk = low = high = np.empty(0)
-    elif min(cells.sum(axis=0)) == 0:
-        constant = float(cells[:, 1].any())
+    elif min(counts.sum(axis=0)) == 0:
+        constant = float(counts[:, 1].any())
         notes.append(f"{'everything' if constant else 'nothing'} is lost: the band is Wilson's interval")
-        interval = wilson(constant * cells.sum(), cells.sum(), confidence)
+        interval = wilson(constant * counts.sum(), counts.sum(), confidence)
         risk, low, high = (np.full(found, value) for value in (constant, interval.low, interval.high))
     else:
         fit = _isotonic(epsilon) if method == "isotonic" else _logistic(epsilon)
-        risk = fit(cells[:, 0], cells[:, 1])[:found]
-        low, high = (bound[:found] for bound in _band(fit, cells, confidence, resamples, seed))
+        risk = fit(counts[:, 0], counts[:, 1])[:found]
+        low, high = (bound[:found] for bound in _band(fit, counts, confidence, resamples, seed))
         if method == "isotonic":
-            block_low, block_high = _block_bounds(risk, cells[:found].sum(axis=1), confidence)
+            block_low, block_high = _block_bounds(risk, counts[:found].sum(axis=1), confidence)
             low, high = np.minimum(low, block_low), np.maximum(high, block_high)
         low, high = np.minimum(low, risk), np.maximum(high, risk)
     return RiskCurve(
@@ -254,13 +255,13 @@ def risk_bins(kept: npt.ArrayLike, lost: npt.ArrayLike, *, bins: int = 10, confi
         raise InputError(f"`bins` must be at least 1, got {bins}: 10 makes deciles")
     check_confidence(confidence)
     kept, lost = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
-    epsilon, cells = _cells(kept, lost)
+    epsilon, counts = cells(kept, lost)
     found = int(np.isfinite(epsilon).sum())
-    group = _groups(cells[:found].sum(axis=1), bins)
+    group = even_groups(counts[:found].sum(axis=1), bins)
     group = np.append(group, np.full(len(epsilon) - found, group[-1] + 1 if found else 0)).astype(np.intp)
     starts = np.flatnonzero(np.diff(group, prepend=-1))
-    counts = np.add.reduceat(cells, starts, axis=0) if len(starts) else np.empty((0, 2))
-    n, n_lost = counts.sum(axis=1).astype(np.int64), counts[:, 1].astype(np.int64)
+    binned = np.add.reduceat(counts, starts, axis=0) if len(starts) else np.empty((0, 2))
+    n, n_lost = binned.sum(axis=1).astype(np.int64), binned[:, 1].astype(np.int64)
     risk = n_lost / n
     low, high = wilson_bounds(risk, n, confidence)
     return RiskBins(
@@ -271,7 +272,7 @@ def risk_bins(kept: npt.ArrayLike, lost: npt.ArrayLike, *, bins: int = 10, confi
         risk=risk,
         low=low,
         high=high,
-        not_found=int(cells[found:].sum()),
+        not_found=int(counts[found:].sum()),
         confidence=confidence,
     )
 
@@ -314,11 +315,11 @@ def closest_losses(
     check_confidence(confidence)
     kept, lost = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
     total = len(kept) + len(lost)
-    epsilon, cells = _cells(kept, lost)
+    epsilon, counts = cells(kept, lost)
     # 0.07 * 100 is a little more than 7 in floating point
     n = np.ceil(np.round(wanted * total, 9)).astype(np.int64)
-    ends = np.append(0, cells.sum(axis=1).cumsum())
-    lost_before = np.append(0, cells[:, 1].cumsum())
+    ends = np.append(0, counts.sum(axis=1).cumsum())
+    lost_before = np.append(0, counts[:, 1].cumsum())
     within = np.interp(n, ends, lost_before)  # linear within a tie: in proportion
     captured = within / len(lost) if len(lost) else np.full(len(n), np.nan)
     low, high = wilson_bounds(captured if len(lost) else np.full(len(n), 0.5), len(lost), confidence)
@@ -338,35 +339,6 @@ def closest_losses(
         not_found=int(np.isinf(kept).sum() + np.isinf(lost).sum()),
         confidence=confidence,
     )
-
-
-def _cells(kept: FloatColumn, lost: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
-    """Return the distinct epsilons (K,), ascending, and how many samples are kept and lost at each (K, 2)."""
-    epsilon, where = np.unique(np.concatenate([kept, lost]), return_inverse=True)
-    cells = [np.bincount(part, minlength=len(epsilon)) for part in np.split(where.ravel(), [len(kept)])]
-    return epsilon, np.column_stack(cells).astype(np.float64)
-
-
-def _groups(sizes: FloatColumn, most: int) -> npt.NDArray[np.intp]:
-    """Return a group for each epsilon, from 0 without gaps: at most so many, of nearly equally many samples."""
-    if len(sizes) == 0:
-        return np.empty(0, np.intp)
-    middle = sizes.cumsum() - sizes / 2  # an epsilon goes where the middle of its samples is
-    group = np.floor(middle / sizes.sum() * most)
-    return np.unique(group, return_inverse=True)[1].ravel().astype(np.intp)
-
-
-def _pooled(kept: FloatColumn, lost: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
-    """Return what `_cells` does, with neighbouring epsilons pooled where there are many; inf stays alone."""
-    epsilon, cells = _cells(kept, lost)
-    found = int(np.isfinite(epsilon).sum())
-    if found <= GROUPS:
-        return epsilon, cells
-    sizes = cells[:found].sum(axis=1)
-    group = _groups(sizes, GROUPS)
-    pooled = np.column_stack([np.bincount(group, column) for column in cells[:found].T])
-    mean = np.bincount(group, sizes * epsilon[:found]) / pooled.sum(axis=1)
-    return np.append(mean, epsilon[found:]), np.concatenate([pooled, cells[found:]])
 
 
 def _isotonic(epsilon: FloatColumn) -> Fit:
@@ -401,13 +373,13 @@ def _logistic(epsilon: FloatColumn) -> Fit:
 
 
 def _band(
-    fit: Fit, cells: FloatColumn, confidence: float, resamples: int, seed: int
+    fit: Fit, counts: FloatColumn, confidence: float, resamples: int, seed: int
 ) -> tuple[FloatColumn, FloatColumn]:
     """Return the pointwise percentile band of curves fitted to samples drawn anew with replacement."""
     rng = np.random.default_rng(seed)
-    total = cells.sum()
-    drawn = rng.multinomial(int(total), (cells / total).ravel(), size=resamples)
-    curves = np.array([fit(*counts.reshape(cells.shape).astype(np.float64).T) for counts in drawn])
+    total = counts.sum()
+    drawn = rng.multinomial(int(total), (counts / total).ravel(), size=resamples)
+    curves = np.array([fit(*resample.reshape(counts.shape).astype(np.float64).T) for resample in drawn])
     low, high = np.quantile(curves, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
     return low, high
 

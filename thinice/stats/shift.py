@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
-from thinice.stats.columns import FloatColumn, epsilon_column
+from thinice.stats.columns import FloatColumn, check_confidence, epsilon_column
+from thinice.types import Interval
 
-__all__ = ["hodges_lehmann"]
+__all__ = ["hodges_lehmann", "hodges_lehmann_interval"]
 
 Ranks = npt.NDArray[np.intp]
 
@@ -57,6 +59,73 @@ def hodges_lehmann(kept: npt.ArrayLike, lost: npt.ArrayLike) -> float | None:
     if len(found_x) < len(found_y):  # the search loops over its second argument: make that the short one
         return -_median_difference(found_y, found_x, finite - 1 - high, finite - 1 - low)
     return _median_difference(found_x, found_y, low, high)
+
+
+def hodges_lehmann_interval(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 0.95) -> Interval | None:
+    """Return the interval of the Hodges-Lehmann shift: all shifts that the Mann-Whitney test does not refuse.
+
+    Its ends are two of the ordered differences ``kept - lost``, chosen by the normal approximation with tie correction.
+    An end is infinite where the groups are too small to bound it, or where it falls on a sample that was not found.
+    Pairs of two such samples count as ties, whatever the shift.
+
+    Parameters
+    ----------
+    kept, lost
+        Epsilons (N,), NaN where not found.
+    confidence
+        Level of the interval.
+
+    Returns
+    -------
+    Interval or None
+        None where a group is empty, or nothing was found in one of them.
+
+    References
+    ----------
+    M. Hollander and D. A. Wolfe, *Nonparametric statistical methods*, 2nd edition 1999, section 4.3.
+
+    Examples
+    --------
+    >>> interval = hodges_lehmann_interval([5.0, 6.0, 9.0, 11.0, 14.0], [1.0, 2.0, 2.5, 4.0, 7.0])
+    >>> interval.low, interval.high
+    (1.0, 11.5)
+    """
+    check_confidence(confidence)
+    x, y = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
+    found_x, found_y = np.sort(x[np.isfinite(x)]), np.sort(y[np.isfinite(y)])
+    if min(len(found_x), len(found_y)) == 0:
+        return None
+    missing_x, missing_y = len(x) - len(found_x), len(y) - len(found_y)
+    below, finite = len(found_x) * missing_y, len(found_x) * len(found_y)  # differences of -inf, finite differences
+    outside = len(x) * len(y) / 2 - ndtri(0.5 + confidence / 2) * mann_whitney_sigma(x, y)
+    # so many differences lie outside on either side: R's wilcox.test and Hollander and Wolfe round down, at least 1
+    skipped = math.floor(outside - missing_x * missing_y / 2)
+    total = len(x) * len(y) - missing_x * missing_y
+
+    def ranked(rank: int) -> float:
+        if not 0 <= rank < finite:
+            return math.copysign(math.inf, rank)
+        return _ranked_difference(found_x, found_y, rank)
+
+    if skipped < 1:
+        return Interval(-math.inf, math.inf, confidence)
+    return Interval(ranked(skipped - 1 - below), ranked(total - skipped - below), confidence)
+
+
+def mann_whitney_sigma(x: FloatColumn, y: FloatColumn) -> float:
+    """Return the standard deviation of Mann-Whitney's U where nothing separates the groups, with tie correction."""
+    m, n, total = len(x), len(y), len(x) + len(y)
+    ties = np.unique(np.concatenate([x, y]), return_counts=True)[1].astype(np.float64)
+    tie_term = (ties**3 - ties).sum() / (total * (total - 1)) if total > 1 else 0.0
+    return math.sqrt(m * n / 12 * max(0.0, total + 1 - tie_term))
+
+
+def _ranked_difference(x: FloatColumn, y: FloatColumn, rank: int) -> float:
+    """Return the difference ``x - y`` of this rank (from 0); x and y are sorted."""
+    if len(x) < len(y):
+        last = len(x) * len(y) - 1
+        return -_median_difference(y, x, last - rank, last - rank)
+    return _median_difference(x, y, rank, rank)
 
 
 def _median_difference(x: FloatColumn, y: FloatColumn, rank_low: int, rank_high: int) -> float:
