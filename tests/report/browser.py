@@ -8,11 +8,21 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+
+
+LAUNCH = """
+import fcntl, os, sys
+there, back = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(there, 3)  # DevTools reads file 3 and writes file 4
+os.dup2(back, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -26,8 +36,8 @@ class Browser:
             *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--mute-audio"),
             *(f"--user-data-dir={folder}", "--remote-debugging-pipe", "about:blank"),
         ]
-        self._process = subprocess.Popen(  # DevTools reads file 3 and writes file 4
-            ["sh", "-c", f'exec "$@" 3<&{there} 4>&{back}', "sh", CHROMIUM, *flags],
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, str(there), str(back), CHROMIUM, *flags],
             pass_fds=(there, back),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -19,9 +19,7 @@ def digits():
 @pytest.fixture(scope="session")
 def store(digits, tmp_path_factory):
     """300 digits, two prunings."""
-    return write_store(
-        tmp_path_factory.mktemp("report") / "thinice.duckdb", digits, pruned=("pruned-90", "pruned-95")
-    )
+    return write_store(tmp_path_factory.mktemp("report") / "thinice.duckdb", digits, pruned=("pruned-90", "pruned-95"))
 
 
 @pytest.fixture(scope="session")

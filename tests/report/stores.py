@@ -33,7 +33,9 @@ def write_store(path, samples, *, seed=0, pruned=("pruned",), names=("dense", "f
     n, classes = len(samples), len(samples.classes)
     labels, ids = samples.labels.numpy(), samples.sample_ids.numpy()
     epsilon, transition = sample_columns(n, seed=seed)
-    outcomes = np.where(np.isnan(epsilon), Outcome.NOT_FOUND, np.where(epsilon == 0, Outcome.MISCLASSIFIED, Outcome.FOUND))
+    outcomes = np.where(
+        np.isnan(epsilon), Outcome.NOT_FOUND, np.where(epsilon == 0, Outcome.MISCLASSIFIED, Outcome.FOUND)
+    )
     wrong = (labels + rng.integers(1, max(classes, 2), n)) % classes
     dense = np.where(np.isin(transition, ["S1,1", "S1,0"]), labels, wrong)
     far = np.where(outcomes == Outcome.NOT_FOUND, -1, (dense + 1) % classes)
@@ -42,7 +44,9 @@ def write_store(path, samples, *, seed=0, pruned=("pruned",), names=("dense", "f
     shift = epsilon[nearest, None, None, None] * rng.choice([-1, 1], clean.shape)
     adversarials = np.clip(clean + shift, 0, 1).astype(np.float32)
     store = open_store(path, new=True)
-    with store.run(["thinice", "compare", "dense.pt", *pruned], device="cpu", seed=seed, settings={"norm": norm}) as run:
+    with store.run(
+        ["thinice", "compare", "dense.pt", *pruned], device="cpu", seed=seed, settings={"norm": norm}
+    ) as run:
         data = run.dataset(
             fingerprint=samples.fingerprint,
             name=samples.name,

@@ -35,23 +35,38 @@ HOSTILE = (
 )
 
 
+KIND = {"http-equiv": "Content-Security-Policy"}
+
+
 class Elements(HTMLParser):
     """Every element with its attributes, and the text of scripts and styles."""
 
     def __init__(self, page):
         super().__init__()
-        self.found, self.raw = [], []
+        self.found, self.raw = [("", {})], [""]
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
         self.raw.append("")
 
+    def handle_endtag(self, tag):
+        self.found.append((f"/{tag}", {}))
+        self.raw.append("")
+
     def handle_data(self, data):
         self.raw[-1] += data
 
     def of(self, tag):
-        return [(attributes, text) for (name, attributes), text in zip(self.found, self.raw, strict=True) if name == tag]
+        return [
+            (attributes, text) for (name, attributes), text in zip(self.found, self.raw, strict=True) if name == tag
+        ]
+
+
+@pytest.fixture
+def unadorned(monkeypatch):
+    """Leave out the figures, which take seconds, where a test is about something else."""
+    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})
 
 
 def payload(page):
@@ -64,7 +79,9 @@ def hostile_store(folder):
     samples = thinice.as_samples(
         torch.tensor(rng.random((n, 1, 4, 4)), dtype=torch.float32), np.arange(n) % len(HOSTILE), classes=HOSTILE
     )
-    samples = dataclasses.replace(samples, sources=tuple(f"{HOSTILE[k % 7]}/{k}.png" for k in range(n)), name=HOSTILE[1])
+    samples = dataclasses.replace(
+        samples, sources=tuple(f"{HOSTILE[k % 7]}/{k}.png" for k in range(n)), name=HOSTILE[1]
+    )
     return write_store(folder / "hostile.duckdb", samples, pruned=HOSTILE[:3], names=(HOSTILE[0], HOSTILE[3])), samples
 
 
@@ -79,7 +96,9 @@ def test_the_page_asks_no_one_for_anything(report):
                 assert value.startswith("data:"), value[:80]
             if name == "href":
                 assert value.startswith("#"), value[:80]
-    assert {tag for tag, _ in elements.found}.isdisjoint({"link", "iframe", "object", "embed", "base", "audio", "video"})
+    assert {tag for tag, _ in elements.found}.isdisjoint(
+        {"link", "iframe", "object", "embed", "base", "audio", "video"}
+    )
     for _, text in elements.of("style"):
         assert "url(" not in text
         assert "@import" not in text
@@ -99,9 +118,11 @@ def test_the_policy_lets_this_page_run_and_nothing_else(report):
     (script,) = (text for attributes, text in elements.of("script") if "type" not in attributes)
     assert rules["style-src"] == hashed(style)
     assert rules["script-src"] == hashed(script)
-    assert elements.found.index(("meta", {"http-equiv": "Content-Security-Policy", "content": policy})) < 4
+    first = [tag for tag, _ in elements.found[: elements.found.index(("meta", {"content": policy, **KIND}))]]
+    assert set(first) <= {"", "html", "head", "meta"}
 
 
+@pytest.mark.usefixtures("unadorned")
 def test_names_of_strangers_are_text(tmp_path):
     store, samples = hostile_store(tmp_path)
     page = save_report(store, tmp_path / "report.html", samples=samples).read_text(encoding="utf-8")
@@ -120,10 +141,6 @@ def test_names_of_strangers_are_text(tmp_path):
     assert not set("<>&") & set(raw)
 
 
-def test_the_same_store_gives_the_same_page(store, report, tmp_path):
-    assert save_report(store.path, tmp_path / "again.html").read_bytes() == report.read_bytes()
-
-
 def test_the_columns_are_those_of_the_store(store, report):
     data = payload(report.read_text(encoding="utf-8"))
     for number, one in enumerate(data["comparisons"], start=1):
@@ -132,7 +149,10 @@ def test_the_columns_are_those_of_the_store(store, report):
         samples = data["data"][measured["data"]]
         assert samples["ids"] == rows["sample_id"].tolist()
         assert samples["labels"] == rows["label"].tolist()
-        assert "".join(str(["S1,1", "S1,0", "S0,1", "S0,0"].index(name)) for name in rows["transition"]) == one["transitions"]
+        assert (
+            "".join(str(["S1,1", "S1,0", "S0,1", "S0,0"].index(name)) for name in rows["transition"])
+            == one["transitions"]
+        )
         assert measured["predictions"] == rows["dense_prediction"].tolist()
         assert one["predictions"] == rows["pruned_prediction"].tolist()
         shown = np.array([np.nan if value is None else value for value in measured["epsilon"]])
@@ -141,49 +161,59 @@ def test_the_columns_are_those_of_the_store(store, report):
 
 
 def test_everything_that_repeats_it_is_there(store, report):
-    text = " ".join(Elements(report.read_text(encoding="utf-8")).raw)
+    elements = Elements(report.read_text(encoding="utf-8"))
+    cells = {text for tag in ("td", "th") for _, text in elements.of(tag)}
     for query in (
-        "select fingerprint from checkpoints union all select fingerprint from datasets",
+        "select fingerprint from checkpoints",
+        "select fingerprint from datasets",
         "select fingerprint from attacks",
-        "select unnest(json_transform(versions, '[\"varchar\"]')) from runs where false",
-        "select device from runs",
         "select name from checkpoints",
+        "select device from runs",
+        "select seed::text from runs",
     ):
-        for value in store.sql(query).iloc[:, 0]:
-            assert str(value) in text
-    for value in json.loads(store.sql("select versions from runs").iloc[0, 0]).values():
-        assert str(value) in text
+        assert set(store.sql(query).iloc[:, 0]) <= cells, query
+    versions, settings = (
+        json.loads(store.sql(f"select {name} from runs").iloc[0, 0]) for name in ("versions", "settings")
+    )
+    assert "torch" in versions
+    for value in (*versions.values(), *settings.values()):
+        assert str(value) in cells
+    assert "thinice compare dense.pt pruned-90 pruned-95" in cells
 
 
-def test_the_answer_counts_the_six_samples(six, tmp_path):  # noqa: F811
+@pytest.mark.usefixtures("unadorned")
+def test_the_answer_counts_the_six_samples(six, tmp_path):
     (one,) = read_facts(six).comparisons
     assert answer(one) == (
-        "pruned loses 2 of the 4 samples that dense has right (50.0%); a lost sample lay nearer to the boundary of dense "
-        "than a kept one with probability 0.750 (AUC, log10 p = -400.5)."
+        "pruned loses 2 of the 4 samples that dense has right (50.0%); a lost sample lay nearer to the boundary of "
+        "dense than a kept one with probability 0.750 (AUC, log10 p = -400.5)."
     )
     page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
     assert payload(page)["comparisons"][0]["transitions"] == "001123"
     assert payload(page)["measured"][0]["epsilon"] == [76.5, 25.5, 12.75, None, 0, None]
 
 
-def test_others_pictures_are_never_shown(six, tmp_path):  # noqa: F811
-    """The six samples say that they are digits, but their contents are not."""
+@pytest.mark.usefixtures("unadorned")
+def test_others_pictures_are_never_shown(six, tmp_path):
+    """The six samples say that they are digits, but the digits have no such samples in their test part."""
     page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
-    assert "No pictures: what is called digits (test) now is not what was measured: 6 of 6 samples differ." in page
+    assert "No pictures: `sample_ids` must lie in split" in page
     data = payload(page)
     assert data["data"][0]["sheet"] is None
     assert data["measured"][0]["close"]["parts"] == ["adversarial"]  # the store's own: they are what they say
 
 
+@pytest.mark.usefixtures("unadorned")
 def test_one_changed_pixel_is_another_sample(store, digits, tmp_path):
     inputs = digits.inputs.clone()
-    inputs[7, 0, 3, 3] = 1 - inputs[7, 0, 3, 3]
+    inputs[7, 0, 3, 3] = 0.99
     other = thinice.as_samples(inputs, digits.labels, sample_ids=digits.sample_ids, name="digits")
     page = save_report(store, tmp_path / "report.html", samples=other).read_text(encoding="utf-8")
     assert "1 of 300 samples differ" in page
     assert payload(page)["data"][0]["sheet"] is None
 
 
+@pytest.mark.usefixtures("unadorned")
 def test_data_that_are_gone_are_said_to_be(digits, tmp_path):
     samples = dataclasses.replace(digits, name=f"npz:{tmp_path / 'gone.npz'}")
     store = write_store(tmp_path / "thinice.duckdb", samples)
@@ -196,6 +226,7 @@ def test_data_that_are_gone_are_said_to_be(digits, tmp_path):
     assert "the samples given lack 1 of those measured" in fewer
 
 
+@pytest.mark.usefixtures("unadorned")
 def test_of_very_many_the_nearest_have_pictures(store, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MOST", 20)
     page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
@@ -207,8 +238,8 @@ def test_of_very_many_the_nearest_have_pictures(store, tmp_path, monkeypatch):
     assert distances[cells >= 0].max() <= distances[cells < 0].min()
 
 
-def test_an_unfinished_comparison_says_so(full, tmp_path):  # noqa: F811
-    store = thinice.open_store(full)
+@pytest.mark.usefixtures("unadorned")
+def test_an_unfinished_comparison_says_so(tmp_path):
     store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
     with store.run(["thinice"], device="cpu", seed=0) as run:
         bench = Bench(run)
@@ -268,7 +299,7 @@ def test_nothing_to_report_is_said_in_one_line(tmp_path):
     with pytest.raises(InputError, match="holds no comparison yet: thinice compare"):
         save_report(store, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
-    with pytest.raises(StoreError, match="nothing.duckdb"):
+    with pytest.raises(StoreError, match=r"nothing\.duckdb"):
         save_report(tmp_path / "nothing.duckdb", tmp_path / "report.html")
 
 
@@ -278,7 +309,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(store, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_writes_the_same_page(store, report, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_the_same_page_to_the_byte(store, report, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["thinice", "report", str(store.path), "-o", str(tmp_path / "page.html")])
     with pytest.raises(SystemExit) as end:
         main()
@@ -292,7 +323,7 @@ def test_the_command_writes_the_same_page(store, report, tmp_path, monkeypatch, 
 def test_svg_numbers_are_short_but_scales_are_whole():
     from thinice.report import figures  # noqa: PLC0415
 
-    text = 'M 123.456789 0.123456 translate(10.05 7) scale(0.015625)'
+    text = "M 123.456789 0.123456 translate(10.05 7) scale(0.015625)"
     for long in (figures.LARGE, figures.SMALL):
         text = long.sub(lambda found: found[1], text)
-    assert text == 'M 123.4 0.12 translate(10.0 7) scale(0.015625)'
+    assert text == "M 123.4 0.12 translate(10.0 7) scale(0.015625)"

@@ -87,6 +87,8 @@ def save_report(
     """
     opened = store if isinstance(store, Store) else open_store(store)
     place = Path(path).expanduser()
+    if not place.parent.is_dir() or place.is_dir():
+        raise InputError(f"`path` {place} cannot be written: give a file in a folder that is there")
     unborn = place.with_name(f".{place.name}.{os.getpid()}")
     page = _page(opened, samples)
     try:

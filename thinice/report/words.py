@@ -80,7 +80,8 @@ def table(
     )
     lines = "".join(f"<tr>{''.join(starmap(cell, enumerate(row)))}</tr>" for row in rows)
     top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
-    return f'<div class="scroll {kind}"><table><caption>{escaped(caption)}</caption>{top}<tbody>{lines}</tbody></table></div>'
+    body = f"<caption>{escaped(caption)}</caption>{top}<tbody>{lines}</tbody>"
+    return f'<div class="scroll {kind}"><table>{body}</table></div>'
 
 
 def transition_table(compared: Compared) -> str:
@@ -130,7 +131,10 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
         shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
         rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
     notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())
-    return table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,)) + notes
+    return (
+        table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,))
+        + notes
+    )
 
 
 def thinnest(compared: Compared, place: int) -> str:
