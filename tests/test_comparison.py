@@ -176,7 +176,7 @@ def test_figures_are_written_whole_under_safe_names(networks, samples, tmp_path)
 def test_prunings_of_different_sparsity_make_series(networks, samples, tmp_path):
     dense, pruned = networks
     result = thinice.compare(dense, pruned, samples, progress=False)
-    sparser = replace(result, pruned="sparser", pruned_sparsity=0.5)
+    sparser = replace(result, pruned="sparser", pruned_sparsity=0.75)
     names = {path.relative_to(tmp_path).as_posix() for path in save_figures([result, sparser], tmp_path)}
     assert names >= {"sparsity-auc.svg", "sparsity-accuracy.png", "sparsity-lost.svg"}
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import numpy as np
 
 from thinice.comparison import Comparison
 from thinice.errors import InputError
-from thinice.plots import figure_set
+from thinice.plots import figure_set, plot_sparsity
+from thinice.plots.sparsity import QUANTITIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["draw", "save_figures"]
 
 FORMATS = ("png", "svg")
+FINE = 41
+"""Points a side of the boundary's slice: lines between them look smooth, and large networks take their time."""
 
 
-def draw(comparison: Comparison) -> dict[str, Figure]:
-    """Return the figures of a comparison by name: distribution, survival, security, roc, classes, gallery.
+def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
+    """Return the figures of a comparison by name: distribution, risk, survival, security, roc, classes, and more.
 
-    The gallery is left out where no sample has an adversarial.
+    Where a sample has an adversarial there are also the gallery, and the boundary around the thinnest sample; `device`
+    says where the networks run for that one. It takes as long as some ten samples take to measure.
 
     Examples
     --------
@@ -33,7 +38,7 @@ def draw(comparison: Comparison) -> dict[str, Figure]:
     >>> paths = thinice.example_checkpoints()
     >>> samples = thinice.load_samples("digits", limit=30)
     >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, effort="quick", progress=False)
-    >>> "gallery" in draw(result)
+    >>> {"gallery", "boundary"} <= set(draw(result))
     True
 
     """
@@ -54,13 +59,15 @@ def draw(comparison: Comparison) -> dict[str, Figure]:
         predictions=comparison.dense_predictions,
         pruned_predictions=comparison.pruned_predictions,
         sample_ids=comparison.sample_ids,
+        plane=comparison.boundary(resolution=FINE, device=device) if shown else None,
     )
 
 
-def save_figures(comparisons: Sequence[Comparison], folder: str | Path) -> list[Path]:
+def save_figures(comparisons: Sequence[Comparison], folder: str | Path, *, device: str = "auto") -> list[Path]:
     """Write the figures of comparisons into a folder, as ``PRUNED/NAME.png`` and ``.svg``, and return the paths.
 
-    Each pruned network has its own folder, named after it; each file appears complete or not at all.
+    Each pruned network has its own folder, named after it; several prunings also make series over sparsity, in the
+    folder itself. Each file appears complete or not at all. Text in SVG files is text. For `device` see `draw`.
 
     Raises
     ------
@@ -68,22 +75,29 @@ def save_figures(comparisons: Sequence[Comparison], folder: str | Path) -> list[
         Where the folder cannot be written.
 
     """
-    written = []
+    written: list[Path] = []
     for comparison, name in zip(comparisons, _folder_names(comparisons), strict=True):
-        place = Path(folder) / name
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            for title, figure in draw(comparison).items():
-                written += [_save(figure, place / f"{title}.{kind}") for kind in FORMATS]
-        except OSError as error:
-            raise InputError(f"`figures` {place} cannot be written: {error.strerror or error}") from None
+        written += _write(draw(comparison, device=device), Path(folder) / name)
+    if len({comparison.pruned_sparsity for comparison in comparisons}) > 1:
+        drawn = {f"sparsity-{what}": plot_sparsity(comparisons, quantity=what) for what in QUANTITIES}
+        series = {name: figure for name, ax in drawn.items() if (figure := ax.get_figure(root=True)) is not None}
+        written += _write(series, Path(folder))
     return written
+
+
+def _write(figures: Mapping[str, Figure], place: Path) -> list[Path]:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return [_save(figure, place / f"{title}.{kind}") for title, figure in figures.items() for kind in FORMATS]
+    except OSError as error:
+        raise InputError(f"`figures` {place} cannot be written: {error.strerror or error}") from None
 
 
 def _save(figure: Figure, path: Path) -> Path:
     unborn = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        figure.savefig(unborn, format=path.suffix[1:], dpi=150, bbox_inches="tight")
+        with mpl.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(unborn, format=path.suffix[1:], dpi=150, bbox_inches="tight")
         unborn.replace(path)
     finally:
         unborn.unlink(missing_ok=True)

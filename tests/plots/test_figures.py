@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from tests.plots.looking import assert_readable, images, sample_columns, texts
+from tests.test_slices import on_paper
 from thinice.errors import InputError
 from thinice.plots import (
     TRANSITIONS,
@@ -19,6 +20,7 @@ from thinice.plots import (
     plot_class_losses,
     plot_distribution,
     plot_gallery,
+    plot_risk,
     plot_roc,
     plot_security,
     plot_survival,
@@ -64,7 +66,15 @@ def all_figures(n, *, classes=EVIL, size=(3, 32, 32), **columns):
     )
 
 
-NAMES = ["distribution", "survival", "security", "roc", "classes", "gallery"]
+def test_distances_and_a_plane_add_their_figures():
+    epsilon, transition = sample_columns(40)
+    figures = figure_set(
+        epsilon, transition, np.zeros(40, int), pruned_epsilon=epsilon / 2, plane=on_paper(resolution=9)
+    )
+    assert {"pairs", "boundary"} <= set(figures)
+
+
+NAMES = ["distribution", "risk", "survival", "security", "roc", "classes", "gallery"]
 
 
 @pytest.mark.parametrize("n", [3, 200, 50_000])
@@ -103,6 +113,7 @@ def calls():
     inputs, adversarials = images(3, 1, 8, 8)
     return {
         "distribution": lambda ax: plot_distribution(epsilon, transition, ax=ax),
+        "risk": lambda ax: plot_risk(epsilon, transition, ax=ax),
         "survival": lambda ax: plot_survival(epsilon, transition, budget=2 / 255, ax=ax),
         "security": lambda ax: plot_security({"dense": epsilon}, ax=ax),
         "roc": lambda ax: plot_roc(epsilon, transition, ax=ax),
@@ -194,7 +205,9 @@ def test_what_is_not_drawn_is_counted():
     assert "Not found, counted as robust: 2 (dense: 2)" in shown
     shown = " | ".join(text for text, _ in texts(plot_roc(epsilon, transition).figure))
     assert "2 kept, 2 lost. Not found, ranked last together: 2." in shown
-    assert "P-value withheld: the smaller group has 2 samples" in shown
+    found = separation([0.01, np.nan], [0.02, np.nan])
+    said = "P-value withheld" if found.log10_p is None else f"one-sided): log10 p = {found.log10_p:.1f}."
+    assert said in shown
 
 
 @pytest.mark.parametrize("n", [50, 20_000])
@@ -252,11 +265,29 @@ def test_bars_by_class_are_the_shares():
     assert [text.get_text() for text in ax.get_yticklabels()] == ["dog", "cat"]
     assert [bar.get_width() for bar in ax.patches] == [0.5, 0.25]
     shown = [text for text, _ in texts(ax.figure)]
-    assert "2 of 4" in shown
+    assert "2 of 4, +1" in shown
     assert "1 of 4" in shown
     assert any("3 of 8 (37.5%)" in text for text in shown)
     assert any("Left out" in text and "1 classes" in text for text in shown)
     assert ax.get_xlabel() == "lost (S1,0), of the samples that the dense network has right"
+
+
+def test_long_class_names_that_look_alike_are_numbered():
+    names = [f"a name that is much too long for the room there is, number {k} of many like it" for k in range(3)]
+    ax = plot_class_losses([0, 1, 2], ["S1,1"] * 3, classes=names)
+    shown = [text.get_text() for text in ax.get_yticklabels()]
+    assert [text[:3] for text in shown] == ["0: ", "1: ", "2: "]
+    assert_readable(ax.figure)
+
+
+def test_ten_networks_look_different():
+    ax = plot_security({f"network {k}": [0.01 * (k + 1), 0.2] for k in range(10)})
+    looks = {
+        (to_hex(line.get_color()), line._unscaled_dash_pattern[1] and tuple(line._unscaled_dash_pattern[1]))
+        for line in ax.lines
+    }
+    assert len(looks) == 10
+    assert_readable(ax.figure)
 
 
 def test_many_classes_are_cut_to_the_hardest_hit():

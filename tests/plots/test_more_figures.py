@@ -61,8 +61,8 @@ def series():
 def test_the_risk_is_that_of_the_statistics(method):
     epsilon, transition = sample_columns(120)
     kept, lost = (epsilon[transition == name] for name in ("S1,1", "S1,0"))
-    ax = plot_risk(epsilon, transition, method=method)
-    curve = risk_curve(kept, lost, method=method)
+    ax = plot_risk(epsilon, transition, method=method, resamples=50)
+    curve = risk_curve(kept, lost, method=method, resamples=50)
     drawn = ax.lines[0]
     np.testing.assert_allclose(drawn.get_xdata(), curve.epsilon * 255)
     np.testing.assert_allclose(drawn.get_ydata(), curve.risk)

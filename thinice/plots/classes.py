@@ -13,12 +13,16 @@ from thinice.plots.palette import INK, MUTED, REFERENCE, TRANSITIONS
 from thinice.plots.sheet import NOTE, TICK, heading, message, sheet
 from thinice.plots.text import fonts, plain, shorten
 from thinice.stats import class_losses
+from thinice.stats.columns import transition_column
 from thinice.types import Transition
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_class_losses"]
+
+ROOM = 130.0
+"""Points for the name of a class."""
 
 
 def plot_class_losses(
@@ -32,8 +36,9 @@ def plot_class_losses(
 ) -> Axes:
     """Return axes with the share of lost samples in each class, the hardest hit on top.
 
-    Shares are of the samples that the dense network has right, with Wilson intervals, and "lost of right" in
-    numbers beside each bar. Of more than `count` classes the hardest hit are shown, and the heading says so.
+    Shares are of the samples that the dense network has right, with Wilson intervals; beside each bar stand "lost of
+    right" in numbers, and how many samples of the class the pruned network has right alone ("+", S0,1). Of more than
+    `count` classes the hardest hit are shown, and the heading says so.
 
     Parameters
     ----------
@@ -82,15 +87,21 @@ def plot_class_losses(
         elinewidth=1,
         capsize=2,
     )
+    column = np.asarray(labels)
+    numbers = np.unique(column) if classes is None else np.arange(len(classes))
+    gained = np.array([(column[transition_column(transition) == Transition.GAINED] == k).sum() for k in numbers])
     total = losses.lost.sum() / losses.dense_correct.sum()
     ax.axvline(total, **REFERENCE)
-    names = [shorten(plain(losses.name[place]), 130, TICK) for place in shown]
+    names = [shorten(plain(losses.name[place]), ROOM, TICK) for place in shown]
+    if len(set(names)) < len(names):  # cut to the same: the number tells them apart
+        names = [f"{place}: {shorten(plain(losses.name[place]), ROOM - 20, TICK)}" for place in shown]
     ax.set_yticks(rows, names, family=fonts())
     for place, row in zip(shown, rows, strict=True):
         ax.text(
             1.01,
             float(row),
-            f"{losses.lost[place]:,} of {losses.dense_correct[place]:,}",
+            f"{losses.lost[place]:,} of {losses.dense_correct[place]:,}"
+            + (f", +{won:,}" if (won := gained[place]) else ""),
             transform=ax.get_yaxis_transform(),
             va="center",
             fontsize=NOTE,
@@ -106,6 +117,8 @@ def plot_class_losses(
         f"Dotted: all classes, {losses.lost.sum():,} of {losses.dense_correct.sum():,} ({total:.1%}).",
         f"Whiskers: {confidence:.0%} intervals (Wilson).",
     ]
+    if gained[shown].any():
+        notes.append("Right: lost of those the dense network has right, and + gained (S0,1).")
     if len(order) > len(shown):
         notes.append(f"The {len(shown)} hardest hit of {len(order)} classes.")
     idle = len(losses.name) - len(order)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from thinice.plots.palette import NETWORKS, REFERENCE, TRANSITIONS, Style
+from thinice.plots.palette import REFERENCE, TRANSITIONS, Style, network_style
 from thinice.plots.sheet import NOTE, TICK, heading, message, sheet, spans_decades, tally
 from thinice.plots.text import plain, shorten
 from thinice.plots.units import unit_of
@@ -120,7 +120,7 @@ def plot_security(
     return _steps(
         ax,
         [
-            (shorten(plain(name), 160, TICK), NETWORKS[place % len(NETWORKS)], column)
+            (shorten(plain(name), 160, TICK), network_style(place), column)
             for place, (name, column) in enumerate(columns.items())
         ],
         title="Security curve: the accuracy left at each budget ε",

@@ -9,15 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from thinice.errors import InputError
+from thinice.plots.boundary import plot_boundary
 from thinice.plots.classes import plot_class_losses
 from thinice.plots.curves import plot_roc, plot_security, plot_survival
 from thinice.plots.distribution import plot_distribution
 from thinice.plots.gallery import CHANNELS, plot_gallery
+from thinice.plots.pairs import plot_pairs
+from thinice.plots.risk import plot_risk
 from thinice.types import Norm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from thinice.slices import BoundarySlice
 
 __all__ = ["figure_set"]
 
@@ -39,8 +44,12 @@ def figure_set(
     predictions: npt.ArrayLike | None = None,
     pruned_predictions: npt.ArrayLike | None = None,
     sample_ids: npt.ArrayLike | None = None,
+    pruned_epsilon: npt.ArrayLike | None = None,
+    plane: BoundarySlice | None = None,
 ) -> dict[str, Figure]:
-    """Return the figures of one comparison by name: distribution, survival, security, roc, classes, gallery.
+    """Return the figures of one comparison by name.
+
+    Always distribution, risk, survival, security, roc, classes; with what they need also pairs, boundary, gallery.
 
     Parameters
     ----------
@@ -59,6 +68,10 @@ def figure_set(
         (K,) classes of `adversarials` under the dense network.
     predictions, pruned_predictions, sample_ids
         (N,) classes of the clean inputs under both networks, and ids.
+    pruned_epsilon
+        (N,) distances to the pruned network's boundary, for pairs.
+    plane
+        A slice through a sample, for boundary.
 
     Returns
     -------
@@ -68,16 +81,21 @@ def figure_set(
     Examples
     --------
     >>> sorted(figure_set([0.01, 0.02, 0.03], ["S1,0", "S1,1", "S1,1"], [0, 0, 1]))
-    ['classes', 'distribution', 'roc', 'security', 'survival']
+    ['classes', 'distribution', 'risk', 'roc', 'security', 'survival']
     """
     column = np.asarray(epsilon)
     axes: dict[str, Axes] = {
         "distribution": plot_distribution(epsilon, transition, norm=norm),
+        "risk": plot_risk(epsilon, transition, norm=norm, confidence=confidence),
         "survival": plot_survival(epsilon, transition, norm=norm, budget=budget, confidence=confidence),
         "security": plot_security(networks or {"dense": epsilon}, norm=norm, budget=budget, confidence=confidence),
         "roc": plot_roc(epsilon, transition, confidence=confidence),
         "classes": plot_class_losses(labels, transition, classes=classes, confidence=confidence),
     }
+    if pruned_epsilon is not None:
+        axes["pairs"] = plot_pairs(epsilon, pruned_epsilon, transition, norm=norm)
+    if plane is not None:
+        axes["boundary"] = plot_boundary(plane, classes=classes)
     rows = np.asarray(shown, dtype=np.int64)
     if len(rows) and (inputs is None or adversarials is None):
         raise InputError(f"`shown` names {len(rows)} samples: give their `inputs` and `adversarials` too")

@@ -8,7 +8,7 @@ from typing import Any
 
 from thinice.types import Transition
 
-__all__ = ["INK", "MUTED", "NETWORKS", "REFERENCE", "TRANSITIONS", "Style", "tint"]
+__all__ = ["INK", "MUTED", "NETWORKS", "REFERENCE", "TRANSITIONS", "Style", "network_style", "tint"]
 
 INK = "#222222"
 MUTED = "#666666"
@@ -53,7 +53,22 @@ NETWORKS: tuple[Style, ...] = (
     Style("#009E73", DOTTED, "s"),
     Style("#CC79A7", LONG, "D"),
 )
-"""The dense network first, then pruned ones; taken in turn."""
+"""The dense network first, then pruned ones; `network_style` goes on from there."""
+
+
+def network_style(place: int) -> Style:
+    """Return the look of a network by its place: five colours in turn, each time round with other dashes and marks.
+
+    Examples
+    --------
+    >>> network_style(0) == NETWORKS[0], network_style(5).color == NETWORKS[0].color
+    (True, True)
+    >>> len({(network_style(k).color, network_style(k).dashes) for k in range(25)})
+    25
+    """
+    rounds, turn = divmod(place, len(NETWORKS))
+    other = NETWORKS[(turn + rounds) % len(NETWORKS)]
+    return Style(NETWORKS[turn].color, other.dashes, other.marker)
 
 
 def tint(color: str, share: float = 0.3) -> str:

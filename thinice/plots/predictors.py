@@ -46,7 +46,10 @@ def plot_predictors(table: RivalPredictors, *, ax: Axes | None = None) -> Axes:
     notes = [f"{table.n_kept:,} kept (S1,1), {table.n_lost:,} lost (S1,0)."]
     if table.not_found:
         notes.append(f"Not found, ranked as the safest together: {table.not_found:,}.")
-    notes += [plain(f"{note[0].upper()}{note[1:]}.") for note in table.notes]
+    untested = [note for note in table.notes if note.startswith("no test of")]
+    notes += [f"{note[0].upper()}{note[1:]}." for note in table.notes if note not in untested]
+    if untested:
+        notes.append(f"Not tested, for the spread of the difference is not known: {len(untested)}.")
     if np.isnan(table.auc).all():
         heading(ax, title, notes=notes)
         return message(ax, "A predictor needs kept (S1,1) and lost (S1,0) samples.")

@@ -35,6 +35,7 @@ def plot_risk(
     norm: Norm = "linf",
     method: RiskMethod = "isotonic",
     confidence: float = 0.95,
+    resamples: int = 1000,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with the chance that pruning loses a sample, as a function of its epsilon, with a band.
@@ -56,6 +57,8 @@ def plot_risk(
         ``"isotonic"`` or ``"logistic"``.
     confidence
         Level of the band and of the intervals.
+    resamples
+        Of the bootstrap that makes the band; the logistic fit takes some milliseconds for each.
     ax
         Where to draw; by default on a new figure, ``ax.figure``, which belongs to no window.
 
@@ -75,7 +78,7 @@ def plot_risk(
     check_lengths(epsilon=values, transition=change)
     groups = {name: values[change == name] for name in (Transition.KEPT, Transition.LOST)}
     kept, lost = groups.values()
-    curve = risk_curve(kept, lost, method=method, confidence=confidence)
+    curve = risk_curve(kept, lost, method=method, confidence=confidence, resamples=resamples)
     missing = {name: int(np.isinf(group).sum()) for name, group in groups.items()}
     notes = [f"{len(kept) + len(lost):,} samples that the dense network has right, {len(lost):,} of them lost."]
     if any(missing.values()):

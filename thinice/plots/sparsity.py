@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from thinice.errors import InputError
-from thinice.plots.palette import NETWORKS, REFERENCE, Style
+from thinice.plots.palette import REFERENCE, Style, network_style
 from thinice.plots.sheet import TICK, extent, heading, message, sheet
 from thinice.plots.text import plain, shorten, width
 from thinice.stats import wilson
@@ -89,7 +89,7 @@ def plot_sparsity(
     entries: list[tuple[Artist, str]] = []
     notes: list[str] = []
     for k, (name, group) in enumerate(series.items()):
-        style = NETWORKS[(k + 1) % len(NETWORKS)] if len(series) > 1 else NETWORKS[0]
+        style = network_style(k + 1 if len(series) > 1 else 0)
         entries += _series(ax, sorted(group, key=lambda one: one.pruned_sparsity), quantity, style, name)
     _sparsity_axis(ax, [one.pruned_sparsity for one in everything])
     missing = sum(_value(one, quantity)[0] is None for one in everything)
