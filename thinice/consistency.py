@@ -7,10 +7,11 @@ broke these inequalities unnoticed, because they looked at averages of one attac
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,19 @@ import numpy.typing as npt
 from thinice.errors import InputError
 from thinice.types import NORMS, Norm
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from thinice.store import Store
+
 __all__ = [
+    "Check",
     "Contradiction",
     "Evidence",
     "Kind",
     "Point",
     "Violation",
+    "check_store",
     "contradictions",
     "fixed_budget",
     "implied_bound",
@@ -128,6 +136,21 @@ class Contradiction:
             f"{self.bounds[0]:.4g}: {self.meaning}"
         )
 
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Return the pair in one row: how many samples contradict, and the worst of them."""
+        return {
+            "kind": self.kind,
+            "claim": self.claim,
+            "norm": self.claim_norm,
+            "proof": self.proof,
+            "proof_norm": self.proof_norm,
+            "samples": len(self.sample_ids),
+            "of": self.compared,
+            "worst": self.sample_ids[0],
+            "claimed": self.claimed[0],
+            "at_most": self.bounds[0],
+        }
+
     def rows(self) -> list[dict[str, str | int | float]]:
         """Return one row a sample."""
         shared: dict[str, str | int | float] = {
@@ -138,7 +161,9 @@ class Contradiction:
             "proof_norm": self.proof_norm,
         }
         samples = zip(self.sample_ids, self.claimed, self.bounds, strict=True)
-        return [{**shared, "sample_id": one, "claimed": claimed, "bound": at_most} for one, claimed, at_most in samples]
+        return [
+            {**shared, "sample_id": one, "claimed": claimed, "at_most": at_most} for one, claimed, at_most in samples
+        ]
 
 
 def minimum_norm(
@@ -171,12 +196,14 @@ def fixed_budget(
     sample_ids: npt.ArrayLike,
     robust: npt.ArrayLike,
     *,
+    length: npt.ArrayLike | None = None,
     family: str | None = None,
     steps: int | None = None,
 ) -> Evidence:
     """Return what an attack at one budget says: each sample (N,) is robust there, or broken.
 
-    Broken is a proof that an adversarial lies within the budget; robust is the claim that none does.
+    Broken is a proof that an adversarial lies within the budget, or at its own ``length`` (N,) where that is known,
+    0 for a clean sample that is wrong; robust is the claim that none lies within the budget.
 
     >>> fixed_budget("pgd", "l2", 0.5, [1, 2], [True, False]).claimed
     array([0.5, 0. ])
@@ -185,7 +212,9 @@ def fixed_budget(
         raise InputError(f"`budget` must be a positive number, got {budget!r}")
     ids, verdicts = _columns(sample_ids, np.asarray(robust, dtype=bool), "robust")
     stands = verdicts > 0
-    reached, claimed = np.where(stands, np.inf, budget), np.where(stands, budget, 0.0)
+    _, lengths = _columns(sample_ids, np.full(len(ids), budget) if length is None else length, "length")
+    at = np.where(np.isnan(lengths), budget, lengths)
+    reached, claimed = np.where(stands, np.inf, at), np.where(stands, budget, 0.0)
     return Evidence(name, norm, "budget", ids, reached, claimed, family, steps)
 
 
@@ -391,6 +420,127 @@ def _columns(sample_ids: npt.ArrayLike, values: npt.ArrayLike, name: str) -> tup
         raise InputError(f"`{name}` must have one value for each of `sample_ids`, got {column.shape} and {ids.shape}")
     if len(np.unique(ids)) != len(ids):
         raise InputError("`sample_ids` must name each sample once")
-    if (column < 0).any() or np.isinf(column).any():
-        raise InputError(f"`{name}` must be finite and at least 0 (NaN: unknown), got {column.min()}")
+    wrong = (column < 0) | np.isinf(column)
+    if wrong.any():
+        raise InputError(f"`{name}` must be finite and at least 0 (NaN: unknown), got {column[wrong][0]}")
     return ids, column
+
+
+# every verdict of an attack: an epsilon, or robust or not at a budget; a sample_id that stands for different contents
+# in different selections counts as different samples
+EVERYTHING = """
+with said as (
+    select measurement_id, sample_id, epsilon::double as epsilon, null::double as budget, null::boolean as robust
+    from epsilons
+    union all
+    select measurement_id, sample_id, epsilon::double, budget, robust_alone
+    from verdicts
+    where robust_alone is not null
+)
+select
+    k.checkpoint_id, k.name as network, d.name as data, d.split, list_product(d.shape)::bigint as entries,
+    a.attack_id, a.name as attack, a.norm::text as norm, a.settings::text as settings,
+    said.sample_id, said.epsilon, said.budget, said.robust,
+    dense_rank() over (partition by d.name, d.split, said.sample_id order by s.digest) as variant
+from said
+join measurements m using (measurement_id)
+join checkpoints k using (checkpoint_id)
+join datasets d using (dataset_id)
+join attacks a using (attack_id)
+join samples s on s.dataset_id = m.dataset_id and s.sample_id = said.sample_id
+qualify row_number() over (
+    partition by k.checkpoint_id, d.name, d.split, a.attack_id, s.digest, said.sample_id order by m.measurement_id
+) = 1
+order by k.checkpoint_id, d.name, d.split, variant, a.attack_id, said.sample_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What the attacks on one network in a store say of each other.
+
+    Attributes
+    ----------
+    network, data, split : str
+        Whose evidence it is.
+    attacks : tuple of str
+        Those that were held against each other.
+    contradictions : tuple of Contradiction
+        Where they contradict.
+
+    """
+
+    network: str
+    data: str
+    split: str
+    attacks: tuple[str, ...]
+    contradictions: tuple[Contradiction, ...]
+
+
+def check_store(store: Store, *, tolerance: float = 0.1) -> tuple[Check, ...]:
+    """Return which results in a store cannot all be true: one check for each network and data set.
+
+    Epsilons and verdicts at budgets of the same network and samples are held against each other, whatever run and
+    selection they come from. What an attack was spared, because the store knew the sample broken, is not its claim.
+
+    Parameters
+    ----------
+    store : Store
+        Made by `thinice.open_store`.
+    tolerance : float
+        As for `contradictions`.
+
+    Examples
+    --------
+    >>> import tempfile, thinice
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_store(thinice.open_store(f"{folder}/new.duckdb", new=True))
+    ()
+
+    """
+    checks = list[Check]()
+    frame = store.sql(EVERYTHING)
+    for (_, network, data, split, _), rows in frame.groupby(["checkpoint_id", "network", "data", "split", "variant"]):
+        evidence = _evidence(rows)
+        found = contradictions(evidence, entries=int(rows["entries"].iloc[0]), tolerance=tolerance)
+        checks.append(Check(str(network), str(data), str(split), tuple(one.name for one in evidence), found))
+    return tuple(checks)
+
+
+def _evidence(rows: pd.DataFrame) -> list[Evidence]:
+    """Return what each attack in the rows of one network says."""
+    found, labels = list[Evidence](), _labels(rows)
+    for attack_id, name in labels.items():
+        part = rows[rows["attack_id"] == attack_id]
+        first = part.iloc[0]
+        settings = json.loads(first["settings"])
+        steps = settings.pop("steps", None)
+        family = json.dumps([first["attack"], first["norm"], settings], sort_keys=True)
+        ids, epsilon = part["sample_id"].to_numpy(), part["epsilon"].to_numpy(dtype=np.float64)
+        if np.isnan(first["budget"]):
+            found.append(minimum_norm(name, first["norm"], ids, epsilon, family=family, steps=steps))
+        else:
+            robust, budget = part["robust"].to_numpy(dtype=bool), float(first["budget"])
+            found.append(
+                fixed_budget(name, first["norm"], budget, ids, robust, length=epsilon, family=family, steps=steps)
+            )
+    return found
+
+
+def _labels(rows: pd.DataFrame) -> dict[int, str]:
+    """Return a name for each attack_id: that of the attack, and the settings that tell it from others of that name."""
+    attacks = rows.drop_duplicates("attack_id")[["attack_id", "attack", "norm", "settings"]]
+    settings = {key: json.loads(text) for key, text in zip(attacks["attack_id"], attacks["settings"], strict=True)}
+    labels = {}
+    for _, alike in attacks.groupby(["attack", "norm"]):
+        ids = alike["attack_id"].tolist()
+        names = sorted({name for key in ids for name in settings[key]})
+        telling = [name for name in names if len({repr(settings[key].get(name)) for key in ids}) > 1]
+        for key, attack in zip(ids, alike["attack"], strict=True):
+            values = (f"{name} {_shown(settings[key].get(name))}" for name in telling)
+            labels[key] = ", ".join([attack, *values])
+    return labels
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from thinice.cli.check import check
 from thinice.cli.compare import compare
 from thinice.cli.demo import demo
 from thinice.cli.evaluate import evaluate
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, compare, measure, evaluate, report, runs, sql, export):
+for command in (demo, compare, measure, evaluate, check, report, runs, sql, export):
     app.command()(command)
 
 

@@ -1,0 +1,53 @@
+"""`thinice check`: which results in a store cannot all be true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thinice.cli.messages import Speaker
+from thinice.cli.options import STORE, Format, FormatOption, Quiet
+from thinice.cli.render import render
+
+__all__ = ["check"]
+
+CONTRADICTED = 3
+
+
+def check(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The DuckDB file to look into.")] = STORE,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, max=0.99, help="Share of an epsilon by which another may be nearer.")
+    ] = 0.1,
+    samples: Annotated[bool, typer.Option("--samples", help="One line a sample instead of one a pair.")] = False,
+    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
+    quiet: Quiet = False,
+) -> None:
+    """Check whether what the attacks in a store say of the same samples fits together: norms, budgets, steps.
+
+    An adversarial in hand in one norm bounds the distance in all others; who falls at a budget is not robust there;
+    more steps must not change much. Exit code 0: all fits; 3: something contradicts, one line for each pair of
+    attacks; 1: the store cannot be read.
+    """
+    from thinice import open_store
+    from thinice.consistency import check_store
+
+    say, rows = Speaker(quiet=quiet), list[dict[str, object]]()
+    checks = check_store(open_store(store), tolerance=tolerance)
+    for one in checks:
+        for found in one.contradictions:
+            place: dict[str, object] = {"network": one.network, "data": one.data}
+            rows += [place | row for row in found.rows()] if samples else [place | found.to_dict()]
+    compared = [one for one in checks if len(one.attacks) > 1]
+    if compared:
+        say(f"{len(compared)} network{'s' * (len(compared) > 1)} with several attacks looked at")
+    else:
+        say("nothing to hold against each other: measure or evaluate a network with a second attack, norm or budget")
+    for meaning in dict.fromkeys(f"{found.kind}: {found.meaning}" for one in checks for found in one.contradictions):
+        say(meaning)
+    if rows or format is not Format.TABLE:
+        print(render(rows, format))
+    if rows:
+        raise typer.Exit(CONTRADICTED)
