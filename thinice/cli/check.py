@@ -42,7 +42,7 @@ def check(
             rows += [place | row for row in found.rows()] if samples else [place | found.to_dict()]
     compared = [one for one in checks if len(one.attacks) > 1]
     if compared:
-        say(f"{len(compared)} network{'s' * (len(compared) > 1)} with several attacks looked at")
+        say(f"networks with several attacks: {len(compared)}")
     else:
         say("nothing to hold against each other: measure or evaluate a network with a second attack, norm or budget")
     for meaning in dict.fromkeys(f"{found.kind}: {found.meaning}" for one in checks for found in one.contradictions):
