@@ -14,10 +14,12 @@ from thinice.stats.proportions import wilson
 from thinice.stats.quantiles import quantile
 from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, RiskMethod, closest_losses, risk_bins, risk_curve
 from thinice.stats.shift import hodges_lehmann, hodges_lehmann_interval
+from thinice.stats.two_groups import GroupTests, auc_bootstrap, gained_tests, group_tests
 
 __all__ = [
     "ClassLosses",
     "ClosestLosses",
+    "GroupTests",
     "RiskBins",
     "RiskCurve",
     "RiskMethod",
@@ -26,9 +28,12 @@ __all__ = [
     "Separation",
     "SurvivalCurve",
     "TransitionCounts",
+    "auc_bootstrap",
     "class_losses",
     "closest_losses",
     "delong",
+    "gained_tests",
+    "group_tests",
     "hodges_lehmann",
     "hodges_lehmann_interval",
     "quantile",
