@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from thinice.attacks import Attack, Nearest, concatenate
-from thinice.datasets import Samples
+from thinice.datasets import Samples, as_samples
 from thinice.losses import margin
 from thinice.measurement import BatchSize, Tally, batches, forward, pick_device
 from thinice.models import Classifier
@@ -24,13 +24,16 @@ from thinice.types import Outcome
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Campaign", "Measured", "Witness", "summarise"]
+__all__ = ["Campaign", "Measured", "PrunedDistances", "Witness", "summarise"]
 
 WITNESS_VALUES = 128 * 128
 """Samples with at most this many values keep every adversarial in the store, larger ones the closest of a shard."""
 CLOSEST = 16
 SECONDS_A_SHARD = 1.0
 """Batches are gathered for this long before they are committed: a commit costs some 20 ms."""
+
+TRANSFERS = 1024
+"""So many adversarials of the dense network are shown to the pruned one at a time, and stored."""
 
 EPSILONS = """
 select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction,
@@ -42,6 +45,11 @@ from epsilons where measurement_id = $measurement_id order by sample_id
 PREDICTIONS = """
 select sample_id, coalesce(prediction, -1) as prediction, margin, confidence, loss
 from predictions where checkpoint_id = $checkpoint_id and dataset_id = $dataset_id order by sample_id
+"""
+PRUNED_EPSILONS = """
+select sample_id, pruned_epsilon as epsilon, (enum_code(pruned_outcome))::tinyint as outcome,
+    coalesce(enum_code(pruned_stage)::tinyint + 1, 0)::tinyint as stage
+from transitions where comparison_id = $comparison_id order by sample_id
 """
 WITNESSES = """
 select sample_id, adversarial
@@ -72,6 +80,15 @@ class Predicted:
     margins: NDArray[np.float32]
     confidences: NDArray[np.float64]
     losses: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrunedDistances:
+    """The distances to a pruned network's own boundary, one entry a sample of the selection, in its order."""
+
+    epsilon: NDArray[np.float32]
+    outcomes: NDArray[np.int8]
+    stages: NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,8 +259,8 @@ class Campaign:
             if sample_id in kept
         ]
 
-    def compared(self, measured: Measured, pruned: Classifier, found: Separation) -> None:
-        """Store that a pruned network was compared with the measured dense one, and the statistics."""
+    def compared(self, measured: Measured, pruned: Classifier, found: Separation) -> int:
+        """Store that a pruned network was compared with the measured dense one, and the statistics; return its key."""
         run = self._running
         comparison_id = run.comparison(measured.measurement_id, self.checkpoint(pruned))
         interval = found.auc_interval
@@ -263,6 +280,33 @@ class Campaign:
             shift=found.shift,
             cliffs_delta=found.cliffs_delta,
             notes=found.notes,
+        )
+        return comparison_id
+
+    def pruned_distances(
+        self, comparison_id: int, measured: Measured, pruned: Classifier, attack: Attack
+    ) -> PrunedDistances:
+        """Return the distances to the boundary of the pruned network itself: measured on it, by the same attack.
+
+        The dense network's adversarial is one more candidate, after all: where it fools the pruned network too and is
+        shorter than what was found, it counts, and its stage says so. It cannot where the store keeps only some of the
+        adversarials, as of large images: which ones would depend on how the work was divided.
+        """
+        run = self._running
+        self.epsilons(pruned, attack)
+        if self.samples.inputs.shape[1:].numel() <= WITNESS_VALUES:
+            positions = run.untransferred(comparison_id, self._ids)
+            for start in range(0, len(positions), TRANSFERS):
+                shown = self.witnesses(measured, positions[start : start + TRANSFERS])
+                images = torch.from_numpy(np.stack([witness.adversarial for witness in shown]))
+                labels = self.samples.labels[[witness.position for witness in shown]]
+                logits = forward(pruned, as_samples(images, labels), device=self._device, batch_size=self._batch_size)
+                predictions = torch.where(logits.isnan().any(1), -1, logits.argmax(1))
+                ids = [witness.sample_id for witness in shown]
+                run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
+        rows = self._columns(PRUNED_EPSILONS, comparison_id=comparison_id)
+        return PrunedDistances(
+            rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["stage"].astype(np.int8)
         )
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from thinice.attacks import Attack, make_attack
-from thinice.campaign import Campaign, Witness
+from thinice.campaign import Campaign, PrunedDistances, Witness
 from thinice.datasets import DATASETS, Samples, load_samples
 from thinice.errors import InputError
 from thinice.measurement import BatchSize, pick_device, settle_all
@@ -27,6 +27,7 @@ from thinice.stats import (
     RivalPredictors,
     Separation,
     TransitionCounts,
+    quantile,
     risk_curve,
     rival_predictors,
     separation,
@@ -34,7 +35,7 @@ from thinice.stats import (
     transitions,
 )
 from thinice.store import Store, open_store
-from thinice.types import Effort, Norm, Outcome, Precision, Transition
+from thinice.types import DISTANCES, Distances, Effort, Norm, Outcome, Precision, Stage, Transition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare", "compare_all"]
 
 Network = Classifier | nn.Module | str | Path
+BOTH = ("pruned_median_kept", "boundary_shift", "pruned_not_found", "pruned_from_dense")
+"""What the distances of both networks add to a row."""
 GALLERY = 12
 """How many of the thinnest samples a comparison keeps at hand with their adversarials."""
 
@@ -86,6 +89,8 @@ class Comparison:
         The file that holds all of this; None where it was not kept.
     networks : tuple of Classifier
         The dense and the pruned network, as they were measured.
+    pruned_distances : PrunedDistances or None
+        Epsilons, outcomes and stages of the pruned network itself, where they were asked for.
 
     """
 
@@ -113,6 +118,7 @@ class Comparison:
     thinnest: tuple[Witness, ...]
     store: Path | None
     networks: tuple[Classifier, Classifier]
+    pruned_distances: PrunedDistances | None = None
 
     def __repr__(self) -> str:
         return f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>"
@@ -131,6 +137,31 @@ class Comparison:
     def not_found(self) -> int:
         """Samples that the dense network has right and that have no epsilon: right-censored."""
         return self.separation.not_found_kept + self.separation.not_found_lost
+
+    @property
+    def pruned_epsilon(self) -> NDArray[np.float32] | None:
+        """Distance found to the pruned network's own boundary, (N,); None where it was not asked for."""
+        return None if self.pruned_distances is None else self.pruned_distances.epsilon
+
+    @property
+    def boundary_shift(self) -> float | None:
+        """By how much the boundary moved away from the kept samples: median of pruned less dense epsilon.
+
+        Over the samples that both networks have right. A sample not found on one network counts as beyond all others
+        there; one that is not found on either says nothing, and is left out. None where the median is unknown.
+        """
+        if self.pruned_distances is None:
+            return None
+        kept = self.transitions == Transition.KEPT
+        before, after = (
+            np.nan_to_num(column[kept], nan=np.inf) for column in (self.epsilon, self.pruned_distances.epsilon)
+        )
+        known = np.isfinite(before) | np.isfinite(after)
+        differences = np.sort(after[known].astype(np.float64) - before[known])
+        if not len(differences):
+            return None
+        low, high = (differences[place] for place in ((len(differences) - 1) // 2, len(differences) // 2))
+        return float((low + high) / 2) if np.isfinite([low, high]).all() else None
 
     @property
     def answer(self) -> str:
@@ -173,10 +204,13 @@ class Comparison:
         )
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a sample: id, label, predictions, transition, epsilon, outcome."""
+        """Return one row a sample: id, label, predictions, transition, epsilon, outcome.
+
+        With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_stage``.
+        """
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
 
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "sample_id": self.sample_ids,
                 "label": [self.classes[label] for label in self.labels],
@@ -184,12 +218,14 @@ class Comparison:
                 "pruned_prediction": [self._class(k) for k in self.pruned_predictions],
                 "transition": pd.Categorical(self.transitions, categories=list(Transition)),
                 "epsilon": self.epsilon,
-                "outcome": pd.Categorical(
-                    [Outcome(code).text for code in self.outcomes],
-                    categories=[outcome.text for outcome in Outcome],
-                ),
+                "outcome": _words(self.outcomes, Outcome),
             }
         )
+        if self.pruned_distances is not None:
+            frame["pruned_epsilon"] = self.pruned_distances.epsilon
+            frame["pruned_outcome"] = _words(self.pruned_distances.outcomes, Outcome)
+            frame["pruned_stage"] = _words(self.pruned_distances.stages, Stage)
+        return frame
 
     def boundary(
         self, place: int = 0, *, reach: float | None = None, resolution: int = 101, device: str = "auto"
@@ -255,7 +291,22 @@ class Comparison:
             **self.counts,
             "not_found": self.not_found,
             **self.separation.to_dict(),
+            **self._both(),
         }
+
+    def _both(self) -> dict[str, Any]:
+        """Return what the distances of both networks say; all None where only the dense one's were asked for."""
+        if self.pruned_distances is None:
+            return dict.fromkeys(BOTH)
+        own, kept = self.pruned_distances, self.transitions == Transition.KEPT
+        right = own.outcomes != Outcome.MISCLASSIFIED
+        numbers = (
+            quantile(own.epsilon[kept]),
+            self.boundary_shift,
+            int((own.outcomes[right & (self.pruned_predictions >= 0)] == Outcome.NOT_FOUND).sum()),
+            int((own.stages == Stage.DENSE).sum()),
+        )
+        return dict(zip(BOTH, numbers, strict=True))
 
     def _class(self, prediction: int) -> str | None:
         """Return the name of a predicted class; a network may know more classes than the data name."""
@@ -297,6 +348,14 @@ class Comparison:
             ("AUC, 95 % interval", "—" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"),
             ("log10 p, lost are nearer", "—" if found.log10_p is None else f"{found.log10_p:.1f}"),
         ]
+        if self.pruned_distances is not None:
+            both = self._both()
+            lines += [
+                ("pruned epsilon, kept", self._distance(both["pruned_median_kept"])),
+                ("shift, pruned - dense", self._distance(both["boundary_shift"])),
+                ("pruned epsilon not found", f"{both['pruned_not_found']}"),
+                ("taken from dense", f"{both['pruned_from_dense']}"),
+            ]
         return lines
 
     def _distance(self, epsilon: float | None) -> str:
@@ -324,6 +383,15 @@ def named_data(dense: Classifier) -> str:
     return dense.data
 
 
+def _words(codes: NDArray[np.int8], words: type[Outcome | Stage]) -> pd.Categorical:
+    """Return codes as their words, in order; what has no word is missing."""
+    import pandas as pd  # noqa: PLC0415 (as above)
+
+    return pd.Categorical(
+        [words(code).text for code in codes], categories=[word.text for word in words if word.text is not None]
+    )
+
+
 def _percent(share: float | None) -> str:
     return "—" if share is None else f"{share:.2%}"
 
@@ -341,6 +409,7 @@ def compare(
     batch_size: BatchSize = "auto",
     precision: Precision = "float32",
     compiled: bool = False,
+    distances: Distances = "dense",
     store: str | Path | Store | None = None,
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
@@ -356,6 +425,9 @@ def compare(
         What to compare on, or a data set's name; by default the test split of the data that `dense` names.
     norm, attack, effort, seed, device, batch_size, precision, compiled, progress, **settings
         As of `measure`.
+    distances : {"dense", "both"}
+        Whether to measure the samples' distances to the pruned network's own boundary too, by the same attack: what
+        `Campaign.pruned_distances` says.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
@@ -387,6 +459,7 @@ def compare(
         device=device,
         batch_size=batch_size,
         compiled=compiled,
+        distances=distances,
         store=store,
         progress=progress,
         command=command,
@@ -407,6 +480,7 @@ def compare_all(
     batch_size: BatchSize = "auto",
     precision: Precision = "float32",
     compiled: bool = False,
+    distances: Distances = "dense",
     store: str | Path | Store | None = None,
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
@@ -416,6 +490,8 @@ def compare_all(
 
     Parameters and errors are those of `compare`.
     """
+    if distances not in DISTANCES:
+        raise InputError(f"`distances` must be one of {', '.join(DISTANCES)}, got {distances!r}")
     first, others = _network(dense), [_network(one) for one in pruned]
     if not others:
         raise InputError("`pruned` is empty: give at least one pruned network")
@@ -429,7 +505,8 @@ def compare_all(
         campaign = Campaign(kept, data, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
         where = None if store is None else kept.path
         with campaign.run(bound, seed=seed, command=command):
-            return tuple(_compare(campaign, first, other, bound, where) for other in others)
+            both = distances == "both"
+            return tuple(_compare(campaign, first, other, bound, store=where, both=both) for other in others)
 
 
 def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
@@ -462,7 +539,7 @@ def _bound(
 
 
 def _compare(
-    campaign: Campaign, dense: Classifier, pruned: Classifier, attack: Attack, store: Path | None
+    campaign: Campaign, dense: Classifier, pruned: Classifier, attack: Attack, *, store: Path | None, both: bool
 ) -> Comparison:
     measured = campaign.epsilons(dense, attack)
     before, after, sure = measured.clean_predictions, campaign.predictions(pruned), campaign.predicted(dense)
@@ -471,7 +548,8 @@ def _compare(
     which = transitions(right_before, right_after)
     distances = separation(measured.epsilon[which == Transition.KEPT], measured.epsilon[which == Transition.LOST])
     changes = transition_counts(right_before, right_after)
-    campaign.compared(measured, pruned, distances)
+    comparison_id = campaign.compared(measured, pruned, distances)
+    theirs = campaign.pruned_distances(comparison_id, measured, pruned, attack) if both else None
     nearest_first = np.lexsort((measured.epsilon, which != Transition.LOST))
     shown = nearest_first[(measured.outcomes[nearest_first] == Outcome.FOUND)][:GALLERY]
     return Comparison(
@@ -499,6 +577,7 @@ def _compare(
         thinnest=tuple(campaign.witnesses(measured, shown)),
         store=store,
         networks=(dense, pruned),
+        pruned_distances=theirs,
     )
 
 

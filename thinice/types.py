@@ -7,10 +7,12 @@ from enum import IntEnum, StrEnum
 from typing import Literal, get_args
 
 __all__ = [
+    "DISTANCES",
     "EFFORTS",
     "NORMS",
     "PRECISIONS",
     "Diagnosis",
+    "Distances",
     "Effort",
     "Interval",
     "Norm",
@@ -28,6 +30,9 @@ EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+Distances = Literal["dense", "both"]
+DISTANCES: tuple[Distances, ...] = get_args(Distances)
 
 
 class Outcome(IntEnum):

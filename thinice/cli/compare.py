@@ -19,6 +19,7 @@ from thinice.cli.options import (
     Compiled,
     Data,
     Device,
+    DistancesOption,
     EffortOption,
     Format,
     FormatOption,
@@ -60,6 +61,7 @@ def compare(
     norm: NormOption = "linf",
     attack: AttackName = "fmn",
     effort: EffortOption = "standard",
+    distances: DistancesOption = "dense",
     steps: Steps = None,
     architecture: Architecture = None,
     normalization: Normalization = None,
@@ -108,6 +110,7 @@ def compare(
             device=device,
             batch_size=batch_size_value(batch_size),
             compiled=compiled,
+            distances=distances,
             store=store,
             progress=not quiet,
         )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from thinice.errors import InputError
-from thinice.types import Effort, Norm, Precision
+from thinice.types import Distances, Effort, Norm, Precision
 
 __all__ = [
     "STORE",
@@ -19,6 +19,7 @@ __all__ = [
     "Compiled",
     "Data",
     "Device",
+    "DistancesOption",
     "EffortOption",
     "Format",
     "FormatOption",
@@ -66,6 +67,10 @@ ImageSize = Annotated[
 NormOption = Annotated[Norm, typer.Option("--norm", help="Norm of the perturbation.")]
 AttackName = Annotated[
     str, typer.Option("--attack", help="fmn; race (l2 and linf); or foolbox:NAME, any minimisation attack of foolbox.")
+]
+DistancesOption = Annotated[
+    Distances,
+    typer.Option("--distances", help="Epsilons of the dense network alone, or of both, which takes as long again."),
 ]
 EffortOption = Annotated[Effort, typer.Option("--effort", help="How much to spend on each sample.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's.")]

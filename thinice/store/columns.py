@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from thinice.store.connection import Connection
 
-__all__ = ["Columns", "adversarial_columns", "epsilon_columns", "prediction_columns", "register", "sample_columns"]
+__all__ = [
+    "Columns",
+    "adversarial_columns",
+    "epsilon_columns",
+    "prediction_columns",
+    "register",
+    "sample_columns",
+    "transfer_columns",
+]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -89,6 +97,13 @@ def prediction_columns(
         confidence=(nothing if confidences is None else confidences, np.float64),
         loss=(nothing if losses is None else losses, np.float32),
     )
+    _refuse_twice(rows["sample_id"])
+    return rows
+
+
+def transfer_columns(sample_ids: npt.ArrayLike, predictions: npt.ArrayLike) -> Columns:
+    """Return the columns of what a pruned network makes of the dense one's adversarials."""
+    rows = _columns(sample_id=(sample_ids, np.int64), prediction=(predictions, np.int32))
     _refuse_twice(rows["sample_id"])
     return rows
 

@@ -19,6 +19,7 @@ from thinice.store.columns import (
     prediction_columns,
     register,
     sample_columns,
+    transfer_columns,
 )
 from thinice.store.connection import ask, reading, writing
 from thinice.store.queries import query
@@ -371,6 +372,30 @@ class Run:
         with self._writing() as connection:
             ask(connection, query("add_comparison"), **key, run_id=self.run_id, now=now())
             return _key(connection, "comparisons", **key)
+
+    def untransferred(self, comparison_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the positions of samples whose kept dense adversarial the pruned network has not seen, ascending."""
+        return self._missing("untransferred", (), sample_ids, comparison_id=comparison_id)
+
+    def add_transfers(self, comparison_id: int, sample_ids: npt.ArrayLike, *, predictions: npt.ArrayLike) -> int:
+        """Store what the pruned network makes of the dense network's adversarials, and return how many were new.
+
+        Parameters
+        ----------
+        comparison_id : int
+            From `comparison`.
+        sample_ids, predictions : array_like
+            (N,) int64; a prediction is -1 where a logit is NaN.
+
+        """
+        columns = transfer_columns(sample_ids, predictions)
+        with self._writing() as connection:
+            wanted = "select measurement_id from comparisons where comparison_id = $comparison_id"
+            found = ask(connection, wanted, comparison_id=comparison_id)
+            if not found:
+                raise StoreError(f"{self._path} has no comparison {comparison_id}")
+            _refuse_strangers(connection, columns, self._selection(connection, found[0][0]))
+            return _write(connection, "add_transfers", columns, comparison_id=comparison_id, run_id=self.run_id)
 
     def add_statistics(
         self,

@@ -1,0 +1,94 @@
+-- Distances to the boundary of the pruned network too: measured on it, or carried over from the dense network.
+
+create table transfers (
+    comparison_id integer not null,
+    sample_id bigint not null,
+    prediction integer,
+    run_id integer not null,
+    primary key (comparison_id, sample_id)
+);
+comment on table transfers is 'What a pruned network makes of the adversarials of the dense one, where distances to both boundaries were asked for and the adversarials are kept.';
+comment on column transfers.comparison_id is 'Comparison: comparisons.comparison_id.';
+comment on column transfers.sample_id is 'Sample: samples.sample_id.';
+comment on column transfers.prediction is 'Class that the pruned network gives the dense network''s adversarial; NULL where a logit is not a number.';
+comment on column transfers.run_id is 'Run that asked it.';
+
+create or replace view transitions as
+select
+    c.comparison_id,
+    dense.name as dense,
+    pruned.name as pruned,
+    d.name as data,
+    a.norm,
+    a.name as attack,
+    c.basis,
+    e.sample_id,
+    s.label,
+    d.classes[s.label + 1] as class_name,
+    e.clean_prediction as dense_prediction,
+    p.prediction as pruned_prediction,
+    case
+        when e.clean_prediction is not distinct from s.label and p.prediction is not distinct from s.label then 'S1,1'
+        when e.clean_prediction is not distinct from s.label then 'S1,0'
+        when p.prediction is not distinct from s.label then 'S0,1'
+        else 'S0,0'
+    end::transition as transition,
+    e.epsilon,
+    e.outcome,
+    s.source,
+    e.stage,
+    e.converged,
+    e.diagnosis,
+    case when carried then e.epsilon else own.epsilon end as pruned_epsilon,
+    case when carried then 'found'::outcome else own.outcome end as pruned_outcome,
+    case when carried then 'dense'::stage else own.stage end as pruned_stage
+from comparisons c
+join measurements m using (measurement_id)
+join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
+join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
+join datasets d on d.dataset_id = m.dataset_id
+join attacks a on a.attack_id = m.attack_id
+join epsilons e on e.measurement_id = c.measurement_id
+join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
+join predictions p
+    on p.checkpoint_id = c.pruned_checkpoint_id
+    and p.dataset_id = m.dataset_id
+    and p.sample_id = e.sample_id
+left join measurements theirs
+    on theirs.checkpoint_id = c.pruned_checkpoint_id
+    and theirs.dataset_id = m.dataset_id
+    and theirs.attack_id = m.attack_id
+left join epsilons own on own.measurement_id = theirs.measurement_id and own.sample_id = e.sample_id
+left join transfers t on t.comparison_id = c.comparison_id and t.sample_id = e.sample_id
+cross join lateral (
+    select coalesce(
+        own.clean_prediction = s.label
+        and t.prediction <> s.label
+        and e.outcome = 'found'
+        and (own.epsilon is null or e.epsilon < own.epsilon),
+        false
+    ) as carried
+) as judged;
+comment on view transitions is 'What pruning does to each sample: one row a sample and comparison.';
+comment on column transitions.comparison_id is 'Comparison: comparisons.comparison_id.';
+comment on column transitions.dense is 'Name of the dense network.';
+comment on column transitions.pruned is 'Name of the pruned network.';
+comment on column transitions.data is 'Name of the data set.';
+comment on column transitions.norm is 'Norm of epsilon.';
+comment on column transitions.attack is 'Attack that found epsilon.';
+comment on column transitions.basis is 'What correct means: clean, the prediction on the clean sample.';
+comment on column transitions.sample_id is 'Index in the untouched data set.';
+comment on column transitions.label is 'True class.';
+comment on column transitions.class_name is 'Name of the true class.';
+comment on column transitions.dense_prediction is 'Class predicted by the dense network; NULL where a logit is not a number.';
+comment on column transitions.pruned_prediction is 'Class predicted by the pruned network; NULL where a logit is not a number.';
+comment on column transitions.transition is 'Correct (1) or wrong (0) under the dense network, then under the pruned one: S1,0 was lost by pruning.';
+comment on column transitions.epsilon is 'Distance to the decision boundary of the dense network, an upper bound; 0 where misclassified, NULL where not found.';
+comment on column transitions.outcome is 'What epsilon is: found, misclassified or not_found.';
+comment on column transitions.source is 'File of the sample; NULL where there is none.';
+comment on column transitions.stage is 'What found epsilon: the search, or a fall-back; NULL where misclassified or not found.';
+comment on column transitions.converged is 'Whether the search had settled before it stopped; NULL where thinice 0.1 measured.';
+comment on column transitions.diagnosis is 'Why the search itself came back empty; NULL where it did not, or for no reason that shows.';
+comment on column transitions.pruned_epsilon is 'Distance to the decision boundary of the pruned network, an upper bound; 0 where it misclassifies the sample, NULL where not found or not measured.';
+comment on column transitions.pruned_outcome is 'What pruned_epsilon is: found, misclassified or not_found; NULL where it was not measured.';
+comment on column transitions.pruned_stage is 'What found pruned_epsilon; dense: the adversarial of the dense network, which fools the pruned one and is shorter than what was found on it.';
