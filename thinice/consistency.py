@@ -539,7 +539,7 @@ def _labels(rows: pd.DataFrame) -> dict[int, str]:
         for key, attack in zip(ids, alike["attack"], strict=True):
             values = (f"{name} {_shown(settings[key].get(name))}" for name in telling)
             labels[key] = ", ".join([attack, *values])
-    return labels
+    return dict(sorted(labels.items()))
 
 
 def _shown(value: object) -> str:

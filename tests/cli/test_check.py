@@ -1,0 +1,213 @@
+"""`thinice check` on stores that were filled by hand: what contradicts is named, what fits is not."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from thinice.cli import main
+from thinice.consistency import check_store
+from thinice.store import open_store
+from thinice.types import Outcome
+
+IDS = np.arange(20, 26)
+MISCLASSIFIED, FOUND, NOT_FOUND = Outcome
+
+
+class Filled:
+    """A store of networks with 48 input entries, and what attacks are said to have found there."""
+
+    def __init__(self, path):
+        self.store = open_store(path)
+
+    def measurement(self, run, attack, norm, settings, ids, network, digests, name):
+        checkpoint = run.checkpoint(fingerprint=network, name=network, architecture="cnn", classes=3, sparsity=0.0)
+        data = run.dataset(
+            fingerprint=f"{name}{ids.tolist()}{digests.tolist()}",
+            name=name,
+            split="test",
+            shape=(3, 4, 4),
+            classes=("a", "b", "c"),
+            sample_ids=ids,
+            labels=np.zeros_like(ids),
+            digests=digests,
+        )
+        return run.measurement(checkpoint, data, run.attack(name=attack, norm=norm, settings=settings))
+
+    def epsilons(self, attack, norm, epsilon, *, ids=IDS, network="dense", digests=None, name="digits", **settings):
+        ids, epsilon = np.asarray(ids), np.asarray(epsilon, dtype=float)
+        digests = (ids if digests is None else np.asarray(digests)).astype(np.uint64)
+        outcomes = np.where(np.isnan(epsilon), NOT_FOUND, np.where(epsilon == 0, MISCLASSIFIED, FOUND))
+        with self.store.run(["thinice"], device="cpu", seed=0) as run:
+            run.add_epsilons(
+                self.measurement(run, attack, norm, settings, ids, network, digests, name),
+                ids,
+                epsilon=epsilon,
+                outcomes=outcomes,
+                predictions=np.where(outcomes == NOT_FOUND, -1, 1),
+                clean_predictions=np.where(outcomes == MISCLASSIFIED, 1, 0),
+                evaluations=np.ones(len(ids)),
+            )
+
+    def verdicts(self, attack, norm, budget, robust, *, length=None, network="dense"):
+        robust = np.asarray(robust)
+        length = np.full(len(IDS), budget) if length is None else np.asarray(length)
+        settings = {"budget": budget, "attacks": attack}
+        with self.store.run(["thinice"], device="cpu", seed=0) as run:
+            run.add_robustness(
+                self.measurement(run, attack, norm, settings, IDS, network, IDS.astype(np.uint64), "digits"),
+                IDS,
+                attack=attack,
+                place=0,
+                epsilon=np.where(robust, np.nan, length),
+                outcomes=np.where(robust, NOT_FOUND, FOUND),
+                predictions=np.where(robust, -1, 1),
+                clean_predictions=np.zeros_like(IDS),
+                evaluations=np.ones(len(IDS)),
+            )
+
+    def found(self, **settings):
+        return [(check, one) for check in check_store(self.store, **settings) for one in check.contradictions]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A store without rows; copied, for making one takes ten times as long."""
+    return open_store(tmp_path_factory.mktemp("store") / "empty.duckdb", new=True).path
+
+
+@pytest.fixture
+def filled(tmp_path, empty):
+    return Filled(shutil.copy(empty, tmp_path / "thinice.duckdb"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words):
+        monkeypatch.setattr(sys, "argv", ["thinice", *map(str, words)])
+        try:
+            main()
+        except SystemExit as end:
+            return end.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return typed
+
+
+HALF = [0.5] * 6
+
+
+def test_two_norms_of_one_network(filled):
+    filled.epsilons("fmn", "linf", [0.1] * 6, steps=100)
+    filled.epsilons("cw", "l2", [0.6, 0.7, 0.8, 0.9, math.nan, 0.0])
+    ((check, one),) = [(check, one) for check, one in filled.found() if one.kind == "norm"]
+    assert (check.network, check.data, check.attacks) == ("dense", "digits", ("fmn", "cw"))
+    assert one.sample_ids == (23, 22)  # 0.1 x sqrt(48) is 0.693, and 0.7 is within the tolerance
+    assert one.compared == 6
+    assert one.bounds[0] == pytest.approx(0.1 * math.sqrt(48), rel=1e-5)
+    assert [one.kind for _, one in filled.found()] == ["clean", "norm"]
+
+
+def test_budgets_and_epsilons(filled):
+    filled.verdicts("pgd", "linf", 0.1, [True, True, False, False, False, False], length=[1, 1, 0.1, 0.05, 0.1, 0.1])
+    filled.epsilons("fmn", "linf", [0.09, 0.11, 0.1, 0.1, 0.2, math.nan], steps=100)
+    found = {(one.kind, one.claim): one.sample_ids for _, one in filled.found()}
+    assert found == {("budget", "pgd"): (20,), ("attack", "fmn"): (23, 24)}
+
+
+def test_samples_that_were_spared_are_nobodys_claim(filled):
+    """A verdict that only repeats what another attack found does not contradict anything, nor prove it again."""
+    filled.epsilons("fmn", "linf", [0.05] * 6, steps=100)
+    ids, settings = IDS, {"budget": 0.1, "attacks": "pgd"}
+    with filled.store.run(["thinice"], device="cpu", seed=0) as run:
+        measurement = filled.measurement(run, "pgd", "linf", settings, ids, "dense", ids.astype(np.uint64), "digits")
+        assert run.add_known(measurement, norms=["linf", "l2", "l1"], budget=0.1) == 6
+    assert filled.found() == []
+
+
+def test_steps_are_told_from_other_settings(filled):
+    filled.epsilons("fmn", "linf", HALF, steps=30, alpha=1.0)
+    filled.epsilons("fmn", "linf", [0.5, 0.5, 0.5, 0.5, 0.5, 0.3], steps=300, alpha=1.0)
+    filled.epsilons("fmn", "linf", HALF, steps=300, alpha=3.0)
+    found = {(one.kind, one.claim, one.proof) for _, one in filled.found()}
+    assert found == {
+        ("steps", "fmn, alpha 1, steps 30", "fmn, alpha 1, steps 300"),
+        ("attack", "fmn, alpha 3, steps 300", "fmn, alpha 1, steps 300"),
+    }
+
+
+def test_selections_that_overlap_are_compared_where_they_do(filled):
+    filled.epsilons("fmn", "linf", HALF)
+    filled.epsilons("race", "linf", [0.1, 0.1], ids=[25, 99])
+    ((_, one),) = filled.found()
+    assert (one.sample_ids, one.compared) == ((25,), 1)
+
+
+def test_other_contents_under_the_same_id_are_another_sample(filled):
+    filled.epsilons("fmn", "linf", HALF)
+    filled.epsilons("race", "linf", [0.1] * 6, digests=IDS + 1000)
+    assert filled.found() == []
+
+
+def test_networks_and_data_sets_are_kept_apart(filled):
+    filled.epsilons("fmn", "linf", HALF)
+    filled.epsilons("race", "linf", [0.1] * 6, network="pruned")
+    filled.epsilons("race", "linf", [0.1] * 6, name="letters")
+    assert filled.found() == []
+    assert len(check_store(filled.store)) == 3
+
+
+def test_one_attack_on_two_selections_is_one_attack(filled):
+    filled.epsilons("fmn", "linf", HALF)
+    filled.epsilons("fmn", "linf", [0.5, 0.5, 0.1], ids=[20, 21, 22])
+    ((check, one),) = [(check, None) for check in check_store(filled.store)]
+    assert (check.attacks, check.contradictions, one) == (("fmn",), (), None)
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_contradictions_end_with_exit_code_3_and_name_the_samples(filled, run):
+    filled.epsilons("fmn", "linf", [0.1] * 6)
+    filled.epsilons("cw", "l2", [0.6, 0.7, 0.8, 0.9, 0.5, 0.5])
+    code, out, err = run("check")
+    assert code == 3
+    assert "dense" in out
+    assert "probabilities instead of logits" in err
+    code, out, _ = run("check", filled.store.path, "--samples", "--format", "json")
+    assert code == 3
+    assert [(row["sample_id"], row["claim"], row["norm"], row["proof"]) for row in json.loads(out)] == [
+        (23, "cw", "l2", "fmn"),
+        (22, "cw", "l2", "fmn"),
+    ]
+    code, out, _ = run("check", "--tolerance", "0.3")
+    assert (code, out) == (0, "")
+
+
+def test_what_fits_ends_with_exit_code_0(filled, run):
+    filled.epsilons("fmn", "linf", [0.1] * 6)
+    filled.epsilons("fmn", "l2", [0.3] * 6)
+    filled.verdicts("pgd", "linf", 0.1, [False] * 6)
+    assert run("check")[:2] == (0, "")
+    assert "networks with several attacks: 1" in run("check")[2]
+    assert json.loads(run("check", "--format", "json", "--quiet")[1]) == []
+
+
+def test_a_single_attack_has_nothing_to_be_held_against(filled, run):
+    filled.epsilons("fmn", "linf", [0.1] * 6)
+    code, out, err = run("check")
+    assert (code, out) == (0, "")
+    assert "nothing to hold against each other" in err
+
+
+def test_a_store_that_is_not_there_ends_with_exit_code_1(run):
+    code, out, _ = run("check", "nothing.duckdb")
+    assert out == ""
+    assert "there is no store" in str(code)
