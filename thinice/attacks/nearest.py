@@ -99,6 +99,22 @@ class Nearest:
         middle = f"; median epsilon of the found {found.median().item():.4g}" if len(found) else ""
         return f"Nearest({len(self)} samples: {counts}{middle})"
 
+    def _repr_html_(self) -> str:
+        """Show how many samples ended how, and how far those lie that were found."""
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{outcome.text}</td><td>{int((self.outcomes == outcome).sum())}</td></tr>"
+            for outcome in Outcome
+        )
+        found = self.epsilon[self.found].double()
+        said = "no sample has an adversarial"
+        if len(found):
+            parts = torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64, device=found.device)
+            least, low, middle, high, most = (f"{value:.4g}" for value in found.quantile(parts).tolist())
+            said = f"median epsilon {middle}; half of them {low} to {high}, all {least} to {most}, on the [0, 1] scale"
+        spent = f"{self.evaluations.mean().item():.3g} forward-backward passes a sample" if len(self) else "no samples"
+        head = "<tr><th style='text-align:left'>outcome</th><th>samples</th></tr>"
+        return f"<table>{head}{rows}</table><p>Of the found: {said}. Spent: {spent}.</p>"
+
     def to(self, device: torch.device | str) -> Nearest:
         """Return the same result on another device."""
         return Nearest(*(getattr(self, item.name).to(device) for item in fields(self)))
