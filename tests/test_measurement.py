@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
 
 import thinice
 from thinice import measurement
+from thinice.attacks import make_attack
+from thinice.attacks.nearest import FORWARD
+from thinice.embedded import example_checkpoints
 from thinice.errors import InputError
 from thinice.measurement import Interrupted, check_fit, forward, pick_device
 from thinice.models import as_classifier
-from thinice.types import Outcome
+from thinice.norms import NORM_TABLE
+from thinice.precision import _switches, exact, lowered
+from thinice.types import NORMS, Outcome
+
+CPU = torch.device("cpu")
 
 
 def network(features=48, classes=4):
@@ -235,3 +244,184 @@ def test_an_output_that_is_no_tensor_is_named(case):
     _, inputs, labels = case
     with pytest.raises(InputError, match="returns a dict, not logits"):
         measured((Wrapped(), inputs, labels))
+
+
+# -- the fast form, and less than float32 ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return thinice.load_classifier(example_checkpoints()["dense"]), thinice.load_samples("digits", limit=128)
+
+
+@pytest.fixture(scope="module")
+def own(digits):
+    """What an attack finds that sees the network in its own form only, by norm."""
+    classifier, samples = digits
+
+    @cache
+    def found(norm):
+        with exact(torch.device("cpu")):
+            return make_attack("race", norm=norm)(classifier, samples.inputs[:], samples.labels, samples.sample_ids)
+
+    return found
+
+
+def confirmed(digits, nearest, norm):
+    """Every adversarial fools the network itself, lies in the box, and has the length that is told."""
+    classifier, samples = digits
+    found = nearest.found
+    with torch.no_grad():
+        seen = classifier(nearest.adversarials[found]).argmax(1)
+    assert torch.equal(seen, nearest.predictions[found])
+    assert (seen != samples.labels[found]).all()
+    assert ((nearest.adversarials >= 0) & (nearest.adversarials <= 1)).all()
+    lengths = NORM_TABLE[norm].length((nearest.adversarials - samples.inputs[:])[found].flatten(1))
+    torch.testing.assert_close(nearest.epsilon[found], lengths, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l0"])
+def test_the_fast_form_changes_nothing(digits, own, norm):
+    classifier, samples = digits
+    nearest = thinice.measure(classifier, samples, attack="race", norm=norm, progress=False)
+    confirmed(digits, nearest, norm)
+    assert torch.equal(nearest.outcomes, own(norm).outcomes)
+    ratio = (nearest.epsilon / own(norm).epsilon)[nearest.found]
+    assert abs(float(ratio.median()) - 1) < 1e-5
+    assert float((ratio - 1).abs().mean()) < 1e-3
+    torch.testing.assert_close(nearest.evaluations.mean(), own(norm).evaluations.mean(), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_a_search_in_bfloat16_finds_what_float32_confirms(digits, own, norm):
+    classifier, samples = digits
+    nearest = thinice.measure(classifier, samples, attack="race", norm=norm, precision="bf16", progress=False)
+    confirmed(digits, nearest, norm)
+    assert torch.equal(nearest.outcomes, own(norm).outcomes)
+    ratio = (nearest.epsilon / own(norm).epsilon)[nearest.found]
+    assert not torch.equal(nearest.epsilon, own(norm).epsilon)  # it did search otherwise
+    assert abs(float(ratio.median()) - 1) < 0.01
+    assert float(ratio.quantile(0.9)) < 1.05
+    assert float(ratio.min()) > 0.5
+
+
+@pytest.mark.parametrize(("shift", "looks"), [(0.0, 0), (2e-3, 2), (5e-2, None)])
+def test_claims_that_the_network_refuses_are_pushed_out_or_searched_again(shift, looks):
+    inputs, labels, ids = torch.rand(7, 1, 4, 4) / 4 + 0.5, torch.zeros(7, dtype=torch.int64), torch.arange(7)
+
+    def network(inputs, nearer=0.0):  # the boundary lies where the mean is 0.2
+        ahead = inputs.flatten(1).mean(1, keepdim=True) - 0.2
+        return torch.cat([ahead - nearer * 0.4, torch.zeros_like(ahead)], 1)
+
+    attack = make_attack("fmn", norm="l2", steps=60)
+    plain = attack(network, inputs, labels, ids)
+    nearest = attack(network, inputs, labels, ids, search_model=lambda inputs: network(inputs, shift))
+    assert nearest.found.all()
+    assert (network(nearest.adversarials).argmax(1) == 1).all()
+    truth = 4 * (inputs.flatten(1).mean(1) - 0.2)
+    assert (nearest.epsilon >= truth * (1 - 1e-5)).all()
+    torch.testing.assert_close(nearest.epsilon, truth, rtol=0.005, atol=0)
+    spent = nearest.evaluations - plain.evaluations
+    if looks is None:  # the whole search again
+        assert (spent > 60).all()
+        torch.testing.assert_close(nearest.epsilon, plain.epsilon)
+    elif looks:
+        assert ((spent > 0) & (spent < (looks + 1.5) * FORWARD)).all()
+    else:
+        assert not spent.any()
+
+
+def test_precision_is_a_setting_that_the_store_tells_apart():
+    plain, less = make_attack("fmn"), make_attack("fmn", precision="bf16")
+    assert "precision" not in plain.settings
+    assert (plain.precision, less.precision) == ("float32", "bf16")
+    assert less.settings == {**plain.settings, "precision": "bf16"}
+    with pytest.raises(InputError, match="`precision` must be one of float32, tf32, bf16, got 'fp8'"):
+        make_attack("fmn", precision="fp8")
+
+
+def test_tf32_is_refused_where_there_is_none(case):
+    with pytest.raises(InputError, match="tf32 is arithmetic of CUDA devices"):
+        measured(case, precision="tf32", device="cpu")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16", "tf32"])
+def test_flags_are_put_back_whatever_happens_inside(precision):
+    switches = _switches()
+    before = [switch.fp32_precision for switch in switches]
+    device = torch.device("cuda" if precision == "tf32" else "cpu")
+
+    seen = []
+
+    def search():
+        with exact(CPU), lowered(torch.nn.Identity(), precision, device):
+            seen.extend(switch.fp32_precision for switch in switches)
+            raise RuntimeError("a search that fails")
+
+    with pytest.raises(RuntimeError, match="fails"):
+        search()
+    assert seen == (["tf32", "tf32"] if precision == "tf32" else ["ieee", "ieee"]) + ["ieee", "ieee"]
+    assert [switch.fp32_precision for switch in switches] == before
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_a_run_records_the_precision_of_its_search(digits, tmp_path):
+    classifier, samples = digits
+    store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
+    for precision in ("float32", "bf16"):
+        thinice.compare(
+            classifier, classifier, samples[:20], effort="quick", precision=precision, store=store, progress=False
+        )
+    assert store.sql('select "precision" from runs order by run_id')["precision"].tolist() == ["float32", "bf16"]
+    assert len(store.sql("from measurements")) == 2
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same(digits, own):
+    classifier, samples = digits
+    nearest = thinice.measure(classifier, samples, attack="race", norm="l2", compiled=True, progress=False)
+    confirmed(digits, nearest, "l2")
+    ratio = (nearest.epsilon / own("l2").epsilon)[nearest.found]
+    assert abs(float(ratio.median()) - 1) < 1e-5
+
+
+def test_small_samples_go_into_larger_batches():
+    def first(*shape):
+        return measurement._first_batch_size("auto", thinice.as_samples(torch.zeros(1, *shape), torch.tensor([0])), CPU)
+
+    assert [first(3, 32, 32), first(1, 28, 28), first(1, 8, 8)] == [64, 250, 512]
+    assert first(3, 224, 224) == 5
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.gpu
+@cuda
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("attack", ["race", "fmn"])
+def test_gpu_and_cpu_find_the_same(digits, attack, norm):
+    classifier, samples = digits
+    here, there = (
+        thinice.measure(classifier, samples, attack=attack, norm=norm, device=device, progress=False)
+        for device in ("cpu", "cuda")
+    )
+    confirmed(digits, there, norm)
+    assert torch.equal(here.outcomes, there.outcomes)
+    ratio = (there.epsilon / here.epsilon)[here.found]
+    assert abs(float(ratio.median()) - 1) < 1e-3
+    assert float((ratio - 1).abs().median()) < 1e-3
+
+
+@pytest.mark.gpu
+@cuda
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_less_precision_on_a_gpu_is_judged_in_float32(digits, own, norm, precision):
+    classifier, samples = digits
+    options = {"attack": "race", "norm": norm, "device": "cuda", "precision": precision, "progress": False}
+    nearest = thinice.measure(classifier, samples, **options)
+    confirmed(digits, nearest, norm)
+    assert torch.equal(nearest.outcomes, own(norm).outcomes)
+    ratio = (nearest.epsilon / own(norm).epsilon)[nearest.found]
+    assert abs(float(ratio.median()) - 1) < (0.002 if precision == "tf32" else 0.01)

@@ -27,9 +27,10 @@ __all__ = ["Interrupted", "Tally", "batches", "check_fit", "forward", "measure",
 BatchSize = int | Literal["auto"]
 Result = TypeVar("Result")
 
-# 32 to 64 samples of CIFAR size use a processor's caches best; a GPU wants as many as keep it busy.
-CPU_BATCH = 64
-CUDA_BATCH = 1024
+# 32 to 64 samples of CIFAR size use a processor's caches best; a GPU wants as many as keep it busy. Of smaller samples
+# more go into a batch, up to a limit: 512 digits take half the time of 8 batches of 64.
+CPU_BATCH, CPU_MOST = 64, 512
+CUDA_BATCH, CUDA_MOST = 1024, 8192
 CIFAR_VALUES = 3 * 32 * 32
 DECIDING = 512
 """So many samples decide between hypotheses of normalisation."""
@@ -228,7 +229,9 @@ def _out_of_memory(error: RuntimeError) -> bool:
 def _first_batch_size(batch_size: BatchSize, samples: Samples, where: torch.device) -> int:
     if batch_size == "auto":
         values = max(1, samples.inputs.shape[1:].numel())
-        base = CPU_BATCH if where.type == "cpu" else CUDA_BATCH
+        base, most = (CPU_BATCH, CPU_MOST) if where.type == "cpu" else (CUDA_BATCH, CUDA_MOST)
+        if values < CIFAR_VALUES:
+            return min(most, base * CIFAR_VALUES // values)
         return max(1, min(base, base * 4 * CIFAR_VALUES // values))
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f'`batch_size` must be "auto" or a whole number of at least 1, got {batch_size!r}')

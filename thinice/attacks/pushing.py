@@ -12,7 +12,7 @@ from thinice.types import Norm, Outcome
 
 __all__ = ["push_out"]
 
-STEPS = (1e-4, 1e-3, 3e-3)
+STEPS = (1e-4, 1e-3, 3e-3, 1e-2)
 """Shares of its length by which a refused perturbation grows, one after the other."""
 
 
