@@ -218,6 +218,31 @@ def test_people_read_it_in_the_table(networks, samples):
     assert "shift, pruned - dense" not in table([thinice.compare(*networks, samples, progress=False)])
 
 
+def test_what_the_fall_back_did_is_told(samples):
+    dense = as_classifier(Threshold(0.5, hidden=True), name="dense")
+    attack = make_attack("fmn", norm="linf", steps=1)
+    result = thinice.compare(dense, dense, samples, attack=attack, progress=False)
+    rescued = int((result.stages > Stage.SEARCH).sum())
+    assert rescued > 0
+    assert f"dense: {rescued} epsilons come from the fall-back" in table([result])
+    frame = result.frame()
+    assert frame["stage"].isna().sum() == 1  # number 6 is misclassified
+    assert (frame["diagnosis"].dropna() == "zero_gradient").all()
+    truth, theirs = np.array(DENSE, np.float32), result.stages > Stage.SEARCH
+    assert (result.epsilon >= truth - 1e-6).all()
+    np.testing.assert_allclose(result.epsilon[theirs], truth[theirs], rtol=0.05)
+
+
+def test_a_network_of_one_answer_is_told(samples):
+    class Constant(Threshold):
+        def forward(self, inputs):
+            return super().forward(torch.zeros_like(inputs))
+
+    constant = as_classifier(Constant(0.5), name="constant")
+    result = thinice.compare(constant, constant, samples, progress=False)
+    assert "constant: not found: zero_gradient 4" in table([result])
+
+
 def test_a_median_among_those_not_found_is_no_number(networks, samples):
     result = both(networks, samples)
     own = result.pruned_distances

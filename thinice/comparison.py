@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from thinice.stats import (
     transitions,
 )
 from thinice.store import Store, open_store
-from thinice.types import DISTANCES, Distances, Effort, Norm, Outcome, Precision, Stage, Transition
+from thinice.types import DISTANCES, Diagnosis, Distances, Effort, Norm, Outcome, Precision, Stage, Transition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,8 +76,10 @@ class Comparison:
         largest probability, cross-entropy in nats; NaN where its logits are.
     epsilon : ndarray
         (N,) distance found to the dense network's boundary, on the [0, 1] scale; NaN where not found.
-    outcomes : ndarray
-        (N,) codes of `Outcome`.
+    outcomes, stages, diagnoses : ndarray
+        (N,) codes of `Outcome`; of `Stage`, what found epsilon; of `Diagnosis`, why the attack's own search did not.
+    converged : ndarray
+        (N,) bool, whether the search had settled; False where the attack does not say.
     transitions : ndarray
         (N,) ``S1,1``, ``S1,0``, ``S0,1`` or ``S0,0``.
     changes : TransitionCounts
@@ -112,6 +115,9 @@ class Comparison:
     losses: NDArray[np.float32]
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
+    stages: NDArray[np.int8]
+    diagnoses: NDArray[np.int8]
+    converged: NDArray[np.bool_]
     transitions: NDArray[np.str_]
     changes: TransitionCounts
     separation: Separation
@@ -164,6 +170,20 @@ class Comparison:
         return float((low + high) / 2) if np.isfinite([low, high]).all() else None
 
     @property
+    def search_notes(self) -> tuple[str, ...]:
+        """What of the search people should know: samples that the fall-back found, and why others were not found."""
+        said = []
+        rescued = Counter(Stage(code).text for code in self.stages if code > Stage.SEARCH)
+        if rescued:
+            stages = ", ".join(f"{text} {count}" for text, count in rescued.items())
+            said.append(f"{rescued.total()} epsilons come from the fall-back and may be too large ({stages})")
+        lost = (self.outcomes == Outcome.NOT_FOUND) & (self.diagnoses != Diagnosis.NONE)
+        reasons = Counter(Diagnosis(code).text for code in self.diagnoses[lost])
+        if reasons:
+            said.append("not found: " + ", ".join(f"{text} {count}" for text, count in reasons.items()))
+        return tuple(said)
+
+    @property
     def answer(self) -> str:
         """The question's answer in a sentence."""
         lost, found = self.counts[Transition.LOST], self.separation
@@ -204,7 +224,7 @@ class Comparison:
         )
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a sample: id, label, predictions, transition, epsilon, outcome.
+        """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
 
         With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_stage``.
         """
@@ -219,6 +239,9 @@ class Comparison:
                 "transition": pd.Categorical(self.transitions, categories=list(Transition)),
                 "epsilon": self.epsilon,
                 "outcome": _words(self.outcomes, Outcome),
+                "stage": _words(self.stages, Stage),
+                "converged": self.converged,
+                "diagnosis": _words(self.diagnoses, Diagnosis),
             }
         )
         if self.pruned_distances is not None:
@@ -383,7 +406,7 @@ def named_data(dense: Classifier) -> str:
     return dense.data
 
 
-def _words(codes: NDArray[np.int8], words: type[Outcome | Stage]) -> pd.Categorical:
+def _words(codes: NDArray[np.int8], words: type[Outcome | Stage | Diagnosis]) -> pd.Categorical:
     """Return codes as their words, in order; what has no word is missing."""
     import pandas as pd  # noqa: PLC0415 (as above)
 
@@ -571,6 +594,9 @@ def _compare(
         losses=sure.losses,
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
+        stages=measured.stages,
+        diagnoses=measured.diagnoses,
+        converged=measured.converged,
         transitions=which,
         changes=changes,
         separation=distances,

@@ -71,6 +71,16 @@ def test_command_line_and_api_give_equal_results(run, paths):
     assert json.loads(out) == json.loads(json.dumps([one.to_dict() for one in results]))
 
 
+def test_both_distances_are_in_the_table_and_the_store(run, paths, tmp_path):
+    code, out, err = run("compare", paths["dense"], paths["pruned-95"], *COMPARE, "--distances", "both", "--no-figures")
+    assert code == 0, err
+    assert "shift, pruned - dense" in out
+    rows = thinice.open_store(tmp_path / "thinice.duckdb").sql("from transitions")
+    right = rows["pruned_prediction"] == rows["label"]
+    assert (rows["pruned_epsilon"][right] > 0).all()
+    assert (rows["pruned_outcome"][~right] == "misclassified").all()
+
+
 @pytest.mark.parametrize("how", ["csv", "markdown"])
 def test_other_formats_have_a_row_a_network(run, paths, how):
     _, out, _ = run("compare", paths["dense"], paths["pruned-95"], *COMPARE, "--no-figures", "--format", how)

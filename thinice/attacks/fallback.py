@@ -126,12 +126,7 @@ def _precise(model: Model, some: Tensor) -> Model:
 
     Its logits are shifted so that the largest is 0, and so keep what float64 knew when they become float32.
     """
-    module = model if isinstance(model, nn.Module) else getattr(model, "module", None)
-    double: Model | None = None
-    if isinstance(module, nn.Module):
-        twin = copy.deepcopy(module).double()
-        if _runs_in_double(twin, some):
-            double = twin
+    double = _in_double(model if isinstance(model, nn.Module) else getattr(model, "module", None), some)
 
     def precise(points: Tensor) -> Tensor:
         logits = model(points).double() if double is None else double(_amplified(points))
@@ -143,13 +138,18 @@ def _precise(model: Model, some: Tensor) -> Model:
     return precise
 
 
-def _runs_in_double(twin: nn.Module, some: Tensor) -> bool:
-    """Return whether a copied network computes in float64: some have float32 written into their code."""
+def _in_double(module: object, some: Tensor) -> Model | None:
+    """Return a copy of a network that computes in float64; None where it cannot: some have float32 in their code."""
+    if not isinstance(module, nn.Module):
+        return None
     try:
+        twin: Model = copy.deepcopy(module).double()
         with torch.no_grad():
-            return bool(twin(some.double()).dtype == torch.float64)
-    except (RuntimeError, TypeError):
-        return False
+            return twin if twin(some.double()).dtype == torch.float64 else None
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError):
+        return None
 
 
 def _are_probabilities(logits: Tensor) -> Tensor:

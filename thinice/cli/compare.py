@@ -151,4 +151,5 @@ def table(comparisons: Sequence[Comparison]) -> str:
     lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
     answers = [one.answer for one in comparisons]
     notes = [f"{one.pruned}: {note}" for one in comparisons for note in one.separation.notes]
-    return "\n".join([head, "", aligned(lines), "", *answers, *notes])
+    search = [f"{first.dense}: {note}" for note in first.search_notes]
+    return "\n".join([head, "", aligned(lines), "", *answers, *notes, *search])
