@@ -23,8 +23,8 @@ LONGER: dict[Norm, tuple[Norm, ...]] = {
 }
 """The norms whose length of a perturbation is never smaller than that of the key: within a budget in one of them is
 within the same budget in the key's."""
-SHRINK = (0, 1e-7, 3e-7, 1e-6, 1e-5)
-"""By how much more a perturbation is shrunk until the rounding of float32 leaves it within its budget."""
+TINY, HAIR = 1e-300, 1e-12
+"""So that nothing is divided by zero, and the rounding of a sum in float64 lengthens nothing."""
 
 
 def budget_value(budget: float | str, norm: Norm, shape: Sequence[int] | None = None) -> float:
@@ -113,12 +113,9 @@ def into_ball(inputs: Tensor, candidates: Tensor, *, norm: Norm, budget: float) 
         return candidates.clamp(low, high).clamp(0, 1)
     length = NORM_TABLE[norm].length
     delta = candidates.double() - start
-    inside = candidates
-    for shrink in SHRINK:
-        too_long = length(inside.double() - start) > budget
-        if not too_long.any():
-            break
-        scale = (budget / length(delta).clamp(min=1e-300)).clamp(max=1) * (1 - shrink)
-        shorter = (start + delta * scale.reshape(-1, *[1] * (delta.dim() - 1))).float().clamp(0, 1)
-        inside = torch.where(too_long.reshape(-1, *[1] * (delta.dim() - 1)), shorter, inside)
-    return inside
+    scale = (budget / length(delta).clamp(min=TINY)).clamp(max=1)
+    shorter = start + delta * (scale * (1 - HAIR)).reshape(-1, *[1] * (delta.dim() - 1))
+    rounded = shorter.float()
+    away = (rounded.double() - start).abs() > (shorter - start).abs()
+    inside = torch.where(away, torch.nextafter(rounded, inputs), rounded)
+    return torch.where((scale < 1).reshape(-1, *[1] * (delta.dim() - 1)), inside, candidates)

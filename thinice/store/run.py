@@ -366,11 +366,32 @@ class Run:
             _refuse_strangers(connection, columns, dataset_id)
             return _write(connection, "add_predictions", columns, **key, run_id=self.run_id)
 
-    def comparison(self, measurement_id: int, pruned_checkpoint_id: int, *, basis: str = "clean") -> int:
-        """Return the comparison_id of a measured dense network and a pruned one; ``transitions`` shows it."""
+    def comparison(
+        self,
+        measurement_id: int,
+        pruned_checkpoint_id: int,
+        *,
+        basis: str = "clean",
+        budget: float | None = None,
+        dense_verdicts: int | None = None,
+        pruned_verdicts: int | None = None,
+    ) -> int:
+        """Return the comparison_id of a measured dense network and a pruned one; ``transitions`` shows it.
+
+        Parameters
+        ----------
+        measurement_id, pruned_checkpoint_id : int
+            From `measurement` and `checkpoint`.
+        basis : str
+            What correct means: ``"clean"``, or a text that says at which budget, and by which attack, it means robust.
+        budget, dense_verdicts, pruned_verdicts : float, int, int, optional
+            Of a robust basis: the budget, and the measurements of both networks that tell who is robust.
+
+        """
         key = {"measurement_id": measurement_id, "pruned_checkpoint_id": pruned_checkpoint_id, "basis": basis}
+        robust = {"budget": budget, "dense_verdicts": dense_verdicts, "pruned_verdicts": pruned_verdicts}
         with self._writing() as connection:
-            ask(connection, query("add_comparison"), **key, run_id=self.run_id, now=now())
+            ask(connection, query("add_comparison"), **key, **robust, run_id=self.run_id, now=now())
             return _key(connection, "comparisons", **key)
 
     def untransferred(self, comparison_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
