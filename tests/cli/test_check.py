@@ -12,6 +12,7 @@ import pytest
 
 from thinice.cli import main
 from thinice.consistency import check_store
+from thinice.signatures import store_signatures
 from thinice.store import open_store
 from thinice.types import Outcome
 
@@ -25,8 +26,8 @@ class Filled:
     def __init__(self, path):
         self.store = open_store(path)
 
-    def measurement(self, run, attack, norm, settings, ids, network, digests, name):
-        checkpoint = run.checkpoint(fingerprint=network, name=network, architecture="cnn", classes=3, sparsity=0.0)
+    def measurement(self, run, attack, norm, settings, ids, network, digests, name, sparsity=0.0):
+        checkpoint = run.checkpoint(fingerprint=network, name=network, architecture="cnn", classes=3, sparsity=sparsity)
         data = run.dataset(
             fingerprint=f"{name}{ids.tolist()}{digests.tolist()}",
             name=name,
@@ -54,21 +55,22 @@ class Filled:
                 evaluations=np.ones(len(ids)),
             )
 
-    def verdicts(self, attack, norm, budget, robust, *, length=None, network="dense"):
+    def verdicts(self, attack, norm, budget, robust, *, length=None, network="dense", sparsity=0.0):
         robust = np.asarray(robust)
-        length = np.full(len(IDS), budget) if length is None else np.asarray(length)
+        ids = np.arange(20, 20 + len(robust))
+        length = np.full(len(ids), budget) if length is None else np.asarray(length)
         settings = {"budget": budget, "attacks": attack}
         with self.store.run(["thinice"], device="cpu", seed=0) as run:
             run.add_robustness(
-                self.measurement(run, attack, norm, settings, IDS, network, IDS.astype(np.uint64), "digits"),
-                IDS,
+                self.measurement(run, attack, norm, settings, ids, network, ids.astype(np.uint64), "digits", sparsity),
+                ids,
                 attack=attack,
                 place=0,
                 epsilon=np.where(robust, np.nan, length),
                 outcomes=np.where(robust, NOT_FOUND, FOUND),
                 predictions=np.where(robust, -1, 1),
-                clean_predictions=np.zeros_like(IDS),
-                evaluations=np.ones(len(IDS)),
+                clean_predictions=np.zeros_like(ids),
+                evaluations=np.ones(len(ids)),
             )
 
     def found(self, **settings):
@@ -169,6 +171,20 @@ def test_one_attack_on_two_selections_is_one_attack(filled):
     filled.epsilons("fmn", "linf", [0.5, 0.5, 0.1], ids=[20, 21, 22])
     ((check, one),) = [(check, None) for check in check_store(filled.store)]
     assert (check.attacks, check.contradictions, one) == (("fmn",), (), None)
+
+
+def test_signatures_of_the_evaluations_in_a_store(filled):
+    for k, stand in enumerate((500, 300, 500, 300)):
+        robust = np.arange(1000) < stand
+        filled.verdicts("pgd", "linf", 0.1, robust, network=f"pruned-{k}", sparsity=k / 10)
+    ((name, networks),) = [(one.name, one.networks) for one in store_signatures(filled.store)]
+    assert (name, networks) == ("jumps_over_sparsity", ("pruned-0", "pruned-1", "pruned-2", "pruned-3"))
+
+
+def test_evaluations_at_other_budgets_are_other_series(filled):
+    for k, (stand, budget) in enumerate(((500, 0.1), (300, 0.2), (500, 0.1), (300, 0.2))):
+        filled.verdicts("pgd", "linf", budget, np.arange(1000) < stand, network=f"pruned-{k}", sparsity=k / 10)
+    assert store_signatures(filled.store) == ()
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
