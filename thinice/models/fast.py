@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import cast
@@ -94,6 +95,20 @@ class ChannelsLast(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits (N, K) of inputs (N, C, H, W)."""
         return cast("Tensor", self.network(inputs.contiguous(memory_format=torch.channels_last)))
+
+
+class Compiled(nn.Module):
+    """A network compiled for any batch size."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = cast("nn.Module", torch.compile(network, dynamic=True))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K) of inputs (N, C, H, W)."""
+        with warnings.catch_warnings():  # torch's own: tracing looks at the gradient of the copy that it is given
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+            return cast("Tensor", self.network(inputs))
 
 
 def folded(module: nn.Module) -> tuple[nn.Module, int]:
@@ -213,7 +228,7 @@ def _compiled(fast: Classifier, own: tuple[Tensor, Tensor], inputs: Tensor) -> C
 
     torch._functorch.config.donated_buffer = False  # noqa: SLF001 - else no graph can be followed back twice
     try:
-        form = _noted(fast, cast("nn.Module", torch.compile(fast.module, dynamic=True)), f"{fast.notes[-1]}, compiled")
+        form = _noted(fast, Compiled(fast.module), f"{fast.notes[-1]}, compiled")
         seen = _answers(form, inputs)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
