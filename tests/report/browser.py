@@ -161,7 +161,9 @@ class Page:
         """Return width, height and RGBA values of a canvas."""
         return self.run(
             f"(() => {{ const c = document.querySelector({json.dumps(selector)});"
-            "return [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]; })()"
+            "const copy = Object.assign(document.createElement('canvas'), {width: c.width, height: c.height});"
+            "const pen = copy.getContext('2d', {willReadFrequently: true}); pen.drawImage(c, 0, 0);"
+            "return [c.width, c.height, [...pen.getImageData(0, 0, c.width, c.height).data]]; })()"
         )
 
     def screenshot(self, path, *, whole=False):

@@ -1,4 +1,4 @@
-"""Stores to report on, made once; the six samples are those of the store's own tests."""
+"""Stores to report on, made once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 import thinice
 from tests.report.browser import CHROMIUM, Browser
 from tests.report.stores import write_store
-from tests.store.conftest import empty, full, six  # noqa: F401 (fixtures)
 from thinice.report import save_report
 
 
@@ -34,3 +33,9 @@ def browser(tmp_path_factory):
     started = Browser(tmp_path_factory.mktemp("chromium"))
     yield started
     started.close()
+
+
+@pytest.fixture
+def unadorned(monkeypatch):
+    """Leave out the figures, which take seconds, where a test is about something else."""
+    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})

@@ -16,7 +16,7 @@ import torch
 
 import thinice
 from tests.report.stores import natural_images, write_store
-from tests.store.conftest import Bench
+from tests.store.conftest import COLUMNS, NO_STATISTICS, SIX, Bench
 from thinice.cli import main
 from thinice.errors import InputError, StoreError
 from thinice.report import pictures, save_report
@@ -63,14 +63,34 @@ class Elements(HTMLParser):
         ]
 
 
-@pytest.fixture
-def unadorned(monkeypatch):
-    """Leave out the figures, which take seconds, where a test is about something else."""
-    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})
-
-
 def payload(page):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+@pytest.fixture
+def six(tmp_path):
+    """A store with the six samples of the store's own tests, whose answers are counted by hand."""
+    column = dict(zip(COLUMNS, map(np.array, zip(*SIX, strict=True)), strict=True))
+    store = thinice.open_store(tmp_path / "six.duckdb", new=True)
+    with store.run(["thinice", "compare"], device="cpu", seed=0) as run:
+        bench = Bench(run)
+        ids, data = column["sample_id"], bench.dataset(column["sample_id"], column["label"])
+        measurement = run.measurement(bench.checkpoint("dense"), data, bench.attack(steps=100))
+        run.add_epsilons(
+            measurement,
+            ids,
+            epsilon=column["epsilon"],
+            outcomes=column["outcome"],
+            predictions=column["far"],
+            clean_predictions=column["dense"],
+            evaluations=np.full(6, 100.0),
+            witnesses={12: np.linspace(0, 1, 4).reshape(1, 2, 2)},
+        )
+        pruned = bench.checkpoint("pruned", sparsity=0.9)
+        run.add_predictions(pruned, data, ids, predictions=column["pruned"])
+        comparison = run.comparison(measurement, pruned)
+        run.add_statistics(comparison, **NO_STATISTICS | {"auc": 0.75, "log10_p": -400.5, "notes": ("why",)})
+    return store
 
 
 def hostile_store(folder):
@@ -156,7 +176,7 @@ def test_the_columns_are_those_of_the_store(store, report):
         assert measured["predictions"] == rows["dense_prediction"].tolist()
         assert one["predictions"] == rows["pruned_prediction"].tolist()
         shown = np.array([np.nan if value is None else value for value in measured["epsilon"]])
-        np.testing.assert_allclose(shown, 255 * rows["epsilon"].to_numpy(), rtol=6e-4)
+        np.testing.assert_allclose(shown, 255 * rows["epsilon"].to_numpy(), rtol=6e-6)
         assert [axis["name"] for axis in measured["axes"] + one["axes"]] == ["evaluations", f"margin, {one['pruned']}"]
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Seen", "payload", "script_json"]
 
-DIGITS = 4
-"""Significant digits of numbers in the page; the store has them all."""
+DIGITS, EPSILON_DIGITS = 4, 6
+"""Significant digits of numbers in the page: epsilons keep their order; the store has all digits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +81,7 @@ def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> 
         "norm": one.norm,
         "label": unit.label,
         "suffix": unit.suffix,
-        "epsilon": _numbers(one.epsilon * unit.scale),
+        "epsilon": _numbers(one.epsilon * unit.scale, EPSILON_DIGITS),
         "outcomes": one.outcomes.tolist(),
         "far": one.far_predictions.tolist(),
         "predictions": one.predictions.tolist(),
@@ -126,13 +126,13 @@ def _cells(pictures: Pictures) -> list[int] | None:
     return None if whole else pictures.positions.tolist()
 
 
-def _numbers(values: NDArray[Any]) -> list[float | int | None]:
+def _numbers(values: NDArray[Any], digits: int = DIGITS) -> list[float | int | None]:
     """Return values with few digits, whole ones without a point, None where there is none."""
     numbers: list[float | int | None] = []
     for value in values.tolist():
         if not np.isfinite(value):
             numbers.append(None)
             continue
-        short = float(f"{value:.{DIGITS}g}")
+        short = float(f"{value:.{digits}g}")
         numbers.append(int(short) if short.is_integer() else short)
     return numbers
