@@ -402,6 +402,16 @@ def test_the_gallery_stops_at_its_count_and_works_without_samples():
     )
 
 
+def test_figures_show_themselves_in_a_notebook():
+    epsilon, transition = sample_columns(50)
+    inputs, adversarials = images(2, 1, 8, 8)
+    for ax in (plot_roc(epsilon, transition), plot_gallery(inputs, adversarials, [0.1, 0.2])):
+        data, size = ax.figure._repr_png_()
+        assert data.startswith(b"\x89PNG")
+        wide, high = (int.from_bytes(data[place : place + 4]) for place in (16, 20))
+        assert (wide, high) == pytest.approx((2 * size["width"], 2 * size["height"]), abs=2)
+
+
 def test_no_samples_at_all():
     for figure in figure_set([], [], []).values():
         assert_readable(figure)

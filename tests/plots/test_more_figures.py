@@ -15,7 +15,7 @@ import thinice
 from tests.plots.looking import assert_readable, sample_columns, texts
 from tests.plots.test_figures import EVIL
 from thinice.errors import InputError
-from thinice.plots import TRANSITIONS, plot_pairs, plot_predictors, plot_risk, plot_sparsity
+from thinice.plots import TRANSITIONS, plot_attacks, plot_pairs, plot_predictors, plot_risk, plot_sparsity
 from thinice.stats import risk_curve, rival_predictors, wilson
 from thinice.types import NORMS, Transition
 
@@ -218,6 +218,38 @@ def test_where_nothing_is_lost_there_is_no_auc(series):
     assert_readable(plot_sparsity([nothing]).figure)
 
 
+# Attacks
+
+
+def test_attacks_show_their_cost_and_their_excess():
+    best = np.linspace(0.1, 0.2, 21)
+    found = {
+        "good": best,
+        "poor": best * np.linspace(1, 1.2, 21),
+        "gives up": np.where(np.arange(21) < 3, np.nan, best),
+    }
+    found = {name: np.append(column, 0.0) for name, column in found.items()}  # the last sample is wrong already
+    ax = plot_attacks(
+        found, {name: np.append(np.full(21, cost), 1) for name, cost in zip(found, (90, 30, 10), strict=True)}
+    )
+    points = [line.get_xydata().tolist() for line in ax.lines if len(line.get_xdata()) == 1]
+    assert points[0] == [[90, 0]]
+    assert points[1] == [[30, pytest.approx(10)]]
+    whisker = ax.lines[2].get_ydata()
+    np.testing.assert_allclose(whisker, [10, 19])  # of 21 samples the twentieth
+    assert "gives up (3 not found)" in shown(ax)
+    assert "21 samples" in shown(ax)
+    assert_readable(ax.figure)
+
+
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_attacks_can_be_read(n):
+    rng = np.random.default_rng(0)
+    found = {name: rng.lognormal(0, 10.0 ** (k - 5), n) for k, name in enumerate(EVIL)}
+    found[EVIL[0]] = np.full(n, np.nan)
+    assert_readable(plot_attacks(found, {name: np.full(n, 3.0**k) for k, name in enumerate(EVIL)}).figure)
+
+
 # All of them
 
 
@@ -229,6 +261,7 @@ def calls(series):
         lambda ax: plot_pairs(epsilon, pruned_epsilons(epsilon, transition), transition, ax=ax),
         lambda ax: plot_predictors(rival_predictors(lost, {"epsilon": np.nan_to_num(epsilon)}), ax=ax),
         lambda ax: plot_sparsity(series, ax=ax),
+        lambda ax: plot_attacks({"fmn": [0.1, 0.2]}, {"fmn": [30, 30]}, ax=ax),
     ]
 
 
@@ -251,5 +284,11 @@ def test_bad_input_is_named(series):
         plot_pairs([0.1, 0.2], [0.1], ["S1,1", "S1,1"])
     with pytest.raises(InputError, match="`norm` is 'l7'"):
         plot_pairs([0.1], [0.1], ["S1,1"], norm="l7")
+    with pytest.raises(InputError, match="`evaluations` and `epsilons` name different attacks"):
+        plot_attacks({"fmn": [0.1]}, {"race": [30]})
+    with pytest.raises(InputError, match="`epsilons` is empty"):
+        plot_attacks({}, {})
+    with pytest.raises(InputError, match="`evaluations of fmn` has 2 rows and `fmn` 1"):
+        plot_attacks({"fmn": [0.1]}, {"fmn": [30, 30]})
     with pytest.raises(InputError, match="`quantity` must be one of auc, accuracy, lost, got 'speed'"):
         plot_sparsity(series, quantity="speed")

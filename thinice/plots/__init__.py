@@ -1,5 +1,6 @@
 """Figures: arrays in, matplotlib Axes out; nothing is saved or shown here."""
 
+from thinice.plots.attacks import plot_attacks
 from thinice.plots.boundary import plot_boundary
 from thinice.plots.classes import plot_class_losses
 from thinice.plots.curves import plot_roc, plot_security, plot_survival
@@ -17,6 +18,7 @@ __all__ = [
     "TRANSITIONS",
     "UNITS",
     "figure_set",
+    "plot_attacks",
     "plot_boundary",
     "plot_class_losses",
     "plot_distribution",

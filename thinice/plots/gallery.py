@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from thinice.errors import InputError
 from thinice.plots.palette import INK, MUTED, TRANSITIONS
-from thinice.plots.sheet import NOTE, TITLE, extent, message
+from thinice.plots.sheet import NOTE, TITLE, Drawing, extent, message
 from thinice.plots.text import fonts, plain, shorten, width
 from thinice.plots.units import Unit, unit_of
 from thinice.stats.columns import check_lengths, epsilon_column, transition_column
@@ -172,7 +171,7 @@ def _draw(ax: Axes | None, head: Sequence[_Line], rows: Sequence[_Row], colors: 
     shown = max(samples, 3)
     if ax is None:
         size = (left + shown * (CELL + SPACE) + PAD, fixed + len(rows) * CELL * ratio)
-        ax = Figure(figsize=(size[0] / 72, size[1] / 72)).add_axes((0, 0, 1, 1))
+        ax = Drawing(figsize=(size[0] / 72, size[1] / 72)).add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     across, down = extent(ax)
     ax.set(xlim=(0, across), ylim=(down, 0), autoscale_on=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,18 +19,31 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["extent", "heading", "message", "sheet", "spans_decades", "tally"]
+__all__ = ["Drawing", "extent", "heading", "message", "sheet", "spans_decades", "tally"]
 
 TITLE, LABEL, TICK, NOTE = 11.0, 10.0, 9.0, 8.0
 """Font sizes in points."""
+PAGE = 96
+"""Pixels of a web page to the inch."""
 HANDLE, GAP = 24.0, 14.0
 """Length of a legend's line and the space between its columns, in points."""
+
+
+class Drawing(Figure):
+    """A figure that belongs to no window and shows itself in a notebook, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the picture for a notebook, twice as fine as it is shown, and its size in pixels of the page."""
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=2 * PAGE)
+        wide, high = (round(PAGE * inches) for inches in self.get_size_inches())
+        return file.getvalue(), {"width": wide, "height": high}
 
 
 def sheet(ax: Axes | None, *, width: float = 6.4, height: float = 4.2) -> Axes:
     """Return the axes given, or those of a new figure (inches) that belongs to no window, dressed."""
     if ax is None:
-        ax = Figure(figsize=(width, height), layout="constrained").subplots()
+        ax = Drawing(figsize=(width, height), layout="constrained").subplots()
     sns.despine(ax=ax)
     ax.set_axisbelow(True)
     ax.grid(visible=True, color="#e4e4e4", linewidth=0.7)
