@@ -259,10 +259,13 @@ class Campaign:
             if sample_id in kept
         ]
 
-    def compared(self, measured: Measured, pruned: Classifier, found: Separation) -> int:
-        """Store that a pruned network was compared with the measured dense one, and the statistics; return its key."""
+    def compared(self, measured: Measured, pruned: Classifier, found: Separation, **basis: Any) -> int:  # noqa: ANN401 (as of `Run`)
+        """Store that a pruned network was compared with the measured dense one, and the statistics; return its key.
+
+        `basis` says what correct means, as of `thinice.store.run.Run.comparison`; by default on the clean samples.
+        """
         run = self._running
-        comparison_id = run.comparison(measured.measurement_id, self.checkpoint(pruned))
+        comparison_id = run.comparison(measured.measurement_id, self.checkpoint(pruned), **basis)
         interval = found.auc_interval
         run.add_statistics(
             comparison_id,

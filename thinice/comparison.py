@@ -17,10 +17,12 @@ from thinice.attacks import Attack, make_attack
 from thinice.campaign import Campaign, PrunedDistances, Witness
 from thinice.datasets import DATASETS, Samples, load_samples
 from thinice.errors import InputError
+from thinice.evaluation import Evaluator, Robustness
 from thinice.measurement import BatchSize, pick_device, settle_all
 from thinice.models import Classifier, as_classifier, load_classifier, same_task
 from thinice.precision import exact
 from thinice.progress import Reporter
+from thinice.robustness import budget_text
 from thinice.slices import BoundarySlice, slice_boundary
 from thinice.stats import (
     RiskCurve,
@@ -36,7 +38,19 @@ from thinice.stats import (
     transitions,
 )
 from thinice.store import Store, open_store
-from thinice.types import DISTANCES, Diagnosis, Distances, Effort, Norm, Outcome, Precision, Stage, Transition
+from thinice.types import (
+    BASES,
+    DISTANCES,
+    Basis,
+    Diagnosis,
+    Distances,
+    Effort,
+    Norm,
+    Outcome,
+    Precision,
+    Stage,
+    Transition,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +80,9 @@ class Comparison:
     attack : Attack
         What measured the dense network's epsilons, with all its settings.
     basis : str
-        What "correct" means: ``"clean"``.
+        What "correct" means: ``"clean"``, or ``"robust at linf 8/255 by fmn"``.
+    budget : float or None
+        The radius of a robust basis, on the [0, 1] scale.
     sample_ids, labels : ndarray
         (N,) index in the untouched data set, and true class.
     dense_predictions, pruned_predictions : ndarray
@@ -125,6 +141,7 @@ class Comparison:
     store: Path | None
     networks: tuple[Classifier, Classifier]
     pruned_distances: PrunedDistances | None = None
+    budget: float | None = None
 
     def __repr__(self) -> str:
         return f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>"
@@ -188,7 +205,7 @@ class Comparison:
         """The question's answer in a sentence."""
         lost, found = self.counts[Transition.LOST], self.separation
         right = lost + self.counts[Transition.KEPT]
-        said = f"{self.pruned} loses {lost} of the {right} samples that {self.dense} has right"
+        said = f"{self.pruned} loses {lost} of the {right} samples that {self.dense} {self._has_right}"
         interval = found.auc_interval
         if found.auc is None or interval is None:
             return said + "."
@@ -199,6 +216,12 @@ class Comparison:
         return said + (
             f", log10 p = {found.log10_p:.1f})." if found.log10_p is not None else ", too few for a p-value)."
         )
+
+    @property
+    def _has_right(self) -> str:
+        if self.budget is None:
+            return "has right"
+        return f"holds at {self.norm} {budget_text(self.budget, self.norm)}"
 
     def risk(self, *, method: RiskMethod = "isotonic", confidence: float = 0.95) -> RiskCurve:
         """Return the chance that pruning loses a sample as a function of its epsilon, as `thinice.stats.risk_curve`."""
@@ -306,6 +329,7 @@ class Comparison:
             "attack": self.attack.name,
             "settings": dict(self.attack.settings),
             "basis": self.basis,
+            **({} if self.budget is None else {"budget": self.budget}),
             "dense_sparsity": self.dense_sparsity,
             "pruned_sparsity": self.pruned_sparsity,
             "dense_accuracy": self.changes.dense_accuracy,
@@ -352,14 +376,16 @@ class Comparison:
         interval = found.auc_interval
         quartiles = {"kept": found.quartiles_kept, "lost": found.quartiles_lost}
         medians = {"kept": found.median_kept, "lost": found.median_lost}
+        robust = "" if self.budget is None else f" at {budget_text(self.budget, self.norm)}"
+        accuracy = f"robust accuracy{robust}" if robust else "accuracy"
         lines = [
             ("sparsity", f"{self.pruned_sparsity:.1%}"),
-            ("accuracy, dense", _percent(changes.dense_accuracy)),
-            ("accuracy, pruned", _percent(changes.pruned_accuracy)),
+            (f"{accuracy}, dense", _percent(changes.dense_accuracy)),
+            (f"{accuracy}, pruned", _percent(changes.pruned_accuracy)),
             ("S1,1  kept", f"{changes.kept}"),
             ("S1,0  lost: on thin ice", f"{changes.lost}"),
             ("S0,1  gained", f"{changes.gained}"),
-            ("S0,0  wrong under both", f"{changes.wrong}"),
+            ("S0,0  wrong under both" if self.budget is None else "S0,0  broken under both", f"{changes.wrong}"),
             ("epsilon not found", f"{self.not_found}"),
         ]
         for group in ("kept", "lost"):
@@ -433,6 +459,9 @@ def compare(
     precision: Precision = "float32",
     compiled: bool = False,
     distances: Distances = "dense",
+    basis: Basis = "clean",
+    budget: float | str | None = None,
+    by: str | None = None,
     store: str | Path | Store | None = None,
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
@@ -451,6 +480,13 @@ def compare(
     distances : {"dense", "both"}
         Whether to measure the samples' distances to the pruned network's own boundary too, by the same attack: what
         `Campaign.pruned_distances` says.
+    basis : {"clean", "robust"}
+        What correct means: right on the clean sample, or robust at a budget.
+    budget : float or str, optional
+        Of a robust basis, ``8 / 255`` or ``"8/255"``, in `norm`.
+    by : str, optional
+        Whose verdicts say who is robust: an attack of `thinice.evaluate`, ``"autoattack"``. By default the minimum
+        norms of both networks, by the attack that measures.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
@@ -483,6 +519,9 @@ def compare(
         batch_size=batch_size,
         compiled=compiled,
         distances=distances,
+        basis=basis,
+        budget=budget,
+        by=by,
         store=store,
         progress=progress,
         command=command,
@@ -504,6 +543,9 @@ def compare_all(
     precision: Precision = "float32",
     compiled: bool = False,
     distances: Distances = "dense",
+    basis: Basis = "clean",
+    budget: float | str | None = None,
+    by: str | None = None,
     store: str | Path | Store | None = None,
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
@@ -515,6 +557,12 @@ def compare_all(
     """
     if distances not in DISTANCES:
         raise InputError(f"`distances` must be one of {', '.join(DISTANCES)}, got {distances!r}")
+    if basis not in BASES:
+        raise InputError(f"`basis` must be one of {', '.join(BASES)}, got {basis!r}")
+    if basis == "clean" and (budget is not None or by is not None):
+        raise InputError('`budget` and `by` say what robust means: give them with `basis` "robust"')
+    if basis == "robust" and budget is None:
+        raise InputError('`budget` is missing: `basis` "robust" means robust at a budget, such as 8/255')
     first, others = _network(dense), [_network(one) for one in pruned]
     if not others:
         raise InputError("`pruned` is empty: give at least one pruned network")
@@ -525,11 +573,21 @@ def compare_all(
     bound = _bound(attack, norm, effort, seed, {"precision": precision, **settings})
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
-        campaign = Campaign(kept, data, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
+        campaign = Evaluator(kept, data, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
         where = None if store is None else kept.path
+
+        both = distances == "both"
+
+        def verdicts(network: Classifier, radius: float | str) -> Robustness:
+            judge = bound if by is None else campaign.bind(network, by, norm=bound.norm, budget=radius, seed=seed)
+            return campaign.robustness(network, judge, budget=radius)
+
+        def compared(other: Classifier) -> Comparison:
+            robust = None if budget is None else (verdicts(first, budget), verdicts(other, budget))
+            return _compare(campaign, first, other, bound, store=where, both=both, robust=robust)
+
         with campaign.run(bound, seed=seed, command=command):
-            both = distances == "both"
-            return tuple(_compare(campaign, first, other, bound, store=where, both=both) for other in others)
+            return tuple(compared(other) for other in others)
 
 
 def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
@@ -562,16 +620,33 @@ def _bound(
 
 
 def _compare(
-    campaign: Campaign, dense: Classifier, pruned: Classifier, attack: Attack, *, store: Path | None, both: bool
+    campaign: Campaign,
+    dense: Classifier,
+    pruned: Classifier,
+    attack: Attack,
+    *,
+    store: Path | None,
+    both: bool,
+    robust: tuple[Robustness, Robustness] | None,
 ) -> Comparison:
     measured = campaign.epsilons(dense, attack)
     before, after, sure = measured.clean_predictions, campaign.predictions(pruned), campaign.predicted(dense)
     labels = campaign.samples.labels.numpy()
     right_before, right_after = before == labels, after == labels
+    basis: dict[str, Any] = {"basis": "clean"}
+    if robust is not None:
+        stands, also = robust
+        right_before, right_after = stands.robust, also.robust
+        basis = {
+            "basis": f"robust at {stands.norm} {budget_text(stands.budget, stands.norm)} by {stands.attack}",
+            "budget": stands.budget,
+            "dense_verdicts": stands.measurement_id,
+            "pruned_verdicts": also.measurement_id,
+        }
     which = transitions(right_before, right_after)
     distances = separation(measured.epsilon[which == Transition.KEPT], measured.epsilon[which == Transition.LOST])
     changes = transition_counts(right_before, right_after)
-    comparison_id = campaign.compared(measured, pruned, distances)
+    comparison_id = campaign.compared(measured, pruned, distances, **basis)
     theirs = campaign.pruned_distances(comparison_id, measured, pruned, attack) if both else None
     nearest_first = np.lexsort((measured.epsilon, which != Transition.LOST))
     shown = nearest_first[(measured.outcomes[nearest_first] == Outcome.FOUND)][:GALLERY]
@@ -584,7 +659,8 @@ def _compare(
         split=campaign.samples.split,
         classes=campaign.samples.classes,
         attack=attack,
-        basis="clean",
+        basis=basis["basis"],
+        budget=basis.get("budget"),
         sample_ids=campaign.samples.sample_ids.numpy(),
         labels=labels,
         dense_predictions=before,

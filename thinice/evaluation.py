@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinice.attacks import Attack, Nearest, concatenate, make_attack
+from thinice.attacks import RECIPES, Attack, Nearest, concatenate, make_attack
 from thinice.campaign import SECONDS_A_SHARD, Campaign
 from thinice.datasets import Samples, as_samples
 from thinice.errors import InputError
@@ -74,6 +74,8 @@ class Robustness:
         (N,) forward-backward passes spent.
     seconds : float
         What this call took; little where the store had the verdicts.
+    measurement_id : int
+        Its row in the store's table ``measurements``.
     store : Path or None
         The file that holds all of this; None where it was not kept.
 
@@ -97,6 +99,7 @@ class Robustness:
     robust_alone: NDArray[np.bool_] | None
     evaluations: NDArray[np.float32]
     seconds: float
+    measurement_id: int
     store: Path | None
 
     def __len__(self) -> int:
@@ -269,8 +272,8 @@ class Evaluator(Campaign):
     ----------
     keep : bool
         Whether results shall name the store.
-    store, samples, device, batch_size, progress
-        As of `Campaign`.
+    store, samples, device, batch_size, compiled, progress
+        As of `Campaign`; only attacks that minimise the norm search a compiled network.
 
     """
 
@@ -281,10 +284,11 @@ class Evaluator(Campaign):
         *,
         device: str | torch.device = "auto",
         batch_size: BatchSize = "auto",
+        compiled: bool = False,
         progress: Reporter | bool = True,
         keep: bool = True,
     ) -> None:
-        super().__init__(store, samples, device=device, batch_size=batch_size, progress=progress)
+        super().__init__(store, samples, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
         self._kept = store.path if keep else None
 
     def bind(
@@ -304,7 +308,8 @@ class Evaluator(Campaign):
             return attack
         if not is_budget_attack(attack):
             budget_value(budget, norm, shape)
-            return make_attack(attack, norm=norm, effort=effort, seed=seed, **settings or {})
+            exactly = {"fallback": False} if attack in RECIPES else {}  # the study's attacks had none
+            return make_attack(attack, norm=norm, effort=effort, seed=seed, **exactly | dict(settings or {}))
         if effort != "standard":
             raise InputError(f"`effort` {effort!r} means nothing to attack {attack!r}: leave it out")
         classes = classifier.classes or forward(classifier, self.samples[:1], device=self._device).shape[1]
@@ -350,6 +355,7 @@ class Evaluator(Campaign):
         right = measured.clean_predictions == self.samples.labels.numpy()
         robust = right & ~(measured.epsilon <= np.float32(budget))
         return {
+            "measurement_id": measured.measurement_id,
             "robust": robust,
             "fell_to": np.where(robust, "", np.where(right, attack.name, CLEAN)),
             "epsilon": np.where(right, measured.epsilon, np.float32(0)),
@@ -402,6 +408,7 @@ class Evaluator(Campaign):
             robust, known = alone.astype(bool), np.zeros(len(robust), np.bool_)
             fell_to, epsilon = np.where(robust, "", fell_to), np.where(robust, np.float32(np.nan), epsilon)
         return {
+            "measurement_id": measurement_id,
             "robust": robust,
             "fell_to": fell_to,
             "epsilon": epsilon,

@@ -7,10 +7,12 @@ from enum import IntEnum, StrEnum
 from typing import Literal, get_args
 
 __all__ = [
+    "BASES",
     "DISTANCES",
     "EFFORTS",
     "NORMS",
     "PRECISIONS",
+    "Basis",
     "Diagnosis",
     "Distances",
     "Effort",
@@ -30,6 +32,9 @@ EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+Basis = Literal["clean", "robust"]
+BASES: tuple[Basis, ...] = get_args(Basis)
 
 Distances = Literal["dense", "both"]
 DISTANCES: tuple[Distances, ...] = get_args(Distances)

@@ -39,6 +39,7 @@ from thinice.cli.options import (
 )
 from thinice.cli.render import aligned, render
 from thinice.errors import InputError
+from thinice.types import Basis
 
 if TYPE_CHECKING:
     from thinice import Comparison
@@ -48,6 +49,20 @@ __all__ = ["FIGURES", "Figures", "compare", "prepare", "report"]
 FIGURES = Path("thinice-figures")
 
 Figures = Annotated[Path, typer.Option("--figures", metavar="DIR", help="Folder for the figures, as PNG and SVG.")]
+BasisOption = Annotated[
+    Basis, typer.Option("--basis", help="What correct means: right on the clean sample, or robust at a budget.")
+]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", metavar="RADIUS", help="Of --basis robust, on the [0, 1] scale: 8/255, 0.5.")
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="ATTACK",
+        help="Of --basis robust: whose verdicts count, autoattack say; else --attack's epsilons.",
+    ),
+]
 NoFigures = Annotated[bool, typer.Option("--no-figures", help="Draw nothing.")]
 
 
@@ -62,6 +77,9 @@ def compare(
     attack: AttackName = "fmn",
     effort: EffortOption = "standard",
     distances: DistancesOption = "dense",
+    basis: BasisOption = "clean",
+    budget: BudgetOption = None,
+    by: By = None,
     steps: Steps = None,
     architecture: Architecture = None,
     normalization: Normalization = None,
@@ -111,6 +129,9 @@ def compare(
             batch_size=batch_size_value(batch_size),
             compiled=compiled,
             distances=distances,
+            basis=basis,
+            budget=budget,
+            by=by,
             store=store,
             progress=not quiet,
         )

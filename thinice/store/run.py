@@ -26,7 +26,7 @@ from thinice.store.queries import query
 from thinice.store.schema import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from thinice.store.connection import Connection
@@ -392,6 +392,7 @@ class Run:
         robust = {"budget": budget, "dense_verdicts": dense_verdicts, "pruned_verdicts": pruned_verdicts}
         with self._writing() as connection:
             ask(connection, query("add_comparison"), **key, **robust, run_id=self.run_id, now=now())
+            ask(connection, query("set_basis"), **key, **robust)
             return _key(connection, "comparisons", **key)
 
     def untransferred(self, comparison_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -463,6 +464,35 @@ class Run:
                 run_id=self.run_id,
                 now=now(),
             )
+
+    def add_findings(self, measurement_id: int, findings: Iterable[Mapping[str, Any]]) -> None:
+        """Store what the checks of a measurement saw, raised or not; checked again, they replace the old.
+
+        Parameters
+        ----------
+        measurement_id : int
+            From `measurement`.
+        findings : iterable of mapping
+            Each with ``name``, ``raised``, ``sample_ids``, ``of``, ``value``, ``seen`` and ``advice``, as of
+            `thinice.indicators.Finding.to_dict`.
+
+        """
+        with self._writing() as connection:
+            self._selection(connection, measurement_id)
+            for one in findings:
+                ask(
+                    connection,
+                    query("add_finding"),
+                    measurement_id=measurement_id,
+                    indicator=one["name"],
+                    raised=one["raised"],
+                    sample_ids=one["sample_ids"],
+                    looked_at=one["of"],
+                    value=one["value"],
+                    seen=one["seen"],
+                    advice=one["advice"],
+                    run_id=self.run_id,
+                )
 
     @contextmanager
     def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:
