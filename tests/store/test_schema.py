@@ -24,7 +24,7 @@ def test_the_facts_and_views_of_the_design_are_there(store):
     kinds = store.tables().set_index("name")["kind"]
     facts = (
         "checkpoints datasets samples attacks runs measurements predictions epsilons witnesses robustness comparisons "
-        "statistics transfers"
+        "statistics transfers findings"
     )
     assert set(kinds[kinds == "table"].index) == {*facts.split(), "thinice_migrations"}
     assert set(kinds[kinds == "view"].index) == {
@@ -35,6 +35,7 @@ def test_the_facts_and_views_of_the_design_are_there(store):
         "verdicts",
         "robust_accuracy",
         "predictors",
+        "warnings",
     }
 
 

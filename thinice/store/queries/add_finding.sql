@@ -1,0 +1,12 @@
+-- Checked again, a finding replaces the old one.
+insert or replace into findings by name
+select
+    $measurement_id as measurement_id,
+    $indicator as indicator,
+    $raised as raised,
+    $sample_ids::bigint[] as sample_ids,
+    $looked_at as looked_at,
+    $value as value,
+    $seen as seen,
+    $advice as advice,
+    $run_id as run_id
