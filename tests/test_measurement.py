@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -376,8 +376,8 @@ def test_a_run_records_the_precision_of_its_search(digits, tmp_path):
     assert len(store.sql("from measurements")) == 2
 
 
-@pytest.mark.slow
-def test_a_compiled_network_gives_the_same(digits, own):
+def test_a_compiled_network_gives_the_same(digits, own, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # as traced; needs no compiler
     classifier, samples = digits
     nearest = thinice.measure(classifier, samples, attack="race", norm="l2", compiled=True, progress=False)
     confirmed(digits, nearest, "l2")
