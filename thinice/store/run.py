@@ -392,6 +392,7 @@ class Run:
         robust = {"budget": budget, "dense_verdicts": dense_verdicts, "pruned_verdicts": pruned_verdicts}
         with self._writing() as connection:
             ask(connection, query("add_comparison"), **key, **robust, run_id=self.run_id, now=now())
+            ask(connection, query("set_basis"), **key, **robust)
             return _key(connection, "comparisons", **key)
 
     def untransferred(self, comparison_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
