@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from thinice.errors import InputError
+from thinice.stats import RivalPredictors, rival_predictors
 from thinice.store import Store
 from thinice.types import Norm, Outcome, Transition
 
@@ -26,15 +27,15 @@ from comparisons c join measurements m using (measurement_id) order by compariso
 SAMPLES = "select * from samples where dataset_id = $key order by sample_id"
 EPSILONS = "select * exclude (measurement_id, run_id, adopted) from epsilons where measurement_id = $key"
 TRANSITIONS = """
-select sample_id, transition::text as transition, pruned_prediction from transitions where comparison_id = $key
+select sample_id, transition::text as transition, pruned_prediction, pruned_epsilon
+from transitions where comparison_id = $key
 """
 PREDICTIONS = """
 select * exclude (checkpoint_id, dataset_id, prediction, run_id)
 from predictions where checkpoint_id = $network and dataset_id = $data
 """
-PRUNED_EPSILONS = """
-select sample_id, epsilon from epsilons join measurements using (measurement_id)
-where checkpoint_id = $network and dataset_id = $data and attack_id = $attack
+RIVALS = """
+select lost, epsilon, margin, confidence, loss from predictors where comparison_id = $key order by sample_id
 """
 RUNS = """
 select * exclude (host, pid, process_started, seen) from runs where run_id in (
@@ -105,16 +106,20 @@ class Compared:
     """One comparison; columns are in the order of the data's samples.
 
     `transitions` has an empty text where a run has not come to a sample yet. `statistics` is None where it ended
-    before them.
+    before them, `pruned_epsilon` where it was not asked for, `rivals` where the store does not keep how sure the dense
+    network is of each sample, `budget` on the clean basis.
     """
 
     comparison_id: int
     measured: Measured
     pruned: Row
     basis: str
+    budget: float | None
     transitions: NDArray[np.str_]
     pruned_predictions: NDArray[np.int64]
     axes: tuple[Axis, ...]
+    pruned_epsilon: NDArray[np.float64] | None
+    rivals: RivalPredictors | None
     statistics: Row | None
     runs: tuple[Row, ...]
 
@@ -228,22 +233,33 @@ def _compared(store: Store, row: Row, tables: dict[str, dict[int, Row]], measure
     key, pruned, data = row["comparison_id"], tables["checkpoints"][row["pruned_checkpoint_id"]], measured.data
     frame = _aligned(_of(store, TRANSITIONS, key), data)
     keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
-    own = _aligned(store.sql(PRUNED_EPSILONS, keys | {"attack": row["attack_id"]}), data)["epsilon"]
-    distances = Axis(f"epsilon, {pruned['name']}", OWN, own.to_numpy(np.float64, na_value=np.nan), is_epsilon=True)
+    own = frame["pruned_epsilon"].to_numpy(np.float64, na_value=np.nan)
+    asked = bool(np.isfinite(own).any())
     return Compared(
         key,
         measured,
         pruned,
         row["basis"],
+        row["budget"],
         frame["transition"].fillna("").to_numpy(np.str_),
         _classes(frame["pruned_prediction"]),
         (
             *_axes(_predictions(store, keys["network"], data), _meanings(store, "predictions"), pruned["name"]),
-            *((distances,) if np.isfinite(distances.values).any() else ()),
+            *((Axis(f"epsilon, {pruned['name']}", OWN, own, is_epsilon=True),) if asked else ()),
         ),
+        own if asked else None,
+        _rivals(store, key),
         tables["statistics"].get(key),
         tuple(records(store.sql(RUNS, keys | {"comparison": key, "measurement": row["measurement_id"]}))),
     )
+
+
+def _rivals(store: Store, comparison_id: int) -> RivalPredictors | None:
+    frame = _of(store, RIVALS, comparison_id)
+    columns = {name: frame[name].to_numpy(np.float64, na_value=np.nan) for name in frame.columns[1:]}
+    if frame.empty or any(np.isnan(columns[name]).any() for name in ("margin", "confidence", "loss")):
+        return None
+    return rival_predictors(frame["lost"].to_numpy(np.bool_), columns)
 
 
 def _predictions(store: Store, checkpoint_id: int, data: Data) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import matplotlib as mpl
 import numpy as np
 
-from thinice.plots import figure_set
+from thinice.plots import figure_set, plot_predictors
 from thinice.report.facts import Compared
 from thinice.report.pictures import Close
 from thinice.types import Transition
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Drawing", "draw_figures"]
 
 GALLERY = 8
-DENSE = 2000
+DENSE = 500
 """Marks in one group that are drawn as an image: as vectors they would weigh megabytes."""
 SCALE = 1.25
 """CSS pixels a point: text in figures is as large as small text of the page."""
@@ -70,7 +70,12 @@ def draw_figures(compared: Compared, close: Close | None) -> dict[str, Drawing]:
         predictions=measured.predictions[known],
         pruned_predictions=compared.pruned_predictions[known],
         sample_ids=data.sample_ids[known],
+        pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
     )
+    if compared.rivals is not None and (drawn := plot_predictors(compared.rivals).get_figure(root=True)) is not None:
+        figures["predictors"] = drawn
+    last = figures.pop("gallery", None)  # the widest
+    figures |= {} if last is None else {"gallery": last}
     return {name: as_drawing(figure) for name, figure in figures.items()}
 
 

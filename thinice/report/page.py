@@ -25,6 +25,8 @@ from thinice.report.words import (
     escaped,
     headline,
     measurement,
+    overview,
+    rivals,
     statistics,
     thinnest,
     transition_table,
@@ -39,6 +41,9 @@ CAPTIONS = {
     "survival": "The share of each transition that lies farther than ε.",
     "security": "The accuracy that the dense network keeps under perturbations of size ε.",
     "roc": "How well a small ε predicts that pruning loses a sample.",
+    "risk": "The chance that pruning loses a sample, by its distance to the dense boundary.",
+    "pairs": "How far each sample lay before pruning, and lies after it.",
+    "predictors": "What foretells best which samples pruning loses.",
     "classes": "Which classes lose the most.",
     "gallery": "The nearest samples, lost ones first, the change that fools the dense network, and what it then sees.",
 }
@@ -120,6 +125,7 @@ def _page(store: Store, samples: Samples | str | None) -> str:
             f'<option value="{place}">{escaped(_choice(one))}</option>' for place, one in enumerate(facts.comparisons)
         ),
         several="" if len(names) > 1 else "hidden",
+        overview=overview(facts.comparisons),
         above="".join(above for above, _ in sections),
         below="".join(below for _, below in sections),
         thinnest="".join(thinnest(one, place) for place, one in enumerate(facts.comparisons)),
@@ -172,7 +178,7 @@ def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) ->
     )
     below = (
         f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'
-        f"<h2>Statistics</h2>{statistics(one, meanings)}"
+        f"<h2>Statistics</h2>{statistics(one, meanings)}{rivals(one)}"
         f'<h2>How it was measured</h2><div class="facts">{measurement(one)}</div></section>'
     )
     return above, below
@@ -182,7 +188,7 @@ def _choice(one: Compared) -> str:
     measured = one.measured
     return (
         f"{one.comparison_id}: {measured.dense['name']} → {one.pruned['name']} on {measured.data.row['name']}, "
-        f"{measured.norm}, {measured.attack['name']}"
+        f"{measured.norm}, {measured.attack['name']}" + ("" if one.budget is None else f", {one.basis}")
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import Axis, Compared, Measured
 from thinice.report.pictures import Close, Pictures, Sheet, amplification
-from thinice.types import Transition
+from thinice.types import Norm, Transition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> 
         "outcomes": one.outcomes.tolist(),
         "far": one.far_predictions.tolist(),
         "predictions": one.predictions.tolist(),
-        "axes": [_axis(axis, 1.0) for axis in one.axes],
+        "axes": [_axis(axis, one.norm) for axis in one.axes],
         "close": _sheet(seen.close_sheet, sheets),
         "closeRows": [] if close is None else close.rows.tolist(),
         "amplification": [] if close is None or close.inputs is None else _numbers(amplification(close)),
@@ -99,12 +99,13 @@ def _compared(one: Compared, measured: int) -> dict[str, Any]:
         "pruned": one.pruned["name"],
         "transitions": "".join(codes[name] for name in one.transitions.tolist()),
         "predictions": one.pruned_predictions.tolist(),
-        "axes": [_axis(axis, UNITS[one.measured.norm].scale if axis.is_epsilon else 1.0) for axis in one.axes],
+        "axes": [_axis(axis, one.measured.norm) for axis in one.axes],
     }
 
 
-def _axis(axis: Axis, scale: float) -> dict[str, Any]:
-    return {"name": axis.name, "meaning": axis.meaning, "values": _numbers(axis.values * scale)}
+def _axis(axis: Axis, norm: Norm) -> dict[str, Any]:
+    scale, suffix = (UNITS[norm].scale, UNITS[norm].suffix) if axis.is_epsilon else (1.0, "")
+    return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(axis.values * scale)}
 
 
 def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | None:

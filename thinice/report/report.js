@@ -72,6 +72,7 @@
     counts.forEach((count, k) => { $$(`count-${k}`).textContent = count.toLocaleString("en"); });
     $$("status").textContent = `${order.length.toLocaleString("en")} of ${now.transitions.length.toLocaleString("en")}`
       + ` samples shown${without ? `; ${without.toLocaleString("en")} have no ${axis.name}` : ""}.`;
+    $$("axis").title = axis.meaning ?? "";
     plot.setAttribute("aria-label", `Epsilon against ${axis.name} of ${order.length} samples`);
     draw();
   }
@@ -129,6 +130,10 @@
     return { width, height, left, right, top, bottom, across, up, rows, columns };
   }
 
+  function axisText() {
+    return axis.suffix ? `${axis.name} (n${axis.suffix})` : axis.name;
+  }
+
   // From -0.5 to 0.5, the same for a row at all times.
   function scatter(row) {
     let bits = Math.imul(row + 1, 0x9e3779b1);
@@ -177,7 +182,7 @@
     const room = view.columns.length > 1 ? view.columns[1].at - view.columns[0].at - 4 : 400;
     for (const { at, name } of view.columns) pen.fillText(clipped(pen, name, room), at, view.bottom + 16);
     pen.fillStyle = color("--ink");
-    pen.fillText(clipped(pen, axis.name, view.right - view.left), (view.left + view.right) / 2, view.height - 10);
+    pen.fillText(clipped(pen, axisText(), view.right - view.left), (view.left + view.right) / 2, view.height - 10);
     pen.textAlign = "left";
     pen.fillText(now.measured.label, 8, 14);
     const size = order.length < 1500 ? 3.6 : 2.4;
@@ -326,7 +331,7 @@
       ["transition", transitionText(row)],
       ["ε", epsilonText(row)],
       ...(measured.outcomes[row] === 1 ? [["beyond the boundary", named(measured.far[row])]] : []),
-      ...axes.slice(2).filter((one) => one.values[row] !== null).map((one) => [one.name, String(one.values[row])]),
+      ...axes.slice(2).filter((one) => one.values[row] !== null).map((one) => [one.name, `${one.values[row]}${one.suffix}`]),
       ...(samples.sources ? [["file", samples.sources[row]]] : []),
     ];
     for (const [name, value] of rows) facts.append(text("dt", name), text("dd", value));

@@ -16,13 +16,24 @@ from thinice.report.facts import Compared, Row
 from thinice.stats import quantile
 from thinice.types import Outcome, Transition
 
-__all__ = ["answer", "escaped", "headline", "measurement", "statistics", "table", "thinnest", "transition_table"]
+__all__ = [
+    "answer",
+    "escaped",
+    "headline",
+    "measurement",
+    "overview",
+    "rivals",
+    "statistics",
+    "table",
+    "thinnest",
+    "transition_table",
+]
 
 MEANINGS = {
-    Transition.KEPT: "right under both networks",
-    Transition.LOST: "right before pruning, wrong after: on thin ice",
-    Transition.GAINED: "wrong before pruning, right after",
-    Transition.WRONG: "wrong under both",
+    Transition.KEPT: "correct before and after pruning",
+    Transition.LOST: "correct before, wrong after: on thin ice",
+    Transition.GAINED: "wrong before, correct after",
+    Transition.WRONG: "wrong before and after",
 }
 IN_UNIT = {"median_kept", "median_lost", "shift"}
 """Statistics in the unit of epsilon."""
@@ -48,7 +59,11 @@ def answer(compared: Compared) -> str:
     lost = compared.count(Transition.LOST)
     right = lost + compared.count(Transition.KEPT)
     pruned, dense = compared.pruned["name"], compared.measured.dense["name"]
-    said = f"{pruned} loses {lost:,} of the {right:,} samples that {dense} has right"
+    said = f"{pruned} loses {lost:,} of the {right:,} samples "
+    if compared.budget is None:
+        said += f"that {dense} has right"
+    else:
+        said += f"on which {dense} is robust at {UNITS[compared.measured.norm].text(compared.budget)}"
     said += f" ({lost / right:.1%})" if right else ""
     if known < n:
         said += f", of {known:,} of {n:,} samples that were measured so far"
@@ -105,7 +120,8 @@ def transition_table(compared: Compared) -> str:
         )
     rows.append(("all", "", f"{total:,}", "100.0%", "", f"{_not_found(compared):,}"))
     head = ("transition", "means", "samples", "share", "median ε", "not found")
-    return table(head, rows, caption="Transitions", numbers=(2, 3, 4, 5), kind="transitions")
+    correct = "that the clean sample is classified right" if compared.basis == "clean" else compared.basis
+    return table(head, rows, caption=f"Transitions; correct means {correct}", numbers=(2, 3, 4, 5), kind="transitions")
 
 
 def _not_found(compared: Compared) -> int:
@@ -118,9 +134,10 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
     total = int(compared.known.sum())
     before = compared.count(Transition.KEPT) + compared.count(Transition.LOST)
     after = compared.count(Transition.KEPT) + compared.count(Transition.GAINED)
+    accuracy = "accuracy" if compared.budget is None else "robust accuracy"
     rows = [
-        ("accuracy, dense", f"{before / total:.2%}", "Share of samples that the dense network has right."),
-        ("accuracy, pruned", f"{after / total:.2%}", "Share of samples that the pruned network has right."),
+        (f"{accuracy}, dense", f"{before / total:.2%}", "Share of samples on which the dense network is correct."),
+        (f"{accuracy}, pruned", f"{after / total:.2%}", "Share of samples on which the pruned network is correct."),
         ("sparsity, pruned", f"{compared.pruned['sparsity']:.2%}", "Fraction of prunable weights that are zero."),
     ]
     found = compared.statistics or {}
@@ -135,6 +152,59 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
         table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,))
         + notes
     )
+
+
+def rivals(compared: Compared) -> str:
+    """Return how well epsilon foretells the losses against margin, confidence and loss; empty where not known."""
+    found = compared.rivals
+    if found is None or np.isnan(found.auc).all():
+        return ""
+    rows = [
+        (
+            name,
+            f"{auc:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            "" if np.isnan(difference) else f"{difference:+.3f}",
+            "" if np.isnan(log10_p) else f"{log10_p:.1f}",
+        )
+        for name, auc, low, high, difference, log10_p in zip(
+            found.name, found.auc, found.low, found.high, found.difference, found.log10_p, strict=True
+        )
+    ]
+    head = (
+        "predictor",
+        "AUC",
+        f"{100 * found.confidence:g} % interval",
+        "epsilon's AUC minus this",
+        "log10 p, paired DeLong",
+    )
+    caption = "What the dense network alone knows, as a predictor of what pruning loses"
+    return table(head, rows, caption=caption, numbers=(1, 2, 3, 4))
+
+
+def overview(comparisons: Sequence[Compared]) -> str:
+    """Return one row a comparison, where there are several."""
+    if len(comparisons) < 2:
+        return ""
+    rows = []
+    for one in comparisons:
+        found, total = one.statistics or {}, int(one.known.sum())
+        after = one.count(Transition.KEPT) + one.count(Transition.GAINED)
+        auc = found.get("auc")
+        rows.append(
+            (
+                f"{one.comparison_id}: {one.measured.dense['name']} → {one.pruned['name']}",
+                f"{one.measured.data.row['name']}, {one.measured.norm}, {one.basis}",
+                f"{one.pruned['sparsity']:.1%}",
+                f"{total:,}",
+                f"{after / total:.2%}",
+                f"{one.count(Transition.LOST):,}",
+                f"{one.count(Transition.GAINED):,}",
+                "—" if auc is None else f"{auc:.3f}",
+            )
+        )
+    head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
+    return table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
 
 
 def thinnest(compared: Compared, place: int) -> str:
@@ -192,7 +262,6 @@ def measurement(compared: Compared) -> str:
             [
                 *((name, _text(data[name])) for name in ("name", "split", "n", "shape", "fingerprint")),
                 ("classes", f"{len(data['classes'])}: {_short(data['classes'])}"),
-                ("basis", f"{compared.basis}: what “correct” means"),
             ],
             caption="Data",
         ),
