@@ -5,21 +5,26 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import html
+import io
 import json
 import re
 import sys
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 import thinice
 from tests.report.stores import natural_images, write_store
 from tests.store.conftest import COLUMNS, NO_STATISTICS, SIX, Bench
 from thinice.cli import main
 from thinice.errors import InputError, StoreError
-from thinice.report import pictures, save_report
+from thinice.report import figures, pictures, save_report
 from thinice.report.facts import read_facts
 from thinice.report.words import answer
 
@@ -292,13 +297,9 @@ def test_a_sheet_weighs_what_it_may_and_not_much_less(budget, least):
 
 
 def test_small_pictures_stay_exact(digits, report):
-    from PIL import Image  # noqa: PLC0415
-
     page = report.read_text(encoding="utf-8")
     sheet = payload(page)["data"][0]["sheet"]
     uri = re.search(rf'id="{sheet["image"]}" src="data:image/webp;base64,([^"]*)"', page)[1]
-    import io  # noqa: PLC0415
-
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))))
     for row in (0, 17, 299):
         y, x = divmod(row, sheet["columns"])
@@ -340,10 +341,19 @@ def test_the_command_writes_the_same_page_to_the_byte(store, report, tmp_path, m
     assert (tmp_path / "page.html").read_bytes() == report.read_bytes()
 
 
-def test_svg_numbers_are_short_but_scales_are_whole():
-    from thinice.report import figures  # noqa: PLC0415
+def test_coordinates_are_cut_but_scales_images_and_texts_are_whole():
+    tag = '<path d="M 123.456789   0.123456" transform="translate(10.05 7) scale(0.015625)">'
+    assert figures._shortened(tag) == '<path d="M 123.4 0.12" transform="translate(10.0 7) scale(0.015625)">'
+    image = '<image xlink:href="data:image/png;base64,1.23456" x="1.23456">'
+    assert figures._shortened(image) == image
+    drawn = Figure()
+    drawn.text(0.5, 0.5, "AUC 0.96421 of 123.456789, 1 < 2 > 0.98765")
+    uri = figures.as_drawing(drawn).uri
+    assert "AUC 0.96421 of 123.456789, 1 &lt; 2 &gt; 0.98765" in unquote(uri)
+    assert '"' not in uri
 
-    text = "M 123.456789 0.123456 translate(10.05 7) scale(0.015625)"
-    for long in (figures.LARGE, figures.SMALL):
-        text = long.sub(lambda found: found[1], text)
-    assert text == "M 123.4 0.12 translate(10.0 7) scale(0.015625)"
+
+def test_figures_say_the_numbers_of_the_store(store, report):
+    (one, _) = (row for row in store.sql("from separation order by comparison_id").itertuples())
+    uri = re.search(r'<figure class="roc"><img src="([^"]*)"', report.read_text(encoding="utf-8"))[1]
+    assert f"AUC {one.auc:.3f} (95%: {one.auc_low:.3f} to {one.auc_high:.3f})" in unquote(html.unescape(uri))

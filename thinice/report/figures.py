@@ -27,11 +27,11 @@ DENSE = 500
 SCALE = 1.25
 """CSS pixels a point: text in figures is as large as small text of the page."""
 SIZE = re.compile(r'\b(?:width|height)="([\d.]+)pt"')
+TAG = re.compile(r"<[^>]*>")
 LARGE = re.compile(r"(?<![\d.])([1-9]\d*\.\d)\d+")
 SMALL = re.compile(r"(?<!scale\()(?<![\d.])(0\.\d\d)\d+")
 SPACES = re.compile(r"(\s)\s+")
-"""What is cut to its first group: numbers of a figure, in points, to what an eye can see; but never a scale."""
-IMAGE = re.compile(r'("data:image[^"]*")')
+"""What is cut to its first group: coordinates, in points, to what an eye can see; but never a scale."""
 METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 
 
@@ -87,12 +87,19 @@ def as_drawing(figure: Figure) -> Drawing:
         for line in ax.lines:
             line.set_rasterized(line.get_marker() not in ("", "None", None) and np.size(line.get_xdata()) > DENSE)
     file = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "thinice"}):
+    with mpl.rc_context({"svg.hashsalt": "thinice", "svg.fonttype": "none"}):
         figure.savefig(file, format="svg", bbox_inches="tight", transparent=True, dpi=150, metadata={"Date": None})
     text = file.getvalue()
-    parts = IMAGE.split(METADATA.sub("", text))  # every second one is an image, which stays as it is
-    for long in (LARGE, SMALL, SPACES):
-        parts[::2] = [long.sub(lambda found: found[1], part) for part in parts[::2]]
-    uri = "data:image/svg+xml," + quote("".join(parts), safe=" !$&'()*+,-./:;=?@_~[]^{|}")
+    text = TAG.sub(lambda tag: _shortened(tag[0]), METADATA.sub("", text))
+    uri = "data:image/svg+xml," + quote(text, safe=" !$&'()*+,-./:;=?@_~[]^{|}")
     width, height = (round(float(points) * SCALE) for points in SIZE.findall(text)[:2])
     return Drawing(uri, width, height)
+
+
+def _shortened(tag: str) -> str:
+    """Return an SVG tag with short coordinates; text between tags, and images, are none of its business."""
+    if "data:image" in tag:
+        return tag
+    for long in (LARGE, SMALL, SPACES):
+        tag = long.sub(lambda found: found[1], tag)
+    return tag
