@@ -16,7 +16,7 @@ RUNGS = np.exp2(np.arange(-10, 21, dtype=np.float64))
 """Each budget is twice the one before: from under a thousandth of the unit up."""
 
 
-def budget_ladder(epsilon: npt.ArrayLike, norm: Norm, *, marginal: float = 0.01) -> FloatColumn:
+def budget_ladder(epsilon: npt.ArrayLike, norm: Norm, *, marginal: float = 0.02) -> FloatColumn:
     """Return ascending budgets for a network's epsilons, each twice the one before.
 
     The weakest has hardly any effect on the network: it costs at most `marginal` of the accuracy. The strongest is

@@ -11,7 +11,10 @@ from scipy.special import ndtri
 from thinice.stats.columns import FloatColumn, check_confidence, epsilon_column
 from thinice.types import Interval
 
-__all__ = ["hodges_lehmann", "hodges_lehmann_interval"]
+__all__ = ["hodges_lehmann", "hodges_lehmann_interval", "mann_whitney_sigma", "ranked_sum"]
+
+LAID_OUT = 1000
+"""With at most so many values, all their sums are laid out; with more, sums of a value with itself weigh half."""
 
 Ranks = npt.NDArray[np.intp]
 
@@ -118,6 +121,22 @@ def mann_whitney_sigma(x: FloatColumn, y: FloatColumn) -> float:
     ties = np.unique(np.concatenate([x, y]), return_counts=True)[1].astype(np.float64)
     tie_term = (ties**3 - ties).sum() / (total * (total - 1)) if total > 1 else 0.0
     return math.sqrt(m * n / 12 * max(0.0, total + 1 - tie_term))
+
+
+def ranked_sum(values: FloatColumn, rank: int) -> float:
+    """Return the sum of this rank (from 0) among the sums of all pairs of the sorted values, each with itself too.
+
+    >>> [ranked_sum(np.array([1.0, 2.0, 4.0]), rank) for rank in range(6)]
+    [2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
+    """
+    n = len(values)
+    if n <= LAID_OUT:
+        first, second = np.triu_indices(n)
+        return float(np.partition(values[first] + values[second], rank)[rank])
+    # among all n^2 ordered pairs each sum stands twice, but for those of a value with itself, which stand once
+    share = (rank + 0.5) / (n * (n + 1) / 2)
+    among_all = min(n * n - 1, int(share * n * n))
+    return _median_difference(values, -values[::-1], among_all, among_all)
 
 
 def _ranked_difference(x: FloatColumn, y: FloatColumn, rank: int) -> float:

@@ -21,8 +21,8 @@ from thinice.types import Interval
 
 __all__ = ["GroupTests", "auc_bootstrap", "gained_tests", "group_tests"]
 
-GROUPS = 5000
-"""With more distinct epsilons than this, the bootstrap pools neighbours; the AUC moves in the seventh digit."""
+GROUPS = 1000
+"""With more distinct epsilons than this, the bootstrap pools neighbours; the AUC moves in the sixth digit."""
 EXACT_PAIRS = 100_000
 """With at most so many pairs, and few samples in one group, the Kolmogorov-Smirnov test is exact."""
 
