@@ -224,7 +224,7 @@ def test_what_the_fall_back_did_is_told(samples):
     result = thinice.compare(dense, dense, samples, attack=attack, progress=False)
     rescued = int((result.stages > Stage.SEARCH).sum())
     assert rescued > 0
-    assert f"dense: {rescued} epsilons come from the fall-back" in table([result])
+    assert f"dense: found by the fall-back, perhaps too far: starts {rescued}" in table([result])
     frame = result.frame()
     assert frame["stage"].isna().sum() == 1  # number 6 is misclassified
     assert (frame["diagnosis"].dropna() == "zero_gradient").all()

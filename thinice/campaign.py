@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from thinice.models import Classifier
 from thinice.progress import Reporter, auto_reporter
 from thinice.stats import Separation
 from thinice.store import Run, Store
-from thinice.types import Outcome
+from thinice.types import Diagnosis, Outcome, Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Campaign", "Measured", "PrunedDistances", "Witness", "summarise"]
+__all__ = ["Campaign", "Measured", "PrunedDistances", "Witness", "search_notes", "summarise"]
 
 WITNESS_VALUES = 128 * 128
 """Samples with at most this many values keep every adversarial in the store, larger ones the closest of a shard."""
@@ -387,6 +388,21 @@ def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: Neare
     )
 
 
+def search_notes(outcomes: NDArray[np.int8], stages: NDArray[np.int8], diagnoses: NDArray[np.int8]) -> tuple[str, ...]:
+    """Return what people should know of a search: samples that the fall-back found, and why others were not found.
+
+    >>> search_notes(np.array([1, 2, 2], np.int8), np.array([4, 0, 0], np.int8), np.array([1, 1, 4], np.int8))
+    ('found by the fall-back, perhaps too far: starts 1', 'not found: zero_gradient 1, non_finite 1')
+    """
+    lost = (outcomes == Outcome.NOT_FOUND) & (diagnoses != Diagnosis.NONE)
+    rescued = Counter(Stage(code).text for code in stages if code > Stage.SEARCH)
+    reasons = Counter(Diagnosis(code).text for code in diagnoses[lost])
+    said = (("found by the fall-back, perhaps too far", rescued), ("not found", reasons))
+    return tuple(
+        f"{what}: " + ", ".join(f"{text} {count}" for text, count in counts.items()) for what, counts in said if counts
+    )
+
+
 def summarise(classifier: Classifier, samples: Samples, attack: Attack, measured: Measured) -> dict[str, Any]:
     """Return one row of a table: how a network's measurement went, and its median epsilon on the [0, 1] scale.
 
@@ -405,6 +421,7 @@ def summarise(classifier: Classifier, samples: Samples, attack: Attack, measured
         "misclassified": int((~right).sum()),
         "found": int((measured.outcomes == Outcome.FOUND).sum()),
         "not_found": int((measured.outcomes == Outcome.NOT_FOUND).sum()),
+        "by_fallback": int((measured.stages > Stage.SEARCH).sum()),
         "norm": attack.norm,
         "attack": attack.name,
         "median_epsilon": median if np.isfinite(median) else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from thinice.attacks import Attack, make_attack
-from thinice.campaign import Campaign, PrunedDistances, Witness
+from thinice.campaign import Campaign, PrunedDistances, Witness, search_notes
 from thinice.datasets import DATASETS, Samples, load_samples
 from thinice.errors import InputError
 from thinice.evaluation import Evaluator, Robustness
@@ -189,16 +188,7 @@ class Comparison:
     @property
     def search_notes(self) -> tuple[str, ...]:
         """What of the search people should know: samples that the fall-back found, and why others were not found."""
-        said = []
-        rescued = Counter(Stage(code).text for code in self.stages if code > Stage.SEARCH)
-        if rescued:
-            stages = ", ".join(f"{text} {count}" for text, count in rescued.items())
-            said.append(f"{rescued.total()} epsilons come from the fall-back and may be too large ({stages})")
-        lost = (self.outcomes == Outcome.NOT_FOUND) & (self.diagnoses != Diagnosis.NONE)
-        reasons = Counter(Diagnosis(code).text for code in self.diagnoses[lost])
-        if reasons:
-            said.append("not found: " + ", ".join(f"{text} {count}" for text, count in reasons.items()))
-        return tuple(said)
+        return search_notes(self.outcomes, self.stages, self.diagnoses)
 
     @property
     def answer(self) -> str:

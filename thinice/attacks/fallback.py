@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thinice.attacks.fmn import fmn
 from thinice.attacks.lost import Loss, Lost
 from thinice.attacks.nearest import FORWARD, Claims, Model
-from thinice.attacks.shortening import shortened
+from thinice.attacks.shortening import back, shortened
 from thinice.losses import margin
 from thinice.norms import NORM_TABLE
 from thinice.types import Diagnosis, Norm, Stage
@@ -21,6 +21,8 @@ __all__ = ["FALLBACK", "fall_back"]
 
 FALLBACK = 1
 """Version of the fall-back, recorded with the settings of every attack."""
+ROUGHLY = 4
+"""Bisections that tell which of several starting points is near."""
 STEPS, DESCENT, DESCENTS = 20, 10, 3
 """Steps of the search in float64, of a descent of another loss, and how many descents begin at random images."""
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -42,7 +44,7 @@ def fall_back(model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, 
     2. ``losses``: descents of the cross-entropy, of DLR, and of the difference to each of the three likeliest other
        classes, with strides that grow until they span the box.
     3. ``starts``: fixed images: black, white, grey, corners of the box, waves, and the sample turned, mirrored,
-       inverted or with its pixels shuffled. The way back from the nearest of another class is searched.
+       inverted or with its pixels shuffled. Of those of another class, the one with the nearest crossing counts.
     4. ``random``: random images, and random points around the sample, farther and farther, dense and sparse; then
        descents from such points.
 
@@ -254,12 +256,19 @@ def _random(lost: Lost) -> Tensor:
 
 
 def _nearest(lost: Lost, images: Iterator[Tensor]) -> Tensor:
-    """Return, of some images (N, C, H, W) for each sample, the nearest of another class; else the sample."""
+    """Return the nearest crossing of the boundary on the ways to some images, roughly; else the sample itself.
+
+    How far an image itself lies says little, and in l0 nothing: of most images every pixel differs.
+    """
     best, points = torch.full_like(lost.evaluations[lost.places], torch.inf), lost.inputs.clone()
     for image in images:
-        length = torch.where(lost.across(image), lost.row.length(image - lost.inputs), torch.inf)
-        points[length < best] = image[length < best]
-        best = torch.minimum(best, length)
+        there = lost.across(image).nonzero().squeeze(1)
+        if len(there):
+            some = lost[there]
+            crossing = back(some, image[there], grid=False, bisections=ROUGHLY)
+            length = some.row.length(crossing - some.inputs)
+            nearer = length < best[there]
+            points[there[nearer]], best[there[nearer]] = crossing[nearer], length[nearer]
     return points
 
 

@@ -9,7 +9,7 @@ from thinice.attacks.lost import Lost, column
 from thinice.norms import NORM_TABLE
 from thinice.types import NORMS
 
-__all__ = ["shortened"]
+__all__ = ["back", "shortened"]
 
 GRID, BISECTIONS, TANGENTS = 8, 12, 6
 """Passes along the way to the sample, first coarse, then fine; and looks at the plane of the boundary."""
@@ -34,15 +34,15 @@ def shortened(lost: Lost, points: Tensor) -> Tensor:
     return result
 
 
-def back(lost: Lost, points: Tensor, *, grid: bool) -> Tensor:
-    """Return where the way from the sample to each point first crosses the boundary, as far as can be seen."""
+def back(lost: Lost, points: Tensor, *, grid: bool, bisections: int = BISECTIONS) -> Tensor:
+    """Return where the way from the sample to each adversarial crosses the boundary: first, as far as a grid shows."""
     low, high = torch.zeros_like(lost.labels).float(), torch.ones_like(lost.labels).float()
     if grid:
         for k in reversed(range(1, GRID)):
             there = lost.across(lost.row.path(lost.inputs, points, torch.full_like(high, k / GRID)))
             high = torch.where(there, k / GRID, high)
         low = high - 1 / GRID
-    for _ in range(BISECTIONS):
+    for _ in range(bisections):
         middle = (low + high) / 2
         there = lost.across(lost.row.path(lost.inputs, points, middle))
         low, high = torch.where(there, low, middle), torch.where(there, middle, high)

@@ -67,7 +67,7 @@ def measure(
     Every sample's epsilon is in the store afterwards: thinice sql 'from epsilons'.
     """
     from thinice import make_attack, open_store
-    from thinice.campaign import Campaign, summarise
+    from thinice.campaign import Campaign, search_notes, summarise
 
     say = Speaker(quiet=quiet)
     classifiers, samples = load(
@@ -93,6 +93,10 @@ def measure(
             compiled=compiled,
             progress=not quiet,
         )
+        rows = []
         with campaign.run(bound, seed=seed):
-            rows = [summarise(one, samples, bound, campaign.epsilons(one, bound)) for one in classifiers]
+            for one in classifiers:
+                measured = campaign.epsilons(one, bound)
+                rows.append(summarise(one, samples, bound, measured))
+                say.notes(one.name, search_notes(measured.outcomes, measured.stages, measured.diagnoses))
     print(render(rows, format))
