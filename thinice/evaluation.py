@@ -20,8 +20,17 @@ from thinice.errors import InputError
 from thinice.measurement import BatchSize, Tally, batches, forward, settle
 from thinice.models import Classifier, as_classifier
 from thinice.progress import Reporter
-from thinice.robustness import LONGER, Ensemble, budget_text, budget_value, is_budget_attack, make_ensemble
-from thinice.stats import wilson
+from thinice.robustness import (
+    LONGER,
+    Ensemble,
+    budget_text,
+    budget_value,
+    is_budget_attack,
+    make_ensemble,
+    refuse_unknown,
+)
+from thinice.stats import SurvivalCurve, survival_curve, wilson
+from thinice.stats.budgets import budget_ladder
 from thinice.store import Store, open_store
 from thinice.types import Effort, Interval, Norm, Outcome
 
@@ -143,6 +152,27 @@ class Robustness:
             f"{self.clean_accuracy:.1%} are right, {self.robust_accuracy:.1%} stand against {self.attack} at "
             f"{self.norm} {budget_text(self.budget, self.norm)} (95 % interval {low:.1%} to {high:.1%})"
         )
+
+    def curve(self, budgets: Sequence[float] | None = None, *, confidence: float = 0.95) -> SurvivalCurve:
+        """Return the robust accuracy at any budgets, or the whole security curve, with Wilson bounds; no attack runs.
+
+        Parameters
+        ----------
+        budgets : sequence of float, optional
+            Ascending; without them every budget at which the accuracy changes.
+        confidence : float
+            Level of the bounds, point by point.
+
+        Raises
+        ------
+        InputError
+            Where the attack worked at one budget: only minimum norms answer for the others.
+
+        """
+        if "budget" in self.settings:
+            raise InputError(f"{self.attack} answers for its own budget alone: evaluate with fmn for the whole curve")
+        points = None if budgets is None else np.asarray(budgets, dtype=np.float32)
+        return survival_curve(self.epsilon, budgets=points, confidence=confidence)
 
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, verdict, what it fell to, length of that adversarial, passes."""
@@ -297,7 +327,7 @@ class Evaluator(Campaign):
         attack: str | Attack,
         *,
         norm: Norm,
-        budget: float | str,
+        budget: float | str | None,
         effort: Effort = "standard",
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
@@ -307,9 +337,13 @@ class Evaluator(Campaign):
         if isinstance(attack, Attack):
             return attack
         if not is_budget_attack(attack):
-            budget_value(budget, norm, shape)
+            if budget is not None:
+                budget_value(budget, norm, shape)
+            refuse_unknown(attack)
             exactly = {"fallback": False} if attack in RECIPES else {}  # the study's attacks had none
             return make_attack(attack, norm=norm, effort=effort, seed=seed, **exactly | dict(settings or {}))
+        if budget is None:
+            raise InputError(f"`budget` is missing: {attack} works at one budget")
         if effort != "standard":
             raise InputError(f"`effort` {effort!r} means nothing to attack {attack!r}: leave it out")
         classes = classifier.classes or forward(classifier, self.samples[:1], device=self._device).shape[1]
@@ -348,6 +382,12 @@ class Evaluator(Campaign):
             store=self._kept,
             **columns,
         )
+
+    def ladder(self, classifier: Classifier, attack: Attack) -> NDArray[np.float64]:
+        """Return doubling budgets that suit a network, from no effect to most samples fooled: `budget_ladder`."""
+        measured = self.epsilons(classifier, attack)
+        right = measured.clean_predictions == self.samples.labels.numpy()
+        return budget_ladder(np.where(right, measured.epsilon, np.float32(0)), attack.norm)
 
     def _threshold(self, classifier: Classifier, attack: Attack, budget: float) -> dict[str, Any]:
         """Return the verdicts that follow from minimum norms."""

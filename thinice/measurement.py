@@ -337,6 +337,11 @@ def check_fit(classifier: Classifier, samples: Samples) -> None:
         raise InputError(
             f"the network {classifier.name!r} returns shape {tuple(logits.shape)}, not logits (N, classes)"
         )
+    if logits.shape[1] < 2:
+        raise InputError(
+            f"the network {classifier.name!r} has one output, and attacks compare the logits of classes: let it return "
+            "two, torch.cat([-logit, logit], 1)"
+        )
     highest = int(samples.labels.max())
     if highest >= logits.shape[1]:
         raise InputError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,8 +33,14 @@ from thinice.cli.options import (
     batch_size_value,
 )
 from thinice.cli.render import render
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    from thinice.reported import Reported
 
 __all__ = ["evaluate"]
+
+LADDER = "ladder"
 
 BudgetAttack = Annotated[
     str,
@@ -45,7 +52,12 @@ BudgetAttack = Annotated[
 ]
 Budgets = Annotated[
     list[str],
-    typer.Option("--budget", metavar="RADIUS", help="Radius on the [0, 1] scale: 8/255, 0.5. May be given again."),
+    typer.Option(
+        "--budget",
+        metavar="RADIUS|ladder",
+        help="Radius on the [0, 1] scale: 8/255, 0.5. May be given again. ladder: doubling budgets, from no effect on "
+        "the first checkpoint to more than half of its samples fooled.",
+    ),
 ]
 Shortcut = Annotated[
     bool,
@@ -54,14 +66,25 @@ Shortcut = Annotated[
         help="Spare the samples that the store knows an adversarial for, within the budget and by any attack.",
     ),
 ]
+ReportedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--reported",
+        metavar="FILE",
+        help="CSV, JSON or YAML with `checkpoint` and `reported` robust accuracies: print reported, measured and drop. "
+        "Without checkpoints on the command line, those of the file are evaluated.",
+    ),
+]
 BothWays = Annotated[
     bool, typer.Option("--both-ways", help="Attack all samples, and tell the accuracy with and without the shortcut.")
 ]
 
 
 def evaluate(
-    checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints to evaluate.", show_default=False)],
     budget: Budgets,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Argument(help="Checkpoints to evaluate.", show_default=False)
+    ] = None,
     data: Data = None,
     split: Split = "test",
     limit: Limit = None,
@@ -72,6 +95,7 @@ def evaluate(
     steps: Steps = None,
     shortcut: Shortcut = True,
     both_ways: BothWays = False,
+    reported: ReportedFile = None,
     architecture: Architecture = None,
     normalization: Normalization = None,
     kept: Kept = None,
@@ -89,12 +113,20 @@ def evaluate(
     """
     from thinice import open_store
     from thinice.evaluation import Evaluator, attack_of
-    from thinice.robustness import budget_text, budget_value
+    from thinice.reported import against, read_reported
+    from thinice.robustness import budget_text, budget_value, is_budget_attack
 
     say = Speaker(quiet=quiet)
-    budgets = sorted(set(budget), key=lambda one: budget_value(one, norm))
+    fixed = [one for one in budget if one != LADDER]
+    budgets = sorted(set(fixed), key=lambda one: budget_value(one, norm))
+    if LADDER in budget and is_budget_attack(attack):
+        raise InputError(f"`--budget` ladder needs an attack that minimises the norm (fmn), got `--attack` {attack!r}")
+    claims = [] if reported is None else read_reported(reported)
+    paths = checkpoint or [claim.checkpoint for claim in claims]
+    if not paths:
+        raise InputError("no checkpoint was given: name files, or a list of them with --reported")
     classifiers, samples = load(
-        checkpoint,
+        paths,
         data=data,
         split=split,
         limit=limit,
@@ -105,7 +137,9 @@ def evaluate(
         trust_pickle=trust_pickle,
         say=say,
     )
+    said = [None] * len(paths) if reported is None else [claimed(path, claims) for path in paths]
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
+    rows = []
     with interruptible(f"What was evaluated is in {store}; the same command goes on there."):
         evaluator = Evaluator(
             open_store(store, new=True),
@@ -114,13 +148,32 @@ def evaluate(
             batch_size=batch_size_value(batch_size),
             progress=not quiet,
         )
-        rows = []
-        for one in classifiers:
+        if LADDER in budget:
+            nearest = evaluator.bind(
+                classifiers[0], attack, norm=norm, budget=None, effort=effort, seed=seed, settings=chosen
+            )
+            with evaluator.run(attack_of(nearest), seed=seed):
+                budgets = sorted(
+                    {*budgets, *map(repr, evaluator.ladder(classifiers[0], attack_of(nearest)).tolist())},
+                    key=lambda one: budget_value(one, norm),
+                )
+        for one, claim in zip(classifiers, said, strict=True):
             for radius in budgets:  # the smaller first: whoever falls at it has fallen at the larger ones
                 bound = evaluator.bind(one, attack, norm=norm, budget=radius, effort=effort, seed=seed, settings=chosen)
                 with evaluator.run(attack_of(bound), seed=seed):
                     found = evaluator.robustness(one, bound, budget=radius, shortcut="both" if both_ways else shortcut)
-                rows.append(found.to_dict())
+                rows.append(found.to_dict() if claim is None else against(found, claim))
     if format in {Format.TABLE, Format.MARKDOWN}:
         rows = [row | {"budget": budget_text(row["budget"], norm)} for row in rows]
     print(render(rows, format))
+
+
+def claimed(path: Path, claims: Sequence[Reported]) -> Reported:
+    """Return what the list says of a checkpoint: by its path, else by its name."""
+    for claim in claims:
+        if claim.checkpoint.resolve() == path.resolve():
+            return claim
+    named = [claim for claim in claims if claim.checkpoint.stem == path.stem]
+    if len(named) != 1:
+        raise InputError(f"`--reported` says {'nothing' if not named else 'more than one thing'} of {path}")
+    return named[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thinice.robustness.budget import LONGER, budget_text, budget_value, into_ball
-from thinice.robustness.ensemble import BUDGET_ATTACKS, Ensemble, is_budget_attack, make_ensemble
+from thinice.robustness.ensemble import BUDGET_ATTACKS, Ensemble, is_budget_attack, make_ensemble, refuse_unknown
 
 __all__ = [
     "BUDGET_ATTACKS",
@@ -14,4 +14,5 @@ __all__ = [
     "into_ball",
     "is_budget_attack",
     "make_ensemble",
+    "refuse_unknown",
 ]

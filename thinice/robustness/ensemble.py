@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from thinice.attacks import ATTACKS, Attack, Nearest
+from thinice.attacks import ATTACKS, RECIPES, Attack, Nearest
 from thinice.attacks.attack import Setting
 from thinice.attacks.nearest import FORWARD, Claims, Model, predict
 from thinice.errors import InputError
 from thinice.robustness.budget import budget_value, into_ball
 from thinice.types import NORMS, Norm
 
-__all__ = ["BUDGET_ATTACKS", "Ensemble", "is_budget_attack", "make_ensemble"]
+__all__ = ["BUDGET_ATTACKS", "Ensemble", "is_budget_attack", "make_ensemble", "refuse_unknown"]
 
 MEMBERS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 BUDGET_ATTACKS = ("autoattack", *MEMBERS, "pgd")
@@ -96,6 +97,40 @@ def is_budget_attack(name: str) -> bool:
             "autoattack, try the nearest classes in turn"
         )
     return name in BUDGET_ATTACKS
+
+
+def refuse_unknown(name: str) -> None:
+    """Refuse a name that is no attack at all, with the nearest that are.
+
+    Raises
+    ------
+    InputError
+        Naming the known attacks.
+
+    Examples
+    --------
+    >>> refuse_unknown("autoatack")
+    Traceback (most recent call last):
+    ...
+    thinice.errors.InputError: `attack` 'autoatack' is unknown: did you mean autoattack?
+
+    """
+    prefix, separator, rest = name.partition(":")
+    if separator and prefix == "foolbox":
+        from thinice.attacks.foolbox import foolbox_attacks  # noqa: PLC0415 (takes half a second)
+        from thinice.robustness.foolbox_budget import fixed_budget_attacks  # noqa: PLC0415 (the same)
+
+        known = [*foolbox_attacks(), *fixed_budget_attacks()]
+        if rest in known:
+            return
+        close = [f"foolbox:{one}" for one in get_close_matches(rest, known, n=3, cutoff=0.4)]
+    else:
+        known = [*BUDGET_ATTACKS, *ATTACKS, *RECIPES]
+        if name in known:
+            return
+        close = get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(known[:20])}"
+    raise InputError(f"`attack` {name!r} is unknown: {hint}")
 
 
 def make_ensemble(

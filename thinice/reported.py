@@ -1,0 +1,148 @@
+"""Robust accuracies that publications report, read from a small file, held against what was measured."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thinice.errors import InputError, MissingExtraError
+from thinice.evaluation import Robustness
+
+__all__ = ["Reported", "against", "read_reported"]
+
+FORM = "a list of `checkpoint` and `reported` (54.3% or 0.543), as CSV, JSON or YAML"
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a publication says of one checkpoint.
+
+    Attributes
+    ----------
+    checkpoint : Path
+        Its file; a relative path in the list counts from the list's own folder.
+    accuracy : float
+        The reported robust accuracy, a share.
+
+    """
+
+    checkpoint: Path
+    accuracy: float
+
+
+def read_reported(path: Path) -> list[Reported]:
+    r"""Return the reported robust accuracies in a file: columns or keys ``checkpoint`` and ``reported``.
+
+    Values are shares where all lie in [0, 1], percent elsewhere, also with a sign: ``54.3%``. YAML needs the extra
+    ``yaml`` and is read without running anything.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file with a header; JSON or YAML with a list of objects, or an object of accuracies by checkpoint.
+
+    Raises
+    ------
+    InputError
+        For what cannot be read so, naming the file and the line or entry.
+    MissingExtraError
+        For YAML where PyYAML is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "reported.csv"
+    ...     _ = path.write_text("checkpoint,reported\ndense.pt,54.3%\npruned.pt,51\n")
+    ...     [(one.checkpoint.name, one.accuracy) for one in read_reported(path)]
+    [('dense.pt', 0.543), ('pruned.pt', 0.51)]
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`reported` {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    entries = _entries(path, text)
+    if not entries:
+        raise InputError(f"`reported` {path} is empty: it must be {FORM}")
+    pairs = []
+    for place, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping) or not {"checkpoint", "reported"} <= set(entry):
+            raise InputError(f"`reported` {path}, entry {place}: it must be {FORM}")
+        pairs.append((str(entry["checkpoint"]).strip(), *_value(path, place, entry["reported"])))
+    percent = any(value > 1 for _, value, marked in pairs if not marked)
+    found = []
+    for place, (checkpoint, value, marked) in enumerate(pairs, 1):
+        accuracy = value / 100 if marked or percent else value
+        if not 0 <= accuracy <= 1:
+            raise InputError(f"`reported` {path}, entry {place}: {value:g} is no accuracy, of 0 to 100 %")
+        found.append(Reported(path.parent / Path(checkpoint).expanduser(), accuracy))
+    return found
+
+
+def against(result: Robustness, reported: Reported) -> dict[str, Any]:
+    """Return one row of the table reported against measured, as shares; `drop` is in percentage points.
+
+    `above` says whether the reported value lies above the measured one's interval, so that the drop is more than the
+    chance of the samples.
+    """
+    return {
+        "network": result.network,
+        "sparsity": result.sparsity,
+        "data": result.data,
+        "split": result.split,
+        "samples": len(result),
+        "norm": result.norm,
+        "budget": result.budget,
+        "clean_accuracy": result.clean_accuracy,
+        "reported": reported.accuracy,
+        "attack": result.attack,
+        "measured": result.robust_accuracy,
+        "low": result.interval.low,
+        "high": result.interval.high,
+        "drop": round(100 * (reported.accuracy - result.robust_accuracy), 6),
+        "above": reported.accuracy > result.interval.high,
+    }
+
+
+def _entries(path: Path, text: str) -> Sequence[Any]:
+    """Return the entries of a file, in the form that its ending names."""
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        return list(csv.DictReader(text.splitlines(), skipinitialspace=True))
+    if kind == ".json":
+        try:
+            return _listed(json.loads(text))
+        except ValueError as error:
+            raise InputError(f"`reported` {path} is no JSON: {error}") from None
+    if kind in {".yaml", ".yml"}:
+        try:
+            import yaml  # noqa: PLC0415 (an extra)
+        except ImportError as error:
+            raise MissingExtraError(f"reading {path} (or write it as CSV)", "yaml") from error
+        try:
+            return _listed(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"`reported` {path} is no YAML: {reason}") from None
+    raise InputError(f"`reported` {path}: the name must end in .csv, .json, .yaml or .yml")
+
+
+def _listed(content: object) -> Sequence[Any]:
+    """Return a list of entries, also of an object of accuracies by checkpoint."""
+    if isinstance(content, Mapping):
+        return [{"checkpoint": key, "reported": value} for key, value in content.items()]
+    return content if isinstance(content, list) else []
+
+
+def _value(path: Path, place: int, value: object) -> tuple[float, bool]:
+    """Return a number, and whether it was marked as percent."""
+    text = "" if isinstance(value, bool) else str(value).strip()  # YAML takes yes and no for booleans
+    try:
+        return float(text.removesuffix("%")), text.endswith("%")
+    except ValueError:
+        raise InputError(f"`reported` {path}, entry {place}: {value!r} is no accuracy such as 54.3% or 0.543") from None
