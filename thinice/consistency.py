@@ -448,6 +448,8 @@ join checkpoints k using (checkpoint_id)
 join datasets d using (dataset_id)
 join attacks a using (attack_id)
 join samples s on s.dataset_id = m.dataset_id and s.sample_id = said.sample_id
+where $measurement_id is null
+    or m.checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
 qualify row_number() over (
     partition by k.checkpoint_id, d.name, d.split, a.attack_id, s.digest, said.sample_id order by m.measurement_id
 ) = 1
@@ -477,7 +479,7 @@ class Check:
     contradictions: tuple[Contradiction, ...]
 
 
-def check_store(store: Store, *, tolerance: float = 0.1) -> tuple[Check, ...]:
+def check_store(store: Store, *, tolerance: float = 0.1, measurement_id: int | None = None) -> tuple[Check, ...]:
     """Return which results in a store cannot all be true: one check for each network and data set.
 
     Epsilons and verdicts at budgets of the same network and samples are held against each other, whatever run and
@@ -489,6 +491,8 @@ def check_store(store: Store, *, tolerance: float = 0.1) -> tuple[Check, ...]:
         Made by `thinice.open_store`.
     tolerance : float
         As for `contradictions`.
+    measurement_id : int, optional
+        Only of the network of this measurement.
 
     Examples
     --------
@@ -499,7 +503,7 @@ def check_store(store: Store, *, tolerance: float = 0.1) -> tuple[Check, ...]:
 
     """
     checks = list[Check]()
-    frame = store.sql(EVERYTHING)
+    frame = store.sql(EVERYTHING, {"measurement_id": measurement_id})
     for (_, network, data, split, _), rows in frame.groupby(["checkpoint_id", "network", "data", "split", "variant"]):
         evidence = _evidence(rows)
         found = contradictions(evidence, entries=int(rows["entries"].iloc[0]), tolerance=tolerance)

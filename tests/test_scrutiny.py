@@ -1,0 +1,132 @@
+"""After an evaluation: findings are stored and read again, warnings name what was seen, contradictions are told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import thinice
+from thinice.evaluation import Evaluator, attack_of
+from thinice.models import as_classifier
+from thinice.scrutiny import scrutinise
+
+
+class Probabilities(nn.Module):
+    """The example network with its softmax inside, so sharp that it saturates on some samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = thinice.load_classifier(thinice.example_checkpoints()["dense"]).module
+
+    def forward(self, inputs):
+        return self.network(inputs).softmax(1)
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch):
+    """Four samples are enough to see that the first that are right are looked at."""
+    monkeypatch.setattr("thinice.scrutiny.SAMPLES", 4)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return thinice.load_samples("digits", limit=12)
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return thinice.load_classifier(thinice.example_checkpoints()["dense"])
+
+
+@pytest.fixture
+def look(tmp_path, samples):
+    """Evaluate and scrutinise, into one store."""
+    store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
+
+    def looked(classifier, attack, *, budget, norm="linf", selection=samples, **settings):
+        evaluator = Evaluator(store, selection, device="cpu", progress=False)
+        bound = evaluator.bind(classifier, attack, norm=norm, budget=budget, settings=settings)
+        with evaluator.run(attack_of(bound), seed=0) as run:
+            found = evaluator.robustness(classifier, bound, budget=budget, shortcut=False)
+            return scrutinise(store, run, found, classifier=classifier, samples=selection, attack=bound, device="cpu")
+
+    looked.store = store
+    return looked
+
+
+def test_a_good_evaluation_has_no_warnings_and_keeps_every_check(look, dense):
+    scrutiny = look(dense, "fmn", budget=0.1)
+    assert scrutiny.warnings == ()
+    kept = look.store.sql("from findings")
+    assert kept["indicator"].tolist() == [one.name for one in scrutiny.findings]
+    assert not kept["raised"].any()
+    assert set(kept["looked_at"]) == {4}
+
+
+def test_asked_again_the_findings_are_read(look, dense, monkeypatch):
+    first = look(dense, "pgd", budget=0.05, rel_stepsize=0.1)
+    monkeypatch.setattr("thinice.scrutiny.check_network", None)  # looked at again, this would fail
+    assert look(dense, "pgd", budget=0.05, rel_stepsize=0.1) == first
+
+
+def test_a_softmax_inside_is_named(look):
+    network = as_classifier(Probabilities(), name="squashed")
+    (warning,) = [one for one in look(network, "fmn", budget=0.1).warnings if one.startswith("softmax_output")]
+    assert "4 of 4 samples" in warning
+    assert "attack what comes before the softmax" in warning
+    named = look.store.sql("select checkpoint, attack from warnings where indicator = 'softmax_output'")
+    assert named.values.tolist() == [["squashed", "fmn"]]
+
+
+def test_attacks_that_contradict_each_other_are_told_and_those_of_other_networks_are_not(look, dense):
+    pruned = thinice.load_classifier(thinice.example_checkpoints()["pruned-95"])
+    assert look(dense, "fmn", budget=0.1, fallback=False).contradictions == ()
+    weak = {"steps": 2, "learning_rate": 1.0, "bisections": 0, "fallback": False}
+    scrutiny = look(dense, "ho-fmn", budget=0.1, **weak)
+    assert [(one.claim, one.proof) for one in scrutiny.contradictions] == [("ho-fmn", "fmn")]
+    assert any("ho-fmn (linf) against fmn (linf)" in one for one in scrutiny.warnings)
+    assert look(pruned, "fmn", budget=0.1).contradictions == ()
+
+
+def test_many_contradictions_are_counted(look, dense):
+    for steps in range(1, 5):
+        scrutiny = look(
+            dense, "ho-fmn", budget=0.1, steps=steps, learning_rate=1.0, bisections=0, fallback=False, scheduler="none"
+        )
+    look(dense, "fmn", budget=0.1)
+    scrutiny = look(dense, "fmn", budget=0.1, norm="l2")
+    assert len(scrutiny.contradictions) > 4
+    assert f"{len(scrutiny.contradictions) - 4} more pairs of attacks contradict each other" in scrutiny.warnings[-1]
+
+
+def test_long_attacks_are_watched_on_fewer_samples_and_the_longest_on_none(look, dense, monkeypatch):
+    monkeypatch.setattr("thinice.scrutiny.PASSES", 100)
+
+    def watched(steps):
+        findings = look(dense, "fmn", budget=0.1, steps=steps).findings
+        return {one.name: one.of for one in findings}.get("silent_success")
+
+    assert [watched(steps) for steps in (5, 30, 150)] == [4, 2, None]
+
+
+def test_what_fell_to_square_alone_is_named(look):
+    """Gradients through rounding are zero: the attacks with gradients break nothing that needs a step."""
+    pytest.importorskip("pyautoattack")
+
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+
+        def forward(self, inputs):
+            return self.network((inputs * 8).round() / 8)
+
+    torch.manual_seed(2)
+    network, inputs = Rounded().eval(), torch.rand(6, 1, 8, 8)
+    with torch.no_grad():
+        labels = network(inputs).argmax(1)
+    scrutiny = look(as_classifier(network), "autoattack", budget=0.3, selection=thinice.as_samples(inputs, labels))
+    raised = [one.name for one in scrutiny.findings if one.raised]
+    assert "unavailable_gradients" in raised
+    assert "black_box_stronger" in raised

@@ -1,0 +1,155 @@
+"""After an evaluation: what its own checks say of it, and what else the store knows that contradicts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thinice.consistency import Contradiction, check_store
+from thinice.indicators import Finding, black_box_stronger, check_attack, check_network, worst_first
+from thinice.measurement import pick_device
+from thinice.robustness import Ensemble
+
+if TYPE_CHECKING:
+    import torch
+
+    from thinice.attacks import Attack
+    from thinice.datasets import Samples
+    from thinice.evaluation import Robustness
+    from thinice.models import Classifier
+    from thinice.store import Run, Store
+
+__all__ = ["Scrutiny", "scrutinise"]
+
+SAMPLES = 16
+"""So many samples are looked at, the first that the network has right."""
+PASSES = 4000
+"""What watching an attack may cost in all: of a longer one, fewer samples are watched, and of the longest none."""
+LONGEST = 4
+"""So many contradictions are told one by one."""
+
+KEPT = """
+select indicator, sample_ids, looked_at, value from findings where measurement_id = $measurement_id order by rowid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrutiny:
+    """Why an evaluation may be wrong; made by `scrutinise`.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        Of each check that ran, raised or not.
+    contradictions : tuple of Contradiction
+        Between any attacks on the same network and data in the store.
+
+    """
+
+    findings: tuple[Finding, ...]
+    contradictions: tuple[Contradiction, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was seen, on how many samples, and what to do: a sentence each, none where all is well."""
+        told = [str(one) for one in (*worst_first(self.findings), *self.contradictions[:LONGEST])]
+        more = len(self.contradictions) - LONGEST
+        return (
+            (*told, f"{more} more pairs of attacks contradict each other: see `thinice check`")
+            if more > 0
+            else (*told,)
+        )
+
+
+def scrutinise(
+    store: Store,
+    run: Run,
+    found: Robustness,
+    *,
+    classifier: Classifier,
+    samples: Samples,
+    attack: Attack | Ensemble,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+) -> Scrutiny:
+    """Return what the checks say of an evaluation, and store it with its measurement; stored already, it is read.
+
+    The network is checked, and the attack is watched, on the first 16 samples that the network has right; of an
+    ensemble, its first attack. An attack that takes more than 250 passes a sample is watched on fewer samples, and one
+    that takes more than 4000 on none. Where the ensemble ends with an attack without gradients, the samples that fell
+    to it alone are named. Then all that the store holds of this network is held against each other.
+
+    Parameters
+    ----------
+    store, run : Store, Run
+        Where the evaluation was stored, and the run that is open there.
+    found : Robustness
+        The evaluation.
+    classifier, samples, attack
+        What was evaluated, on what, by what.
+    device, seed
+        As of `thinice.evaluate`.
+
+    Examples
+    --------
+    >>> import tempfile, thinice
+    >>> from thinice.evaluation import Evaluator, attack_of
+    >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
+    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = thinice.open_store(f"{folder}/thinice.duckdb", new=True)
+    ...     evaluator = Evaluator(store, samples, device="cpu", progress=False)
+    ...     attack = evaluator.bind(dense, "fmn", norm="l2", budget=0.3)
+    ...     with evaluator.run(attack_of(attack), seed=0) as run:
+    ...         found = evaluator.robustness(dense, attack, budget=0.3)
+    ...         scrutinise(
+    ...             store, run, found, classifier=dense, samples=samples, attack=attack, device="cpu"
+    ...         ).warnings
+    ()
+
+    """
+    kept = store.sql(KEPT, {"measurement_id": found.measurement_id})
+    if kept.empty:
+        findings = _findings(found, classifier, samples, attack, device=device, seed=seed)
+        run.add_findings(found.measurement_id, [one.to_dict() for one in findings])
+    else:
+        rows = zip(kept["indicator"], kept["sample_ids"], kept["looked_at"], kept["value"], strict=True)
+        findings = tuple(
+            Finding(name, tuple(map(int, ids)), int(of), None if np.isnan(value) else float(value))
+            for name, ids, of, value in rows
+        )
+    checks = check_store(store, measurement_id=found.measurement_id)
+    return Scrutiny(findings, tuple(one for check in checks for one in check.contradictions))
+
+
+def _findings(
+    found: Robustness,
+    classifier: Classifier,
+    samples: Samples,
+    attack: Attack | Ensemble,
+    *,
+    device: str | torch.device,
+    seed: int,
+) -> tuple[Finding, ...]:
+    where = pick_device(device)
+    network = classifier.to(where)
+    right = np.flatnonzero(found.fell_to != "clean")[:SAMPLES]
+    cost = (
+        100.0 if isinstance(attack, Ensemble) and len(attack.members) > 1 else float(found.evaluations.max(initial=1))
+    )
+    watched = min(len(right), int(PASSES // max(cost, 1)))
+    inputs, labels, ids = (column[right].to(where) for column in (samples.inputs, samples.labels, samples.sample_ids))
+    seen = {one.name: one for one in check_network(network, inputs, labels, ids, seed=seed)}
+    if watched:
+        first = slice(watched)
+        single = attack.members[0] if isinstance(attack, Ensemble) else attack
+        budget = attack.budget if isinstance(attack, Ensemble) else None
+        few = inputs[first], labels[first], ids[first]
+        seen |= {one.name: one for one in check_attack(network, *few, single, norm=found.norm, budget=budget)}
+    if isinstance(attack, Ensemble) and attack.members[-1].name == "square" and len(attack.members) > 1:
+        fell = [name or None for name in found.fell_to.tolist()]
+        one = black_box_stronger(found.sample_ids.tolist(), fell)
+        seen[one.name] = one
+    return tuple(seen.values())
