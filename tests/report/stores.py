@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit, log_expit
 
 from tests.plots.looking import sample_columns
 from thinice.stats import separation
@@ -72,12 +73,28 @@ def write_store(path, samples, *, seed=0, pruned=("pruned",), names=("dense", "f
             evaluations=rng.integers(50, 100, n),
             witnesses=dict(zip(ids[nearest].tolist(), adversarials, strict=True)),
         )
+        sure = np.where(np.isin(transition, ["S1,1", "S1,0"]), 1, -1) * rng.gamma(2, 1, n)
+        run.add_predictions(
+            before, data, ids, predictions=dense, margins=sure, confidences=expit(sure), losses=-log_expit(sure)
+        )
         for k, name in enumerate(pruned):
             after = run.checkpoint(fingerprint=f"p{seed}{k}", name=name, sparsity=0.9 + 0.01 * k, **recipe)
             changed = transition if k == 0 else sample_columns(n, seed=seed + k)[1]
             right = np.isin(changed, ["S1,1", "S0,1"])
             margins = np.where(right, 1, -1) * rng.gamma(2, 1, n)
             run.add_predictions(after, data, ids, predictions=np.where(right, labels, wrong), margins=margins)
+            if k == 0:  # its own distances too
+                own = np.where(right, epsilon * rng.uniform(0.5, 1.2, n) + 0.001, 0)
+                own_outcomes = np.where(right, np.where(np.isnan(own), Outcome.NOT_FOUND, Outcome.FOUND), 0)
+                run.add_epsilons(
+                    run.measurement(after, data, attack),
+                    ids,
+                    epsilon=own,
+                    outcomes=own_outcomes,
+                    predictions=np.where(own_outcomes == Outcome.NOT_FOUND, -1, wrong),
+                    clean_predictions=np.where(right, labels, wrong),
+                    evaluations=np.full(n, 70),
+                )
             comparison = run.comparison(measurement, after)
             found = separation(epsilon[changed == "S1,1"], epsilon[changed == "S1,0"])
             interval = found.interval()

@@ -189,17 +189,23 @@ def test_filters_filter(page, rows):
 
 def test_the_axes_put_samples_where_they_belong(page, rows, store):
     names = page.run("[...document.getElementById('axis').options].map(o => o.textContent)")
-    assert names == ["true class", "sample", "evaluations", "margin, pruned-90"]
+    assert names[:3] == ["true class", "sample", "evaluations"]
+    assert names[-2:] == ["margin, pruned-90", "epsilon, pruned-90"]
     margins = store.sql(
         "select margin from predictions join comparisons on checkpoint_id = pruned_checkpoint_id "
         "where comparison_id = 1 order by sample_id"
     )["margin"]
-    for place, values in [(1, rows["sample_id"]), (3, margins)]:
+    for place, values in [(1, rows["sample_id"]), (names.index("margin, pruned-90"), margins)]:
         page.select("#axis", place)
         across, up = np.array(page.run("thinice.shown().sort((a, b) => a - b).map(thinice.place)")).T
         assert np.corrcoef(across, values)[0, 1] > 0.99999
         found = (rows["epsilon"] > 0).to_numpy()
         assert np.corrcoef(up[found], rows["epsilon"][found])[0, 1] < -0.99999
+    page.select("#axis", len(names) - 1)
+    missing = int(rows["pruned_epsilon"].isna().sum())
+    assert 0 < missing < 10
+    assert page.text("#status") == f"{300 - missing} of 300 samples shown; {missing} have no epsilon, pruned-90."
+    page.select("#axis", 1)
     page.press("#logarithmic")
     up = np.array(page.run("thinice.shown().sort((a, b) => a - b).map(thinice.place)"))[:, 1]
     assert np.corrcoef(up[found], np.log(rows["epsilon"][found]))[0, 1] < -0.99999

@@ -27,6 +27,7 @@ from thinice.errors import InputError, StoreError
 from thinice.report import figures, pictures, save_report
 from thinice.report.facts import read_facts
 from thinice.report.words import answer
+from thinice.stats import rival_predictors
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script>",
@@ -40,6 +41,10 @@ HOSTILE = (
 )
 
 
+MARGINS = """
+select margin from predictions join comparisons on checkpoint_id = pruned_checkpoint_id
+where comparison_id = $k order by sample_id
+"""
 KIND = {"http-equiv": "Content-Security-Policy"}
 
 
@@ -182,7 +187,15 @@ def test_the_columns_are_those_of_the_store(store, report):
         assert one["predictions"] == rows["pruned_prediction"].tolist()
         shown = np.array([np.nan if value is None else value for value in measured["epsilon"]])
         np.testing.assert_allclose(shown, 255 * rows["epsilon"].to_numpy(), rtol=6e-6)
-        assert [axis["name"] for axis in measured["axes"] + one["axes"]] == ["evaluations", f"margin, {one['pruned']}"]
+        axes = {axis["name"]: axis["values"] for axis in measured["axes"] + one["axes"]}
+        pruned = f"margin, {one['pruned']}"
+        own = [f"epsilon, {one['pruned']}"] if number == 1 else []
+        assert list(axes) == ["evaluations", "margin, dense", "confidence, dense", "loss, dense", pruned, *own]
+        margins = store.sql(MARGINS, {"k": number})["margin"]
+        np.testing.assert_allclose(np.array(axes[pruned]), margins, rtol=6e-4)
+        for name in own:
+            shown = np.array([np.nan if value is None else value for value in axes[name]])
+            np.testing.assert_allclose(shown, 255 * rows["pruned_epsilon"].to_numpy(), rtol=6e-4)
 
 
 def test_everything_that_repeats_it_is_there(store, report):
@@ -219,6 +232,50 @@ def test_the_answer_counts_the_six_samples(six, tmp_path):
 
 
 @pytest.mark.usefixtures("unadorned")
+def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
+    """At 0.2 two of the dense network's six samples stand, 10 and 13; the pruned one has no epsilon below it."""
+    with six.run(["thinice"], device="cpu", seed=0) as run:
+        bench = Bench(run)
+        data = six.sql("select dataset_id from datasets").iloc[0, 0]
+        dense, pruned = bench.checkpoint("dense"), bench.checkpoint("pruned")
+        before = run.measurement(dense, int(data), bench.attack(steps=100))
+        after = run.measurement(pruned, int(data), bench.attack(steps=100))
+        column = dict(zip(COLUMNS, map(np.array, zip(*SIX, strict=True)), strict=True))
+        right = column["pruned"] == column["label"]
+        run.add_epsilons(
+            after,
+            column["sample_id"],
+            epsilon=np.where(right, 0.5, 0),
+            outcomes=right.astype(int),
+            predictions=column["far"] * 0,
+            clean_predictions=column["pruned"],
+            evaluations=np.full(6, 1.0),
+        )
+        verdicts = {"dense_verdicts": before, "pruned_verdicts": after}
+        run.comparison(before, pruned, basis="robust at 51/255, by fmn", budget=0.2, **verdicts)
+    robust = read_facts(six).comparisons[1]
+    assert answer(robust) == (
+        "pruned loses 1 of the 2 samples on which dense is robust at 51/255 (50.0%). "
+        "The run ended before its statistics."
+    )
+    page = save_report(six, tmp_path / "robust.html").read_text(encoding="utf-8")
+    assert "correct means robust at 51/255, by fmn" in page
+    assert "All comparisons in this store" in page
+
+
+def test_the_table_of_rivals_is_that_of_the_statistics(store, report):
+    frame = store.sql("from predictors where comparison_id = 1")
+    wanted = rival_predictors(
+        frame["lost"], {name: frame[name] for name in ("epsilon", "margin", "confidence", "loss")}
+    )
+    elements = Elements(report.read_text(encoding="utf-8"))
+    cells = [text for _, text in elements.of("td")]
+    for auc, low, high in zip(wanted.auc, wanted.low, wanted.high, strict=True):
+        place = cells.index(f"{low:.3f} to {high:.3f}")
+        assert cells[place - 1] == f"{auc:.3f}"
+
+
+@pytest.mark.usefixtures("unadorned")
 def test_others_pictures_are_never_shown(six, tmp_path):
     """The six samples say that they are digits, but the digits have no such samples in their test part."""
     page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
@@ -249,6 +306,27 @@ def test_data_that_are_gone_are_said_to_be(digits, tmp_path):
     assert payload(found)["data"][0]["sheet"]["width"] == 8
     fewer = save_report(store, tmp_path / "report.html", samples=digits[:299]).read_text(encoding="utf-8")
     assert "the samples given lack 1 of those measured" in fewer
+
+
+@pytest.mark.usefixtures("unadorned")
+def test_photographs_are_found_in_the_size_they_were_measured_in(tmp_path):
+    for k, image in enumerate(natural_images(12, 80).transpose(0, 2, 3, 1)):
+        place = tmp_path / "photos" / ("cat" if k < 6 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, : 60 + k]).save(place / f"{k}.png")
+    samples = thinice.load_samples(f"folder:{tmp_path / 'photos'}", image_size=48)
+    store = write_store(tmp_path / "thinice.duckdb", samples, witnesses=4, norm="l2")
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No pictures" not in page
+    data = payload(page)
+    sheet = data["data"][0]["sheet"]
+    assert (sheet["width"], sheet["height"]) == (32, 32)
+    assert data["measured"][0]["close"]["width"] == 48
+    assert data["measured"][0]["suffix"] == ""
+    assert data["data"][0]["sources"][0] == "cat/0.png"
+    Image.fromarray(natural_images(1, 80, seed=1)[0].transpose(1, 2, 0)).save(tmp_path / "photos" / "cat" / "0.png")
+    again = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 of 12 samples differ" in again
 
 
 @pytest.mark.usefixtures("unadorned")
