@@ -106,7 +106,8 @@ def _ticks(ax: Axes, spent: list[float], top: float) -> None:
     """Write plain numbers at both axes: passes, and 0, 1, 10, 100 per cent."""
     low, high = min(spent) / 1.3, max(spent) * 1.3
     ax.set(xlim=(low, high), ylim=(0, 1.6 * top))
-    marks = LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)).tick_values(low, high)
+    between = (1, 2, 3, 4, 6) if high < 10 * low else (1, 2, 5) if high < 300 * low else (1,)
+    marks = LogLocator(subs=between).tick_values(low, high)
     ax.xaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())

@@ -104,7 +104,7 @@ def plot_sparsity(
         said = "AUC 0.5: ε says nothing" if quantity == "auc" else "before pruning"
         entries.append((Line2D([], [], **REFERENCE), said))
     if quantity == "auc":
-        ax.set_ylim(min(ax.get_ylim()[0], 0.48), 1.01)
+        ax.set_ylim(min(ax.get_ylim()[0], 0.48), 1.03)
     else:
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     if quantity == "lost":
