@@ -245,7 +245,7 @@ def test_attacks_show_their_cost_and_their_excess():
 @pytest.mark.parametrize("n", [0, 1, 40])
 def test_attacks_can_be_read(n):
     rng = np.random.default_rng(0)
-    found = {name: rng.lognormal(0, 10.0 ** (k - 5), n) for k, name in enumerate(EVIL)}
+    found = {name: rng.lognormal(0, 10.0 ** (k - 8), n) for k, name in enumerate(EVIL)}
     found[EVIL[0]] = np.full(n, np.nan)
     assert_readable(plot_attacks(found, {name: np.full(n, 3.0**k) for k, name in enumerate(EVIL)}).figure)
 
