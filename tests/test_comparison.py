@@ -236,3 +236,11 @@ def test_a_network_that_is_not_a_number_is_not_right(samples):
     assert result.dense_predictions[0] == -1
     assert result.not_found == 0  # of those that the dense network has right
     assert result.frame()["dense_prediction"].isna().tolist() == [True] + [False] * 7
+
+
+def test_distances_of_both_networks_are_drawn(networks, samples):
+    result = thinice.compare(*networks, samples, distances="both", progress=False)
+    figures = draw(result)
+    assert {"pairs", "boundary", "gallery", "risk"} <= set(figures)
+    legend = [text.get_text() for text in figures["security"].axes[0].get_legend().get_texts()]
+    assert [line.partition(":")[0] for line in legend] == ["dense", "pruned"]

@@ -24,11 +24,13 @@ from thinice.progress import Reporter
 from thinice.robustness import budget_text
 from thinice.slices import BoundarySlice, slice_boundary
 from thinice.stats import (
+    PairedShift,
     RiskCurve,
     RiskMethod,
     RivalPredictors,
     Separation,
     TransitionCounts,
+    paired_shift,
     quantile,
     risk_curve,
     rival_predictors,
@@ -58,7 +60,16 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare", "compare_all"]
 
 Network = Classifier | nn.Module | str | Path
-BOTH = ("pruned_median_kept", "boundary_shift", "pruned_not_found", "pruned_from_dense")
+BOTH = (
+    "pruned_median_kept",
+    "boundary_shift",
+    "paired_shift",
+    "paired_low",
+    "paired_high",
+    "paired_log10_p",
+    "pruned_not_found",
+    "pruned_from_dense",
+)
 """What the distances of both networks add to a row."""
 GALLERY = 12
 """How many of the thinnest samples a comparison keeps at hand with their adversarials."""
@@ -184,6 +195,14 @@ class Comparison:
             return None
         low, high = (differences[place] for place in ((len(differences) - 1) // 2, len(differences) // 2))
         return float((low + high) / 2) if np.isfinite([low, high]).all() else None
+
+    @property
+    def paired(self) -> PairedShift | None:
+        """The shift of epsilon from the dense to the pruned network on the kept samples, with its test."""
+        if self.pruned_distances is None:
+            return None
+        kept = self.transitions == Transition.KEPT
+        return paired_shift(self.epsilon[kept], self.pruned_distances.epsilon[kept])
 
     @property
     def search_notes(self) -> tuple[str, ...]:
@@ -333,13 +352,17 @@ class Comparison:
 
     def _both(self) -> dict[str, Any]:
         """Return what the distances of both networks say; all None where only the dense one's were asked for."""
-        if self.pruned_distances is None:
+        own, paired, kept = self.pruned_distances, self.paired, self.transitions == Transition.KEPT
+        if own is None or paired is None:
             return dict.fromkeys(BOTH)
-        own, kept = self.pruned_distances, self.transitions == Transition.KEPT
+        ends = (None, None) if paired.interval is None else (paired.interval.low, paired.interval.high)
         right = own.outcomes != Outcome.MISCLASSIFIED
         numbers = (
             quantile(own.epsilon[kept]),
             self.boundary_shift,
+            paired.shift,
+            *(end if end is not None and np.isfinite(end) else None for end in ends),
+            paired.log10_p,
             int((own.outcomes[right & (self.pruned_predictions >= 0)] == Outcome.NOT_FOUND).sum()),
             int((own.stages == Stage.DENSE).sum()),
         )
@@ -358,7 +381,10 @@ class Comparison:
             f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
             for name, value in self.table()
         )
-        return f"<p>{html.escape(self.answer)}</p><table>{rows}</table>"
+        where = (
+            f"{len(self.labels):,} samples of {self.data} ({self.split}); epsilon: {self.norm}, by {self.attack.name}"
+        )
+        return f"<p>{html.escape(self.answer)}</p><table>{rows}</table><p><small>{html.escape(where)}</small></p>"
 
     def table(self) -> list[tuple[str, str]]:
         """Return what people read, line by line: a name and a value with its unit."""
@@ -392,6 +418,7 @@ class Comparison:
             lines += [
                 ("pruned epsilon, kept", self._distance(both["pruned_median_kept"])),
                 ("shift, pruned - dense", self._distance(both["boundary_shift"])),
+                ("log10 p, boundary moved", f"{both['paired_log10_p']:.1f}"),
                 ("pruned epsilon not found", f"{both['pruned_not_found']}"),
                 ("taken from dense", f"{both['pruned_from_dense']}"),
             ]

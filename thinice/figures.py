@@ -30,7 +30,8 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
     """Return the figures of a comparison by name: distribution, risk, survival, security, roc, classes, and more.
 
     Where a sample has an adversarial there are also the gallery, and the boundary around the thinnest sample; `device`
-    says where the networks run for that one. It takes as long as some ten samples take to measure.
+    says where the networks run for that one. It takes as long as some ten samples take to measure. Where the distances
+    of both networks were measured, pairs shows them, and security has both curves.
 
     Examples
     --------
@@ -44,14 +45,19 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
     """
     shown = comparison.thinnest
     # a prediction that is not a number is wrong at every budget
-    distances = np.where(comparison.dense_predictions < 0, np.float32(0), comparison.epsilon)
+    networks = {comparison.dense: np.where(comparison.dense_predictions < 0, np.float32(0), comparison.epsilon)}
+    after = comparison.pruned_epsilon
+    if after is not None:
+        networks[comparison.pruned] = np.where(comparison.pruned_predictions < 0, np.float32(0), after)
     return figure_set(
         comparison.epsilon,
         comparison.transitions,
         comparison.labels,
         norm=comparison.norm,
         classes=comparison.classes,
-        networks={comparison.dense: distances},
+        budget=comparison.budget,
+        networks=networks,
+        pruned_epsilon=after,
         shown=[witness.position for witness in shown],
         inputs=np.stack([witness.inputs for witness in shown]) if shown else None,
         adversarials=np.stack([witness.adversarial for witness in shown]) if shown else None,

@@ -135,7 +135,7 @@ def compare(
             store=store,
             progress=not quiet,
         )
-        report(comparisons, store, None if no_figures else figures, format, say)
+        report(comparisons, store, None if no_figures else figures, format, say, device=device)
 
 
 def prepare(figures: Path | None) -> None:
@@ -148,13 +148,15 @@ def prepare(figures: Path | None) -> None:
         raise InputError(f"`--figures` {figures} cannot be made: {error.strerror or error}") from None
 
 
-def report(comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Speaker) -> None:
+def report(
+    comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Speaker, *, device: str
+) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
     print(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how))
     if figures is not None:
         from thinice.figures import save_figures
 
-        files = save_figures(comparisons, figures)
+        files = save_figures(comparisons, figures, device=device)
         say(f"{len(files)} figures in {figures}")
     where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")

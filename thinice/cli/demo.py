@@ -35,4 +35,4 @@ def demo(
             store=store,
             progress=not quiet,
         )
-        report(comparisons, store, figures, format, say)
+        report(comparisons, store, figures, format, say, device=device)
