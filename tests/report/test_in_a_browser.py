@@ -278,6 +278,7 @@ def test_names_of_strangers_do_nothing_but_stand_there(browser, tmp_path):
         assert facts["file"] == samples.sources[row]
     opened.mouse("mouseMoved", *opened.to_plot(opened.run("thinice.shown()[3]")))
     opened.select("#comparison", 2)
+    assert opened.run("document.documentElement.scrollWidth") <= 1280
     assert HOSTILE[2][:4] in opened.text("section:not([hidden]) .answer")
     assert opened.run("window.hacked") is None
     assert opened.complaints() == []

@@ -422,8 +422,16 @@ def test_the_command_writes_the_same_page_to_the_byte(store, report, tmp_path, m
 def test_coordinates_are_cut_but_scales_images_and_texts_are_whole():
     tag = '<path d="M 123.456789   0.123456" transform="translate(10.05 7) scale(0.015625)">'
     assert figures._shortened(tag) == '<path d="M 123.4 0.12" transform="translate(10.0 7) scale(0.015625)">'
-    image = '<image xlink:href="data:image/png;base64,1.23456" x="1.23456">'
-    assert figures._shortened(image) == image
+    file = io.BytesIO()
+    dots = np.zeros((30, 20, 3), np.uint8)
+    dots[3, 4] = 7, 8, 9
+    Image.fromarray(dots).save(file, "PNG")
+    start, end = '<image xlink:href="', '" x="1.23456">'
+    short = figures._shortened(f"{start}data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}{end}")
+    assert short.startswith(start)
+    assert short.endswith(end)
+    kept = Image.open(io.BytesIO(base64.b64decode(short[: -len(end)].split(",")[1])))
+    np.testing.assert_array_equal(np.asarray(kept.convert("RGB")), dots)
     drawn = Figure()
     drawn.text(0.5, 0.5, "AUC 0.96421 of 123.456789, 1 < 2 > 0.98765")
     uri = figures.as_drawing(drawn).uri

@@ -6,6 +6,7 @@
   const KEYS = ["kept", "lost", "gained", "wrong"];
   const ON_TOP = [0, 3, 2, 1]; // lost samples are drawn last
   const REACH = 14, CELL = 16; // pixels: how far the pointer finds a sample; the side of a cell of the grid
+  const FONT = "12px system-ui, sans-serif";
   const MARGIN = { left: 62, right: 14, top: 56, bottom: 46, away: 20 };
 
   // One comparison at a time: its columns, the axes there are, and what is chosen.
@@ -111,7 +112,10 @@
     if (axis.kind === "class") {
       const only = Number($$("class").value) - 1, count = only >= 0 ? 1 : now.samples.classes.length;
       across = (value, row) => left + ((only >= 0 ? 0 : value) + 0.5 + 0.8 * scatter(row)) / count * (right - left);
-      const each = Math.max(1, Math.ceil(count * 46 / (right - left)));
+      const pen = points.getContext("2d");
+      pen.font = FONT;
+      const widest = Math.max(...now.samples.classes.slice(0, 2000).map((name) => pen.measureText(name).width));
+      const each = Math.max(1, Math.ceil(count * Math.min(110, widest + 10) / (right - left)));
       columns = [...Array(count).keys()].filter((k) => k % each === 0).map((k) => ({
         at: left + (k + 0.5) / count * (right - left), name: now.samples.classes[only >= 0 ? only : k],
       }));
@@ -166,7 +170,7 @@
   function draw() {
     view = scales();
     const pen = sized(points, view.width, view.height);
-    pen.font = "12px system-ui, sans-serif";
+    pen.font = FONT;
     pen.lineWidth = 1;
     pen.strokeStyle = color("--line");
     pen.fillStyle = color("--muted");
@@ -179,8 +183,11 @@
       pen.fillText(name, view.left - 6, at, view.left - 8);
     }
     pen.textAlign = "center";
-    const room = view.columns.length > 1 ? view.columns[1].at - view.columns[0].at - 4 : 400;
-    for (const { at, name } of view.columns) pen.fillText(clipped(pen, name, room), at, view.bottom + 16);
+    const room = view.columns.length > 1 ? view.columns[1].at - view.columns[0].at - 8 : 400;
+    for (const { at, name } of view.columns) {
+      const short = clipped(pen, name, room), half = pen.measureText(short).width / 2 + 4;
+      pen.fillText(short, Math.max(half, Math.min(view.width - half, at)), view.bottom + 16);
+    }
     pen.fillStyle = color("--ink");
     pen.fillText(clipped(pen, axisText(), view.right - view.left), (view.left + view.right) / 2, view.height - 10);
     pen.textAlign = "left";
