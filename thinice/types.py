@@ -86,7 +86,7 @@ class Diagnosis(IntEnum):
     NONE = 0
     """It did not, or nothing is wrong with the network that a few passes can tell (NULL in SQL)."""
     ZERO_GRADIENT = 1
-    """The logits have no gradient around the sample."""
+    """The logits have no gradient at the sample."""
     SATURATED = 2
     """They have one in float64, or behind a softmax, but float32 rounds it to zero."""
     NON_DETERMINISTIC = 3

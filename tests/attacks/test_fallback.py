@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.truth import Known, linear
+from tests.truth import Known, half_space, linear
 from thinice.attacks import Claims, make_attack
 from thinice.attacks.attack import Attack
 from thinice.attacks.fallback import fall_back
 from thinice.attacks.fmn import random_directions
 from thinice.attacks.foreign import Counted
+from thinice.attacks.lost import Lost
 from thinice.attacks.nearest import FORWARD
+from thinice.attacks.shortening import shortened
+from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
 from thinice.types import NORMS, Diagnosis, Outcome, Stage
 
@@ -100,6 +105,63 @@ def test_starved_networks_are_crossed_and_the_stage_and_the_reason_are_told(norm
     assert nearest.diagnoses.tolist() == [diagnosis] * 8
     with torch.no_grad():
         assert (model(nearest.adversarials).argmax(1) != KNOWN.labels).all()
+
+
+class Plateau(nn.Module):
+    """Two classes behind a tanh that float32 rounds to 1 at every sample, and float64 does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = half_space(count=8).model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = self.inner(inputs)
+        return torch.tanh(PLATEAU * (logits - logits.flip(1)))
+
+
+PLATEAU = 10 / 0.2  # the samples are this far from a tie at least, and tanh(10) is 1 in float32
+
+
+@every_norm
+@pytest.mark.parametrize("wrapped", [lambda module: module, as_classifier], ids=["module", "classifier"])
+def test_where_float32_is_flat_float64_shows_the_way(norm, wrapped):
+    known = half_space(count=8)
+    network = Plateau().eval()
+    near = (known.model(known.inputs).diff().abs().squeeze(1) * PLATEAU < 17).nonzero().squeeze(1)
+    assert len(near) >= 3  # farther away float64 is flat as well
+    batch = known.inputs[near], known.labels[near], known.sample_ids[near]
+    nearest = blind(norm)(wrapped(network), *batch)
+    assert nearest.stages.tolist() == [Stage.FLOAT64] * len(near)
+    assert nearest.diagnoses.tolist() == [Diagnosis.SATURATED] * len(near)
+    truth = torch.from_numpy(known.distances[norm])[near]
+    assert (nearest.epsilon >= truth * (1 - 1e-3)).all()
+    assert (nearest.epsilon <= truth * 1.05).all()
+    without = blind(norm)(network.forward, *batch)  # nothing there to copy
+    assert without.found.all()
+    assert (without.stages == Stage.STARTS).sum() >= len(near) - 1  # one may stumble upon a gradient
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1), norm=st.sampled_from(NORMS))
+def test_shortening_keeps_across_and_makes_nothing_longer(seed, norm):
+    generator = torch.Generator().manual_seed(seed)
+    weight, inputs = torch.randn(4, 12, generator=generator), torch.rand(6, 1, 3, 4, generator=generator)
+
+    def model(points):
+        return nn.functional.one_hot((points.flatten(1) @ weight.T).argmax(1), 4).float()
+
+    labels, ids = model(inputs).argmax(1), torch.arange(6)
+    lost = Lost(model, model, inputs, labels, ids, NORM_TABLE[norm], 0, ids, torch.zeros(6))
+    starts = torch.rand(6, 1, 3, 4, generator=generator)
+    there = model(starts).argmax(1) != labels
+    starts = torch.where(there.view(-1, 1, 1, 1), starts, inputs)
+    points = shortened(lost, starts)
+    assert torch.equal(points[~there], inputs[~there])
+    assert (model(points).argmax(1) != labels)[there].all()
+    before, after = (NORM_TABLE[norm].length(x - inputs) for x in (starts, points))
+    assert (after <= before * (1 + 1e-5)).all()
+    assert (points >= 0).all()
+    assert (points <= 1).all()
 
 
 @every_norm

@@ -48,7 +48,7 @@ def fall_back(model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, 
     4. ``random``: random images, and random points around the sample, farther and farther, dense and sparse; then
        descents from such points.
 
-    What the last three find is shortened: along the way back, by the planes that touch the boundary there, and by
+    What they find is shortened: along the way back, by the planes that touch the boundary there, and by
     leaving out what the perturbation does not need. The starting points are none of the data set's: the result of a
     sample may not depend on which others were selected with it.
 
@@ -94,14 +94,15 @@ def fall_back(model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, 
 
 
 def _diagnose(lost: Lost) -> tuple[Tensor, Tensor, int]:
-    """Return the diagnoses, which samples have a gradient in either form, and the number of classes."""
+    """Return the diagnoses, which samples have a gradient there or nearby, and the number of classes."""
     nearby = (lost.inputs + 0.1 * lost.noise(0)).clamp(0, 1)
     logits, _, here = lost.slope(lost.model, lost.inputs, _cross_entropy)
     around, _, there = lost.slope(lost.model, nearby, _cross_entropy)
-    flat = ~(torch.cat([here, there], 1) != 0).any(1)
+    flat = ~(here != 0).any(1)
     _, _, precise_here = lost.slope(lost.precise, lost.inputs, _cross_entropy)
     _, _, precise_there = lost.slope(lost.precise, nearby, _cross_entropy)
-    precise_flat = ~(torch.cat([precise_here, precise_there], 1) != 0).any(1)
+    precise_flat = ~(precise_here != 0).any(1)
+    guided = (torch.cat([there, precise_there], 1) != 0).any(1) | ~(flat & precise_flat)
     with torch.no_grad():
         again = lost.model(lost.inputs.clone()).to(logits.dtype)
     lost.spend(FORWARD)
@@ -117,7 +118,7 @@ def _diagnose(lost: Lost) -> tuple[Tensor, Tensor, int]:
         (infinite, Diagnosis.NON_FINITE),
     ):
         diagnoses[which] = int(diagnosis)
-    return diagnoses, ~(flat & precise_flat), logits.shape[1]
+    return diagnoses, guided, logits.shape[1]
 
 
 # -- along other gradients --------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ def _float64(lost: Lost) -> Tensor:
         rivals=3,
     )
     lost.evaluations[lost.places] += claims.evaluations
-    return claims.candidates.detach()
+    return shortened(lost, claims.candidates.detach())
 
 
 def _losses(lost: Lost) -> Tensor:
