@@ -1,14 +1,22 @@
-"""`thinice sql`: a question to the store."""
+"""`thinice sql`: questions to the store."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
 from thinice.cli.render import records, render
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from thinice.store import Store
 
 __all__ = ["sql"]
 
@@ -18,21 +26,54 @@ def sql(
         str | None,
         typer.Argument(help="A query, such as 'from thin_ice limit 10'. Without one: what is there to ask."),
     ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="PATH", help="Read the query from a file; - is standard input."),
+    ] = None,
     store: StorePath = STORE,
     format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
 ) -> None:
     """Ask the store in SQL, read only; without a query, list its tables and views and what they hold.
 
-    'describe transitions' shows a table's columns. Works while another process writes.
+    'describe transitions' shows a table's columns. Several queries, parted by semicolons, are answered one after the
+    other. Works while another process writes.
     """
     from thinice import open_store
+    from thinice.store import statements
 
+    if query is not None and file is not None:
+        raise InputError("`--file` and a query are given: one of them is enough")
     opened = open_store(store)
-    described = re.fullmatch(r"\s*describe\s+(\w+)\s*;?\s*", query or "", re.IGNORECASE)
-    if query is None:
-        found = opened.tables()
-    elif described:
-        found = opened.describe(described[1])
-    else:
-        found = opened.sql(query)
-    print(render(records(found), format))
+    if query is None and file is None:
+        print(render(records(opened.tables()), format))
+        return
+    queries = statements(_text(file) if file is not None else query or "")
+    if not queries:
+        raise InputError(f"`{file or 'QUERY'}` holds no query: `thinice sql` alone says what there is to ask")
+    if len(queries) > 1 and format in {Format.CSV, Format.JSON}:
+        raise InputError(f"`--format {format}` takes one query, got {len(queries)}: ask them one by one, or as a table")
+    answers = [_answer(opened, one) for one in queries]  # all or nothing: an error comes before any output
+    print("\n\n".join(_shown(answer, format) for answer in answers))
+
+
+def _answer(opened: Store, query: str) -> pd.DataFrame:
+    described = re.fullmatch(r"\s*describe\s+(\w+)\s*;?\s*", query, re.IGNORECASE)
+    return opened.describe(described[1]) if described else opened.sql(query)
+
+
+def _shown(answer: pd.DataFrame, how: Format) -> str:
+    if answer.empty and how in {Format.CSV, Format.MARKDOWN}:  # the columns are an answer too
+        names = [str(name) for name in answer.columns]
+        return render([dict.fromkeys(names, "")], how).rsplit("\n", 1)[0]
+    return render(records(answer), how)
+
+
+def _text(file: Path) -> str:
+    if str(file) == "-":
+        return sys.stdin.read()
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"`--file` {file} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"`--file` {file} is not text in UTF-8") from None

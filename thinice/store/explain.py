@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from thinice.store.connection import Connection
 
-__all__ = ["catalog", "explained", "nearest", "quoted"]
+__all__ = ["catalog", "explained", "nearest", "quoted", "statements"]
 
 
 def catalog(connection: Connection) -> dict[str, str]:
@@ -47,6 +47,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     found = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     return f"nearest: {', '.join(found)}" if found else f"known: {', '.join(names)}"
+
+
+def statements(text: str) -> list[str]:
+    r"""Return the statements of a text, which semicolons part; comments alone are none.
+
+    Raises
+    ------
+    StoreError
+        For text that is not SQL.
+
+    Examples
+    --------
+    >>> statements("select ';';\n-- then\nfrom runs;")
+    ["select ';'", 'from runs']
+    """
+    try:
+        found = duckdb.extract_statements(text)
+    except duckdb.Error as error:
+        raise StoreError(one_line(error)) from None
+    return [re.sub(r"[;\s]+$", "", statement.query.strip()) for statement in found]
 
 
 @contextmanager

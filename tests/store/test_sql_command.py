@@ -1,0 +1,121 @@
+"""`thinice sql`: every format, files, several queries, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+
+from thinice.cli import main
+
+
+@pytest.fixture
+def ask(monkeypatch, capsys, six):
+    """Type `thinice sql …` at a store of six samples; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(six.path.parent)
+
+    def typed(*words, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["thinice", "sql", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        said = ""
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            said = end.code if isinstance(end.code, str) else ""
+            code = 1 if said else int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err + said
+
+    return typed
+
+
+QUERY = "select sample_id, epsilon, transition, source from transitions where sample_id in (12, 13) order by all"
+
+
+def test_as_a_table(ask):
+    _, out, _ = ask(QUERY)
+    lines = out.splitlines()
+    assert lines[0].split() == ["sample_id", "epsilon", "transition", "source"]
+    assert set(lines[1]) == {"─", " "}
+    assert [line.split() for line in lines[2:]] == [["12", "0.05", "S1,0", "12.png"], ["13", "S1,0", "13.png"]]
+
+
+def test_as_csv_with_every_digit_and_nothing_for_null(ask):
+    _, out, _ = ask(QUERY, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["transition"] for row in rows] == ["S1,0", "S1,0"]
+    assert float(rows[0]["epsilon"]) == pytest.approx(0.05, abs=1e-9)
+    assert rows[1]["epsilon"] == ""
+
+
+def test_as_json_with_null(ask):
+    _, out, _ = ask(QUERY, "--format", "json")
+    first, second = json.loads(out)
+    assert (first["sample_id"], first["transition"], first["source"]) == (12, "S1,0", "12.png")
+    assert second["epsilon"] is None
+
+
+def test_as_markdown(ask):
+    _, out, _ = ask("select 'a|b' as name, 2 as n", "--format", "markdown")
+    assert out.splitlines() == ["| name | n |", "| --- | --- |", "| a\\|b | 2 |"]
+
+
+def test_nothing_found_keeps_the_columns(ask):
+    nobody = "select sample_id, epsilon from transitions where sample_id = 99"
+    assert ask(nobody)[1].strip() == "no rows"
+    assert ask(nobody, "--format", "csv")[1] == "sample_id,epsilon\n"
+    assert ask(nobody, "--format", "markdown")[1].splitlines() == ["| sample_id | epsilon |", "| --- | --- |"]
+    assert json.loads(ask(nobody, "--format", "json")[1]) == []
+
+
+def test_a_query_from_a_file_and_from_standard_input(ask, tmp_path):
+    (tmp_path / "thin.sql").write_text(f"-- the two lost ones; both\n{QUERY};\n", encoding="utf-8")
+    expected = ask(QUERY, "--format", "csv")
+    assert expected[0] == 0
+    assert ask("-f", "thin.sql", "--format", "csv") == expected
+    assert ask("--file", tmp_path / "thin.sql", "--format", "csv") == expected
+    assert ask("-f", "-", "--format", "csv", stdin=QUERY) == expected
+
+
+def test_several_queries_are_answered_in_turn(ask, tmp_path):
+    (tmp_path / "two.sql").write_text("select 1 as first; describe runs; select ';' as last", encoding="utf-8")
+    code, out, _ = ask("-f", "two.sql")
+    first, second, third = out.strip().split("\n\n")
+    assert code == 0
+    assert first.split() == ["first", "─────", "1"]
+    assert "The command line, word by word." in second
+    assert third.split()[-1] == ";"
+    code, out, err = ask("-f", "two.sql", "--format", "json")
+    assert (code, out) == (1, "")
+    assert "`--format json` takes one query, got 3" in err
+
+
+def test_a_mistake_in_the_last_query_prints_nothing(ask):
+    code, out, err = ask("select 1; from nothing")
+    assert (code, out) == (1, "")
+    assert "there is no table or view 'nothing'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("select 1", "-f", "x.sql"), "`--file` and a query are given"),
+        (("-f", "nothing.sql"), "`--file` nothing.sql cannot be read: No such file"),
+        (("-f", "thinice.duckdb"), "is not text in UTF-8"),
+        (("/* nothing */",), "holds no query"),
+        (("selec 1",), "syntax error"),
+        (("select epsilo from transitions",), "nearest: epsilon"),
+        (("drop table runs",), "cannot change the store"),
+        (("copy runs to 'x.csv'",), "no other file"),
+        (("describe nothing",), "there is no table or view 'nothing'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(ask, words, part):
+    code, out, err = ask(*words)
+    assert (code, out) == (1, "")
+    assert part in err
+    assert err.strip().count("\n") == 0
