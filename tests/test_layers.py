@@ -29,7 +29,13 @@ LEVELS = [
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-FORBIDDEN = {"store": {"torch"}, "stats": {"torch", "duckdb"}, "plots": {"torch", "duckdb"}, "datasets": {"duckdb"}}
+FORBIDDEN = {
+    "store": {"torch"},
+    "stats": {"torch", "duckdb"},
+    "plots": {"torch", "duckdb"},
+    "datasets": {"duckdb"},
+    "report": {"duckdb"},
+}
 FILES = sorted((ROOT / "thinice").rglob("*.py"))
 
 
