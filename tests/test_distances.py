@@ -63,6 +63,7 @@ def test_each_network_has_its_own_distances(networks, samples):
     assert (result.pruned_epsilon >= np.array(PRUNED, np.float32) - 1e-6).all()
     # kept are 0, 1, 2, 5, 7: the boundary moved by 0.1 away from three and towards two
     assert result.boundary_shift == pytest.approx(0.1, rel=0.02)
+    assert (result.paired.n, result.paired.farther, result.paired.nearer) == (5, 3, 2)
     stages = result.pruned_distances.stages
     assert stages.tolist() == [1, 1, 1, 0, 0, 1, 0, 1]
 
@@ -205,6 +206,9 @@ def test_one_row_a_sample_and_one_a_comparison(networks, samples):
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert row["boundary_shift"] == pytest.approx(0.1, rel=0.02)
     assert row["pruned_median_kept"] == pytest.approx(0.3, rel=0.01)
+    assert row["paired_log10_p"] == result.paired.log10_p
+    assert -0.11 < row["paired_shift"] < 0.11
+    assert row["paired_low"] is row["paired_high"] is None  # five pairs have no 95 % interval
     assert (row["pruned_not_found"], row["pruned_from_dense"]) == (0, 0)
     alone = thinice.compare(*networks, samples, progress=False).to_dict()
     assert {alone[name] for name in BOTH} == {None}
