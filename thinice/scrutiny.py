@@ -1,4 +1,4 @@
-"""After an evaluation: what its own checks say of it, and what else the store knows that contradicts it."""
+"""Around an evaluation: what tunes its attack, what its checks say, and what the store knows that contradicts it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thinice.attacks.tuning import tune
 from thinice.consistency import Contradiction, check_store
+from thinice.datasets import load_samples
+from thinice.errors import InputError
 from thinice.indicators import Finding, black_box_stronger, check_attack, check_network, worst_first
 from thinice.measurement import pick_device
 from thinice.robustness import Ensemble
+from thinice.signatures import StudyRow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from thinice.attacks import Attack
+    from thinice.attacks.attack import Setting
     from thinice.datasets import Samples
     from thinice.evaluation import Robustness
     from thinice.models import Classifier
     from thinice.store import Run, Store
+    from thinice.types import Norm
 
-__all__ = ["Scrutiny", "scrutinise"]
+__all__ = ["Scrutiny", "scrutinise", "study_row", "tuned_settings"]
 
 SAMPLES = 16
 """So many samples are looked at, the first that the network has right."""
 PASSES = 4000
 """What watching an attack may cost in all: of a longer one, fewer samples are watched, and of the longest none."""
+HELD_OUT = 64
+"""So many samples tune an attack, as published."""
 LONGEST = 4
 """So many contradictions are told one by one."""
 
@@ -153,3 +163,75 @@ def _findings(
         one = black_box_stronger(found.sample_ids.tolist(), fell)
         seen[one.name] = one
     return tuple(seen.values())
+
+
+def tuned_settings(
+    classifier: Classifier,
+    samples: Samples,
+    *,
+    attack: str = "ho-fmn",
+    data: str | None = None,
+    split: str = "train",
+    image_size: int | None = None,
+    norm: Norm = "linf",
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    say: Callable[[str], object] = lambda _: None,
+) -> dict[str, Setting]:
+    """Return the settings of an attack for a network, searched on 64 samples that are not among those evaluated.
+
+    Of attacks other than ``ho-fmn``, and of the split ``none``, nothing is searched and nothing set.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The network.
+    samples : Samples
+        Those that will be evaluated.
+    attack : str
+        Name of the attack.
+    data, split, image_size
+        Where the others are taken from, the first of the split, as of `thinice.load_samples`; by default the data set
+        of ``samples``.
+    norm, device, seed
+        Of the attack.
+    say : callable
+        Told how the search went.
+
+    Raises
+    ------
+    DataError
+        Where the data set has no such split.
+    InputError
+        Where the split holds no other samples.
+
+    """
+    if attack != "ho-fmn" or split == "none":
+        return {}
+    taken = set(samples.sample_ids.tolist()) if split == samples.split else set()
+    pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(taken), image_size=image_size)
+    free = [k for k, one in enumerate(pool.sample_ids.tolist()) if one not in taken][:HELD_OUT]
+    if not free:
+        raise InputError(f"`split` {split!r} has no samples but those to be evaluated: name another, or leave some out")
+    where, few = pick_device(device), pool[np.array(free)]
+    columns = (column.to(where) for column in (few.inputs[:], few.labels, few.sample_ids))
+    found = tune(classifier.to(where), *columns, norm=norm, seed=seed)
+    default, best = found.trials[0].median, found.median
+    say(f"{classifier.name}: ho-fmn tuned on {len(free)} samples of {split}, median {norm} {default:.4g} to {best:.4g}")
+    return dict(found.settings)
+
+
+def study_row(found: Robustness, reported: float | None = None) -> StudyRow:
+    """Return an evaluation as a row of a study, whose networks are compared at the same budget, and what was reported.
+
+    See `thinice.signatures.signatures`.
+    """
+    return StudyRow(
+        found.network,
+        found.sparsity,
+        len(found),
+        found.clean_accuracy,
+        found.robust_accuracy,
+        series=f"{found.data} {found.attack} {found.norm} {found.budget:.6g}",
+        reported=reported,
+    )

@@ -12,6 +12,7 @@ import pytest
 
 from thinice.cli import main
 from thinice.consistency import check_store
+from thinice.embedded import example_checkpoints
 from thinice.signatures import store_signatures
 from thinice.store import open_store
 from thinice.types import Outcome
@@ -227,3 +228,45 @@ def test_a_store_that_is_not_there_ends_with_exit_code_1(run):
     code, out, _ = run("check", "nothing.duckdb")
     assert out == ""
     assert "there is no store" in str(code)
+
+
+# -- in an evaluation --------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reached(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("thinice.scrutiny.SAMPLES", 3)
+    dense = example_checkpoints()["dense"]
+    (tmp_path / "reported.csv").write_text(f"checkpoint,reported\n{dense},0.99\n")
+    words = (
+        "evaluate",
+        "--limit",
+        30,
+        "--attack",
+        "fmn",
+        "--steps",
+        20,
+        "--budget",
+        "60/255",
+        "--reported",
+        "reported.csv",
+    )
+    code, _, err = run(*words)
+    assert code == 0
+    assert "warning: below_reported, dense: 99.0% reported, 0.0% measured" in err
+    assert "warning: dense:" not in err
+    assert "warning" not in run(*words, "--no-checks")[2]
+    store = open_store(tmp_path / "thinice.duckdb")
+    assert store.sql("select looked_at from findings")["looked_at"].tolist() == [3] * 10
+    code, _, err = run("evaluate", dense, "--limit", 30, "--attack", "fmn", "--steps", 1, "--budget", "60/255")
+    assert "warning: dense: fmn, steps 1 (linf) against fmn, steps 20 (linf)" in err
+
+
+def test_evaluate_tunes_ho_fmn_on_other_samples(run, monkeypatch):
+    monkeypatch.setattr("thinice.scrutiny.SAMPLES", 2)
+    monkeypatch.setattr("thinice.scrutiny.HELD_OUT", 2)
+    dense = example_checkpoints()["dense"]
+    words = ("evaluate", dense, "--limit", 5, "--attack", "ho-fmn", "--steps", 5, "--budget", "60/255")
+    code, _, err = run(*words)
+    assert code == 0
+    assert "dense: ho-fmn tuned on 2 samples of train" in err
+    assert "tuned" not in run(*words, "--tune-on", "none")[2]

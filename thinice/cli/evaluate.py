@@ -47,7 +47,7 @@ BudgetAttack = Annotated[
     typer.Option(
         "--attack",
         help="autoattack; one of its attacks (apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square); pgd, cw, bb (Merkle et "
-        "al.); foolbox:NAME; or an attack that minimises the norm (fmn, race), which answers for all budgets.",
+        "al.); foolbox:NAME; or an attack that minimises the norm (fmn, race, ho-fmn), which answers for all budgets.",
     ),
 ]
 Budgets = Annotated[
@@ -78,6 +78,20 @@ ReportedFile = Annotated[
 BothWays = Annotated[
     bool, typer.Option("--both-ways", help="Attack all samples, and tell the accuracy with and without the shortcut.")
 ]
+TuneOn = Annotated[
+    str,
+    typer.Option(
+        "--tune-on",
+        metavar="SPLIT",
+        help="For --attack ho-fmn: the part of the data whose first 64 samples tune it for each network; none: do not.",
+    ),
+]
+Checks = Annotated[
+    bool,
+    typer.Option(
+        "--checks/--no-checks", help="Look for signs that the evaluation cannot be trusted, and warn of them."
+    ),
+]
 
 
 def evaluate(
@@ -96,6 +110,8 @@ def evaluate(
     shortcut: Shortcut = True,
     both_ways: BothWays = False,
     reported: ReportedFile = None,
+    tune_on: TuneOn = "train",
+    checks: Checks = True,
     architecture: Architecture = None,
     normalization: Normalization = None,
     kept: Kept = None,
@@ -109,12 +125,15 @@ def evaluate(
 ) -> None:
     """Evaluate which samples stand at a budget, and store what the others fell to: one line a network and budget.
 
-    Every sample's verdict is in the store afterwards: thinice sql 'from verdicts'.
+    Every sample's verdict is in the store afterwards: thinice sql 'from verdicts'. What the checks saw on a few samples
+    is told on standard error, and stays there too: thinice sql 'from warnings'.
     """
     from thinice import open_store
     from thinice.evaluation import Evaluator, attack_of
     from thinice.reported import against, read_reported
     from thinice.robustness import budget_text, budget_value, is_budget_attack
+    from thinice.scrutiny import scrutinise, study_row, tuned_settings
+    from thinice.signatures import signatures
 
     say = Speaker(quiet=quiet)
     fixed = [one for one in budget if one != LADDER]
@@ -139,10 +158,11 @@ def evaluate(
     )
     said = [None] * len(paths) if reported is None else [claimed(path, claims) for path in paths]
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
-    rows = []
+    rows, study = [], []
     with interruptible(f"What was evaluated is in {store}; the same command goes on there."):
+        kept_in = open_store(store, new=True)
         evaluator = Evaluator(
-            open_store(store, new=True),
+            kept_in,
             samples,
             device=device,
             batch_size=batch_size_value(batch_size),
@@ -158,11 +178,34 @@ def evaluate(
                     key=lambda one: budget_value(one, norm),
                 )
         for one, claim in zip(classifiers, said, strict=True):
+            settings = chosen | tuned_settings(
+                one,
+                samples,
+                attack=attack,
+                data=data,
+                split=tune_on,
+                image_size=image_size,
+                norm=norm,
+                device=device,
+                seed=seed,
+                say=say,
+            )
             for radius in budgets:  # the smaller first: whoever falls at it has fallen at the larger ones
-                bound = evaluator.bind(one, attack, norm=norm, budget=radius, effort=effort, seed=seed, settings=chosen)
-                with evaluator.run(attack_of(bound), seed=seed):
+                bound = evaluator.bind(
+                    one, attack, norm=norm, budget=radius, effort=effort, seed=seed, settings=settings
+                )
+                with evaluator.run(attack_of(bound), seed=seed) as run:
                     found = evaluator.robustness(one, bound, budget=radius, shortcut="both" if both_ways else shortcut)
+                    if checks:
+                        looked = scrutinise(
+                            kept_in, run, found, classifier=one, samples=samples, attack=bound, device=device
+                        )
+                        for warning in looked.warnings:
+                            say(f"warning: {one.name}: {warning}")
+                study.append(study_row(found, None if claim is None else claim.accuracy))
                 rows.append(found.to_dict() if claim is None else against(found, claim))
+    for signature in signatures(study) if checks else ():
+        say(f"warning: {signature}")
     if format in {Format.TABLE, Format.MARKDOWN}:
         rows = [row | {"budget": budget_text(row["budget"], norm)} for row in rows]
     print(render(rows, format))
