@@ -35,7 +35,7 @@ CIFAR_VALUES = 3 * 32 * 32
 DECIDING = 512
 """So many samples decide between hypotheses of normalisation."""
 PROBING = 32
-TRYING = 16
+TRYING = 8
 """So many samples tell whether a faster form of the network answers as it does."""
 PROBABILITIES = (
     "the outputs look like probabilities, not logits: a softmax inside starves attacks of gradients, and epsilons come "

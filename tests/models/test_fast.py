@@ -13,7 +13,7 @@ from torch.nn.utils import weight_norm
 
 from thinice.errors import InputError
 from thinice.models import architectures, as_classifier, build, find_architecture
-from thinice.models.fast import ChannelsLast, fast_form, folded
+from thinice.models.fast import ChannelsLast, _close, fast_form, folded
 
 SIDES = {"preact_resnet18": 64}  # made for 224 pixels
 HUGE = {"wrn_28_10"}
@@ -232,7 +232,7 @@ def test_a_layout_that_fails_is_not_used():
     fast = fast_form(as_classifier(lived_in(Viewing())), INPUTS)
     assert not isinstance(fast.module, ChannelsLast)
     assert norms_left(fast.module) == 0
-    assert fast.notes[-1] == "searched with 1 batch norms folded"
+    assert fast.notes[-1] == "searched with batch norms folded (1)"
 
 
 class Straight(torch.autograd.Function):
@@ -326,3 +326,18 @@ def test_what_cannot_be_compiled_is_an_error(monkeypatch):
     monkeypatch.setattr(torch, "compile", refuse)
     with pytest.raises(InputError, match=r"`compiled`: torch\.compile fails on 'net': no compiler here; leave it out"):
         fast_form(as_classifier(build("digits_cnn"), name="net"), torch.rand(2, 1, 8, 8), compiled=True)
+
+
+@pytest.mark.parametrize(
+    ("logits", "same"),
+    [
+        ([[1.0, 2.0, 2.0001]], True),
+        ([[1.0001, 2.0, 2.0002]], True),
+        ([[1.0, 2.0, 2.001]], False),  # more than rounding
+        ([[1.0, 2.0001, 2.0]], False),  # as near, but another class
+        ([[1.0, 2.0, torch.nan]], False),
+        ([[1.0, 2.0]], False),
+    ],
+)
+def test_how_close_logits_have_to_be(logits, same):
+    assert _close(torch.tensor(logits), torch.tensor([[1.0, 2.0, 2.0001]])) == same

@@ -76,10 +76,10 @@ def _noted(classifier: Classifier, module: nn.Module, note: str) -> Classifier:
 def _forms(classifier: Classifier) -> Iterator[Classifier]:
     """Yield the forms to try, the fastest first."""
     module, count = folded(classifier.module)
-    said = f"{count} batch norms folded"
+    said = f"batch norms folded ({count})"
     if any(isinstance(layer, nn.Conv2d) for layer in module.modules()):
         last = ChannelsLast(copy.deepcopy(module))
-        yield _noted(classifier, last, f"searched with {said}, channels last")
+        yield _noted(classifier, last, f"searched with {said}, channels last" if count else "searched channels last")
     if count:
         yield _noted(classifier, module, f"searched with {said}")
 
