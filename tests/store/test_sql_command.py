@@ -64,6 +64,26 @@ def test_as_markdown(ask):
     assert out.splitlines() == ["| name | n |", "| --- | --- |", "| a\\|b | 2 |"]
 
 
+def test_lists_objects_and_blobs_are_shown_in_every_format(ask):
+    query = (
+        "select ['a', 'b'] as names, {'k': 1.5} as settings, []::text[] as none, 'ab'::blob as raw, [null, 2.5] as gaps"
+    )
+    (row,) = json.loads(ask(query, "--format", "json")[1])
+    assert row == {"names": ["a", "b"], "settings": {"k": 1.5}, "none": [], "raw": "6162", "gaps": [None, 2.5]}
+    (row,) = csv.DictReader(io.StringIO(ask(query, "--format", "csv")[1]))
+    assert (json.loads(row["names"]), json.loads(row["settings"]), row["raw"]) == (["a", "b"], {"k": 1.5}, "6162")
+    assert '["a", "b"]' in ask(query)[1]
+    assert "2 bytes" in ask(query)[1]
+
+
+@pytest.mark.parametrize("how", ["table", "csv", "json", "markdown"])
+def test_everything_in_the_store_can_be_shown(ask, six, how):
+    for name in six.tables()["name"]:
+        code, out, err = ask(f"from {name}", "--format", how)
+        assert (code, err) == (0, ""), name
+        assert out, name
+
+
 def test_nothing_found_keeps_the_columns(ask):
     nobody = "select sample_id, epsilon from transitions where sample_id = 99"
     assert ask(nobody)[1].strip() == "no rows"

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from thinice.cli.options import Format
@@ -69,15 +70,28 @@ def _is_number(cell: str) -> bool:
 
 
 def _plain(value: object) -> object:
-    if hasattr(value, "item"):
-        value = value.item()
+    """Return a value as JSON knows it where it does; lists and objects of SQL keep their shape, blobs become hex."""
+    if hasattr(value, "tolist"):  # of NumPy, an array or a single number
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, Decimal):
+        return float(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object, how: Format) -> str:
+    if isinstance(value, bytes | bytearray) and how is not Format.CSV:
+        return f"{len(value)} bytes"
     value = _plain(value)
     if value is None:
         return ""
+    if isinstance(value, list | dict):
+        return json.dumps(value, default=str, ensure_ascii=False)
     if isinstance(value, float):
         return repr(value) if how is Format.CSV else f"{value:.4g}"
     text = str(value)
