@@ -192,38 +192,42 @@ def _checked(row: StudyRow) -> StudyRow:
     return row
 
 
-# one series for each architecture, data set, budget and attack; the latest comparison of each network has the word
+# one series for each architecture, data set, budget and attack
 SERIES = """
-with latest as (
-    select c.pruned_checkpoint_id as checkpoint_id, m.dataset_id, arg_max(s.auc_low, c.comparison_id) as auc_low
-    from comparisons c
-    join statistics s using (comparison_id)
-    join measurements m using (measurement_id)
-    where s.auc_low is not null
-    group by all
-)
 select
     r.checkpoint as network, k.sparsity, r.decided as samples, r.clean_accuracy as clean, r.robust_accuracy as robust,
-    concat_ws(' ', k.architecture, r.data, r.attack, r.norm, printf('%.6g', r.budget)) as series, l.auc_low
+    concat_ws(' ', k.architecture, r.data, r.attack, r.norm, printf('%.6g', r.budget)) as series
 from robust_accuracy r
 join measurements m using (measurement_id)
 join checkpoints k on k.checkpoint_id = m.checkpoint_id
-left join latest l on l.checkpoint_id = m.checkpoint_id and l.dataset_id = m.dataset_id
 order by series, k.sparsity
+"""
+UNSEPARATED = """
+select pruned, dense, data, norm, basis, auc, auc_low from separation where auc_low <= 0.5 order by comparison_id
 """
 
 
 def store_signatures(store: Store, *, confidence: float = 0.99) -> tuple[Signature, ...]:
-    """Return the failure signatures of all evaluations in a store; a series is what they have in common.
+    """Return the failure signatures of all evaluations and comparisons in a store.
 
-    That is the architecture, the data, the attack and its budget.
+    The evaluations of a series have architecture, data, attack and budget in common.
 
     >>> import tempfile, thinice
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store_signatures(thinice.open_store(f"{folder}/new.duckdb", new=True))
     ()
     """
-    frame = store.sql(SERIES).astype({"auc_low": float})
-    records = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-    rows = [StudyRow(**row | {"auc_low": None if np.isnan(row["auc_low"]) else row["auc_low"]}) for row in records]
-    return tuple(dict.fromkeys(signatures(rows, confidence=confidence)))
+    records = store.sql(SERIES).to_dict("records")
+    found = signatures(
+        (StudyRow(**{str(name): value for name, value in row.items()}) for row in records), confidence=confidence
+    )
+    unseparated = (
+        Signature(
+            "no_separation",
+            (row["pruned"],),
+            f"AUC {row['auc']:.3f} against {row['dense']} on {row['data']} ({row['norm']}, {row['basis']}), and it may "
+            f"be as low as {row['auc_low']:.3f}",
+        )
+        for row in store.sql(UNSEPARATED).to_dict("records")
+    )
+    return (*found, *unseparated)

@@ -188,6 +188,21 @@ def test_evaluations_at_other_budgets_are_other_series(filled):
     assert store_signatures(filled.store) == ()
 
 
+def test_a_comparison_whose_interval_reaches_a_half(filled):
+    with filled.store.run(["thinice"], device="cpu", seed=0) as run:
+        dense = filled.measurement(run, "fmn", "linf", {}, IDS, "dense", IDS.astype(np.uint64), "digits")
+        for name, low in (("near", 0.47), ("far", 0.6)):
+            pruned = run.checkpoint(fingerprint=name, name=name, architecture="cnn", classes=3, sparsity=0.9)
+            statistics = dict.fromkeys(
+                ("u", "p_value", "log10_p", "median_kept", "median_lost", "shift", "cliffs_delta")
+            )
+            comparison = run.comparison(dense, pruned)
+            run.add_statistics(comparison, auc=0.65, auc_low=low, auc_high=0.9, confidence=0.95, **statistics)
+    ((networks, seen),) = [(one.networks, one.seen) for one in store_signatures(filled.store)]
+    assert networks == ("near",)
+    assert seen == "AUC 0.650 against dense on digits (linf, clean), and it may be as low as 0.470"
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
