@@ -77,7 +77,7 @@ def read_reported(path: Path) -> list[Reported]:
     percent = any(value > 1 for _, value, marked in pairs if not marked)
     found = []
     for place, (checkpoint, value, marked) in enumerate(pairs, 1):
-        accuracy = value / 100 if marked or percent else value
+        accuracy = round(value / 100, 12) if marked or percent else value  # 54.3 / 100 is 0.543
         if not 0 <= accuracy <= 1:
             raise InputError(f"`reported` {path}, entry {place}: {value:g} is no accuracy, of 0 to 100 %")
         found.append(Reported(path.parent / Path(checkpoint).expanduser(), accuracy))
