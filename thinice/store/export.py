@@ -71,9 +71,17 @@ def _write(connection: Connection, wanted: str, file: Path, chosen: Format) -> N
     with explained(connection):
         answer = _answer(connection, wanted)
         if chosen == "parquet":
-            answer.to_parquet(str(file), compression="zstd")
+            _portable(answer).to_parquet(str(file), compression="zstd")
         else:
             answer.to_csv(str(file), header=True)
+
+
+def _portable(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Return the answer with JSON as text: Parquet's own JSON type comes out of Polars as bytes."""
+    json = [quoted(name) for name, kind in zip(answer.columns, answer.types, strict=True) if str(kind) == "JSON"]
+    if not json:
+        return answer
+    return answer.project(f"* replace ({', '.join(f'{name}::text as {name}' for name in json)})")
 
 
 def _answer(connection: Connection, wanted: str) -> duckdb.DuckDBPyRelation:
