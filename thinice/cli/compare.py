@@ -153,6 +153,7 @@ def report(
 ) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
     print(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how))
+    warn(comparisons, store, say)
     if figures is not None:
         from thinice.figures import save_figures
 
@@ -160,6 +161,17 @@ def report(
         say(f"{len(files)} figures in {figures}")
     where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")
+
+
+def warn(comparisons: Sequence[Comparison], store: Path, say: Speaker) -> None:
+    """Say which failure signatures the store shows of the networks compared."""
+    from thinice import open_store
+    from thinice.signatures import store_signatures
+
+    compared = {one.pruned for one in comparisons}
+    for signature in store_signatures(open_store(store)):
+        if compared & set(signature.networks):
+            say(f"warning: {signature}")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
