@@ -15,6 +15,7 @@ from thinice.comparison import Comparison
 from thinice.errors import InputError
 from thinice.plots import figure_set, plot_sparsity
 from thinice.plots.sparsity import QUANTITIES
+from thinice.types import Transition
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +30,9 @@ FINE = 41
 def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
     """Return the figures of a comparison by name: distribution, risk, survival, security, roc, classes, and more.
 
-    Where a sample has an adversarial there are also the gallery, and the boundary around the thinnest sample; `device`
-    says where the networks run for that one. It takes as long as some ten samples take to measure. Where the distances
-    of both networks were measured, pairs shows them, and security has both curves.
+    Where a sample has an adversarial there are also the gallery, and the boundary around the middle one of the lost
+    samples at hand; `device` says where the networks run for that, which takes as long as some ten samples take to
+    measure. Where the distances of both networks were measured, pairs shows them, and security has both curves.
 
     Examples
     --------
@@ -44,6 +45,7 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
 
     """
     shown = comparison.thinnest
+    lost = sum(comparison.transitions[witness.position] == Transition.LOST for witness in shown)  # they come first
     # a prediction that is not a number is wrong at every budget
     networks = {comparison.dense: np.where(comparison.dense_predictions < 0, np.float32(0), comparison.epsilon)}
     after = comparison.pruned_epsilon
@@ -65,7 +67,7 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
         predictions=comparison.dense_predictions,
         pruned_predictions=comparison.pruned_predictions,
         sample_ids=comparison.sample_ids,
-        plane=comparison.boundary(resolution=FINE, device=device) if shown else None,
+        plane=comparison.boundary(lost // 2, resolution=FINE, device=device) if shown else None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 
 from thinice.plots.palette import INK, NETWORKS, REFERENCE, TRANSITIONS, tint
 from thinice.plots.sheet import TICK, extent, heading, sheet
@@ -47,6 +47,9 @@ MARKS: tuple[dict[str, Any], ...] = (
     {"marker": NETWORKS[0].marker, "markersize": 7, "color": INK, "markeredgecolor": "white", "linestyle": "none"},
     {"marker": NETWORKS[1].marker, "markersize": 8, "color": AFTER, "markeredgecolor": "white", "linestyle": "none"},
 )
+LEAST = 8
+"""Names cut to fewer letters than this are left out."""
+TINY = 1e-9
 SPECK = 0.002
 """Regions of less than this share of the slice have neither a name nor a thin line."""
 
@@ -56,10 +59,9 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
 
     The colours are those of the transitions: where both networks see the sample's class, where pruning loses it,
     where it gains it, where neither sees it. Lines are the boundaries of the true class, thin ones those between
-    others; each region says what the
-    dense network sees there, and the pruned one, if that is something else. The dotted ball holds all points as near
-    as the dense adversarial: the dense boundary touches it from outside; where the pruned boundary enters it, pruning
-    has thinned the ice.
+    others; each region says what the dense network sees there, and the pruned one, if that is something else. The
+    dotted ball holds all points as near as the dense adversarial (not drawn for l0): the dense boundary touches it
+    from outside; where the pruned boundary enters it, pruning has thinned the ice.
 
     Parameters
     ----------
@@ -79,12 +81,13 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     >>> plot_boundary(result.boundary(resolution=21)).get_title(loc="left")
     'Where pruning moved the boundary'
     """
-    ax = sheet(ax, width=5.8, height=6.4)
+    own = ax is None
+    ax = sheet(ax, width=6.2, height=6.6)
     ax.grid(visible=False)
     unit = unit_of(plane.unit)
     across, up = plane.across * unit.scale, plane.up * unit.scale
     ax.set(xlim=(across[0], across[-1]), ylim=(up[0], up[-1]), autoscale_on=False)
-    networks = [shorten(plain(name), 110, TICK) for name in (plane.dense, plane.pruned)]
+    networks = [shorten(plain(name), 90, TICK) for name in (plane.dense, plane.pruned)]
     for axis, network, kind in zip((ax.xaxis, ax.yaxis), networks, plane.directions, strict=True):
         axis.set_label_text(f"{AXES[kind].format(network)}: {unit.label}", family=fonts())
     dense, pruned = _whole(plane.dense_margins), _whole(plane.pruned_margins)
@@ -94,8 +97,22 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     true = _class(plane.label, classes)
     notes = [f"Names: what {networks[0]} sees there, then {networks[1]}, if that is another class. True class: {true}."]
     heading(ax, "Where pruning moved the boundary", notes=notes, entries=entries)
+    _settle(ax, own=own)
     _names(ax, plane, classes)
     return ax
+
+
+def _settle(ax: Axes, *, own: bool) -> None:
+    """Lay the figure out, so that room can be measured; a figure of our own as high as makes the slice a square."""
+    figure = ax.get_figure(root=True)
+    engine = None if figure is None else figure.get_layout_engine()
+    if figure is None or engine is None:
+        return
+    engine.execute(figure)
+    if own:
+        wide, high = extent(ax)
+        figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + (wide - high) / 72)
+        engine.execute(figure)
 
 
 def _whole(margins: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -148,14 +165,16 @@ def _lines(
             ax.contour(
                 across, up, field, levels=[0], colors=look["color"], linewidths=1.8, linestyles=[look["linestyle"]]
             )
-            entries.append((Line2D([], [], **look), f"boundary of {name}"))
+            entries.append((Line2D([], [], **look), f"boundary: {name}"))
     for seen, field, look in zip(
         (plane.dense_predictions, plane.pruned_predictions), (dense, pruned), LINES, strict=True
     ):
         found, cells = np.unique(seen[seen != plane.label], return_counts=True)
+        outside = (field < 0).astype(np.float64)
         for wrong in found[cells > SPECK * seen.size]:  # between two wrong classes, a thin line
-            there = np.ma.masked_array(seen == wrong, mask=field >= 0, dtype=np.float64)
-            if there.min() < there.max():
+            share = gaussian_filter(outside * (seen == wrong), 1) / gaussian_filter(outside + TINY, 1)  # no staircase
+            there = np.ma.masked_array(share, mask=field >= 0)
+            if there.min() < 0.5 < there.max():
                 ax.contour(
                     across,
                     up,
@@ -166,10 +185,10 @@ def _lines(
                     linestyles=[look["linestyle"]],
                 )
     ball = float(plane.epsilons[0])
-    if plane.lengths.min() < ball < plane.lengths.max():
+    if plane.norm != "l0" and plane.lengths.min() < ball < plane.lengths.max():
         dots = [REFERENCE["linestyle"]]
         ax.contour(across, up, plane.lengths, levels=[ball], colors=INK, linewidths=1, linestyles=dots)
-        entries.append((Line2D([], [], **REFERENCE), f"within ε of {networks[0]}, {unit_of(plane.norm).text(ball)}"))
+        entries.append((Line2D([], [], **REFERENCE), f"within {unit_of(plane.norm).text(ball)}: ε of {networks[0]}"))
     return entries
 
 
@@ -177,7 +196,7 @@ def _points(ax: Axes, plane: BoundarySlice, networks: Sequence[str]) -> list[tup
     """Mark the sample and the nearest points of both boundaries, and return their entries in the legend."""
     scale = unit_of(plane.unit).scale
     entries: list[tuple[Artist, str]] = []
-    names = ("sample", f"nearest change of {networks[0]}", f"nearest change of {networks[1]}")
+    names = ("sample", f"nearest change: {networks[0]}", f"nearest change: {networks[1]}")
     for (x, y), look, name in zip(plane.points, MARKS, names, strict=True):
         if not np.isnan(x):
             ax.plot([x * scale], [y * scale], zorder=4, **look)
@@ -204,8 +223,8 @@ def _names(ax: Axes, plane: BoundarySlice, classes: Sequence[str] | None) -> Non
             name = _class(dense, classes)
             if pruned != dense:
                 name += f" | {_class(pruned, classes)}"
-            text = shorten(name, 2 * radius - 4, TICK)
-            if radius < TICK or text.startswith("…") or text.endswith("…"):
+            text = shorten(name, 2 * radius - 8, TICK)
+            if radius < TICK or (text != name and len(text) < LEAST):
                 continue
             ax.text(
                 float(plane.across[column]) * scale,
