@@ -6,11 +6,13 @@ import json
 import math
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from thinice.cli import main
+from thinice.cli.compare import warn
 from thinice.consistency import check_store
 from thinice.embedded import example_checkpoints
 from thinice.signatures import store_signatures
@@ -200,6 +202,11 @@ def test_a_comparison_whose_interval_reaches_a_half(filled):
             run.add_statistics(comparison, auc=0.65, auc_low=low, auc_high=0.9, confidence=0.95, **statistics)
     ((networks, seen),) = [(one.networks, one.seen) for one in store_signatures(filled.store)]
     assert networks == ("near",)
+    heard = []
+    warn([SimpleNamespace(pruned="far")], filled.store.path, heard.append)
+    assert heard == []
+    warn([SimpleNamespace(pruned="near")], filled.store.path, heard.append)
+    assert [one.split(":")[:2] for one in heard] == [["warning", " no_separation, near"]]
     assert seen == "AUC 0.650 against dense on digits (linf, clean), and it may be as low as 0.470"
 
 
