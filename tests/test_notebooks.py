@@ -80,6 +80,7 @@ def test_results_show_themselves_and_names_stay_text(tmp_path):
     shown, text = html(thinice.open_store(path))
     assert "<script>" not in shown
     assert "<b>." not in shown
+    assert "<NA>" not in text
     assert all(word in text for word in ("transitions", "finished", "<script>alert('x')</script> & co"))
 
 

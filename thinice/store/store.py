@@ -266,5 +266,11 @@ class Store:
             "Latest runs": self.runs().tail(5)[["run_id", "started", "seconds", "outcome", "samples", "command"]],
             "Latest comparisons": self.sql(f"select comparison_id, dense, pruned, data, norm, n, n_lost, auc {latest}"),
         }
-        shown = "".join(f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='')}" for title, frame in parts.items())
+        shown = "".join(f"<h4>{title}</h4>{_as_html(frame)}" for title, frame in parts.items())
         return f"<p><b>{html.escape(str(self.path))}</b></p>{shown}"
+
+
+def _as_html(frame: pd.DataFrame) -> str:
+    """Return a table for a notebook: unknown is empty, text starts at the left, and all of it is escaped."""
+    table = frame.astype(object).where(frame.notna(), "").to_html(index=False, justify="left")
+    return table.replace("<td>", "<td style='text-align:left'>")  # a <td> in the data is escaped by now
