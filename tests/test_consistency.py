@@ -139,6 +139,16 @@ def test_who_falls_at_a_budget_falls_at_every_larger_one():
     assert (found.kind, found.claim, found.sample_ids) == ("budget", "pgd 0.2", (9,))
 
 
+def test_an_adversarial_at_the_edge_of_the_budget_breaks_it_also_in_float32():
+    budget = 8 / 255
+    length = np.float32([budget, 0.5 * budget, np.nan, 1.0])
+    assert float(length[0]) > budget
+    broken = fixed_budget("apgd", "linf", budget, IDS, [False, False, False, True], length=length)
+    np.testing.assert_allclose(broken.reached, [budget, 0.5 * budget, budget, np.inf], rtol=1e-7)
+    found = only(broken, fixed_budget("pgd", "linf", budget, IDS, [True] * 4))
+    assert found.sample_ids == (8, 7, 9)
+
+
 def test_budgets_bound_each_other_across_norms():
     linf, l2 = (fixed_budget(n, n, b, [1], [r]) for n, b, r in (("linf", 0.1, False), ("l2", 1.0, True)))
     assert only(linf, l2, entries=100).kind == "norm"  # 0.1 x 10 is 1.0

@@ -42,7 +42,8 @@ class Verified:
         ensemble = make_ensemble(attack, norm="linf", budget=budget, classes=self.classes, shape=shape)
         standing = torch.ones(len(self.ids), dtype=torch.bool)
         for member in ensemble.members:
-            standing &= ~member(self.network, self.inputs, self.labels, self.ids).found
+            nearest = member(self.network, self.inputs, self.labels, self.ids)
+            standing &= ~(nearest.found & (nearest.epsilon <= np.float32(budget)))
         return standing.numpy()
 
     def epsilons(self, attack: str, norm: str = "linf", **settings) -> np.ndarray:

@@ -213,7 +213,7 @@ def fixed_budget(
     ids, verdicts = _columns(sample_ids, np.asarray(robust, dtype=bool), "robust")
     stands = verdicts > 0
     _, lengths = _columns(sample_ids, np.full(len(ids), budget) if length is None else length, "length")
-    at = np.where(np.isnan(lengths), budget, lengths)
+    at = np.fmin(lengths, budget)  # in float32 a length may seem to be longer than the budget that it keeps to
     reached, claimed = np.where(stands, np.inf, at), np.where(stands, budget, 0.0)
     return Evidence(name, norm, "budget", ids, reached, claimed, family, steps)
 

@@ -121,7 +121,7 @@ def test_two_norms_of_one_network(filled):
 
 
 def test_budgets_and_epsilons(filled):
-    filled.verdicts("pgd", "linf", 0.1, [True, True, False, False, False, False], length=[1, 1, 0.1, 0.05, 0.1, 0.1])
+    filled.verdicts("pgd", "linf", 0.1, [True, True, False, False, False, False], length=[1, 1, 0.1, 0.04, 0.1, 0.1])
     filled.epsilons("fmn", "linf", [0.09, 0.11, 0.1, 0.1, 0.2, math.nan], steps=100)
     found = {(one.kind, one.claim): one.sample_ids for _, one in filled.found()}
     assert found == {("budget", "pgd"): (20,), ("attack", "fmn"): (23, 24)}
