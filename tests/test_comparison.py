@@ -238,9 +238,12 @@ def test_a_network_that_is_not_a_number_is_not_right(samples):
     assert result.frame()["dense_prediction"].isna().tolist() == [True] + [False] * 7
 
 
-def test_distances_of_both_networks_are_drawn(networks, samples):
+def test_distances_of_both_networks_are_drawn(networks, samples, tmp_path):
     result = thinice.compare(*networks, samples, distances="both", progress=False)
     figures = draw(result)
-    assert {"pairs", "boundary", "gallery", "risk"} <= set(figures)
+    assert {"pairs", "boundary", "gallery", "risk", "predictors"} <= set(figures)
     legend = [text.get_text() for text in figures["security"].axes[0].get_legend().get_texts()]
     assert [line.partition(":")[0] for line in legend] == ["dense", "pruned"]
+    other = replace(result, pruned="other")
+    assert tmp_path / "security.svg" in save_figures([result, other], tmp_path)
+    assert "other" in (tmp_path / "security.svg").read_text()

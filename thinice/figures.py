@@ -13,12 +13,13 @@ import numpy as np
 
 from thinice.comparison import Comparison
 from thinice.errors import InputError
-from thinice.plots import figure_set, plot_sparsity
+from thinice.plots import figure_set, plot_security, plot_sparsity
 from thinice.plots.sparsity import QUANTITIES
 from thinice.types import Transition
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 __all__ = ["draw", "save_figures"]
 
@@ -28,11 +29,12 @@ FINE = 41
 
 
 def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
-    """Return the figures of a comparison by name: distribution, risk, survival, security, roc, classes, and more.
+    """Return the figures of a comparison by name.
 
-    Where a sample has an adversarial there are also the gallery, and the boundary around the middle one of the lost
-    samples at hand; `device` says where the networks run for that, which takes as long as some ten samples take to
-    measure. Where the distances of both networks were measured, pairs shows them, and security has both curves.
+    Always distribution, risk, survival, security, roc, classes and predictors. Where a sample has an adversarial also
+    the gallery, and the boundary around the middle one of the lost samples at hand; `device` says where the networks
+    run for that, which takes as long as some ten samples take to measure. Where the distances of both networks were
+    measured, pairs shows them, and security has both curves.
 
     Examples
     --------
@@ -46,11 +48,6 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
     """
     shown = comparison.thinnest
     lost = sum(comparison.transitions[witness.position] == Transition.LOST for witness in shown)  # they come first
-    # a prediction that is not a number is wrong at every budget
-    networks = {comparison.dense: np.where(comparison.dense_predictions < 0, np.float32(0), comparison.epsilon)}
-    after = comparison.pruned_epsilon
-    if after is not None:
-        networks[comparison.pruned] = np.where(comparison.pruned_predictions < 0, np.float32(0), after)
     return figure_set(
         comparison.epsilon,
         comparison.transitions,
@@ -58,8 +55,8 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
         norm=comparison.norm,
         classes=comparison.classes,
         budget=comparison.budget,
-        networks=networks,
-        pruned_epsilon=after,
+        networks=_security(comparison),
+        pruned_epsilon=comparison.pruned_epsilon,
         shown=[witness.position for witness in shown],
         inputs=np.stack([witness.inputs for witness in shown]) if shown else None,
         adversarials=np.stack([witness.adversarial for witness in shown]) if shown else None,
@@ -67,6 +64,7 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
         predictions=comparison.dense_predictions,
         pruned_predictions=comparison.pruned_predictions,
         sample_ids=comparison.sample_ids,
+        rivals=comparison.rivals(),
         plane=comparison.boundary(lost // 2, resolution=FINE, device=device) if shown else None,
     )
 
@@ -74,8 +72,9 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
 def save_figures(comparisons: Sequence[Comparison], folder: str | Path, *, device: str = "auto") -> list[Path]:
     """Write the figures of comparisons into a folder, as ``PRUNED/NAME.png`` and ``.svg``, and return the paths.
 
-    Each pruned network has its own folder, named after it; several prunings also make series over sparsity, in the
-    folder itself. Each file appears complete or not at all. Text in SVG files is text. For `device` see `draw`.
+    Each pruned network has its own folder, named after it. Several prunings also make series over sparsity, and, where
+    the distances of all networks were measured, one picture of all security curves, in the folder itself. Each file
+    appears complete or not at all. Text in SVG files is text. For `device` see `draw`.
 
     Raises
     ------
@@ -90,7 +89,21 @@ def save_figures(comparisons: Sequence[Comparison], folder: str | Path, *, devic
         drawn = {f"sparsity-{what}": plot_sparsity(comparisons, quantity=what) for what in QUANTITIES}
         series = {name: figure for name, ax in drawn.items() if (figure := ax.get_figure(root=True)) is not None}
         written += _write(series, Path(folder))
+    if len(comparisons) > 1 and all(comparison.pruned_epsilon is not None for comparison in comparisons):
+        first = comparisons[0]
+        curves = {name: column for comparison in comparisons for name, column in _security(comparison).items()}
+        figure = plot_security(curves, norm=first.norm, budget=first.budget).get_figure(root=True)
+        written += _write({} if figure is None else {"security": figure}, Path(folder))
     return written
+
+
+def _security(comparison: Comparison) -> dict[str, NDArray[np.float32]]:
+    """Return the epsilons of each network that was measured; a prediction that is no number is wrong at any budget."""
+    curves = {comparison.dense: np.where(comparison.dense_predictions < 0, np.float32(0), comparison.epsilon)}
+    if comparison.pruned_epsilon is not None:
+        wrong = comparison.pruned_predictions < 0
+        curves[comparison.pruned] = np.where(wrong, np.float32(0), comparison.pruned_epsilon)
+    return curves
 
 
 def _write(figures: Mapping[str, Figure], place: Path) -> list[Path]:

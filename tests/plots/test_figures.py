@@ -25,7 +25,7 @@ from thinice.plots import (
     plot_security,
     plot_survival,
 )
-from thinice.stats import roc_curve, separation
+from thinice.stats import rival_predictors, roc_curve, separation
 from thinice.types import NORMS, Transition
 
 ELL = "\N{SCRIPT SMALL L}"
@@ -68,10 +68,16 @@ def all_figures(n, *, classes=EVIL, size=(3, 32, 32), **columns):
 
 def test_distances_and_a_plane_add_their_figures():
     epsilon, transition = sample_columns(40)
+    rivals = rival_predictors(transition == "S1,0", {"epsilon": epsilon})
     figures = figure_set(
-        epsilon, transition, np.zeros(40, int), pruned_epsilon=epsilon / 2, plane=on_paper(resolution=9)
+        epsilon,
+        transition,
+        np.zeros(40, int),
+        pruned_epsilon=epsilon / 2,
+        plane=on_paper(resolution=9),
+        rivals=rivals,
     )
-    assert {"pairs", "boundary"} <= set(figures)
+    assert {"pairs", "predictors", "boundary"} <= set(figures)
 
 
 NAMES = ["distribution", "risk", "survival", "security", "roc", "classes", "gallery"]

@@ -15,6 +15,7 @@ from thinice.plots.curves import plot_roc, plot_security, plot_survival
 from thinice.plots.distribution import plot_distribution
 from thinice.plots.gallery import CHANNELS, plot_gallery
 from thinice.plots.pairs import plot_pairs
+from thinice.plots.predictors import plot_predictors
 from thinice.plots.risk import plot_risk
 from thinice.types import Norm
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from thinice.slices import BoundarySlice
+    from thinice.stats import RivalPredictors
 
 __all__ = ["figure_set"]
 
@@ -46,10 +48,12 @@ def figure_set(
     sample_ids: npt.ArrayLike | None = None,
     pruned_epsilon: npt.ArrayLike | None = None,
     plane: BoundarySlice | None = None,
+    rivals: RivalPredictors | None = None,
 ) -> dict[str, Figure]:
     """Return the figures of one comparison by name.
 
-    Always distribution, risk, survival, security, roc, classes; with what they need also pairs, boundary, gallery.
+    Always distribution, risk, survival, security, roc, classes; with what they need also pairs, predictors, boundary,
+    gallery.
 
     Parameters
     ----------
@@ -72,6 +76,8 @@ def figure_set(
         (N,) distances to the pruned network's boundary, for pairs.
     plane
         A slice through a sample, for boundary.
+    rivals
+        Other quantities that might foretell a loss, for predictors.
 
     Returns
     -------
@@ -94,6 +100,8 @@ def figure_set(
     }
     if pruned_epsilon is not None:
         axes["pairs"] = plot_pairs(epsilon, pruned_epsilon, transition, norm=norm)
+    if rivals is not None:
+        axes["predictors"] = plot_predictors(rivals)
     if plane is not None:
         axes["boundary"] = plot_boundary(plane, classes=classes)
     rows = np.asarray(shown, dtype=np.int64)
