@@ -41,6 +41,7 @@ from thinice.stats import (
 from thinice.store import Store, open_store
 from thinice.types import (
     BASES,
+    DEFAULT_ATTACK,
     DISTANCES,
     Basis,
     Diagnosis,
@@ -468,7 +469,7 @@ def compare(
     samples: Samples | str | None = None,
     *,
     norm: Norm = "linf",
-    attack: str | Attack = "fmn",
+    attack: str | Attack = DEFAULT_ATTACK,
     effort: Effort = "standard",
     seed: int = 0,
     device: str = "auto",
@@ -552,7 +553,7 @@ def compare_all(
     samples: Samples | str | None = None,
     *,
     norm: Norm = "linf",
-    attack: str | Attack = "fmn",
+    attack: str | Attack = DEFAULT_ATTACK,
     effort: Effort = "standard",
     seed: int = 0,
     device: str = "auto",

@@ -20,7 +20,7 @@ from thinice.models import Classifier, as_classifier, decide_normalization, look
 from thinice.models.fast import fast_form
 from thinice.precision import exact
 from thinice.progress import Progress, Reporter, auto_reporter
-from thinice.types import Effort, Norm, Outcome, Precision
+from thinice.types import DEFAULT_ATTACK, Effort, Norm, Outcome, Precision
 
 __all__ = ["Interrupted", "Tally", "batches", "check_fit", "forward", "measure", "pick_device", "settle", "settle_all"]
 
@@ -68,7 +68,7 @@ def measure(
     *,
     labels: Tensor | None = None,
     norm: Norm = "linf",
-    attack: str | Attack = "fmn",
+    attack: str | Attack = DEFAULT_ATTACK,
     effort: Effort = "standard",
     seed: int = 0,
     device: str | torch.device = "auto",
@@ -91,7 +91,7 @@ def measure(
     norm : {"l0", "l1", "l2", "linf"}
         The norm of the perturbation, in its own unit on the [0, 1] scale.
     attack : str or Attack
-        A name in the registry (``"fmn"``), ``"foolbox:NAME"``, or an attack made by `make_attack`.
+        A name in the registry (``"race"``, ``"fmn"``), ``"foolbox:NAME"``, or an attack made by `make_attack`.
     effort : {"quick", "standard", "thorough"}
         How much to spend on each sample.
     seed : int
@@ -125,8 +125,8 @@ def measure(
     >>> inputs, labels = torch.full((1, 1, 2, 2), 0.6), torch.tensor([0])
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), layer)
     >>> nearest = thinice.measure(network, inputs, labels=labels, norm="linf", progress=False)
-    >>> f"{nearest.epsilon.item():.4f}"
-    '0.1000'
+    >>> f"{nearest.epsilon.item():.3f}"
+    '0.100'
 
     """
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients

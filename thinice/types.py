@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 __all__ = [
     "BASES",
+    "DEFAULT_ATTACK",
     "DISTANCES",
     "EFFORTS",
     "NORMS",
@@ -29,6 +30,9 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 
 Effort = Literal["quick", "standard", "thorough"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
+
+DEFAULT_ATTACK = "race"
+"""What `measure` and `compare` search with where nobody says otherwise."""
 
 Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

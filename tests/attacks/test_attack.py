@@ -325,7 +325,7 @@ def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"name": "fnm"}, r"`attack` 'fnm' is unknown: choose from fmn, .*foolbox:NAME"),
+        ({"name": "fnm"}, r"`attack` 'fnm' is unknown: choose from race, fmn, .*foolbox:NAME"),
         ({"norm": "l3"}, r"`norm` must be one of l0, l1, l2, linf, got 'l3'"),
         ({"effort": "huge"}, r"`effort` must be one of quick, standard, thorough, got 'huge'"),
         ({"step": 3}, r"attack 'fmn' has no setting 'step': it has alpha, gamma, polish, rivals, steps"),
@@ -341,7 +341,7 @@ def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
 )
 def test_a_wrong_word_is_refused_with_the_right_ones(wrong, message):
     with pytest.raises(InputError, match=message) as caught:
-        make_attack(**wrong)
+        make_attack(**{"name": "fmn", **wrong})
     assert "\n" not in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from thinice.attacks.ho_fmn import ho_fmn
 from thinice.attacks.nearest import Claims, Nearest, concatenate, judge
 from thinice.attacks.race import RACE_EFFORTS, race
 from thinice.errors import InputError
-from thinice.types import EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
+from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
 
 __all__ = [
     "ATTACKS",
@@ -30,19 +30,6 @@ __all__ = [
 
 ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
     {
-        "fmn": AttackRow(
-            fmn,
-            defaults=keyword_defaults(fmn, skip=("seed",)),
-            efforts={"quick": {"steps": 30}, "standard": {"steps": 100}, "thorough": {"steps": 1000}},
-            ranges={
-                "steps": (1, 10**6),
-                "alpha": (1e-6, 1e6),
-                "gamma": (1e-6, 0.99),
-                "rivals": (0, 10**6),
-                "polish": (0, 100),
-            },
-            fixed={"recipe": 2},
-        ),
         "race": AttackRow(
             race,
             defaults=keyword_defaults(race, skip=("seed", "targets")),
@@ -59,7 +46,20 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "starts": (1, 10**6),
                 "rough_steps": (1, 10**6),
             },
-            fixed={"recipe": 1},
+            fixed={"recipe": 2},
+        ),
+        "fmn": AttackRow(
+            fmn,
+            defaults=keyword_defaults(fmn, skip=("seed",)),
+            efforts={"quick": {"steps": 30}, "standard": {"steps": 100}, "thorough": {"steps": 1000}},
+            ranges={
+                "steps": (1, 10**6),
+                "alpha": (1e-6, 1e6),
+                "gamma": (1e-6, 0.99),
+                "rivals": (0, 10**6),
+                "polish": (0, 100),
+            },
+            fixed={"recipe": 2},
         ),
         "ho-fmn": AttackRow(
             ho_fmn,
@@ -112,7 +112,7 @@ RECIPES: Mapping[str, Callable[[], AttackRow]] = MappingProxyType({"cw": _cw, "b
 
 
 def make_attack(
-    name: str = "fmn",
+    name: str = DEFAULT_ATTACK,
     *,
     norm: Norm = "linf",
     effort: Effort = "standard",

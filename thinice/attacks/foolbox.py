@@ -24,11 +24,10 @@ with warnings.catch_warnings():
     from foolbox import attacks, distances
     from foolbox.attacks.base import FlexibleDistanceMinimizationAttack, MinimizationAttack
     from foolbox.attacks.blended_noise import LinearSearchBlendedUniformNoiseAttack
+    from foolbox.attacks.brendel_bethge import L0BrendelBethgeAttack
     from foolbox.attacks.fast_minimum_norm import FMNAttackLp
     from foolbox.criteria import Misclassification
     from foolbox.models.pytorch import PyTorchModel
-
-L0BrendelBethgeAttack = attacks.L0BrendelBethgeAttack
 
 __all__ = ["L0BrendelBethgeAttack", "foolbox_attacks", "foolbox_row", "foolbox_search"]
 

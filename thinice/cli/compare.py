@@ -39,7 +39,7 @@ from thinice.cli.options import (
 )
 from thinice.cli.render import aligned, render
 from thinice.errors import InputError
-from thinice.types import Basis
+from thinice.types import DEFAULT_ATTACK, Basis
 
 if TYPE_CHECKING:
     from thinice import Comparison
@@ -74,7 +74,7 @@ def compare(
     limit: Limit = None,
     image_size: ImageSize = None,
     norm: NormOption = "linf",
-    attack: AttackName = "fmn",
+    attack: AttackName = DEFAULT_ATTACK,
     effort: EffortOption = "standard",
     distances: DistancesOption = "dense",
     basis: BasisOption = "clean",

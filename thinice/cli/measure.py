@@ -35,6 +35,7 @@ from thinice.cli.options import (
     batch_size_value,
 )
 from thinice.cli.render import render
+from thinice.types import DEFAULT_ATTACK
 
 __all__ = ["measure"]
 
@@ -46,7 +47,7 @@ def measure(
     limit: Limit = None,
     image_size: ImageSize = None,
     norm: NormOption = "linf",
-    attack: AttackName = "fmn",
+    attack: AttackName = DEFAULT_ATTACK,
     effort: EffortOption = "standard",
     steps: Steps = None,
     architecture: Architecture = None,

@@ -66,7 +66,11 @@ ImageSize = Annotated[
 ]
 NormOption = Annotated[Norm, typer.Option("--norm", help="Norm of the perturbation.")]
 AttackName = Annotated[
-    str, typer.Option("--attack", help="fmn; race (l2 and linf); or foolbox:NAME, any minimisation attack of foolbox.")
+    str,
+    typer.Option(
+        "--attack",
+        help="race, thinice's own; fmn; ho-fmn; cw; bb; or any minimisation attack of foolbox, foolbox:NAME.",
+    ),
 ]
 DistancesOption = Annotated[
     Distances,
