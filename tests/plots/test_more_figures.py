@@ -158,15 +158,18 @@ def test_many_samples_stay_small_in_vector_files():
 def test_predictors_are_the_table():
     rng = np.random.default_rng(0)
     lost = rng.random(300) < 0.15
-    epsilon = rng.normal(size=300) - lost
-    table = rival_predictors(lost, {"epsilon": epsilon, "margin": epsilon + rng.normal(size=300), "loss": -epsilon})
+    epsilon = rng.normal(size=300) - 2 * lost
+    table = rival_predictors(lost, {"epsilon": epsilon, "margin": epsilon + 4 * rng.normal(size=300), "loss": -epsilon})
+    assert table.p_value[2] == 1  # they order the samples alike
     ax = plot_predictors(table)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["epsilon", "margin", "loss"]
     for row, container in enumerate(ax.containers):
         assert container.lines[0].get_xydata().tolist() == [[table.auc[row], row]]
         segment = container.lines[2][0].get_segments()[0]
         np.testing.assert_allclose(segment[:, 0], [table.low[row], table.high[row]])
+    assert table.log10_p[1] < -2
     assert f"{table.auc[1]:.3f} ({table.difference[1]:.3f} less, log10 p {table.log10_p[1]:.1f})" in shown(ax)
+    assert f"{table.auc[2]:.3f} (0.000 less, p 1.00)" in shown(ax)
     assert_readable(ax.figure)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_predictors"]
 
+PLAIN = -2.0
+"""A p-value above ten to this is written as it is, a smaller one by its logarithm."""
+
 
 def plot_predictors(table: RivalPredictors, *, ax: Axes | None = None) -> Axes:
     """Return axes with the AUC of each predictor of "pruning loses this sample", and its interval.
@@ -81,4 +84,8 @@ def _said(table: RivalPredictors, row: int) -> str:
         return said
     gap = table.difference[row]
     said += f" ({abs(gap):.3f} {'less' if gap >= 0 else 'more'}"
-    return said + (")" if np.isnan(table.log10_p[row]) else f", log10 p {table.log10_p[row]:.1f})")
+    if np.isnan(table.log10_p[row]):
+        return f"{said})"
+    return said + (
+        f", p {table.p_value[row]:.2f})" if table.log10_p[row] > PLAIN else f", log10 p {table.log10_p[row]:.1f})"
+    )
