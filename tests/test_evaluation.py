@@ -300,7 +300,7 @@ def test_nobody_verified_falls(name, count):
         samples = thinice.as_samples(inputs[which], labels[which])
         for attack in ("apgd-ce", "apgd-t", "fab-t"):
             result = evaluate(network, samples, attack=attack, budget=float(radius), progress=False)
-            proved = verdicts[which] == "holds"
+            proved = verdicts[which.numpy()] == "holds"
             assert result.robust[proved].all()
             holds += proved.sum()
     assert holds

@@ -503,8 +503,8 @@ def compare(
     budget : float or str, optional
         Of a robust basis, ``8 / 255`` or ``"8/255"``, in `norm`.
     by : str, optional
-        Whose verdicts say who is robust: an attack of `thinice.evaluate`, ``"autoattack"``. By default the minimum
-        norms of both networks, by the attack that measures.
+        Whose verdicts say who is robust: an attack of `thinice.evaluate`, ``"autoattack"``, alone and on all samples,
+        so that both networks have the same judge. By default the minimum norms of both, by the attack that measures.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
@@ -598,7 +598,7 @@ def compare_all(
 
         def verdicts(network: Classifier, radius: float | str) -> Robustness:
             judge = bound if by is None else campaign.bind(network, by, norm=bound.norm, budget=radius, seed=seed)
-            return campaign.robustness(network, judge, budget=radius)
+            return campaign.robustness(network, judge, budget=radius, shortcut=False)  # the same judge for both
 
         def compared(other: Classifier) -> Comparison:
             robust = None if budget is None else (verdicts(first, budget), verdicts(other, budget))

@@ -82,16 +82,16 @@ left join epsilons pe on pe.measurement_id = c.pruned_verdicts and pe.sample_id 
 left join verdicts dv on dv.measurement_id = c.dense_verdicts and dv.sample_id = e.sample_id
 left join verdicts pv on pv.measurement_id = c.pruned_verdicts and pv.sample_id = e.sample_id
 cross join lateral (
-    -- on the clean sample, or robust at the budget: by epsilons, or by verdicts
+    -- on the clean sample, or robust at the budget: by epsilons, or by the attack's own verdicts
     select
         case
             when c.budget is null then e.clean_prediction is not distinct from s.label
-            else coalesce(dv.robust, de.clean_prediction is not distinct from s.label
+            else coalesce(dv.robust_alone, de.clean_prediction is not distinct from s.label
                 and (de.epsilon is null or de.epsilon > c.budget::real))
         end as dense_correct,
         case
             when c.budget is null then p.prediction is not distinct from s.label
-            else coalesce(pv.robust, pe.clean_prediction is not distinct from s.label
+            else coalesce(pv.robust_alone, pe.clean_prediction is not distinct from s.label
                 and (pe.epsilon is null or pe.epsilon > c.budget::real))
         end as pruned_correct
 ) as correct;

@@ -1,0 +1,189 @@
+"""`thinice evaluate`, and `compare` on a robust basis, as people type them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+import thinice
+from thinice.cli import main
+from thinice.embedded import example_checkpoints
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Type a command in an empty folder; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words):
+        monkeypatch.setattr(sys, "argv", ["thinice", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            if isinstance(end.code, str):  # what the interpreter prints on the way out
+                sys.stderr.write(f"{end.code}\n")
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+FEW = ("--limit", "40", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def paths():
+    return example_checkpoints()
+
+
+def rows(output):
+    return json.loads(output)
+
+
+def test_one_line_a_network_and_budget_the_smaller_first(run, paths, tmp_path):
+    words = (
+        "evaluate",
+        paths["dense"],
+        paths["pruned-95"],
+        "--attack",
+        "pgd",
+        "--budget",
+        "16/255",
+        "--budget",
+        "8/255",
+    )
+    code, out, err = run(*words, *FEW)
+    assert code == 0, err
+    assert err == ""
+    assert out.count("8/255") == 2
+    assert out.count("16/255") == 2
+    found = rows(run(*words, *FEW, "--format", "json")[1])
+    assert [(row["network"], row["budget"]) for row in found] == [
+        ("dense", 8 / 255),
+        ("dense", 16 / 255),
+        ("pruned-95", 8 / 255),
+        ("pruned-95", 16 / 255),
+    ]
+    assert found[1]["known"] == round(40 * (found[0]["clean_accuracy"] - found[0]["robust_accuracy"]))
+    assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from verdicts")) == 160
+
+
+def test_both_ways_tells_the_accuracy_with_and_without_the_shortcut(run, paths):
+    run("evaluate", paths["dense"], "--attack", "fmn", "--effort", "quick", "--budget", "24/255", *FEW)
+    words = ("evaluate", paths["dense"], "--attack", "pgd", "--budget", "24/255", "--format", "json", *FEW)
+    run("measure", paths["dense"], "--attack", "fmn", *FEW)
+    (short,) = rows(run(*words)[1])
+    assert short["known"] > 10
+    (both,) = rows(run(*words, "--both-ways")[1])
+    (alone,) = rows(run(*words, "--no-shortcut")[1])
+    assert both["robust_accuracy"] == short["robust_accuracy"]
+    assert alone["robust_accuracy"] == both.get("robust_accuracy_alone", both["robust_accuracy"])
+    assert alone["known"] == 0
+
+
+def test_the_ladder_goes_from_no_effect_to_most_fooled(run, paths):
+    words = ("evaluate", paths["dense"], "--attack", "fmn", "--effort", "quick", "--budget", "ladder", *FEW)
+    found = rows(run(*words, "--format", "json")[1])
+    accuracies = [row["robust_accuracy"] for row in found]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[0] >= found[0]["clean_accuracy"] - 0.02
+    assert accuracies[-1] < 0.5 <= accuracies[-2]
+    budgets = [row["budget"] for row in found]
+    assert budgets[1:] == pytest.approx([2 * budget for budget in budgets[:-1]])
+    code, _, err = run("evaluate", paths["dense"], "--attack", "pgd", "--budget", "ladder", *FEW)
+    assert code == 1
+    assert "needs an attack that minimises the norm (fmn), got `--attack` 'pgd'" in err
+
+
+def test_reported_against_measured(run, paths, tmp_path):
+    (tmp_path / "paper.csv").write_text(f"checkpoint,reported\n{paths['dense']},99\n{paths['pruned-95']},12.5%\n")
+    code, out, err = run("evaluate", "--reported", "paper.csv", "--attack", "pgd", "--budget", "8/255", *FEW)
+    assert code == 0, err
+    assert "reported" in out
+    assert "drop" in out
+    words = ("evaluate", paths["pruned-95"], "--reported", "paper.csv", "--attack", "pgd", "--budget", "8/255", *FEW)
+    (row,) = rows(run(*words, "--format", "json")[1])
+    assert row["network"] == "pruned-95"
+    assert row["reported"] == 0.125
+    assert row["drop"] == pytest.approx(100 * (0.125 - row["measured"]))
+    assert row["above"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--budget", "9"), "did you mean 9/255?"),
+        (("--budget", "8/255", "--attack", "autoatack"), "did you mean autoattack?"),
+        (("--budget", "8/255", "--attack", "pgd-targeted"), "attacks here are untargeted"),
+        (("--budget", "3", "--norm", "l0"), "use fmn or bb, which minimise l0"),
+        (("--budget", "8/255", "--steps", "5"), "attack 'autoattack' has no setting 'steps'"),
+    ],
+)
+def test_bad_input_is_one_line(run, paths, words, message):
+    code, out, err = run("evaluate", paths["dense"], *words, *FEW)
+    assert code == 1
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_no_checkpoint_at_all_says_what_to_give(run):
+    code, _, err = run("evaluate", "--budget", "8/255")
+    assert code == 1
+    assert "name files, or a list of them with --reported" in err
+
+
+def test_without_the_extra_it_says_what_to_install(run, paths, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    monkeypatch.delitem(sys.modules, "thinice.robustness.autoattack", raising=False)
+    monkeypatch.delattr("thinice.robustness.autoattack", raising=False)
+    code, _, err = run("evaluate", paths["dense"], "--budget", "8/255", *FEW)
+    assert code == 1
+    assert "pip install 'thinice[autoattack]'" in err
+
+
+@pytest.mark.parametrize("by", [(), ("--by", "pgd")])
+def test_compare_on_a_robust_basis_agrees_with_evaluate(run, paths, tmp_path, by):
+    words = ("compare", paths["dense"], paths["pruned-95"], "--attack", "fmn", "--effort", "quick", "--no-figures")
+    robust = ("--basis", "robust", "--budget", "16/255", *by)
+    (row,) = rows(run(*words, *robust, *FEW, "--format", "json")[1])
+    judge = ("--attack", "pgd", "--no-shortcut") if by else ("--attack", "fmn", "--effort", "quick")
+    found = run("evaluate", paths["dense"], paths["pruned-95"], *judge, "--budget", "16/255", *FEW, "--format", "json")
+    dense, pruned = rows(found[1])
+    assert row["basis"] == f"robust at linf 16/255 by {'pgd' if by else 'fmn'}"
+    assert row["budget"] == 16 / 255
+    assert row["dense_accuracy"] == pytest.approx(dense["robust_accuracy"])
+    assert row["pruned_accuracy"] == pytest.approx(pruned["robust_accuracy"])
+    store = thinice.open_store(tmp_path / "thinice.duckdb")
+    counts = store.sql("select transition::text as t, count(*) as n from transitions group by all").set_index("t")["n"]
+    assert {name: row[name] for name in counts.index} == counts.to_dict()
+    assert store.sql("select n_lost from separation")["n_lost"].tolist() == [row["S1,0"]]
+    assert store.sql("from predictors").empty  # those are of the clean basis
+    run(*words, *FEW)  # both bases in one store
+    assert store.sql("select distinct basis from transitions order by basis")["basis"].tolist() == [
+        "clean",
+        row["basis"],
+    ]
+    code, out, _ = run(*words, *robust, *FEW)
+    assert code == 0
+    assert "robust accuracy at 16/255, dense" in out
+    assert "that dense holds at linf 16/255" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--basis", "robust"), "`budget` is missing"),
+        (("--budget", "8/255"), 'give them with `basis` "robust"'),
+        (("--by", "pgd"), 'give them with `basis` "robust"'),
+        (("--basis", "robust", "--budget", "9"), "did you mean 9/255?"),
+    ],
+)
+def test_a_basis_and_a_budget_go_together(run, paths, words, message):
+    code, _, err = run("compare", paths["dense"], paths["pruned-95"], "--no-figures", *words, *FEW)
+    assert code == 1
+    assert message in err
