@@ -144,7 +144,7 @@ def risk_curve(
     Where nothing or everything is lost, Wilson's interval of the constant risk takes the band's place.
 
     More than 500 distinct epsilons are pooled into 500 groups of neighbours of (nearly) the same size, each at the
-    mean of its epsilons; a million samples take a second.
+    mean of its epsilons; a million samples take a second, five for the logistic band.
 
     Parameters
     ----------
