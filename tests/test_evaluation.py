@@ -113,6 +113,7 @@ def test_asked_again_nothing_is_attacked(samples, store, monkeypatch):
     tried = attacked(monkeypatch)
     again = run(samples, store)
     assert tried == []
+    assert store.runs()["samples"].tolist() == [len(samples), 0]
     np.testing.assert_array_equal(first.fell_to, again.fell_to)
     np.testing.assert_array_equal(first.evaluations, again.evaluations)
     part = run(samples[np.arange(5, 15)], store)  # another selection of the same samples

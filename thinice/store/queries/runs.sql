@@ -1,4 +1,4 @@
--- The runs, the newest last, with the number of epsilons that each measured.
+-- The runs, the newest last, with the number of samples whose epsilons each measured, or that it attacked at a budget.
 select
     run_id,
     started,
@@ -19,7 +19,11 @@ left join (
     select run_id, sum(samples) as samples
     from (
         select run_id, max(samples) as samples
-        from (select run_id, measurement_id, count(*) as samples from epsilons group by all)
+        from (
+            select run_id, measurement_id, count(*) as samples from epsilons group by all
+            union all
+            select run_id, measurement_id, count(distinct sample_id) from robustness where not known group by all
+        )
         join (select measurement_id, checkpoint_id, attack_id from measurements) using (measurement_id)
         group by checkpoint_id, attack_id, run_id
     )
