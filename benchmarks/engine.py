@@ -1,12 +1,10 @@
-"""How near the attacks come, for how many passes: the race beside FMN, ours and foolbox's, in one process.
+"""How near the attacks come, for how many passes: the race beside FMN and other programs' attacks, in one process.
 
-    python benchmarks/engine.py --reference FOLDER [--networks a,b] [--norms linf,l2] [--first 64] [--samples 48]
-                                [--attacks race-standard,fmn-100] [--json FILE] [--learn]
+    python benchmarks/engine.py --reference FOLDER [--networks a,b] [--norms linf,l2] [--first 60] [--samples 40]
+                                [--attacks race-standard,fmn-300] [--peers] [--strong 3] [--learn] [--json FILE]
 
-Each row: mean excess over the best known epsilon in %, of the found; share of samples within 1 %; share more than 2 %
-worse than our FMN at 300 steps; passes a sample (foolbox: its steps); not found; seconds. The best known epsilons are
-in `data/best_known.npz`: the least that any of the attacks of the development ever found, with thousands of passes a
-sample; `--learn` writes back what this run found nearer. Without it they are lowered for this run alone.
+The columns are explained in README.md. The best known epsilons are in `data/best_known.npz`: the least that any attack
+ever found; `--learn` writes back what this run found nearer, without it they are lowered for this run alone.
 """
 
 from __future__ import annotations
@@ -16,74 +14,102 @@ import json
 import platform
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
-from networks import NETWORKS, load
+from networks import NETWORKS, VERIFIED, load, proofs
+from peers import PEERS, Counted, missing
 from torch import Tensor
 
+from thinice.attacks import make_attack
 from thinice.attacks.fmn import fmn
-from thinice.attacks.nearest import Claims, judge
-from thinice.attacks.race import RACE_EFFORTS, race
+from thinice.attacks.ho_fmn import ho_fmn
+from thinice.attacks.nearest import judge
+from thinice.attacks.tuning import tune
 from thinice.norms import NORM_TABLE
 
 HERE = Path(__file__).parent
 BEST_KNOWN = HERE / "data" / "best_known.npz"
-Search = Callable[..., Claims]
-FOOLBOX = {"linf": "LInfFMNAttack", "l2": "L2FMNAttack", "l1": "L1FMNAttack", "l0": "L0FMNAttack"}
+Search = Callable[..., Tensor]
+Found = tuple[np.ndarray, float, float]
+PACKAGES = ("torch", "foolbox", "adv-lib", "pyautoattack", "thinice")
 
 
-def foolbox_fmn(
-    model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, _: Tensor, *, norm: str, steps: int
-) -> Claims:
-    """Return what foolbox's FMN claims; a step is one pass."""
-    import foolbox
+def ours(
+    model: Counted, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str, name: str, **settings: int | str
+) -> Tensor:
+    """Return the adversarials of an attack as thinice's users get it, fall-back and judge included."""
+    return make_attack(name, norm=norm, **settings)(model, inputs, labels, ids).adversarials
 
-    class Module(torch.nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return model(x)
 
-    wrapped = foolbox.PyTorchModel(Module().eval(), bounds=(0, 1), device=inputs.device)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _raw, points, found = getattr(foolbox.attacks, FOOLBOX[norm])(steps=steps)(
-            wrapped, inputs, labels, epsilons=None
-        )
-    points = torch.where(found[:, None, None, None], points, inputs).clamp(0, 1)
-    return Claims(points, torch.full((len(inputs),), float(steps)))
+def plain_fmn(model: Counted, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str, steps: int) -> Tensor:
+    """Return what FMN finds by itself."""
+    return fmn(model, inputs, labels, ids, norm=norm, steps=steps).candidates
 
 
 ATTACKS: dict[str, Search] = {
-    **{f"race-{effort}": partial(race, **settings) for effort, settings in RACE_EFFORTS.items()},
-    "fmn-100": partial(fmn, steps=100),
-    "fmn-300": partial(fmn, steps=300),
-    "foolbox-100": partial(foolbox_fmn, steps=100),
-    "foolbox-300": partial(foolbox_fmn, steps=300),
+    **{f"race-{effort}": partial(ours, name="race", effort=effort) for effort in ("quick", "standard", "thorough")},
+    "fmn-100": partial(plain_fmn, steps=100),
+    "fmn-300": partial(plain_fmn, steps=300),
 }
 
 
-def measured(
-    name: str, norm: str, options: argparse.Namespace
-) -> tuple[str, dict[str, tuple[np.ndarray, float, float]]]:
-    """Return the network's identity and each attack's epsilons (N,), infinite where not found, passes and seconds."""
-    identity, model, inputs, labels = load(name, options.reference, options.cache)
+def strong_searches(seeds: int) -> list[Search]:
+    """Return the race with other seeds, and a long FMN."""
+    again = [partial(ours, name="race", effort="thorough", seed=seed) for seed in range(1, seeds + 1)]
+    return [*again, partial(plain_fmn, steps=1000)] if seeds else []
+
+
+def searches(options: argparse.Namespace, norm: str, tuned: Search | None) -> dict[str, Search]:
+    """Return the attacks of this run in this norm."""
+    chosen = {name: ATTACKS[name] for name in options.attacks}
+    if options.peers:
+        for name, peer in PEERS.items():
+            if norm in peer.norms and name not in {*missing(), *options.without}:
+                chosen[name] = lambda model, inputs, labels, _ids, *, norm, peer=peer: peer(
+                    model, inputs, labels, norm=norm
+                )
+    return chosen | ({} if tuned is None else {"ho-fmn-100-tuned": tuned})
+
+
+def tuned_ho_fmn(model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, norm: str) -> Search:
+    """Return HO-FMN with settings searched on these samples: 16 trials, which are not counted among its passes."""
+    ids = torch.arange(len(inputs))
+    settings = tune(model, inputs, labels, ids, norm=norm, optimizers=("sgd", "adam"), trials=8).settings
+
+    def search(model: Counted, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str) -> Tensor:
+        return ho_fmn(model, inputs, labels, ids, norm=norm, **settings).candidates
+
+    return search
+
+
+def measured(name: str, norm: str, options: argparse.Namespace) -> tuple[str, dict[str, Found], list[np.ndarray]]:
+    """Return the network's identity, each attack's epsilons (N,), passes and seconds, and strong searches' epsilons.
+
+    An epsilon is infinite where the judge confirms nothing.
+    """
+    identity, model, everything, classes = load(name, options.reference, options.cache)
     part = slice(options.first, options.first + options.samples)
-    inputs, labels = inputs[part], labels[part]
+    inputs, labels = everything[part], classes[part]
     ids = torch.arange(options.first, options.first + len(inputs))
-    results = {}
-    for attack in options.attacks:
-        start = time.perf_counter()
-        claims = ATTACKS[attack](model, inputs, labels, ids, norm=norm)
-        seconds = time.perf_counter() - start
-        nearest = judge(model, inputs, claims.candidates, labels, norm=norm, evaluations=claims.evaluations)
-        epsilon = nearest.epsilon.nan_to_num(torch.inf).double().numpy()
-        results[attack] = epsilon, float(nearest.evaluations.mean()), seconds
-    return identity, results
+
+    def run(search: Search) -> Found:
+        counted, start = Counted(model), time.perf_counter()
+        points = search(counted, inputs, labels, ids, norm=norm)
+        seconds, passes = time.perf_counter() - start, counted.passes / len(inputs)
+        nearest = judge(model, inputs, points, labels, norm=norm, evaluations=torch.zeros(len(inputs)))
+        return nearest.epsilon.nan_to_num(torch.inf).double().numpy(), passes, seconds
+
+    free = slice(0, min(32, options.first))  # samples that are not measured
+    tuned = None
+    if options.tune and options.first:
+        tuned = tuned_ho_fmn(model, everything[free], classes[free], norm)
+    results = {attack: run(search) for attack, search in searches(options, norm, tuned).items()}
+    return identity, results, [run(search)[0] for search in strong_searches(options.strong)]
 
 
 def best_known(known: dict[str, np.ndarray], key: str, first: int, results: list[np.ndarray]) -> np.ndarray:
@@ -99,13 +125,29 @@ def row(epsilon: np.ndarray, best: np.ndarray, rival: np.ndarray | None) -> dict
     found = np.isfinite(epsilon)
     excess = 100 * (epsilon[found] / best[found] - 1)
     figures = {
+        "mean_epsilon": float(epsilon[found].mean()) if found.any() else float("nan"),
         "mean": float(excess.mean()) if found.any() else float("nan"),
+        "median": float(np.median(excess)) if found.any() else float("nan"),
+        "worst": float(excess.max()) if found.any() else float("nan"),
         "within_1": float((excess < 1).sum() / len(epsilon)),
-        "not_found": int((~found).sum()),
+        "not_found": int((~found & np.isfinite(best)).sum()),
     }
     if rival is not None:
         figures["worse_than_fmn_300"] = float((epsilon > 1.02 * rival).mean())
     return figures
+
+
+def against_proofs(name: str, norm: str, first: int, epsilon: np.ndarray, reference: Path) -> dict[str, int]:
+    """Return how many epsilons lie within a radius that is proved free, and how many known violations are not met."""
+    if name not in VERIFIED or norm != "linf":
+        return {}
+    radii, verdicts = (values[first : first + len(epsilon)] for values in proofs(name, reference))
+    return {
+        "proved": int((verdicts == "holds").sum()),
+        "below_proof": int(((verdicts == "holds") & (epsilon < radii)).sum()),
+        "violated": int((verdicts == "violated").sum()),
+        "violations_missed": int(((verdicts == "violated") & (epsilon > radii * (1 + 1e-5))).sum()),
+    }
 
 
 def main() -> None:
@@ -115,7 +157,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="where trained weights are kept")
     parser.add_argument("--networks", type=words, default=list(NETWORKS))
     parser.add_argument("--norms", type=words, default=["linf", "l2"])
-    parser.add_argument("--attacks", type=words, default=list(ATTACKS))
+    parser.add_argument("--attacks", type=words, default=[name for name in ATTACKS if name != "fmn-100"])
+    parser.add_argument("--peers", action="store_true", help="other programs' attacks as well")
+    parser.add_argument("--without", type=words, default=[], help="peers to leave out")
+    parser.add_argument("--tune", action="store_true", help="HO-FMN tuned on samples before --first as well")
+    parser.add_argument("--strong", type=int, default=0, help="so many seeds more, only to lower the best known")
     parser.add_argument("--first", type=int, default=0, help="of the correctly classified samples")
     parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--json", type=Path)
@@ -123,18 +169,20 @@ def main() -> None:
     options = parser.parse_args()
     assert set(NORM_TABLE) >= set(options.norms)
     torch.set_num_threads(1)
+    if options.peers:
+        for name, package in missing().items():
+            print(f"{name}: skipped, {package} is not installed")
     known = dict(np.load(BEST_KNOWN)) if BEST_KNOWN.exists() else {}
+    facts = {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}}
+    facts |= {"machine": f"{platform.machine()}, CPU", "threads": "1", "first": str(options.first)}
     rows = []
     print("network | norm | attack | mean excess % | within 1 % | >2 % worse than fmn-300 | passes | not found | s")
     print("--- | --- | --- | --- | --- | --- | --- | --- | ---")
     for name in options.networks:
         for norm in options.norms:
-            identity, results = measured(name, norm, options)
-            if not next(iter(results.values()))[0].size:
-                continue
-            best = best_known(
-                known, f"{identity}/{norm}", options.first, [epsilon for epsilon, _, _ in results.values()]
-            )
+            identity, results, strong = measured(name, norm, options)
+            epsilons = [epsilon for epsilon, _, _ in results.values()]
+            best = best_known(known, f"{identity}/{norm}", options.first, [*epsilons, *strong])
             rival = results["fmn-300"][0] if "fmn-300" in results else None
             for attack, (epsilon, passes, seconds) in results.items():
                 figures = row(epsilon, best, rival)
@@ -145,13 +193,19 @@ def main() -> None:
                     flush=True,
                 )
                 row_facts = {"network": name, "norm": norm, "attack": attack, "samples": len(epsilon)}
-                rows.append(row_facts | figures | {"passes": passes, "seconds": seconds})
-    if options.learn:
-        np.savez_compressed(BEST_KNOWN, **{key: table.astype(np.float64) for key, table in known.items()})
-    if options.json:
-        facts = {"python": sys.version.split()[0], "torch": version("torch"), "foolbox": version("foolbox")}
-        facts |= {"machine": platform.machine(), "threads": "1", "first": str(options.first)}
-        options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+                proof = against_proofs(name, norm, options.first, epsilon, options.reference)
+                rows.append(row_facts | figures | {"passes": passes, "seconds": seconds} | proof)
+            if options.learn:
+                np.savez_compressed(BEST_KNOWN, **{key: table.astype(np.float64) for key, table in known.items()})
+            if options.json:
+                options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 if __name__ == "__main__":

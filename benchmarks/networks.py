@@ -71,6 +71,12 @@ def load(name: str, reference: Path, cache: Path) -> tuple[str, Model, Tensor, T
     return identity, model, inputs[correct].contiguous(), labels[correct]
 
 
+def proofs(name: str, reference: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the radii (N,) of a verified network's samples, and ``holds``, ``violated`` or ``unknown`` of each."""
+    data = np.load(reference / "data" / "verified" / f"{name}.npz")
+    return data["epsilon"], data["verdict"]
+
+
 def mnist(reference: Path, part: str) -> tuple[Tensor, Tensor]:
     """Return the images (N, 1, 28, 28) in [0, 1] and labels of ``train`` or ``t10k``."""
     folder = reference / "data" / "mnist"
