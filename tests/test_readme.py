@@ -49,7 +49,7 @@ def test_every_file_that_is_linked_is_there():
 
 def test_every_option_is_one_of_the_commands(monkeypatch, capsys):
     known = set()
-    for command in ("demo", "compare", "measure", "runs", "sql", "export"):
+    for command in ("demo", "compare", "measure", "evaluate", "check", "report", "runs", "sql", "export"):
         monkeypatch.setattr(sys, "argv", ["thinice", command, "--help"])
         with pytest.raises(SystemExit):
             main()
