@@ -292,19 +292,16 @@ def test_nan_logits_do_not_stand(store):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "count"), [("mnistfc_256x2", 30), ("oval_cifar_base_kw", 10)])
-def test_nobody_verified_falls(name, count):
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "count"), [("mnistfc_256x2", 30), ("oval_cifar_base_kw", 10), ("resnet_2b", 10)])
+def test_nobody_verified_falls_to_autoattack(name, count):
     network, inputs, labels, radii, verdicts = verified(name)
-    holds = 0
-    for radius in radii[:count].unique():
-        which = ((radii[:count] == radius) & torch.from_numpy(verdicts[:count] != "violated")).nonzero().squeeze(1)
-        samples = thinice.as_samples(inputs[which], labels[which])
-        for attack in ("apgd-ce", "apgd-t", "fab-t"):
-            result = evaluate(network, samples, attack=attack, budget=float(radius), progress=False)
-            proved = verdicts[which.numpy()] == "holds"
-            assert result.robust[proved].all()
-            holds += proved.sum()
-    assert holds
+    holds = torch.from_numpy(verdicts == "holds")
+    for radius in radii[holds].unique()[:3]:
+        which = ((radii == radius) & holds).nonzero().squeeze(1)[:count]
+        assert len(which)
+        result = evaluate(network, inputs[which], labels=labels[which], budget=float(radius), progress=False)
+        assert result.robust.all()
 
 
 @pytest.mark.data
