@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import weight_norm
 
 from thinice.errors import InputError
-from thinice.models import architectures, as_classifier, build, find_architecture
+from thinice.models import as_classifier, build, find_architecture, known_architectures
 from thinice.models.fast import ChannelsLast, _close, fast_form, folded
 
 SIDES = {"preact_resnet18": 64}  # made for 224 pixels
@@ -53,7 +53,7 @@ def agree(module: nn.Module, inputs: torch.Tensor) -> tuple[nn.Module, int]:
     return twin, count
 
 
-@pytest.mark.parametrize("name", [name for name in architectures() if name not in HUGE])
+@pytest.mark.parametrize("name", [name for name in known_architectures() if name not in HUGE])
 def test_every_architecture_has_a_fast_form(name):
     shape = find_architecture(name).input_shape or (3, SIDES.get(name, 32), SIDES.get(name, 32))
     module = lived_in(build(name, 10))

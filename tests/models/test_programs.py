@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.conftest import reference
 from thinice.errors import CheckpointError, InputError, MissingExtraError
-from thinice.models import architectures, build, load_classifier, prunable_weights, save_classifier, sparsity
+from thinice.models import build, known_architectures, load_classifier, prunable_weights, save_classifier, sparsity
 from thinice.models.export_program import Graph
 from thinice.models.program import Program
 from thinice.models.registry import find_architecture
@@ -85,7 +85,7 @@ def test_own_architectures_can_be_exported(name, tmp_path):
     compare(classifier, module, shape, counts=(1, 3))
     counts = [sum(weight.numel() for weight in prunable_weights(one).values()) for one in (classifier.module, module)]
     assert counts[0] == counts[1]
-    assert name in architectures()
+    assert name in known_architectures()
 
 
 def test_export_bound_to_a_batch_size_takes_any(tmp_path):

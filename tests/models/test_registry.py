@@ -11,9 +11,9 @@ from torch import nn
 from tests.conftest import reference
 from thinice.errors import CheckpointError, InputError
 from thinice.models import (
-    architectures,
     as_classifier,
     build,
+    known_architectures,
     load_classifier,
     prunable_weights,
     register,
@@ -40,7 +40,7 @@ def _temporary_row():
     _ROWS.update(before)
 
 
-@pytest.mark.parametrize("name", architectures())
+@pytest.mark.parametrize("name", known_architectures())
 def test_builds_and_gives_one_logit_a_class(name):
     shape = find_architecture(name).input_shape or (3, 32, 32)
     network = build(name, 7).eval()
@@ -51,7 +51,7 @@ def test_builds_and_gives_one_logit_a_class(name):
     assert torch.isfinite(many).all()
 
 
-@pytest.mark.parametrize("name", architectures())
+@pytest.mark.parametrize("name", known_architectures())
 def test_is_identified_by_its_parameters_alone(name):
     """With its own number of classes, and of channels: no other architecture has the same names and shapes."""
     with torch.device("meta"):
@@ -61,7 +61,7 @@ def test_is_identified_by_its_parameters_alone(name):
     assert (found.architecture, found.classes, found.arguments) == (name, 4, {"channels": 2})
 
 
-@pytest.mark.parametrize("name", architectures())
+@pytest.mark.parametrize("name", known_architectures())
 def test_saved_and_loaded_it_is_the_same(name, tmp_path):
     classifier = as_classifier(build(name, 10))
     loaded = load_classifier(save_classifier(classifier, tmp_path / "file.pt"))
@@ -111,11 +111,11 @@ def test_layers_have_the_names_of_published_files():
 def test_no_own_layout_is_one_of_torchvision():
     """So that identification may stop at thinice's own; and torchvision's differ among themselves."""
     seen = {}
-    for name in architectures(torchvision=True):
+    for name in known_architectures(torchvision=True):
         seen.setdefault(tuple(sorted(_shapes(name, 7).items())), []).append(name)
     assert [names for names in seen.values() if len(names) > 1] == []
-    own = {frozenset(_shapes(name, 7)) for name in architectures()}
-    theirs = {frozenset(_shapes(name, 7)) for name in architectures(torchvision=True) if ":" in name}
+    own = {frozenset(_shapes(name, 7)) for name in known_architectures()}
+    theirs = {frozenset(_shapes(name, 7)) for name in known_architectures(torchvision=True) if ":" in name}
     assert not own & theirs
 
 

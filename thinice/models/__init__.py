@@ -12,7 +12,7 @@ from thinice.models.normalization import (
     parse_normalization,
 )
 from thinice.models.prunable import prunable_weights, sparsity
-from thinice.models.registry import architectures, build, find_architecture, register
+from thinice.models.registry import build, find_architecture, known_architectures, register
 from thinice.models.saving import save_classifier
 
 __all__ = [
@@ -22,11 +22,11 @@ __all__ = [
     "Normalization",
     "NormalizationLike",
     "Normalized",
-    "architectures",
     "as_classifier",
     "build",
     "decide_normalization",
     "find_architecture",
+    "known_architectures",
     "load_classifier",
     "looks_like_probabilities",
     "normalization_hypotheses",

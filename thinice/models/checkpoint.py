@@ -57,8 +57,8 @@ def load_classifier(
     path
         The file. Its kind is told from its content, not from its suffix.
     architecture, arguments
-        A name of `architectures` or ``torchvision:NAME``, with further keywords of its builder, where the file does
-        not say it and the parameter names and shapes do not tell.
+        A name of `known_architectures` or ``torchvision:NAME``, with further keywords of its builder, where the file
+        does not say it and the parameter names and shapes do not tell.
     normalization
         What `parse_normalization` takes, where the file does not say it. Without either, pixels go in as they are
         and ``normalization_known`` is false: `decide_normalization` compares hypotheses on labelled samples.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from thinice.errors import CheckpointError
-from thinice.models.registry import TORCHVISION, architectures, build, find_architecture
+from thinice.models.registry import TORCHVISION, build, find_architecture, known_architectures
 
 __all__ = ["Identity", "WithoutMemory", "fit", "identify", "signature"]
 
@@ -92,9 +92,9 @@ def identify(weights: Mapping[str, Tensor], where: str) -> Identity:
     ('resnet20', 10)
     """
     wanted = signature(weights)
-    matches = [match for name in architectures() if (match := _match(name, wanted))]
+    matches = [match for name in known_architectures() if (match := _match(name, wanted))]
     if not matches:
-        known = [name for name in architectures(torchvision=True) if name.startswith(TORCHVISION)]
+        known = [name for name in known_architectures(torchvision=True) if name.startswith(TORCHVISION)]
         matches = [match for name in known if (match := _match(name, wanted))]
     if len(matches) == 1:
         return matches[0]
@@ -146,7 +146,7 @@ def _size_where_different(one: Shapes, other: Shapes, wanted: Shapes) -> int | N
 
 def _nearest(wanted: Shapes, where: str) -> str:
     scores: dict[str, float] = {}
-    for name in architectures(torchvision=True):
+    for name in known_architectures(torchvision=True):
         shapes = _shapes(name, PROBE_CLASSES[0])
         same = sum(wanted.get(key) == shape for key, shape in shapes.items())
         named = len(shapes.keys() & wanted.keys())

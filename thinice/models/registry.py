@@ -20,9 +20,9 @@ __all__ = [
     "TORCHVISION",
     "Architecture",
     "Origin",
-    "architectures",
     "build",
     "find_architecture",
+    "known_architectures",
     "origin_of",
     "register",
 ]
@@ -111,12 +111,12 @@ def _make_torchvision(name: str, classes: int, **arguments: Any) -> nn.Module:  
     return network
 
 
-def architectures(*, torchvision: bool = False) -> list[str]:
+def known_architectures(*, torchvision: bool = False) -> list[str]:
     """Return the names that `build` knows, sorted; with ``torchvision``, its classification networks too.
 
     Examples
     --------
-    >>> "digits_cnn" in architectures()
+    >>> "digits_cnn" in known_architectures()
     True
     """
     return sorted(_own()) + (list(_torchvision_names()) if torchvision else [])
@@ -134,7 +134,7 @@ def find_architecture(name: str) -> Architecture:
         return _own()[name]
     if name.startswith(TORCHVISION) and name in _torchvision_names():
         return Architecture(name, functools.partial(_make_torchvision, name.removeprefix(TORCHVISION)))
-    known = architectures(torchvision=name.startswith(TORCHVISION))
+    known = known_architectures(torchvision=name.startswith(TORCHVISION))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
     raise InputError(
         f"`architecture`: {name!r} is not known; nearest: {', '.join(near)} "
@@ -148,7 +148,7 @@ def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa:
     Parameters
     ----------
     name
-        A name of `architectures`, or ``torchvision:NAME``.
+        A name of `known_architectures`, or ``torchvision:NAME``.
     classes
         Number of classes.
     arguments

@@ -195,7 +195,7 @@ def _header(classifier: Classifier) -> dict[str, Any]:
     except InputError:
         raise InputError(
             f"`network` {classifier.name!r} is a {classifier.architecture}, which no registry can build again: only "
-            "networks of thinice.models.architectures() and torchvision can be saved"
+            "networks of thinice.models.known_architectures() and torchvision can be saved"
         ) from None
     header = {
         "format": FORMAT,
