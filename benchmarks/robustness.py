@@ -1,0 +1,199 @@
+"""Robust accuracy by attack, at the same budgets, on a real ResNet-20, a robust MNIST network and a verified one.
+
+    python benchmarks/robustness.py --reference FOLDER [--store FILE.duckdb] [--json FILE] [--only resnet20 …]
+
+Three parts, the cheap first: minimum norms, AutoAttack and PGD-40 in linf; minimum norms in l2 and l0; then Brendel and
+Bethge's and Carlini and Wagner's attacks with the study's settings, on few samples. Each row is printed and saved when
+it is there. Interrupted, the same command goes on: finished rows are in the JSON file, unfinished ones in the store.
+
+AutoAttack first spares the samples that the minimum norms have broken, then tries them too: what the second step costs
+is the shortcut's saving. Seconds are processor time of one thread; passes are forward and backward, a sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from networks import _trained, mnist, proofs
+
+import thinice
+
+HERE = Path(__file__).parent
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and its samples; budgets by norm; how many samples the two expensive attacks get."""
+
+    classifier: thinice.Classifier
+    samples: thinice.Samples
+    budgets: dict[str, tuple[str, ...]]
+    few: int
+    proved: np.ndarray | None = None
+    """(N,) whether a verifier has proved that the sample stands at the first linf budget."""
+
+
+def resnet20(reference: Path) -> Case:
+    weights = reference / "weights" / "cifar10-resnet20.th"
+    samples = thinice.load_samples(f"npz:{reference / 'data' / 'cifar10-exact-100.npz'}", split="all", limit=40)
+    classifier = thinice.load_classifier(weights, architecture="resnet20", normalization=IMAGENET)
+    return Case(classifier, samples, {"linf": ("1/255", "2/255"), "l2": ("0.1",), "l0": ("4",)}, few=4)
+
+
+def at_cnn(reference: Path) -> Case:
+    network = _trained("at_cnn", reference, HERE / ".cache")
+    classifier = thinice.as_classifier(network, name="at_cnn", data="mnist")
+    inputs, labels = mnist(reference, "t10k")
+    samples = thinice.as_samples(inputs[:50], labels[:50])
+    return Case(classifier, samples, {"linf": ("0.1", "0.2"), "l2": ("1.5",), "l0": ("15",)}, few=10)
+
+
+def resnet_2b(reference: Path) -> Case:
+    folder = reference / "data" / "verified"
+    data = np.load(folder / "resnet_2b.npz")
+    normalization = (tuple(data["mean"].tolist()), tuple(data["std"].tolist()))
+    classifier = thinice.load_classifier(folder / "resnet_2b.onnx", normalization=normalization)
+    samples = thinice.as_samples(data["images"][:24], data["labels"][:24])
+    proved = proofs("resnet_2b", reference)[1][:24] == "holds"
+    return Case(classifier, samples, {"linf": ("2/255", "4/255"), "l2": ("0.5",), "l0": ("8",)}, few=6, proved=proved)
+
+
+CASES: dict[str, Callable[[Path], Case]] = {"resnet_2b": resnet_2b, "at_cnn": at_cnn, "resnet20": resnet20}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, required=True, help="folder with data/ and weights/")
+    parser.add_argument("--store", type=Path, default=HERE / ".cache" / "robustness.duckdb")
+    parser.add_argument("--json", type=Path, default=HERE / "data" / "robustness.json")
+    parser.add_argument("--only", nargs="+", default=list(CASES), choices=list(CASES))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[Row] = json.loads(options.json.read_text()) if options.json.exists() else []
+    cases = {name: CASES[name](options.reference) for name in options.only}
+    for part in (at_budgets, minimum_norms, studied):
+        for name, case in cases.items():
+            for key, make in part(case, options.store):
+                if any([row["network"], row["attack"], row["norm"], row["budget"]] == [name, *key] for row in rows):
+                    continue
+                rows.append({"network": name, **dict(zip(("attack", "norm", "budget"), key, strict=True)), **make()})
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+                print(line(rows[-1]), flush=True)
+
+
+Rows = Iterator[tuple[tuple[str, str, str], Callable[[], Row]]]
+
+
+def at_budgets(case: Case, store: Path) -> Rows:
+    """Minimum norms and attacks at a budget in linf; the smaller budget first."""
+    for attack in ("race", "fmn"):
+        for budget in case.budgets["linf"]:
+            yield (attack, "linf", budget), partial(found, case, store, attack, "linf", budget)
+    for budget in case.budgets["linf"]:
+        yield ("autoattack", "linf", budget), partial(both_ways, case, store, budget)
+    for budget in case.budgets["linf"]:
+        yield ("pgd", "linf", budget), partial(found, case, store, "pgd", "linf", budget)
+
+
+def minimum_norms(case: Case, store: Path) -> Rows:
+    """Minimum norms in l2 and l0, on the samples of `studied`."""
+    for norm in ("l2", "l0"):
+        for attack in ("race", "fmn"):
+            for budget in case.budgets[norm]:
+                yield (attack, norm, budget), partial(found, case, store, attack, norm, budget, first=case.few)
+
+
+def studied(case: Case, store: Path) -> Rows:
+    """Run the study's minimum-norm attacks; the first use compiles the l0 one, outside of the clock."""
+    for norm, attack in (("l0", "bb"), ("l2", "cw")):
+        for budget in case.budgets[norm]:
+            if attack == "bb":
+                thinice.measure(case.classifier, case.samples[:2], attack="bb", norm="l0", steps=2, progress=False)
+            yield (attack, norm, budget), partial(found, case, store, attack, norm, budget, first=case.few)
+
+
+def found(case: Case, store: Path, attack: str, norm: str, budget: str, *, first: int | None = None) -> Row:
+    """Return what one attack alone says, and what it cost."""
+    return judged(case, *timed(case, store, attack, norm, budget, first=first, shortcut=False))
+
+
+def both_ways(case: Case, store: Path, budget: str) -> Row:
+    """Return AutoAttack's row: with the shortcut, then without it, and what lies between them."""
+    short, less = timed(case, store, "autoattack", "linf", budget, shortcut=True)
+    whole, more = timed(case, store, "autoattack", "linf", budget, shortcut="both")
+    alone = whole.robust_alone
+    assert alone is not None
+    assert (short.robust == whole.robust).all()
+    assert (alone | ~short.robust).all(), "AutoAttack broke a sample after it had stood"
+    return judged(case, whole, less + more) | {
+        "robust_accuracy_alone": whole.robust_accuracy_alone,
+        "spared": int(whole.known.sum()),
+        "spared_that_autoattack_missed": int((whole.known & alone).sum()),
+        "passes_with_shortcut": round(float(short.evaluations.mean()), 1),
+        "seconds_with_shortcut": round(less, 1),
+    }
+
+
+def timed(
+    case: Case, store: Path, attack: str, norm: str, budget: str, *, first: int | None = None, shortcut: bool | str
+) -> tuple[thinice.Robustness, float]:
+    start = time.process_time()
+    result = thinice.evaluate(
+        case.classifier,
+        case.samples[:first],
+        attack=attack,
+        norm=norm,
+        budget=budget,
+        shortcut=shortcut,
+        store=store,
+        progress=False,
+    )
+    return result, time.process_time() - start
+
+
+def judged(case: Case, result: thinice.Robustness, seconds: float) -> Row:
+    """Return one row: accuracies, the median norm where the attack minimises it, costs, and what proofs say."""
+    row: Row = {
+        "samples": len(result),
+        "clean_accuracy": result.clean_accuracy,
+        "robust_accuracy": result.robust_accuracy,
+        "low": result.interval.low,
+        "high": result.interval.high,
+        "passes": round(float(result.evaluations.mean()), 1),
+        "seconds": round(seconds, 1),
+        "fell_to": {name: count for name, count in result.counts.items() if count},
+    }
+    if "budget" not in result.settings:
+        norms = np.nan_to_num(result.epsilon[result.fell_to != "clean"], nan=np.inf)
+        row |= {"median": float(np.median(norms)), "not_found": int(np.isinf(norms).sum())}
+    if case.proved is not None and result.norm == "linf" and result.budget <= 2 / 255:
+        row |= {"proved": int(case.proved.sum()), "proved_but_broken": int((case.proved & ~result.robust).sum())}
+    return row
+
+
+def line(row: Row) -> str:
+    """Return a row in a line: what every row has, and then the rest."""
+    rest = {key: value for key, value in row.items() if key not in {*SHOWN, "network", "attack", "norm", "budget"}}
+    return (
+        f"{row['network']:10} {row['attack']:10} {row['norm']:4} {row['budget']:6} {row['samples']:3} samples, clean "
+        f"{row['clean_accuracy']:.3f}, robust {row['robust_accuracy']:.3f}, {row['passes']:8.1f} passes, "
+        f"{row['seconds']:6.1f} s  " + ", ".join(f"{key} {value}" for key, value in rest.items())
+    )
+
+
+SHOWN = {"samples", "clean_accuracy", "robust_accuracy", "low", "high", "passes", "seconds"}
+
+
+if __name__ == "__main__":
+    main()
