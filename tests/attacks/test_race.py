@@ -11,7 +11,7 @@ from tests.conftest import reference
 from thinice.attacks import make_attack
 from thinice.attacks.nearest import FORWARD, Nearest, judge
 from thinice.attacks.race import RACE_EFFORTS, Finds, race
-from thinice.types import NORMS, Outcome
+from thinice.types import NORMS, Outcome, Stage
 
 QUICK = RACE_EFFORTS["quick"]
 
@@ -220,6 +220,57 @@ def test_a_network_whose_planes_lie_outside_the_box_is_rough():
     torch.testing.assert_close(nearest.epsilon, torch.full((2,), 0.2), rtol=2e-3, atol=0)
     easy = race(lambda x: saturated(x).atanh(), inputs, labels, ids, norm="linf")
     assert not easy.rough.any()
+
+
+class Saturated(nn.Module):
+    """The planes behind a softmax so steep that float32 keeps next to nothing of its gradient."""
+
+    def __init__(self, planes: Planes) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(planes.weight, requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (3000 * (inputs.flatten(1) - 0.5) @ self.weight.T).softmax(1)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_what_was_found_without_a_gradient_is_not_believed_to_be_near(norm):
+    planes = Planes(10)
+    inputs, labels, ids = planes.samples(16)
+    truth, network = planes.distances(inputs, labels, norm), Saturated(planes)
+    alone = make_attack("race", norm=norm, fallback=False)(network, inputs, labels, ids)
+    assert alone.found.all()
+    far = alone.epsilon.numpy() > 1.5 * truth
+    assert far.mean() > 0.3  # stumbled on
+    assert not alone.converged[torch.from_numpy(far)].any()
+    helped = make_attack("race", norm=norm)(network, inputs, labels, ids)
+    ratio = helped.epsilon.numpy() / truth
+    assert helped.found.all()
+    assert (ratio >= 0.999).all()
+    assert np.median(ratio) <= 1.02
+    assert (helped.epsilon <= alone.epsilon).all()
+    assert (helped.stages[torch.from_numpy(far)] != Stage.SEARCH).all()
+    assert (helped.evaluations[torch.from_numpy(far)] > alone.evaluations[torch.from_numpy(far)]).all()
+    part = make_attack("race", norm=norm)(network, inputs[5:9], labels[5:9], ids[5:9])
+    torch.testing.assert_close(part.epsilon, helped.epsilon[5:9], rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_search_without_gradients_never_says_that_it_converged(norm):
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(16)
+
+    def steps(points: Tensor) -> Tensor:
+        return planes((points * 64).round() / 64)
+
+    labels = steps(inputs).argmax(1)
+    finds = race(steps, inputs, labels, ids, norm=norm)
+    assert finds.starved is not None
+    assert finds.starved.all()
+    assert not finds.converged.any()
+    finds = race(planes, inputs, planes(inputs).argmax(1), ids, norm=norm)
+    assert not finds.starved.any()
+    assert finds.converged.float().mean() >= 0.5
 
 
 def test_wrong_and_undefined_samples_cost_one_forward_pass():

@@ -94,7 +94,8 @@ class Attack:
         """Return the nearest adversarial of each sample that the attack finds and the judge confirms.
 
         What is not found in another form of the network, or in less than float32, is searched again in the network
-        itself, in float32. What is not found then goes through the stages of `fall_back`.
+        itself, in float32. What is not found then goes through the stages of `fall_back`, and so does what was found
+        without a gradient to go by: there the nearer of the two counts.
 
         Parameters
         ----------
@@ -118,19 +119,24 @@ class Attack:
         spent = torch.full_like(labels, FORWARD, dtype=torch.float32)
         seen, precision = search_model or model, self.precision
         batch = (inputs, labels, sample_ids, clean)
-        nearest = self._once(model, seen, batch, precision=precision, spent=spent)
+        nearest, starved = self._once(model, seen, batch, precision=precision, spent=spent)
         if seen is not model or precision != "float32":
             lost = torch.nonzero((nearest.outcomes == Outcome.NOT_FOUND) & (clean >= 0)).squeeze(1)
             if len(lost):
                 rest = (inputs[lost], labels[lost], sample_ids[lost], clean[lost])
-                again = self._once(model, model, rest, precision="float32", spent=nearest.evaluations[lost])
+                again, starved[lost] = self._once(
+                    model, model, rest, precision="float32", spent=nearest.evaluations[lost]
+                )
                 nearest = nearest.replaced(lost, again)
         undefined = torch.where(clean < 0, int(Diagnosis.NON_FINITE), nearest.diagnoses).to(torch.int8)
-        return self._rescued(model, replace(nearest, diagnoses=undefined), batch)
+        return self._rescued(model, replace(nearest, diagnoses=undefined), starved, batch)
 
-    def _rescued(self, model: Model, nearest: Nearest, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Nearest:
-        """Return the result with what the fall-back finds of the samples without an adversarial, judged as well."""
-        lost = ((nearest.outcomes == Outcome.NOT_FOUND) & (nearest.clean_predictions >= 0)).nonzero().squeeze(1)
+    def _rescued(
+        self, model: Model, nearest: Nearest, starved: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> Nearest:
+        """Return the result with what the fall-back finds of lost and starved samples, where that is nearer."""
+        empty = (nearest.outcomes == Outcome.NOT_FOUND) & (nearest.clean_predictions >= 0)
+        lost = (empty | (nearest.found & starved)).nonzero().squeeze(1)
         if not self.settings.get("fallback") or not len(lost):
             return nearest
         inputs, labels, sample_ids, clean = (column[lost] for column in batch)
@@ -147,7 +153,16 @@ class Attack:
             stages=claims.stages,
             diagnoses=claims.diagnoses,
         )
-        return nearest.replaced(lost, rescued)
+        known = nearest.epsilon[lost]
+        nearer = rescued.found & ~(rescued.epsilon >= known)
+        # the fall-back's look at the network is paid for, and its diagnosis told, whichever of the two counts
+        nearest = replace(
+            nearest,
+            evaluations=nearest.evaluations.index_copy(0, lost, rescued.evaluations),
+            diagnoses=nearest.diagnoses.index_copy(0, lost, rescued.diagnoses),
+        )
+        which = nearer.nonzero().squeeze(1)
+        return nearest.replaced(lost[which], rescued.part(which)) if len(which) else nearest
 
     def _once(
         self,
@@ -157,12 +172,15 @@ class Attack:
         *,
         precision: Precision,
         spent: Tensor,
-    ) -> Nearest:
-        """Return what one search of one form of the network finds, judged by the network, on top of what was spent."""
+    ) -> tuple[Nearest, Tensor]:
+        """Return what one search of one form of the network finds, judged by the network, and which were starved (N,).
+
+        Its evaluations come on top of what was spent.
+        """
         inputs, labels, sample_ids, clean_predictions = batch
         correct = torch.nonzero((clean_predictions == labels) & (labels >= 0)).squeeze(1)
         candidates, evaluations = inputs.clone(), spent.clone()
-        converged = torch.zeros_like(labels, dtype=torch.bool)
+        converged, starved = torch.zeros_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)
         if len(correct):
             with torch.enable_grad(), lowered(seen, precision, inputs.device) as rough:
                 claims = self.search(rough, inputs[correct], labels[correct], sample_ids[correct])
@@ -170,6 +188,8 @@ class Attack:
             evaluations[correct] += claims.evaluations + FORWARD  # the judge's look at the claim counts too
             if claims.converged is not None:
                 converged[correct] = claims.converged
+            if claims.starved is not None:
+                starved[correct] = claims.starved
         nearest = judge(
             model,
             inputs,
@@ -180,7 +200,8 @@ class Attack:
             clean_predictions=clean_predictions,
             converged=converged,
         )
-        return push_out(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
+        pushed = push_out(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
+        return pushed, starved
 
 
 def keyword_defaults(function: Callable[..., Any], *, skip: tuple[str, ...] = ()) -> dict[str, Any]:

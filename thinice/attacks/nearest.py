@@ -37,6 +37,8 @@ class Claims:
         (N,) int8, values of `Stage`: which stage found the candidate; None for the search itself.
     diagnoses : Tensor, optional
         (N,) int8, values of `Diagnosis`: why the search found nothing; None where nobody asked.
+    starved : Tensor, optional
+        (N,) bool, where no gradient led the search, which stumbled on what it found; None where it does not say.
 
     """
 
@@ -45,6 +47,7 @@ class Claims:
     converged: Tensor | None = field(default=None, kw_only=True)
     stages: Tensor | None = field(default=None, kw_only=True)
     diagnoses: Tensor | None = field(default=None, kw_only=True)
+    starved: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -71,7 +74,8 @@ class Nearest:
     stages : Tensor
         (N,) int8, values of `Stage`: the search, or the fall-back that found the adversarial.
     diagnoses : Tensor
-        (N,) int8, values of `Diagnosis`: why the search itself came back empty, also where a fall-back then found.
+        (N,) int8, values of `Diagnosis`: why the search itself came back empty or went without a gradient, also where
+        a fall-back then found.
 
     """
 
@@ -118,6 +122,10 @@ class Nearest:
     def to(self, device: torch.device | str) -> Nearest:
         """Return the same result on another device."""
         return Nearest(*(getattr(self, item.name).to(device) for item in fields(self)))
+
+    def part(self, index: Tensor) -> Nearest:
+        """Return the result of the samples at these positions."""
+        return Nearest(*(getattr(self, item.name)[index] for item in fields(self)))
 
     def replaced(self, index: Tensor, part: Nearest) -> Nearest:
         """Return the same result, with those of other samples put in at these positions."""

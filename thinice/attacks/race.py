@@ -39,6 +39,8 @@ SHAKE = 0.75
 """How far from the best point the next descent starts, in units of the best length."""
 SAME = 0.002
 """Two searches that end within this factor (|log|) agree."""
+VANISHED = 1e3
+"""Where the nearest plane lies this many times farther than the box is wide, or nowhere, no gradient leads anywhere."""
 FADED = 0.6
 """Noise has faded to nothing after this share of a descent."""
 
@@ -150,25 +152,26 @@ def race(
     clean = logits.argmax(1)
     done = logits.isnan().any(1) | (clean != labels if targets is None else clean == targets)
     candidates, evaluations = inputs.clone(), torch.full((len(inputs),), FORWARD, device=inputs.device)
-    converged, rough = torch.zeros_like(done), torch.zeros_like(done)
+    converged, rough, starved = torch.zeros_like(done), torch.zeros_like(done), torch.zeros_like(done)
     who = (~done).nonzero().squeeze(1)
     if len(who) and logits.shape[1] > 1:
         goals = None if targets is None else targets[who]
         search = Search(model, inputs[who], labels[who], sample_ids[who], norm=norm, seed=seed, targets=goals)
         budget = Budget(classes, rounds, steps, noise, descents, again, patience, walk, starts, rough_steps)
-        settled, rough[who] = _search(search, budget)
-        converged[who] = settled & search.best.isfinite()
+        settled, rough[who], starved[who] = _search(search, budget)
+        converged[who] = settled & search.best.isfinite() & ~starved[who]
         candidates[who] = (search.flat + search.best_delta).clamp(0, 1).view_as(inputs[who])
         evaluations[who] += search.evaluations
-    return Finds(candidates, evaluations, rough, converged=converged)
+    return Finds(candidates, evaluations, rough, converged=converged, starved=starved)
 
 
-def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor]:
-    """Run all stages; return which samples have settled and which are rough, (N,) bool each."""
+def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
+    """Run all stages; return which samples have settled, are rough, and have no gradient to go by, (N,) bool each."""
     field, distances, nearest = _screen(search, budget.classes)
     doubt, soundings = _sound(search, field, nearest)
     rough = (doubt > ROUGH) | search.sparse  # with few entries to choose, sides matter more than classes
     rough |= nearest >= search.limit  # no plane crosses the box: gradients that have all but vanished tell nothing
+    starved = ~(nearest < VANISHED * search.norm.length(torch.ones_like(search.flat)))  # true of NaN, too
     settled = torch.zeros_like(rough)
     smooth = (~rough).nonzero().squeeze(1)
     if len(smooth):
@@ -180,7 +183,7 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor]:
         settled[uneasy] = _explore(search, soundings[uneasy], field, distances, budget)
         if search.targets is None:
             settled[uneasy] |= _another_way(search, uneasy, budget)
-    return settled, rough
+    return settled, rough, starved
 
 
 def _screen(search: Search, classes: int) -> tuple[Rows, Tensor, Tensor]:
@@ -254,7 +257,7 @@ def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smoo
 def _anneal(
     search: Search, rows: Rows, steps: int, *, stride: float, noise: float, trust: float | None = None
 ) -> Tensor:
-    """Descend with strides and noise that fade; return where the last quarter changed the best by under 1 %.
+    """Descend with strides and noise that fade; return where it found, and settled: the last quarter changed under 1 %.
 
     `trust` limits by how much a radius may differ from the last, and fades too.
     """
@@ -270,7 +273,7 @@ def _anneal(
             before = rows.best
         search.move(rows, radius, 0.01 + (stride - 0.01) * fade, noise * max(0.0, 1 - k / steps / FADED))
     search.keep(rows)
-    return rows.best >= 0.99 * before
+    return rows.best.isfinite() & (rows.best >= 0.99 * before)
 
 
 def _descend(search: Search, rows: Rows, budget: Budget) -> Tensor:
