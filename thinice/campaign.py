@@ -279,6 +279,7 @@ class Campaign:
             log10_p=found.log10_p,
             p_value_two_sided=found.p_value_two_sided,
             log10_p_two_sided=found.log10_p_two_sided,
+            exact=found.exact,
             median_kept=found.median_kept,
             median_lost=found.median_lost,
             shift=found.shift,

@@ -258,7 +258,8 @@ def test_the_roc_curve_is_the_one_of_the_statistics(n):
     curve = roc_curve(kept, lost)
     corners = set(zip(curve.false_positive_rate, curve.true_positive_rate, strict=True))
     assert set(zip(drawn.get_xdata(), drawn.get_ydata(), strict=True)) <= corners
-    assert len(drawn.get_xdata()) <= 1000
+    assert len(drawn.get_xdata()) <= 302  # a screen shows no more, and pages stay light
+    assert len(drawn.get_xdata()) > (200 if n > 1000 else 5)
     auc = separation(kept, lost).auc
     assert np.trapezoid(drawn.get_ydata(), drawn.get_xdata()) == pytest.approx(auc, abs=2e-3)
     assert f"AUC {auc:.3f} (95%: " in ax.get_legend().get_texts()[0].get_text()

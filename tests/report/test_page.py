@@ -263,6 +263,32 @@ def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
     assert "All comparisons in this store" in page
 
 
+def test_what_speaks_against_the_numbers_is_said(six, tmp_path):
+    assert 'class="warnings"' not in save_report(six, tmp_path / "calm.html").read_text(encoding="utf-8")
+    seen = {"raised": True, "sample_ids": [11, 12], "of": 4, "value": None, "seen": "it <was> there", "advice": "look"}
+    calm = {**seen, "raised": False, "sample_ids": [], "seen": "it was not there"}
+    with six.run(["thinice", "evaluate"], device="cpu", seed=0) as run:
+        run.add_findings(1, [{"name": "silent_success", **seen}, {"name": "unstable_predictions", **calm}])
+        # an interval of the AUC that reaches 1/2 is a failure signature
+        run.add_statistics(1, **NO_STATISTICS | {"auc": 0.55, "auc_low": 0.25, "auc_high": 0.75, "notes": ()})
+    elements = Elements(save_report(six, tmp_path / "report.html").read_text(encoding="utf-8"))
+    lines = [text for _, text in elements.of("li")]
+    assert lines[0] == "dense, fmn in linf: it <was> there (silent_success, 2 of 4 samples); look."
+    assert lines[1].startswith("pruned: AUC 0.550 against dense on ")
+    assert len(lines) == 2  # what was not raised is no warning, but it is in the table of checks
+    cells = [text for tag in ("td", "th") for _, text in elements.of(tag)]
+    assert {"raised", "not raised", "2 of 4", "0 of 4", "unstable_predictions"} <= set(cells)
+
+
+def test_whether_p_values_are_exact_is_said(six, tmp_path):
+    for exact, said in ((True, "yes"), (False, "no"), (None, "—")):
+        with six.run(["thinice", "compare"], device="cpu", seed=0) as run:
+            run.add_statistics(1, **NO_STATISTICS, exact=exact)
+        elements = Elements(save_report(six, tmp_path / "report.html").read_text(encoding="utf-8"))
+        texts = [text for (tag, _), text in zip(elements.found, elements.raw, strict=True) if tag in {"th", "td"}]
+        assert texts[texts.index("exact") + 1] == said
+
+
 def test_the_table_of_rivals_is_that_of_the_statistics(store, report):
     frame = store.sql("from predictors where comparison_id = 1")
     wanted = rival_predictors(

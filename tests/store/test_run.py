@@ -186,7 +186,7 @@ def test_everything_leads_to_its_run(store, bench):
     tables = store.sql("select table_name from duckdb_columns() where column_name = 'run_id' and not internal")
     facts = set(tables["table_name"]) - {"runs", "statistics"}
     filled = {"checkpoints", "datasets", "attacks", "measurements", "predictions", "epsilons", "comparisons"}
-    assert facts == filled | {"robustness", "transfers"}
+    assert facts == filled | {"robustness", "transfers", "findings"}
     for table in filled:
         assert store.sql(f"select distinct run_id from {table}")["run_id"].tolist() == [bench.run.run_id]
 
@@ -199,6 +199,9 @@ def test_statistics_computed_again_replace_the_old(six, bench):
     rows = six.sql("select auc, n_lost, notes from separation")
     assert rows["auc"].tolist() == [0.5]
     assert rows["n_lost"].tolist() == [2]
+    assert six.sql("select exact is null as unknown from statistics")["unknown"].tolist() == [True]
+    bench.run.add_statistics(1, auc=0.5, cliffs_delta=0.0, exact=True, **values)
+    assert six.sql("select exact from statistics")["exact"].tolist() == [True]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_roc", "plot_security", "plot_survival"]
 
-POINTS = 1000
+POINTS = 300
 """Curves with more steps than this are drawn at this many of their points: no eye sees the difference."""
 
 

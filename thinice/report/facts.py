@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from thinice.errors import InputError
+from thinice.signatures import Signature, store_signatures
 from thinice.stats import RivalPredictors, rival_predictors
 from thinice.store import Store
 from thinice.types import Norm, Outcome, Transition
@@ -44,6 +45,18 @@ select * exclude (host, pid, process_started, seen) from runs where run_id in (
     union all select run_id from epsilons where measurement_id = $measurement
     union all select run_id from predictions where checkpoint_id = $network and dataset_id = $data
 ) order by run_id
+"""
+FINDINGS = """
+select
+    k.name as network, d.name as data, d.n, a.name as attack, a.norm, f.indicator, f.raised,
+    len(f.sample_ids) as samples, f.looked_at, f.seen, f.advice
+from findings f
+join measurements m using (measurement_id)
+join checkpoints k on k.checkpoint_id = m.checkpoint_id
+join datasets d on d.dataset_id = m.dataset_id
+join attacks a on a.attack_id = m.attack_id
+where m.checkpoint_id in ($dense, $pruned)
+order by m.checkpoint_id <> $dense, measurement_id, not raised, indicator
 """
 OWN = "Distance to the decision boundary of the pruned network itself, by the same attack."
 
@@ -122,6 +135,10 @@ class Compared:
     rivals: RivalPredictors | None
     statistics: Row | None
     runs: tuple[Row, ...]
+    findings: tuple[Row, ...]
+    """What the checks of evaluations of either network saw, raised or not; empty where none was evaluated."""
+    signatures: tuple[Signature, ...]
+    """The failure signatures that the store shows of either network."""
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -157,11 +174,12 @@ def read_facts(store: Store) -> Facts:
     data = {key: _data(store, tables["datasets"][key]) for key in {row["dataset_id"] for row in rows}}
     measured: dict[int, Measured] = {}
     comparisons = []
+    signatures = store_signatures(store)
     for row in rows:
         key = row["measurement_id"]
         if key not in measured:
             measured[key] = _measured(store, row, tables, data[row["dataset_id"]])
-        comparisons.append(_compared(store, row, tables, measured[key]))
+        comparisons.append(_compared(store, row, tables, measured[key], signatures))
     return Facts(tuple(comparisons), _meanings(store, "statistics"))
 
 
@@ -229,7 +247,13 @@ def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: D
     )
 
 
-def _compared(store: Store, row: Row, tables: dict[str, dict[int, Row]], measured: Measured) -> Compared:
+def _compared(
+    store: Store,
+    row: Row,
+    tables: dict[str, dict[int, Row]],
+    measured: Measured,
+    signatures: tuple[Signature, ...],
+) -> Compared:
     key, pruned, data = row["comparison_id"], tables["checkpoints"][row["pruned_checkpoint_id"]], measured.data
     frame = _aligned(_of(store, TRANSITIONS, key), data)
     keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
@@ -251,6 +275,8 @@ def _compared(store: Store, row: Row, tables: dict[str, dict[int, Row]], measure
         _rivals(store, key),
         tables["statistics"].get(key),
         tuple(records(store.sql(RUNS, keys | {"comparison": key, "measurement": row["measurement_id"]}))),
+        tuple(records(store.sql(FINDINGS, {"dense": row["checkpoint_id"], "pruned": row["pruned_checkpoint_id"]}))),
+        tuple(one for one in signatures if {measured.dense["name"], pruned["name"]} & set(one.networks)),
     )
 
 

@@ -22,6 +22,7 @@ from thinice.report.payload import Seen, payload
 from thinice.report.pictures import Sheet, close_ups, find_pictures, pack_all, pack_close
 from thinice.report.words import (
     answer,
+    checks,
     escaped,
     headline,
     measurement,
@@ -30,6 +31,7 @@ from thinice.report.words import (
     statistics,
     thinnest,
     transition_table,
+    warnings,
 )
 from thinice.store import Store, open_store
 from thinice.types import Transition
@@ -174,12 +176,12 @@ def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) ->
     )
     above = (
         f'<section data-comparison="{place}" aria-label="Answer"><p class="question">{escaped(headline(one))}</p>'
-        f'<p class="answer">{escaped(answer(one))}</p>{transition_table(one)}</section>'
+        f'<p class="answer">{escaped(answer(one))}</p>{warnings(one)}{transition_table(one)}</section>'
     )
     below = (
         f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'
         f"<h2>Statistics</h2>{statistics(one, meanings)}{rivals(one)}"
-        f'<h2>How it was measured</h2><div class="facts">{measurement(one)}</div></section>'
+        f'<h2>How it was measured</h2>{checks(one)}<div class="facts">{measurement(one)}</div></section>'
     )
     return above, below
 

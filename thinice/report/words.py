@@ -18,6 +18,7 @@ from thinice.types import Outcome, Transition
 
 __all__ = [
     "answer",
+    "checks",
     "escaped",
     "headline",
     "measurement",
@@ -27,6 +28,7 @@ __all__ = [
     "table",
     "thinnest",
     "transition_table",
+    "warnings",
 ]
 
 MEANINGS = {
@@ -152,6 +154,38 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
         table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,))
         + notes
     )
+
+
+def warnings(compared: Compared) -> str:
+    """Return what speaks against the numbers: raised checks and failure signatures; empty where nothing does."""
+    said = [
+        f"{one['network']}, {one['attack']} in {one['norm']}: {one['seen']} ({one['indicator']}, "
+        f"{one['samples']:,} of {one['looked_at']:,} samples); {one['advice']}"
+        for one in compared.findings
+        if one["raised"]
+    ]
+    said += [f"{', '.join(one.networks)}: {one.seen} ({one.name}); {one.advice}" for one in compared.signatures]
+    if not said:
+        return ""
+    lines = "".join(f"<li>{escaped(line)}.</li>" for line in said)
+    return f'<div class="warnings"><h2>What speaks against these numbers</h2><ul>{lines}</ul></div>'
+
+
+def checks(compared: Compared) -> str:
+    """Return all checks of the evaluations of both networks, raised or not; empty where none was evaluated."""
+    rows = [
+        (
+            one["network"],
+            f"{one['data']}, {one['n']:,} samples",
+            f"{one['attack']}, {one['norm']}",
+            one["indicator"],
+            "raised" if one["raised"] else "not raised",
+            f"{one['samples']:,} of {one['looked_at']:,}",
+        )
+        for one in compared.findings
+    ]
+    head = ("network", "data", "attack", "check", "outcome", "seen on")
+    return table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
 
 
 def rivals(compared: Compared) -> str:
@@ -317,4 +351,6 @@ def _text(value: object) -> str:
 
 
 def _number(value: float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

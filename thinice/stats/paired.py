@@ -370,8 +370,8 @@ def _log_mcnemar(lost: int, gained: int, method: McNemarMethod) -> float:
     terms = binom.logpmf(np.arange(fewer + 1), told, 0.5)
     if method == "mid-p":
         terms[-1] -= math.log(2)
-        if 2 * fewer == told:  # the middle belongs to both tails
-            return 0.0
+        if 2 * fewer == told:  # the middle belongs to both tails, and is what was seen: half of it goes
+            return math.log1p(-math.exp(terms[-1]))
     return min(0.0, math.log(2) + float(logsumexp(terms)))
 
 

@@ -436,6 +436,7 @@ class Run:
         cliffs_delta: float | None,
         p_value_two_sided: float | None = None,
         log10_p_two_sided: float | None = None,
+        exact: bool | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         """Store the statistics of a comparison beside its counts, which the store takes from its own samples.
@@ -460,6 +461,7 @@ class Run:
                 cliffs_delta=cliffs_delta,
                 p_value_two_sided=p_value_two_sided,
                 log10_p_two_sided=log10_p_two_sided,
+                exact=exact,
                 notes=list(notes),
                 run_id=self.run_id,
                 now=now(),

@@ -18,6 +18,7 @@ select
     $log10_p as log10_p,
     $p_value_two_sided as p_value_two_sided,
     $log10_p_two_sided as log10_p_two_sided,
+    $exact as exact,
     $median_kept as median_kept,
     $median_lost as median_lost,
     $shift as shift,
