@@ -40,6 +40,8 @@ def test_runs(path, tmp_path):
             shown = output.get("data", {})
             pictured = "image/png" in shown or not re.search(r"size \d+.* Axes>", shown.get("text/plain", ""))
             assert pictured, f"a figure shows as text: {cell.source}"
+        pictures = sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+        assert pictures <= 1, f"a figure shows twice: {cell.source}"
     noise = [out for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stderr"]
     assert not noise, noise
 
