@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--norm", default="linf")
+    parser.add_argument("--efforts", type=lambda text: text.split(","), default=["standard"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -43,7 +45,7 @@ def main() -> None:
     measured = partial(thinice.measure, model, norm=options.norm, progress=False)
     runs: dict[str, Callable[[], Tensor]] = {
         f"thinice.measure {effort}": lambda effort=effort: measured(inputs, labels=labels, effort=effort).adversarials
-        for effort in ("quick", "standard")
+        for effort in options.efforts
     }
     peers = {
         "foolbox FMN 200": ("foolbox", foolbox_fmn, {"steps": 200}),
@@ -62,9 +64,23 @@ def main() -> None:
             start = time.process_time()
             points[name] = run()
             seconds[name] = min(seconds[name], time.process_time() - start)
+        report(points, seconds, model=model, inputs=inputs, labels=labels, options=options)
+
+
+def report(
+    points: dict[str, Tensor],
+    seconds: dict[str, float],
+    *,
+    model: thinice.Classifier,
+    inputs: Tensor,
+    labels: Tensor,
+    options: argparse.Namespace,
+) -> None:
+    """Print and save what is known after a round."""
     rows = []
-    print("program | s | times thinice standard | mean epsilon | median | not found")
+    print("program | s | times the first | mean epsilon | median | not found")
     print("--- | --- | --- | --- | --- | ---")
+    first = next(iter(seconds.values()))
     for name, found in points.items():
         spent = torch.zeros(len(inputs))
         epsilon = judge(model, inputs, found.detach(), labels, norm=options.norm, evaluations=spent).epsilon
@@ -72,15 +88,16 @@ def main() -> None:
         facts = {
             "program": name,
             "seconds": seconds[name],
-            "ratio": seconds[name] / seconds["thinice.measure standard"],
+            "ratio": seconds[name] / first,
             "mean_epsilon": float(known.mean()),
             "median_epsilon": float(known.median()),
             "not_found": len(epsilon) - len(known),
         }
         rows.append(facts)
-        print(" | ".join(value if isinstance(value, str) else f"{value:.5g}" for value in facts.values()))
+        print(" | ".join(value if isinstance(value, str) else f"{value:.5g}" for value in facts.values()), flush=True)
     if options.json:
-        about = {"python": sys.version.split()[0], "torch": version("torch"), "machine": f"{platform.machine()}, CPU"}
+        about = {"python": sys.version.split()[0], "torch": version("torch")}
+        about["machine"] = f"{os.cpu_count()} cores, CPU, {platform.machine()}"
         about |= {"threads": "1", "norm": options.norm, "samples": str(len(inputs)), "rounds": str(options.rounds)}
         options.json.write_text(json.dumps({"facts": about, "rows": rows}, indent=1) + "\n")
 

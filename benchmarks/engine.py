@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -174,7 +175,11 @@ def main() -> None:
             print(f"{name}: skipped, {package} is not installed")
     known = dict(np.load(BEST_KNOWN)) if BEST_KNOWN.exists() else {}
     facts = {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}}
-    facts |= {"machine": f"{platform.machine()}, CPU", "threads": "1", "first": str(options.first)}
+    facts |= {
+        "machine": f"{os.cpu_count()} cores, CPU, {platform.machine()}",
+        "threads": "1",
+        "first": str(options.first),
+    }
     rows = []
     print("network | norm | attack | mean excess % | within 1 % | >2 % worse than fmn-300 | passes | not found | s")
     print("--- | --- | --- | --- | --- | --- | --- | --- | ---")
