@@ -76,6 +76,13 @@ def test_series_are_looked_at_one_by_one_and_in_the_order_of_sparsity():
     assert names([StudyRow(row.network, row.sparsity, row.samples, row.clean, row.robust) for row in rows]) != []
 
 
+def test_networks_of_one_sparsity_make_no_trend():
+    natural, robust, other = StudyRow("a", 0.0, 1000, 0.95, 0.0), StudyRow("b", 0.0, 1000, 0.8, 0.5), study(0.3)[0]
+    for rows in ([natural, robust], [natural, robust, other], [robust, natural, StudyRow("c", 0.9, 1000, 0.8, 0.4)]):
+        assert "jumps_over_sparsity" not in names(rows)
+    assert names([natural, robust, other]) == names([robust, other, natural]) == []
+
+
 def test_no_separation():
     assert names([StudyRow("a", 0.9, 100, 0.8, 0.3, auc_low=0.48)]) == ["no_separation"]
     assert names([StudyRow("a", 0.9, 100, 0.8, 0.3, auc_low=0.52)]) == []

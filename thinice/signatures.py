@@ -94,7 +94,7 @@ def signatures(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tuple[S
 
     ``below_reported``, ``above_reported``: the reported robust accuracy lies outside Wilson's interval of the measured
     one. ``trends_disagree``: between neighbours in sparsity, clean and robust accuracy change in opposite directions,
-    each by more than its sampling error. ``jumps_over_sparsity``: the robust accuracies of three or more networks are
+    each by more than its sampling error. ``jumps_over_sparsity``: the robust accuracies at three or more sparsities are
     farther from the nearest falling curve (weighted isotonic regression) than chi-squared allows at 0.001; a cliff is
     a falling curve. ``no_separation``: the interval of the AUC reaches 0.5.
 
@@ -123,7 +123,9 @@ def signatures(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tuple[S
     """
     checked = [_checked(row) for row in rows]
     found = [one for row in checked for one in _of_one(row, confidence)]
-    for _, series in groupby(sorted(checked, key=lambda row: (row.series, row.sparsity)), lambda row: row.series):
+    for _, series in groupby(
+        sorted(checked, key=lambda row: (row.series, row.sparsity, -row.robust)), lambda row: row.series
+    ):
         found += _of_series(list(series), confidence)
     return tuple(sorted(found, key=lambda one: list(SIGNATURES).index(one.name)))
 
@@ -141,6 +143,8 @@ def _of_one(row: StudyRow, confidence: float) -> Iterable[Signature]:
 
 def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterable[Signature]:
     for one, other in pairwise(rows):
+        if one.sparsity == other.sparsity:
+            continue  # pruning does not tell them apart: another training, another seed
         clean, robust = other.clean - one.clean, other.robust - one.robust
         if (
             clean * robust < 0
@@ -149,7 +153,7 @@ def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterable[Signatur
         ):
             seen = f"from sparsity {one.sparsity:.3g} to {other.sparsity:.3g} clean {clean:+.1%}, robust {robust:+.1%}"
             yield Signature("trends_disagree", (one.network, other.network), seen)
-    if len(rows) < 3:
+    if len({row.sparsity for row in rows}) < 3:
         return
     shares, samples = np.array([row.robust for row in rows]), np.array([row.samples for row in rows], dtype=np.float64)
     fitted = _falling(shares, samples)
@@ -200,6 +204,7 @@ select
 from robust_accuracy r
 join measurements m using (measurement_id)
 join checkpoints k on k.checkpoint_id = m.checkpoint_id
+where r.decided = r.n  -- of a run that ended early, those that fell are decided first
 order by series, k.sparsity
 """
 UNSEPARATED = """

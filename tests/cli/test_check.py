@@ -184,6 +184,31 @@ def test_signatures_of_the_evaluations_in_a_store(filled):
     assert (name, networks) == ("jumps_over_sparsity", ("pruned-0", "pruned-1", "pruned-2", "pruned-3"))
 
 
+@pytest.mark.parametrize(("tried", "seen"), [(10, []), (500, ["jumps"])])
+def test_an_evaluation_that_ended_early_is_no_point_of_a_study(filled, tried, seen):
+    ids, first = np.arange(20, 1020), np.arange(1000) < 500
+    for k, count in enumerate((500, tried, 500)):
+        place = {"network": f"pruned-{k}", "sparsity": k / 10}
+        filled.verdicts("pgd square", "linf", 0.1, first, **place)
+        settings = {"budget": 0.1, "attacks": "pgd square"}
+        falls = (np.arange(count) < 400) & (k == 1) & (count == 500)
+        with filled.store.run(["thinice"], device="cpu", seed=0) as run:
+            digests = ids.astype(np.uint64)
+            key = filled.measurement(run, "pgd square", "linf", settings, ids, f"pruned-{k}", digests, "digits", k / 10)
+            run.add_robustness(
+                key,
+                ids[:count],
+                attack="square",
+                place=1,
+                epsilon=np.where(falls, 0.1, np.nan),
+                outcomes=np.where(falls, FOUND, NOT_FOUND),
+                predictions=np.where(falls, 1, -1),
+                clean_predictions=np.zeros(count, np.int64),
+                evaluations=np.ones(count),
+            )
+    assert [one.name.split("_")[0] for one in store_signatures(filled.store)] == seen
+
+
 def test_evaluations_at_other_budgets_are_other_series(filled):
     for k, (stand, budget) in enumerate(((500, 0.1), (300, 0.2), (500, 0.1), (300, 0.2))):
         filled.verdicts("pgd", "linf", budget, np.arange(1000) < stand, network=f"pruned-{k}", sparsity=k / 10)
