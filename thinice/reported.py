@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,12 @@ def read_reported(path: Path) -> list[Reported]:
     for place, entry in enumerate(entries, 1):
         if not isinstance(entry, Mapping) or not {"checkpoint", "reported"} <= set(entry):
             raise InputError(f"`reported` {path}, entry {place}: it must be {FORM}")
+        if None in entry:  # 54,3 is two columns
+            raise InputError(f"`reported` {path}, entry {place} has more columns than the header: write 54.3, not 54,3")
         pairs.append((str(entry["checkpoint"]).strip(), *_value(path, place, entry["reported"])))
+    twice = [name for name, count in Counter(name for name, _, _ in pairs).items() if count > 1]
+    if twice:
+        raise InputError(f"`reported` {path} names {twice[0]} more than once: leave one entry")
     percent = any(value > 1 for _, value, marked in pairs if not marked)
     found = []
     for place, (checkpoint, value, marked) in enumerate(pairs, 1):
