@@ -11,8 +11,9 @@ import thinice
 from tests.attacks.test_fmn_truth import verified
 from tests.known import linear_case
 from thinice import evaluation as module
+from thinice.attacks import make_attack
 from thinice.errors import InputError
-from thinice.evaluation import CLEAN, Evaluator, attack_of, evaluate
+from thinice.evaluation import CLEAN, DoubtfulWarning, Evaluator, attack_of, evaluate
 from thinice.models import as_classifier
 from thinice.stats import wilson
 
@@ -39,8 +40,8 @@ def digits():
 
 
 def run(samples, store, attack="apgd-ce", budget=BUDGET, network=CASE.network, norm="l2", **options):
-    where = {"store": store, "command": ["test"], "progress": False}
-    return evaluate(network, samples, attack=attack, norm=norm, budget=budget, **where, **options)
+    where = {"store": store, "command": ["test"], "progress": False, "checks": False}
+    return evaluate(network, samples, attack=attack, norm=norm, budget=budget, **where | options)
 
 
 def attacked(monkeypatch):
@@ -257,6 +258,11 @@ def test_the_studys_attacks_have_no_fall_back(samples, store):
         ({"attack": "apgd-targeted"}, "attacks here are untargeted"),
         ({"attack": "autoattack", "effort": "quick"}, "`effort` 'quick' means nothing to attack 'autoattack'"),
         ({"attack": "fmn", "step": 3}, "attack 'fmn' has no setting 'step'"),
+        ({"attack": "fmn", "budget": None}, "`budget` must be a number such as 8/255 or 0.03, got None"),
+        (
+            {"attack": make_attack("fmn", norm="l2"), "steps": 3},
+            "`steps` goes with the name of an attack; fmn is bound",
+        ),
         ({"attack": "fmn", "budget": 5}, r"beyond any l2 perturbation"),
     ],
 )
@@ -291,6 +297,26 @@ def test_nan_logits_do_not_stand(store):
     assert store.sql("select robust from verdicts order by sample_id")["robust"][undefined].eq(other=False).all()
 
 
+def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path, digits):
+    case = linear_case(4, samples=12)
+    network, samples = nn.Sequential(case.network, nn.Softmax(1)), thinice.as_samples(case.inputs, case.labels)
+    count = len(case.labels)  # at most the 16 that are looked at
+    settings = {"attack": "pgd", "budget": 0.001, "store": tmp_path / "thinice.duckdb", "progress": False}
+    with pytest.warns(
+        DoubtfulWarning, match=rf"softmax_output, {count} of {count} samples.*attack what comes before"
+    ) as caught:
+        doubtful = evaluate(network, samples, **settings)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "softmax_output" in {one.name for one in doubtful.scrutiny.findings if one.raised}
+    kept = thinice.open_store(settings["store"]).sql("select indicator from findings where raised")
+    assert "softmax_output" in set(kept["indicator"])
+    assert evaluate(network, samples, **settings, checks=False).scrutiny is None
+    dense, few = digits[0], digits[1][:20]
+    healthy = evaluate(dense, few, attack="fmn", norm="l2", budget=0.3, device="cpu", progress=False)
+    assert healthy.scrutiny.warnings == ()
+
+
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("mnistfc_256x2", 30), ("oval_cifar_base_kw", 10), ("resnet_2b", 10)])
@@ -300,7 +326,9 @@ def test_nobody_verified_falls_to_autoattack(name, count):
     for radius in radii[holds].unique()[:3]:
         which = ((radii == radius) & holds).nonzero().squeeze(1)[:count]
         assert len(which)
-        result = evaluate(network, inputs[which], labels=labels[which], budget=float(radius), progress=False)
+        result = evaluate(
+            network, inputs[which], labels=labels[which], budget=float(radius), progress=False, checks=False
+        )
         assert result.robust.all()
 
 
@@ -309,5 +337,5 @@ def test_most_of_whom_a_verifier_breaks_falls_to_autoattack_too():
     network, inputs, labels, radii, verdicts = verified("mnistfc_256x2")
     which = torch.from_numpy((verdicts == "violated") & np.isclose(radii.numpy(), 0.05)).nonzero().squeeze(1)
     samples = thinice.as_samples(inputs[which], labels[which])
-    result = evaluate(network, samples, attack="apgd-t", budget=0.05, progress=False)
+    result = evaluate(network, samples, attack="apgd-t", budget=0.05, progress=False, checks=False)
     assert (~result.robust).mean() >= 0.9

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ from thinice.robustness import (
     make_ensemble,
     refuse_unknown,
 )
+from thinice.scrutiny import Scrutiny, scrutinise
 from thinice.stats import SurvivalCurve, survival_curve, wilson
 from thinice.stats.budgets import budget_ladder
 from thinice.store import Store, open_store
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Evaluator", "Robustness", "Shortcut", "evaluate"]
+__all__ = ["DoubtfulWarning", "Evaluator", "Robustness", "Shortcut", "evaluate"]
 
 Shortcut = bool | Literal["both"]
 CLEAN = "clean"
@@ -49,6 +51,10 @@ select sample_id, robust, coalesce(fell_to, '') as fell_to, epsilon, known,
     coalesce(robust_alone::tinyint, -1) as alone, evaluations
 from verdicts where measurement_id = $measurement_id order by sample_id
 """
+
+
+class DoubtfulWarning(UserWarning):
+    """The checks of an evaluation saw signs that it cannot be trusted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -87,6 +93,8 @@ class Robustness:
         Its row in the store's table ``measurements``.
     store : Path or None
         The file that holds all of this; None where it was not kept.
+    scrutiny : Scrutiny or None
+        Why the verdicts may be wrong, as the checks see it; None where none ran.
 
     """
 
@@ -110,6 +118,7 @@ class Robustness:
     seconds: float
     measurement_id: int
     store: Path | None
+    scrutiny: Scrutiny | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -235,6 +244,7 @@ def evaluate(
     batch_size: BatchSize = "auto",
     store: str | Path | Store | None = None,
     shortcut: Shortcut = True,
+    checks: bool = True,
     progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
     **settings: Any,  # noqa: ANN401 (of the attack, which checks them)
@@ -262,6 +272,9 @@ def evaluate(
     shortcut : bool or "both"
         True spares the samples that the store knows a judged adversarial for, by any attack, within the budget; they
         are broken. False asks the attack alone. ``"both"`` attacks all samples and tells both.
+    checks : bool
+        Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.scrutiny.scrutinise`), keep
+        them as ``scrutiny``, and give one warning where there are any.
     command : sequence of str, optional
         What the store notes as the origin of the run; by default this process's command line.
 
@@ -277,7 +290,7 @@ def evaluate(
     >>> import thinice
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=40)
-    >>> result = thinice.evaluate(dense, samples, attack="pgd", budget="25/255", progress=False)
+    >>> result = thinice.evaluate(dense, samples[:20], attack="fmn", norm="l2", budget=0.3, progress=False)
     >>> result.clean_accuracy >= result.robust_accuracy
     True
 
@@ -291,8 +304,17 @@ def evaluate(
             kept, data, device=device, batch_size=batch_size, progress=progress, keep=store is not None
         )
         bound = evaluator.bind(network, attack, norm=norm, budget=budget, effort=effort, seed=seed, settings=settings)
-        with evaluator.run(attack_of(bound), seed=seed, command=command):
-            return evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
+        with evaluator.run(attack_of(bound), seed=seed, command=command) as run:
+            found = evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
+            if checks:
+                looked = scrutinise(
+                    kept, run, found, classifier=network, samples=data, attack=bound, device=device, seed=seed
+                )
+                found = replace(found, scrutiny=looked)
+    if found.scrutiny is not None and found.scrutiny.warnings:
+        told = "; ".join(found.scrutiny.warnings)
+        warnings.warn(f"{found.network}: {told}", DoubtfulWarning, stacklevel=2)
+    return found
 
 
 class Evaluator(Campaign):
@@ -335,6 +357,8 @@ class Evaluator(Campaign):
         """Return an attack bound for a network: an `Ensemble` at the budget, or one that minimises the norm."""
         shape = tuple(self.samples.inputs.shape[1:])
         if isinstance(attack, Attack):
+            if settings:
+                raise InputError(f"`{next(iter(settings))}` goes with the name of an attack; {attack.name} is bound")
             return attack
         if not is_budget_attack(attack):
             if budget is not None:

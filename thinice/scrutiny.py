@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+    from numpy.typing import NDArray
 
     from thinice.attacks import Attack
     from thinice.attacks.attack import Setting
     from thinice.datasets import Samples
-    from thinice.evaluation import Robustness
     from thinice.models import Classifier
     from thinice.store import Run, Store
     from thinice.types import Norm
@@ -43,6 +43,61 @@ LONGEST = 4
 KEPT = """
 select indicator, sample_ids, looked_at, value from findings where measurement_id = $measurement_id order by rowid
 """
+
+
+class Evaluated(Protocol):
+    """What is asked of an evaluation: `thinice.Robustness`."""
+
+    def __len__(self) -> int:
+        """Return how many samples were evaluated."""
+
+    @property
+    def network(self) -> str:
+        """Name of the network."""
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of its prunable weights that are zero."""
+
+    @property
+    def data(self) -> str:
+        """Name of the data set."""
+
+    @property
+    def attack(self) -> str:
+        """Name of the attack."""
+
+    @property
+    def norm(self) -> Norm:
+        """Of the budget."""
+
+    @property
+    def budget(self) -> float:
+        """The radius."""
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of the samples that are right."""
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of the samples that stand."""
+
+    @property
+    def sample_ids(self) -> NDArray[np.int64]:
+        """(N,) index in the untouched data set."""
+
+    @property
+    def fell_to(self) -> NDArray[np.str_]:
+        """(N,) the attack that broke the sample."""
+
+    @property
+    def evaluations(self) -> NDArray[np.float32]:
+        """(N,) passes spent."""
+
+    @property
+    def measurement_id(self) -> int:
+        """Its row in the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +131,7 @@ class Scrutiny:
 def scrutinise(
     store: Store,
     run: Run,
-    found: Robustness,
+    found: Evaluated,
     *,
     classifier: Classifier,
     samples: Samples,
@@ -135,7 +190,7 @@ def scrutinise(
 
 
 def _findings(
-    found: Robustness,
+    found: Evaluated,
     classifier: Classifier,
     samples: Samples,
     attack: Attack | Ensemble,
@@ -221,7 +276,7 @@ def tuned_settings(
     return dict(found.settings)
 
 
-def study_row(found: Robustness, reported: float | None = None) -> StudyRow:
+def study_row(found: Evaluated, reported: float | None = None) -> StudyRow:
     """Return an evaluation as a row of a study, whose networks are compared at the same budget, and what was reported.
 
     See `thinice.signatures.signatures`.

@@ -198,7 +198,14 @@ def evaluate(
                     found = evaluator.robustness(one, bound, budget=radius, shortcut="both" if both_ways else shortcut)
                     if checks:
                         looked = scrutinise(
-                            kept_in, run, found, classifier=one, samples=samples, attack=bound, device=device
+                            kept_in,
+                            run,
+                            found,
+                            classifier=one,
+                            samples=samples,
+                            attack=bound,
+                            device=device,
+                            seed=seed,
                         )
                         for warning in looked.warnings:
                             say(f"warning: {one.name}: {warning}")

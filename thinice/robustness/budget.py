@@ -56,7 +56,7 @@ def budget_value(budget: float | str, norm: Norm, shape: Sequence[int] | None = 
     """
     try:
         value = float(Fraction(budget.replace(" ", ""))) if isinstance(budget, str) else float(budget)
-    except (ValueError, ZeroDivisionError, OverflowError):
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         raise InputError(f"`budget` must be a number such as 8/255 or 0.03, got {budget!r}") from None
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"`budget` must be above 0 (at 0 it is the clean accuracy), got {budget}")
