@@ -1,7 +1,7 @@
 """Robust accuracy by attack, at the same budgets, on a real ResNet-20, a robust MNIST network and a verified one.
 
     python benchmarks/robustness.py --reference FOLDER [--store FILE.duckdb] [--json FILE]
-                                    [--only resnet20 …] [--parts cheap bb …]
+                                    [--only resnet20 …] [--parts cheap bb …] [--table]
 
 Four parts, the cheap first: minimum norms, and PGD-40 in linf; Brendel and Bethge's attack with the study's settings,
 on few samples; AutoAttack; Carlini and Wagner's attack likewise. Each row is printed and saved when it is there.
@@ -81,9 +81,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "data" / "robustness.json")
     parser.add_argument("--only", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--table", action="store_true", help="print the tables of the JSON file, and run nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = json.loads(options.json.read_text()) if options.json.exists() else []
+    if options.table:
+        print(table(rows))
+        return
     cases = {name: CASES[name](options.reference) for name in options.only}
     for part in options.parts:
         for name, case in cases.items():
@@ -208,6 +212,29 @@ def line(row: Row) -> str:
         f"{row['clean_accuracy']:.3f}, robust {row['robust_accuracy']:.3f}, {row['passes']:8.1f} passes, "
         f"{row['seconds']:6.1f} s  " + ", ".join(f"{key} {value}" for key, value in rest.items())
     )
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as two tables in Markdown: accuracies and costs, and the shortcut of AutoAttack."""
+    found = ["| network | norm, budget | n | attack | clean | robust | median | passes | s |", "|" + " --- |" * 9]
+    saved = [
+        "| network | budget | n | spared | passes, all, rest | s, all, rest | robust, alone, with the store |",
+        "|" + " --- |" * 7,
+    ]
+    for row in sorted(rows, key=lambda row: (row["network"], row["norm"] != "linf", row["norm"], row["budget"])):
+        median = f"{row['median']:.4g}" if "median" in row else ""
+        robust = row.get("robust_accuracy_alone", row["robust_accuracy"])
+        found.append(
+            f"| {row['network']} | {row['norm']} {row['budget']} | {row['samples']} | {row['attack']} | "
+            f"{row['clean_accuracy']:.3f} | {robust:.3f} | {median} | {row['passes']:.0f} | {row['seconds']:.1f} |"
+        )
+        if "spared" in row:
+            saved.append(
+                f"| {row['network']} | {row['budget']} | {row['samples']} | {row['spared']} | {row['passes']:.0f}, "
+                f"{row['passes_with_shortcut']:.0f} | {row['seconds']:.1f}, {row['seconds_with_shortcut']:.1f} | "
+                f"{row['robust_accuracy_alone']:.3f}, {row['robust_accuracy']:.3f} |"
+            )
+    return "\n".join([*found, "", *saved])
 
 
 SHOWN = {"samples", "clean_accuracy", "robust_accuracy", "low", "high", "passes", "seconds"}
