@@ -19,11 +19,11 @@ from thinice.attacks import Attack
 ATTACKS: dict[str, dict[str, object]] = {
     "fmn 30": {"name": "fmn", "steps": 30},
     "fmn 100": {"name": "fmn", "steps": 100},
-    "fmn 1000": {"name": "fmn", "steps": 1000},
     "foolbox fmn 100": {"name": "foolbox:LInfFMNAttack", "steps": 100},
     "quick": {"name": "race", "effort": "quick"},
     "standard": {"name": "race", "effort": "standard"},
     "thorough": {"name": "race", "effort": "thorough"},
+    "fmn 1000": {"name": "fmn", "steps": 1000},
 }
 
 

@@ -46,7 +46,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "starts": (1, 10**6),
                 "rough_steps": (1, 10**6),
             },
-            fixed={"recipe": 3},
+            fixed={"recipe": 4},
         ),
         "fmn": AttackRow(
             fmn,
