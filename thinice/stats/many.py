@@ -101,7 +101,7 @@ def benjamini_hochberg(log10_p: npt.ArrayLike) -> FloatColumn:
     """
     values, order = _ordered(log10_p)
     n = len(order)
-    steps = math.log10(n) - np.log10(np.arange(1, n + 1)) if n else np.empty(0)
+    steps = np.log10(n / np.arange(1, n + 1))
     return _placed(values, order, np.minimum.accumulate((values[order] + steps)[::-1])[::-1])
 
 

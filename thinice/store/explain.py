@@ -50,7 +50,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def statements(text: str) -> list[str]:
-    r"""Return the statements of a text, which semicolons part; comments alone are none.
+    r"""Return the statements of a text, which semicolons part; a comment belongs to the statement before it.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def statements(text: str) -> list[str]:
     Examples
     --------
     >>> statements("select ';';\n-- then\nfrom runs;")
-    ["select ';'", 'from runs']
+    ["select ';';\n-- then", 'from runs']
     """
     try:
         found = duckdb.extract_statements(text)
