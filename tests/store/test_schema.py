@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import contextmanager
 
 import duckdb
 import pytest
@@ -196,3 +197,19 @@ def test_a_store_that_vanishes_is_not_replaced_by_an_empty_one(store):
         with pytest.raises(StoreError, match="there is no store"):
             ask()
     assert not store.path.exists()
+
+
+def test_a_store_whose_tables_did_not_reach_the_disk_is_not_made(tmp_path, monkeypatch):
+    """On a full disk DuckDB closes without a word and leaves its log, which the new name would not have."""
+    whole = schema.writing
+
+    @contextmanager
+    def full(path, patience, *, create=False):
+        with whole(path, patience, create=create) as connection:
+            connection.execute("pragma disable_checkpoint_on_shutdown")
+            yield connection
+
+    monkeypatch.setattr(schema, "writing", full)
+    with pytest.raises(StoreError, match="is the disk full"):
+        open_store(tmp_path / "thinice.duckdb", new=True)
+    assert not list(tmp_path.iterdir())

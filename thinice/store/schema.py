@@ -49,6 +49,8 @@ def make(path: Path, patience: float) -> None:
             unborn = Path(nest) / path.name
             with writing(unborn, patience, create=True) as connection:
                 _apply(connection, list(migrations()))
+            if unborn.with_name(f"{unborn.name}.wal").exists():  # DuckDB says nothing when it cannot fold its log in
+                raise StoreError(f"{path} cannot be made: its first tables could not be written; is the disk full?")
             _give_name(unborn, path)
     except OSError as error:
         raise StoreError(f"{path} cannot be made: {error.strerror or error}") from None
