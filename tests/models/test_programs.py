@@ -530,6 +530,36 @@ def test_onnx_may_not_read_other_files(tmp_path):
         load_classifier(path)
 
 
+@pytest.mark.parametrize("named", [0, 1])
+def test_names_of_steps_are_never_run(named, tmp_path):
+    """onnx2torch writes them into Python code, between quotation marks that it does not protect."""
+    mark = tmp_path / "mark"
+    touch = f'getattr(__import__("os"), "system")("touch {mark}")'
+    steps, constants = convolutional()
+    path = program(tmp_path / "net.onnx", steps, constants, [1, 1, 8, 8])
+    expected = load_classifier(path)
+    model = onnx.load(path)
+    model.graph.node[0].name = "conv"
+    for text in (f'training"), {touch}, getattr(self, "conv', f'x")\n    {touch}\n    ("', f"'); {touch}; ('", "a\\"):
+        model.graph.node[named].name = text
+        onnx.save(model, path)
+        classifier = load_classifier(path)
+        assert not mark.exists()
+        inputs = torch.rand(2, 1, 8, 8)
+        torch.testing.assert_close(classifier(inputs), expected(inputs))
+
+
+def test_steps_of_one_name_are_told_apart(tmp_path):
+    """onnx2torch numbers equal names, and then loses a step that has such a number already."""
+    path = program(tmp_path / "net.onnx", *convolutional(), [1, 1, 8, 8])
+    model = onnx.load(path)
+    for node, name in zip(model.graph.node, ["a", "a", "a_1", "b"], strict=True):
+        node.name = name
+    onnx.save(model, path)
+    inputs = torch.rand(2, 1, 8, 8)
+    np.testing.assert_allclose(load_classifier(path)(inputs).numpy(), evaluated(path, inputs), atol=1e-4)
+
+
 def test_missing_extra_is_named(tmp_path, monkeypatch):
     path = program(tmp_path / "net.onnx", *convolutional(), [1, 1, 8, 8])
     monkeypatch.setitem(__import__("sys").modules, "onnx2torch", None)

@@ -1,7 +1,11 @@
-"""ONNX files as programs that have gradients: checked by onnx, converted by onnx2torch."""
+"""ONNX files as programs that have gradients: checked by onnx, converted by onnx2torch.
+
+onnx2torch writes the names of a file's steps into Python code and runs it, so no name goes in that could be more.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
@@ -16,6 +20,8 @@ __all__ = ["NEWEST_OPSET", "load_onnx"]
 
 NEWEST_OPSET = 17
 """onnx2torch lacks converters of newer operator sets; onnx itself translates such files down to this one."""
+HARMLESS = re.compile(r"[\w./:; -]+", re.ASCII)
+"""Names of steps that exporters write. A quotation mark would end the text that a name stands in."""
 
 
 def load_onnx(path: Path) -> Program:
@@ -51,6 +57,7 @@ def load_onnx(path: Path) -> Program:
             ) from None
         notes.append(f"ONNX operator set {version} translated to {NEWEST_OPSET}")
     declared, batch = _input_shape(model, path)
+    _rename(model)
     try:
         graph = onnx2torch.convert(model)
     except (NotImplementedError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -75,6 +82,15 @@ def _opset(model: Any, path: Path) -> int:  # noqa: ANN401 - a protocol buffer
             f"{path}: uses operators of {', '.join(foreign)}: export it with standard operators alone"
         )
     return int(versions.get("", versions.get("ai.onnx", 1)))
+
+
+def _rename(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
+    """Number the steps, unless their names are harmless and distinct, or all empty (onnx2torch then numbers them)."""
+    names = [node.name.replace(".", "/") for node in model.graph.node]
+    if not any(names) or (all(map(HARMLESS.fullmatch, names)) and len(set(names)) == len(names)):
+        return
+    for place, node in enumerate(model.graph.node):
+        node.name = f"step_{place}"
 
 
 def _input_shape(
