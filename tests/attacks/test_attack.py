@@ -317,7 +317,7 @@ def test_every_effort_can_be_made_recorded_and_sent_to_a_worker(name, norm, effo
 def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
     attack = make_attack("fmn", norm="l2", effort="quick", steps=7, alpha=2)
     assert attack.settings == {
-        "steps": 7, "alpha": 2.0, "gamma": 0.05, "rivals": 9, "polish": 4, "seed": 0, "recipe": 2, "fallback": 1
+        "steps": 7, "alpha": 2.0, "gamma": 0.05, "rivals": 9, "polish": 4, "seed": 0, "recipe": 3, "fallback": 1
     }  # fmt: skip
     assert isinstance(attack.settings["alpha"], float)
 
@@ -329,7 +329,7 @@ def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
         ({"norm": "l3"}, r"`norm` must be one of l0, l1, l2, linf, got 'l3'"),
         ({"effort": "huge"}, r"`effort` must be one of quick, standard, thorough, got 'huge'"),
         ({"step": 3}, r"attack 'fmn' has no setting 'step': it has alpha, gamma, polish, rivals, steps"),
-        ({"recipe": 3}, r"attack 'fmn' has no setting 'recipe'"),
+        ({"recipe": 4}, r"attack 'fmn' has no setting 'recipe'"),
         ({"steps": 0}, r"`steps` must lie in \[1, 1e\+06\], got 0"),
         ({"steps": 10.5}, r"`steps` must be of type int, got 10.5"),
         ({"steps": True}, r"`steps` must be of type int, got True"),

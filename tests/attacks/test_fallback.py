@@ -62,6 +62,10 @@ def quantised(inputs: Tensor) -> Tensor:
     return KNOWN.model((inputs * 64).round() / 64)
 
 
+ROUNDED = {"l0": 0, "l1": 20 / 128, "l2": 20**0.5 / 128, "linf": 1 / 128}
+"""A step of `quantised` is 1/64 wide, and each of 20 pixels can be rounded by half of one for nothing."""
+
+
 def decoys(inputs: Tensor) -> Tensor:
     """Class 0 has twelve shadows that follow it everywhere: the margin to the best of them never moves."""
     mean = inputs.flatten(1).mean(1, keepdim=True)
@@ -169,11 +173,57 @@ def test_steps_without_gradients_are_crossed(norm):
     nearest = run(quantised, norm)
     assert nearest.found.all()
     assert nearest.diagnoses.tolist() == [Diagnosis.ZERO_GRADIENT] * 8
-    # a step is 1/64 wide, and each of 20 pixels can be rounded by half of one for nothing
-    loss = {"l0": 0, "l1": 20 / 128, "l2": 20**0.5 / 128, "linf": 1 / 128}[norm]
     truth = torch.from_numpy(KNOWN.distances[norm])
-    assert (nearest.epsilon >= truth * (1 - 1e-3) - loss).all()
+    assert (nearest.epsilon >= truth * (1 - 1e-3) - ROUNDED[norm]).all()
     assert (nearest.epsilon / truth).median() <= 2
+
+
+GUIDED = [
+    *(
+        pytest.param(name, norm, {"effort": "quick"}, id=f"{name}-{norm}")
+        for name in ("fmn", "ho-fmn")
+        for norm in NORMS
+    ),
+    pytest.param("foolbox:LInfFMNAttack", "linf", {"steps": 30}),
+    pytest.param("cw", "l2", {"steps": 50, "binary_search_steps": 3}),
+]
+
+
+@pytest.mark.parametrize(("name", "norm", "settings"), GUIDED)
+def test_attacks_that_go_by_gradients_say_where_there_is_none(name, norm, settings):
+    """There the fall-back looks, too, and the nearer counts; elsewhere it costs nothing."""
+    attack, alone = (make_attack(name, norm=norm, fallback=use, **settings) for use in (True, False))
+    samples = KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids
+    claims = attack.search(quantised, *samples)
+    assert claims.starved is not None
+    assert claims.starved.all()
+    found, stumbled = attack(quantised, *samples), alone(quantised, *samples)
+    assert found.found.all()
+    assert not (found.epsilon > stumbled.epsilon).any()
+    truth = torch.from_numpy(KNOWN.distances[norm])
+    assert (found.epsilon >= truth * (1 - 1e-3) - ROUNDED[norm]).all()
+    assert (found.epsilon / truth).median() <= 2
+    claims = attack.search(KNOWN.model, *samples)
+    assert not claims.starved.any()
+    assert torch.equal(attack(KNOWN.model, *samples).evaluations, alone(KNOWN.model, *samples).evaluations)
+
+
+def test_one_sample_without_a_gradient_does_not_speak_for_the_others():
+    def dark(inputs):  # flat where the first pixel is black
+        logits = KNOWN.model(inputs)
+        return torch.where(inputs.flatten(1)[:, :1] == 0, logits.round(decimals=2), logits)
+
+    inputs = KNOWN.inputs.clone()
+    inputs[::2, ..., 0, 0] = 0
+    labels = dark(inputs).argmax(1)
+    for name in ("fmn", "ho-fmn", "foolbox:LInfFMNAttack"):
+        claims = make_attack(name, norm="linf", steps=1).search(dark, inputs, labels, KNOWN.sample_ids)
+        assert claims.starved.tolist() == [True, False] * 4, name
+
+
+def test_an_attack_that_asks_for_no_gradients_does_not_say_that_there_is_none():
+    attack = make_attack("foolbox:LinearSearchBlendedUniformNoiseAttack", norm="l2", directions=10, steps=10)
+    assert not attack.search(quantised, KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids).starved.any()
 
 
 @pytest.mark.parametrize(("norm", "distance"), [("l0", 50), ("l1", 25), ("l2", 2.5), ("linf", 0.25)])

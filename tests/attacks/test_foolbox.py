@@ -124,7 +124,7 @@ def test_settings_are_recorded_whole_and_travel():
     assert attack.name == "foolbox:LInfFMNAttack"
     assert attack.settings == {
         "steps": 100, "max_stepsize": 1.0, "min_stepsize": None, "gamma": 0.05, "binary_search_steps": 10,
-        "seed": 3, "foolbox": foolbox.__version__, "fallback": 1,
+        "seed": 3, "foolbox": foolbox.__version__, "recipe": 2, "fallback": 1,
     }  # fmt: skip
     assert json.loads(json.dumps(dict(attack.settings))) == attack.settings
     assert pickle.loads(pickle.dumps(attack)) == attack

@@ -59,7 +59,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "rivals": (0, 10**6),
                 "polish": (0, 100),
             },
-            fixed={"recipe": 2},
+            fixed={"recipe": 3},
         ),
         "ho-fmn": AttackRow(
             ho_fmn,
@@ -78,7 +78,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "gamma": (1e-6, 0.99),
                 "bisections": (0, 100),
             },
-            fixed={"recipe": 1},
+            fixed={"recipe": 2},
         ),
     }
 )

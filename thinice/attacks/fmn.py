@@ -16,7 +16,7 @@ from thinice.losses import gradient_of, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.types import Norm
 
-__all__ = ["fmn", "random_directions"]
+__all__ = ["fmn", "leads", "random_directions"]
 
 # a linear guess is taken this much too far, to land behind the boundary and not before it; whole entries do anyway
 OVERSHOOT = {"l0": 1.0, "l1": 1.05, "l2": 1.05, "linf": 1.05}
@@ -119,7 +119,8 @@ def fmn(
     directions = random_directions(start, sample_ids, seed)
     longest = row.length(torch.maximum(start, 1 - start))
     radius = row.length(delta)
-    best, stuck = torch.full_like(radius, torch.inf), torch.zeros_like(labels, dtype=torch.bool)
+    best = torch.full_like(radius, torch.inf)
+    stuck = starved = torch.zeros_like(labels, dtype=torch.bool)
     best_delta, best_lead, trend = torch.zeros_like(delta), torch.zeros_like(radius), torch.zeros_like(delta)
 
     for step in range(steps + 1):
@@ -131,6 +132,8 @@ def fmn(
         if step == steps:
             break
 
+        if step == 0:
+            starved = ~leads(gradient) & (length == 0)  # the screen's gradients led nowhere, either
         instead = torch.where(found[:, None], delta - best_delta, directions.roll(step, 1))
         gradient, steepness = _usable(gradient, ~stuck, instead, row)
         guess = ((lead.abs() + boundary.hair) / steepness).nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -151,7 +154,7 @@ def fmn(
 
     points = _polished(boundary, start, start + best_delta, best_lead, row=row, polish=polish)
     spent = screened + steps + FORWARD * (1 + polish)
-    return Claims(points.clamp(0, 1).view_as(inputs), torch.full_like(best, spent))
+    return Claims(points.clamp(0, 1).view_as(inputs), torch.full_like(best, spent), starved=starved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +207,19 @@ def _screen(
     return boundary, nearest, FORWARD + others.shape[1] * (1 - FORWARD)
 
 
+def leads(gradient: Tensor) -> Tensor:
+    """Return which gradients (N, D) point somewhere, (N,) bool: they are numbers, and not all of them 0."""
+    largest = gradient.abs().amax(1)
+    return (largest > 0) & largest.isfinite()
+
+
 def _usable(gradient: Tensor, wanted: Tensor, instead: Tensor, row: NormRow) -> tuple[Tensor, Tensor]:
     """Return the wanted gradients with largest entry 1 and their dual length; for the others `instead`, and 0.
 
     A gradient is scaled before it is squared: that of a saturated softmax still points somewhere at 1e-30.
     """
     largest = gradient.abs().amax(1, keepdim=True)
-    usable = (largest > 0) & largest.isfinite() & wanted[:, None]
+    usable = (leads(gradient) & wanted)[:, None]
     scaled = torch.where(usable, gradient / largest, instead)
     return scaled, torch.where(usable, largest, 0).squeeze(1) * row.dual_length(scaled)
 

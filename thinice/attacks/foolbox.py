@@ -77,7 +77,7 @@ def foolbox_row(name: str) -> AttackRow:
         defaults=keyword_defaults(attack, skip=tuple(NOT_SETTINGS)),
         efforts={"standard": {}},
         norms=_norms(attack),
-        fixed={"foolbox": foolbox.__version__},
+        fixed={"foolbox": foolbox.__version__, "recipe": 2},
     )
 
 
@@ -133,7 +133,10 @@ def foolbox_search(
             )
             raise InputError(message) from error
     evaluations[start] += network.passes_per_sample(int(start.sum()))
-    return Claims(candidates, evaluations)
+    starved, seen = torch.zeros_like(start), network.starved(int(start.sum()))
+    if seen is not None:
+        starved[start] = seen
+    return Claims(candidates, evaluations, starved=starved)
 
 
 def _build(attack: type[MinimizationAttack], norm: Norm, settings: dict[str, Setting]) -> MinimizationAttack:

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from thinice.attacks.fmn import leads
 from thinice.attacks.nearest import FORWARD, Model
 
 __all__ = ["Counted", "seeded"]
 
 
 class Counted(nn.Module):
-    """A model that counts the samples that went forward and backward through it."""
+    """A model that counts the samples that went forward and backward through it, and sees which gradients came back."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self._model = model
         self._passes = 0.0
+        self._led: dict[int, Tensor] = {}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits, and count a forward pass for each sample; a backward pass when one comes back."""
@@ -28,10 +30,20 @@ class Counted(nn.Module):
         self._passes += len(inputs) * FORWARD
         if logits.requires_grad:
             logits.register_hook(self._went_back)  # type: ignore[no-untyped-call]  # torch has no types here
+        if inputs.requires_grad:
+            inputs.register_hook(self._came_back)  # type: ignore[no-untyped-call]  # as above
         return logits
 
     def _went_back(self, gradient: Tensor) -> None:
         self._passes += len(gradient) * (1 - FORWARD)
+
+    def _came_back(self, gradient: Tensor) -> None:
+        led = leads(gradient.detach().flatten(1))
+        self._led[len(led)] = self._led.get(len(led), False) | led
+
+    def starved(self, samples: int) -> Tensor | None:
+        """Return which samples no gradient led, (N,) bool; None where none was asked for, or of parts of the batch."""
+        return ~self._led[samples] if list(self._led) == [samples] else None
 
     def passes_per_sample(self, samples: int) -> float:
         """Return the passes since the last call, spread over this many samples."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from thinice.attacks.fmn import random_directions
+from thinice.attacks.fmn import leads, random_directions
 from thinice.attacks.nearest import FORWARD, Claims, Model
 from thinice.errors import InputError
 from thinice.losses import gradient_of, margin
@@ -157,6 +157,7 @@ def ho_fmn(
     longest = row.length(torch.maximum(start, 1 - start))
     delta, radius = torch.zeros_like(start), torch.full_like(longest, torch.inf)
     best, best_delta = torch.full_like(longest, torch.inf), torch.zeros_like(start)
+    starved = torch.zeros_like(labels, dtype=torch.bool)
     rate = _Rate(scheduler, learning_rate, steps, factor, patience, like=longest)
     mover = _Mover(
         optimizer,
@@ -180,6 +181,8 @@ def ho_fmn(
         best, best_delta = torch.where(better, length, best), torch.where(better[:, None], delta, best_delta)
         if step == steps:
             break
+        if step == 0:
+            starved = ~leads(gradient)
         change = FINAL_GAMMA + (gamma - FINAL_GAMMA) * _cosine(step / steps)
         radius = torch.where(best < torch.inf, _radius(radius, best, crossed, change, norm), torch.inf)
         strength = rate.now(step, torch.where(best < torch.inf, best, value), fresh)
@@ -188,7 +191,7 @@ def ho_fmn(
         delta = row.confine(delta, torch.minimum(radius, longest), start)
 
     best_delta = boundary.back(start, best_delta, row, best < torch.inf, bisections)
-    return Claims((start + best_delta).clamp(0, 1).view_as(inputs), evaluations)
+    return Claims((start + best_delta).clamp(0, 1).view_as(inputs), evaluations, starved=starved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +325,7 @@ def _radius(radius: Tensor, best: Tensor, crossed: Tensor, change: float, norm: 
 
 def _direction(gradient: Tensor, row: NormRow, sample_ids: Tensor, seed: int, step: int) -> Tensor:
     """Return the gradients in the unit of the norm; random ones where there is none, or none that is a number."""
-    largest = gradient.abs().amax(1, keepdim=True)
-    lost = ((largest == 0) | ~largest.isfinite()).squeeze(1)
+    largest, lost = gradient.abs().amax(1, keepdim=True), ~leads(gradient)
     scaled = gradient / torch.where(lost[:, None], 1, largest)  # so that squares do not underflow
     if lost.any():
         scaled[lost] = random_directions(scaled[lost], sample_ids[lost], seed).roll(step, 1)

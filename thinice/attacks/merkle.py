@@ -66,7 +66,7 @@ def bb_row() -> AttackRow:
         row,
         search=_brendel_bethge,
         defaults={**row.defaults, **BB},
-        fixed={**row.fixed, "starts": "batch", "recipe": 1},
+        fixed={**row.fixed, "starts": "batch", "recipe": 2},
     )
 
 
