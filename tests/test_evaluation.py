@@ -10,6 +10,7 @@ from torch import nn
 import thinice
 from tests.attacks.test_fmn_truth import verified
 from tests.known import linear_case
+from thinice import campaign
 from thinice import evaluation as module
 from thinice.attacks import make_attack
 from thinice.errors import InputError
@@ -263,6 +264,12 @@ def test_the_studys_attacks_have_no_fall_back(samples, store):
             {"attack": make_attack("fmn", norm="l2"), "steps": 3},
             "`steps` goes with the name of an attack; fmn is bound",
         ),
+        (
+            {"attack": make_attack("fmn", norm="l2"), "precision": "bf16"},
+            "`precision` goes with the name of an attack; fmn is bound",
+        ),
+        ({"precision": "fp8"}, "`precision` must be one of float32, tf32, bf16, got 'fp8'"),
+        ({"compiled": True}, "`compiled`.* apgd-ce searches the network itself"),
         ({"attack": "fmn", "budget": 5}, r"beyond any l2 perturbation"),
     ],
 )
@@ -276,6 +283,33 @@ def test_one_output_is_refused_with_the_way_out():
     labels = CASE.labels % 2
     with pytest.raises(InputError, match=r"has one output.*torch.cat\(\[-logit, logit\], 1\)"):
         evaluate(network, CASE.inputs, labels=labels, budget=0.1, progress=False)
+
+
+@pytest.mark.parametrize("attack", ["apgd-ce", "fmn"])
+def test_a_search_in_bfloat16_has_verdicts_of_its_own_judged_in_float32(samples, store, attack):
+    plain = run(samples, store, attack, shortcut=False)
+    less = run(samples, store, attack, shortcut=False, precision="bf16")
+    assert less.measurement_id != plain.measurement_id
+    assert less.settings == plain.settings | {"precision": "bf16"}
+    assert store.sql('select "precision" from runs order by run_id')["precision"].tolist() == ["float32", "bf16"]
+    for result in (plain, less):
+        assert not result.robust[DISTANCES < BUDGET * 0.98].any()
+        assert result.robust[DISTANCES > BUDGET * 1.0001].all()
+    assert not np.array_equal(plain.epsilon[~plain.robust], less.epsilon[~less.robust])  # it did search otherwise
+
+
+def test_a_compiled_network_is_searched_by_attacks_that_minimise_the_norm(samples, store, monkeypatch):
+    seen = []
+    original = campaign.batches
+
+    def noting(*arguments, compiled, **options):
+        seen.append(compiled)
+        return original(*arguments, compiled=False, **options)  # the compiler takes a minute
+
+    monkeypatch.setattr(campaign, "batches", noting)
+    run(samples, store, "fmn", compiled=True, effort="quick")
+    run(samples, store, "ho-fmn", effort="quick")
+    assert seen == [True, False]
 
 
 def test_nan_logits_do_not_stand(store):

@@ -99,6 +99,17 @@ def test_the_ladder_goes_from_no_effect_to_most_fooled(run, paths):
     assert "needs an attack that minimises the norm (fmn), got `--attack` 'pgd'" in err
 
 
+@pytest.mark.parametrize("attack", ["pgd", "fmn"])
+def test_the_precision_of_the_search_is_that_of_the_command(run, paths, tmp_path, attack):
+    words = ("evaluate", paths["dense"], "--attack", attack, "--budget", "16/255", "--format", "json", *FEW)
+    (plain,) = rows(run(*words)[1])
+    (less,) = rows(run(*words, "--precision", "bf16", "--no-shortcut")[1])
+    assert abs(less["robust_accuracy"] - plain["robust_accuracy"]) <= 1 / 40
+    assert less["evaluations"] > plain["evaluations"] * (1.1 if attack == "pgd" else 0.9)
+    runs = thinice.open_store(tmp_path / "thinice.duckdb").sql('select "precision" from runs order by run_id')
+    assert runs["precision"].tolist() == ["float32", "bf16"]
+
+
 def test_reported_against_measured(run, paths, tmp_path):
     (tmp_path / "paper.csv").write_text(f"checkpoint,reported\n{paths['dense']},99\n{paths['pruned-95']},12.5%\n")
     code, out, err = run("evaluate", "--reported", "paper.csv", "--attack", "pgd", "--budget", "8/255", *FEW)
@@ -121,6 +132,8 @@ def test_reported_against_measured(run, paths, tmp_path):
         (("--budget", "8/255", "--attack", "pgd-targeted"), "attacks here are untargeted"),
         (("--budget", "3", "--norm", "l0"), "use fmn or bb, which minimise l0"),
         (("--budget", "8/255", "--steps", "5"), "attack 'autoattack' has no setting 'steps'"),
+        (("--budget", "8/255", "--attack", "pgd", "--compile"), "--compile) serves attacks that minimise the norm"),
+        (("--budget", "8/255", "--attack", "pgd", "--precision", "tf32", "--device", "cpu"), "take bf16"),
     ],
 )
 def test_bad_input_is_one_line(run, paths, words, message):

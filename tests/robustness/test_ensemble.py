@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.known import SHAPE, linear_case, relu_case
-from thinice.attacks.nearest import FORWARD
+from thinice.attacks.nearest import FORWARD, Claims
 from thinice.errors import InputError, MissingExtraError
 from thinice.robustness import is_budget_attack, make_ensemble
 from thinice.robustness.noise import CommonNoise
@@ -48,6 +49,55 @@ def test_on_a_linear_network_just_those_nearer_than_the_budget_fall(norm, classe
     assert fallen[distances < budget * 0.98].all()
     assert (epsilon[fallen] <= np.float32(budget)).all()
     assert (epsilon[fallen] >= distances[fallen] * 0.9999).all()
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "fab-t", "pgd"])
+def test_in_less_precision_the_same_fall_and_whoever_stands_was_searched_again(name):
+    case = linear_case(5, samples=24)
+    distances = case.distances["linf"]
+    budget = float(np.median(distances))
+    plain, less = (
+        make_ensemble(name, norm="linf", budget=budget, classes=5, shape=SHAPE, precision=precision)
+        for precision in ("float32", "bf16")
+    )
+    assert less.settings == plain.settings | {"precision": "bf16"}
+    fell_to, epsilon = run(case, less)
+    assert np.array_equal(fell_to, run(case, plain)[0])
+    fallen = fell_to == name
+    assert (epsilon[fallen] <= np.float32(budget)).all()
+    assert (epsilon[fallen] >= distances[fallen] * 0.9999).all()
+    spent, known = (
+        ensemble.members[0](case.network, case.inputs, case.labels, torch.arange(len(distances))).evaluations.numpy()
+        for ensemble in (less, plain)
+    )
+    again = spent > 1.5 * known.max()
+    assert again[~fallen].all()
+    assert not again[fallen].all()
+
+
+def test_what_was_pushed_beyond_the_budget_is_searched_again_in_float32():
+    """A claim just within the budget that float32 refuses; a search in float32 finds another."""
+    searched = []
+
+    def search(model, inputs, labels, sample_ids):  # noqa: ARG001
+        searched.append(model)
+        return Claims(inputs + (0.0995 if len(searched) == 1 else 0.0999), torch.ones(len(inputs)))
+
+    def network(inputs):  # the boundary lies where the mean is 0.5996
+        ahead = inputs.flatten(1).mean(1, keepdim=True) - 0.59955
+        return torch.cat([-ahead, ahead], 1)
+
+    (member,) = make_ensemble("pgd", budget=0.09951, classes=2, shape=(1, 2, 2), precision="bf16").members
+    batch = network, torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), torch.tensor([0])
+    nearest = replace(member, search=search)(*batch)
+    assert len(searched) == 2
+    assert nearest.outcomes.tolist() == [Outcome.NOT_FOUND]  # both lie beyond this budget
+    assert nearest.epsilon.isnan().all()
+    assert torch.equal(nearest.adversarials, batch[1])
+    searched.clear()
+    nearest = replace(member, search=search, settings=member.settings | {"budget": 0.1})(*batch)
+    assert len(searched) == 1
+    assert nearest.epsilon.item() == pytest.approx(0.0995 * 1.001, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square", "pgd"])

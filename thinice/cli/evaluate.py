@@ -14,6 +14,7 @@ from thinice.cli.options import (
     STORE,
     Architecture,
     BatchSize,
+    Compiled,
     Data,
     Device,
     EffortOption,
@@ -24,6 +25,7 @@ from thinice.cli.options import (
     Limit,
     Normalization,
     NormOption,
+    PrecisionOption,
     Quiet,
     Seed,
     Split,
@@ -118,6 +120,8 @@ def evaluate(
     trust_pickle: TrustPickle = False,
     device: Device = "auto",
     batch_size: BatchSize = "auto",
+    precision: PrecisionOption = "float32",
+    compiled: Compiled = False,
     seed: Seed = 0,
     store: StorePath = STORE,
     format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
@@ -129,7 +133,7 @@ def evaluate(
     is told on standard error, and stays there too: thinice sql 'from warnings'.
     """
     from thinice import open_store
-    from thinice.evaluation import Evaluator, attack_of
+    from thinice.evaluation import Evaluator, attack_of, refuse_compiled
     from thinice.reported import against, read_reported
     from thinice.robustness import budget_text, budget_value, is_budget_attack
     from thinice.scrutiny import scrutinise, study_row, tuned_settings
@@ -140,6 +144,7 @@ def evaluate(
     budgets = sorted(set(fixed), key=lambda one: budget_value(one, norm))
     if LADDER in budget and is_budget_attack(attack):
         raise InputError(f"`--budget` ladder needs an attack that minimises the norm (fmn), got `--attack` {attack!r}")
+    refuse_compiled(attack, compiled=compiled)
     claims = [] if reported is None else read_reported(reported)
     paths = checkpoint or [claim.checkpoint for claim in claims]
     if not paths:
@@ -166,11 +171,19 @@ def evaluate(
             samples,
             device=device,
             batch_size=batch_size_value(batch_size),
+            compiled=compiled,
             progress=not quiet,
         )
         if LADDER in budget:
             nearest = evaluator.bind(
-                classifiers[0], attack, norm=norm, budget=None, effort=effort, seed=seed, settings=chosen
+                classifiers[0],
+                attack,
+                norm=norm,
+                budget=None,
+                effort=effort,
+                seed=seed,
+                precision=precision,
+                settings=chosen,
             )
             with evaluator.run(attack_of(nearest), seed=seed):
                 budgets = sorted(
@@ -192,7 +205,14 @@ def evaluate(
             )
             for radius in budgets:  # the smaller first: whoever falls at it has fallen at the larger ones
                 bound = evaluator.bind(
-                    one, attack, norm=norm, budget=radius, effort=effort, seed=seed, settings=settings
+                    one,
+                    attack,
+                    norm=norm,
+                    budget=radius,
+                    effort=effort,
+                    seed=seed,
+                    precision=precision,
+                    settings=settings,
                 )
                 with evaluator.run(attack_of(bound), seed=seed) as run:
                     found = evaluator.robustness(one, bound, budget=radius, shortcut="both" if both_ways else shortcut)
