@@ -166,7 +166,9 @@ def test_pairs_that_were_not_found():
     assert result.w == 2.5
     # the median of -inf (3 times), +inf (twice), -0.5, -0.25, 0 and an unknown one: the middle is -0.25
     assert result.shift == pytest.approx(-0.25)
+    assert result.median == -0.25  # of -inf, -0.5, 0, +inf
     nobody = paired_shift([NAN], [NAN])
+    assert nobody.median is paired_shift([1.0, 1.0], [2.0, NAN]).median is None
     assert (nobody.shift, nobody.interval, nobody.p_value, nobody.not_found_both) == (None, None, 1, 1)
     assert paired_shift([1.0] * 3, [NAN] * 3).shift is None
 

@@ -84,6 +84,8 @@ class PairedShift(Result):
     """One-sided: samples lie nearer to the pruned network's boundary."""
     exact: bool
     """Whether the p-values count all signs, instead of following the normal approximation."""
+    median: float | None
+    """The median difference; None where it falls on one beyond all others."""
     shift: float | None
     """Hodges-Lehmann: the median of the means of all pairs of differences."""
     interval: Interval | None
@@ -237,6 +239,7 @@ def paired_shift(dense: npt.ArrayLike, pruned: npt.ArrayLike, *, confidence: flo
     exact = len(ranked) <= EXACT_PAIRS
     nearer, farther = (_exact_tails if exact else _normal_tails)(ranks, w)
     shift, interval = _walsh(differences, confidence)
+    middle = differences[[(len(differences) - 1) // 2, len(differences) // 2]] if len(differences) else np.array(np.inf)
     return PairedShift(
         n=len(before),
         farther=int((differences > 0).sum()),
@@ -248,6 +251,7 @@ def paired_shift(dense: npt.ArrayLike, pruned: npt.ArrayLike, *, confidence: flo
         log10_p=min(0.0, math.log(2) + min(nearer, farther)) / math.log(10),
         log10_p_nearer=nearer / math.log(10),
         exact=exact,
+        median=float(middle.mean()) if np.isfinite(middle).all() else None,
         shift=shift,
         interval=interval,
     )
