@@ -6,8 +6,10 @@ import json
 import sys
 
 import pytest
+import torch
 
 import thinice
+from tests.models.test_foreign import hydra, trained
 from thinice.cli import main
 from thinice.embedded import example_checkpoints
 
@@ -142,6 +144,20 @@ def test_bad_input_is_one_line(run, paths, words, message):
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_kept_serves_one_file_at_least(run, paths, tmp_path):
+    scores, _, _ = hydra(trained())
+    torch.save(scores, tmp_path / "hydra.pt")
+    words = ("--kept", "0.1", "--attack", "fmn", "--effort", "quick", "--budget", "0.1", "--limit", "8", "--no-checks")
+    code, out, err = run("evaluate", paths["dense"], *words)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "`--kept` 0.1 says how many weights pruning scores keep, and the checkpoint holds none: leave it out" in err
+    code, out, err = run("evaluate", paths["dense"], "hydra.pt", *words, "--normalization", "none")
+    assert code == 0, err
+    assert "dense: kept=0.1 was not used: the file holds no pruning scores" in err
+    assert "hydra: kept" not in err
+    assert "HYDRA scores" in err
 
 
 def test_no_checkpoint_at_all_says_what_to_give(run):

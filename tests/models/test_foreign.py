@@ -14,8 +14,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize, prune
 
+from thinice.embedded import example_checkpoints
 from thinice.errors import CheckpointError, InputError
-from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights
+from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights, save_classifier
 from thinice.models.foreign import Found, _highest, find_weights, plain_weights
 
 LAYERS = ("conv1", "conv2", "conv3", "fc")
@@ -301,10 +302,16 @@ def test_wrong_kept_fraction_of_harp_is_noted(tmp_path):
     assert any("check `kept`" in note for note in load_classifier(tmp_path / "harp.pt", kept=0.01).notes)
 
 
-def test_unused_kept_fraction_is_noted(tmp_path):
-    torch.save(trained().state_dict(), tmp_path / "plain.pt")
-    notes = load_classifier(tmp_path / "plain.pt", kept=0.1).notes
-    assert any("kept=0.1 was not used" in note for note in notes)
+@pytest.mark.parametrize("form", ["plain", "own", "module"])
+def test_unused_kept_fraction_is_noted(form, tmp_path):
+    path = tmp_path / "net.pt"
+    if form == "own":
+        save_classifier(load_classifier(example_checkpoints()["dense"]), path)
+    else:
+        torch.save(trained() if form == "module" else trained().state_dict(), path)
+    notes = load_classifier(path, kept=0.1, trust_pickle=True).notes
+    assert [note for note in notes if "kept" in note] == ["kept=0.1 was not used: the file holds no pruning scores"]
+    assert not any("kept" in note for note in load_classifier(path, trust_pickle=True).notes)
 
 
 @pytest.mark.parametrize(

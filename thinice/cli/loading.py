@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from thinice.cli.messages import Speaker
 from thinice.cli.options import normalization_value
+from thinice.errors import InputError
 
 if TYPE_CHECKING:
     from thinice import Classifier, Samples
@@ -32,6 +33,7 @@ def load(
     from thinice import load_classifier, load_samples
     from thinice.comparison import named_data
     from thinice.measurement import settle_all
+    from thinice.models.checkpoint import unused_kept
 
     found = [
         load_classifier(
@@ -43,6 +45,9 @@ def load(
         )
         for path in paths
     ]
+    if kept is not None and all(unused_kept(kept) in one.notes for one in found):
+        files = "the checkpoint holds none" if len(found) == 1 else "no checkpoint holds any"
+        raise InputError(f"`--kept` {kept:g} says how many weights pruning scores keep, and {files}: leave it out")
     samples = load_samples(data or named_data(found[0]), split=split, limit=limit, image_size=image_size)
     classifiers = settle_all(found, samples)
     for classifier in classifiers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import os
 
 
-__all__ = ["load_classifier"]
+__all__ = ["load_classifier", "unused_kept"]
 
 SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx", ".pt2")
 
@@ -68,6 +68,7 @@ def load_classifier(
         What tables call it; else the file's name without suffixes.
     kept
         The fraction of weights that pruning scores keep (HYDRA, RST; for HARP the global one): 0.1 at 90 % sparsity.
+        A file without scores does not use it, and its notes say so.
     trust_pickle
         Unpickle the whole file, which lets it do anything on this machine; only for files whose maker you trust.
 
@@ -95,6 +96,18 @@ def load_classifier(
         raise InputError(f"`kept` must be the fraction of weights kept, above 0 and at most 1, got {kept}")
     inside = parse_normalization(normalization)
     said = _Said(path, name or _stem(path), architecture, arguments, classes, inside, normalization is not None)
+    found = _load(path, said, kept=kept, trust_pickle=trust_pickle)
+    if kept is not None and not any("kept fraction" in note for note in found.notes):
+        return replace(found, notes=(*found.notes, unused_kept(kept)))
+    return found
+
+
+def unused_kept(kept: float) -> str:
+    """Return the note of a file that has no pruning scores, where `kept` was given."""
+    return f"kept={kept:g} was not used: the file holds no pruning scores"
+
+
+def _load(path: Path, said: _Said, *, kept: float | None, trust_pickle: bool) -> Classifier:
     container = sniff(path)
     if container in {Container.ONNX, Container.EXPORT}:
         return _from_program(container, said)
@@ -208,10 +221,7 @@ def _normalization_note(said: _Said) -> tuple[str, ...]:
 
 def _from_foreign(found: Found, said: _Said) -> Classifier:
     where = str(said.path)
-    given = found.kept
     plain_weights(found)
-    if given is not None and not any("kept fraction" in note for note in found.notes):
-        found.note(f"kept={given:g} was not used: the file holds no pruning scores")
     _check_finite(found.weights, where)
     _check_types(found)
     if said.architecture is None:
