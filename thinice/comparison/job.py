@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +129,13 @@ def compare(
         dense,
         [pruned],
         samples,
-        attack=_bound(attack, norm, effort, seed, {"precision": precision, **settings}),
+        norm=norm,
+        attack=attack,
+        effort=effort,
         seed=seed,
         device=device,
         batch_size=batch_size,
+        precision=precision,
         compiled=compiled,
         distances=distances,
         basis=basis,
@@ -141,6 +144,7 @@ def compare(
         store=store,
         progress=progress,
         command=command,
+        **settings,
     )
     return only
 
@@ -171,6 +175,8 @@ def compare_all(
 
     Parameters and errors are those of `compare`.
     """
+    chosen: dict[str, Any] = {"norm": norm, "effort": effort, "seed": seed, "precision": precision, **settings}
+    bound = attack if isinstance(attack, Attack) else make_attack(attack, **chosen)
     if distances not in DISTANCES:
         raise InputError(f"`distances` must be one of {', '.join(DISTANCES)}, got {distances!r}")
     if basis not in BASES:
@@ -186,13 +192,10 @@ def compare_all(
         same_task(first, other)
     data = _data(samples, first)
     first, *others = settle_all(_distinct([first, *others]), data)
-    bound = _bound(attack, norm, effort, seed, {"precision": precision, **settings})
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
         campaign = Evaluator(kept, data, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
-        where = None if store is None else kept.path
-
-        both = distances == "both"
+        where, both = None if store is None else kept.path, distances == "both"
 
         def verdicts(network: Classifier, radius: float | str) -> Robustness:
             judge = bound if by is None else campaign.bind(network, by, norm=bound.norm, budget=radius, seed=seed)
@@ -221,18 +224,6 @@ def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
             name, k = f"{network.name}-{k}", k + 1
         distinct.append(network if name == network.name else as_classifier(network, name=name))
     return distinct
-
-
-def _bound(
-    attack: str | Attack,
-    norm: Norm,
-    effort: Effort,
-    seed: int,
-    settings: Mapping[str, Any],
-) -> Attack:
-    if isinstance(attack, Attack):
-        return attack
-    return make_attack(attack, norm=norm, effort=effort, seed=seed, **settings)
 
 
 def _compare(
