@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import weight_norm
 
 from thinice.errors import InputError
-from thinice.models import as_classifier, build, find_architecture, known_architectures
+from thinice.models import as_classifier, build, find_architecture, known_architectures, load_classifier
+from thinice.models.export_program import Graph, Name, load_export
 from thinice.models.fast import ChannelsLast, _close, fast_form, folded
 
 SIDES = {"preact_resnet18": 64}  # made for 224 pixels
@@ -317,6 +320,194 @@ def test_a_network_that_writes_into_its_input_leaves_the_callers_alone():
     fast(INPUTS)
     fast(INPUTS.contiguous(memory_format=torch.channels_last))
     assert torch.equal(INPUTS, before)
+
+
+# Programs out of files ------------------------------------------------------------------------------------------------
+
+
+def exported(module, inputs, path, *, decomposed=False):
+    found = torch.export.export(module, (inputs,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    torch.export.save(found.run_decompositions() if decomposed else found, path)
+    return path
+
+
+def as_onnx(module, inputs, path):
+    """As torch's exporter writes it with batch norms kept; equal statistics are held once, and copied by Identity."""
+    pytest.importorskip("onnx2torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates this exporter
+        torch.onnx.export(
+            module,
+            (inputs,),
+            path,
+            dynamo=False,
+            opset_version=17,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+            input_names=["in"],
+            dynamic_axes={"in": {0: "n"}},
+        )
+    return path
+
+
+def steps_of(module):
+    return [step for layer in module.modules() if isinstance(layer, Graph) for step in layer.steps]
+
+
+def norm_steps(module):
+    """Batch norms left in a program, of either kind of file."""
+    traced = [node for layer in module.modules() if isinstance(layer, fx.GraphModule) for node in layer.graph.nodes]
+    return (
+        sum("batch_norm" in step.operation for step in steps_of(module))
+        + sum("batch_norm" in str(node.target).lower() for node in traced)
+        + sum("BatchNorm" in type(layer).__name__ for layer in module.modules())
+    )
+
+
+def same(fast, module, inputs):
+    """Logits and gradients of the program's fast form and of the network, against float64."""
+    exact = copy.deepcopy(module).double()
+    for part in (inputs, inputs[:1], torch.cat([inputs] * 3)):
+        point, twin = part.clone().requires_grad_(), part.double().requires_grad_()
+        logits, truth = fast(point), exact(twin)
+        assert (logits - truth).abs().max() <= 2e-5 * truth.abs().max()
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum() - logits[:, 1].sum(), point)
+        (expected,) = torch.autograd.grad(truth[:, 0].sum() - truth[:, 1].sum(), twin)
+        off = (gradient - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
+        assert off.median() < 1e-4  # one unit at its kink changes one sample's gradient
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # onnx2torch's own
+@pytest.mark.parametrize("name", ["resnet20", "digits_cnn"])
+@pytest.mark.parametrize("kind", ["exported", "decomposed", "onnx"])
+def test_programs_are_folded_as_the_network_itself(name, kind, tmp_path):
+    module = lived_in(build(name))
+    inputs = torch.rand(4, *(find_architecture(name).input_shape or (3, 32, 32)))
+    if kind == "onnx":
+        path = as_onnx(module, inputs, tmp_path / "net.onnx")
+    else:
+        path = exported(module, inputs, tmp_path / "net.pt2", decomposed=kind == "decomposed")
+    classifier = load_classifier(path, normalization="none")
+    before = {place: value.clone() for place, value in classifier.module.state_dict().items()}
+    wanted = folded(module)[1]
+    assert norm_steps(classifier.module) >= wanted > 0
+    fast = fast_form(classifier, inputs)
+    assert norm_steps(fast.module) == 0
+    assert fast.notes[-1] == f"searched with batch norms folded ({wanted}), channels last"
+    assert fast.fingerprint == classifier.fingerprint
+    same(fast, module, inputs)
+    for place, value in classifier.module.state_dict().items():
+        assert torch.equal(value, before[place]), place
+    kernels = [value for value in fast.module.parameters() if value.ndim == 4 and min(value.shape[1:]) > 1]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+class Pairs(nn.Module):
+    """Layers that can be folded, of other kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.grouped, self.one = nn.Conv2d(4, 8, 3, stride=2, groups=2), nn.BatchNorm2d(8, affine=False)
+        self.padded, self.two = nn.Conv2d(8, 6, 3, padding="same", bias=False), nn.BatchNorm2d(6, eps=0.1)
+        self.linear, self.three = nn.Linear(24, 5), nn.BatchNorm1d(5)
+
+    def forward(self, inputs):
+        maps = functional.relu(self.one(self.grouped(inputs)))
+        return self.three(self.linear(functional.relu(self.two(self.padded(maps))).flatten(1)))
+
+
+@pytest.mark.parametrize("kind", ["exported", "decomposed"])
+def test_layers_of_other_kinds_are_folded_in_programs(kind, tmp_path):
+    module = lived_in(Pairs())
+    path = exported(module, INPUTS, tmp_path / "net.pt2", decomposed=kind == "decomposed")
+    classifier = load_classifier(path, normalization="none")
+    fast = fast_form(classifier, INPUTS)
+    count = 3 if kind == "exported" else 2  # decomposed, the linear layer is a product of transposed weights
+    assert f"batch norms folded ({count})" in fast.notes[-1]
+    same(fast, module, INPUTS)
+
+
+class Deconvolved(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.ConvTranspose2d(4, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, inputs):
+        return self.norm(self.conv(inputs)).mean((2, 3))
+
+
+class Computed(nn.Module):
+    """The weight is computed in the program."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, inputs):
+        maps = functional.conv2d(inputs, self.conv.weight * 2, self.conv.bias)
+        return self.norm(maps).mean((2, 3))
+
+
+@pytest.mark.parametrize("network", [Read, Deconvolved, Computed])
+@pytest.mark.parametrize("decomposed", [True, False])
+def test_what_cannot_be_folded_in_a_program_stays(network, decomposed, tmp_path):
+    module = lived_in(network())
+    path = exported(module, INPUTS, tmp_path / "net.pt2", decomposed=decomposed)
+    classifier = load_classifier(path, normalization="none")
+    assert folded(classifier.module)[1] == 0
+    fast = fast_form(classifier, INPUTS)
+    assert norm_steps(fast.module) == 1
+    assert "folded" not in fast.notes[-1]
+    same(fast, module, INPUTS)
+
+
+def test_a_program_whose_numbers_mislead_keeps_its_own_form(tmp_path):
+    """Unusual files: names given twice, numbers of other shapes, steps that overwrite what another read."""
+    module = lived_in(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()))
+    path = exported(module, INPUTS, tmp_path / "net.pt2")
+    classifier = load_classifier(path, normalization="none")
+    graph = load_export(path).graph
+    conv, norm, *rest = graph.steps
+    weight = conv.arguments["weight"].name
+
+    def turned(steps, held=graph.held):
+        """The classifier with other steps."""
+        twin = Graph(tuple(steps), graph.given, graph.result, held)
+        for place, value in graph.state_dict(keep_vars=True).items():
+            twin.register_buffer(place, value.detach())
+        network = copy.deepcopy(classifier.network)
+        network.graph = twin
+        return replace(classifier, module=network)
+
+    again = replace(norm, arguments={**norm.arguments, "input": Name(graph.given)}, results=conv.results)
+    copied = replace(rest[0], operation="torch.ops.aten.add.Tensor", arguments={"self": Name(weight), "other": 1.0})
+    cases = [
+        ([conv, again, norm, *rest], 0),  # the convolution's name now belongs to a norm of the inputs
+        ([replace(copied, results=(weight,)), conv, norm, *rest], 1),  # a step overwrites the weight
+        ([conv, replace(norm, arguments={**norm.arguments, "eps": 1}), *rest], 0),
+        ([conv, norm, *rest], 1),
+    ]
+    for steps, count in cases:
+        strange = turned(steps)
+        assert folded(strange.module)[1] == count
+        fast = fast_form(strange, INPUTS)
+        with torch.no_grad():
+            torch.testing.assert_close(fast(INPUTS), strange(INPUTS), rtol=0, atol=1e-4)
+        assert ("folded" in fast.notes[-1]) is (steps[:2] == [conv, norm] and count == 1)
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_programs_can_be_compiled(kind, monkeypatch, tmp_path):
+    """As far as torch's tracer: its own compiler for C++ is another matter."""
+    module = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    make = exported if kind == "pt2" else as_onnx
+    classifier = load_classifier(make(module, INPUTS, tmp_path / f"net.{kind}"), normalization="none")
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: compile_(network, backend="aot_eager", **options))
+    fast = fast_form(classifier, INPUTS, compiled=True)
+    assert fast.notes[-1] == "searched with batch norms folded (1), channels last, compiled"
+    same(fast, module, INPUTS)
 
 
 def test_what_cannot_be_compiled_is_an_error(monkeypatch):

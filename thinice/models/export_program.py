@@ -7,7 +7,6 @@ nothing in the file can do more than compute with tensors.
 
 from __future__ import annotations
 
-import functools
 import json
 import operator
 import re
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["load_export"]
+__all__ = ["Graph", "Name", "Step", "load_export"]
 
 MAJOR_VERSION = 8
 """Of the JSON schema."""
@@ -95,6 +94,12 @@ class Step:
     results: tuple[str | tuple[str, ...], ...]
     spent: tuple[str, ...] = ()
 
+    @property
+    def read(self) -> Iterator[str]:
+        """The names of the values it is called with."""
+        for argument in self.arguments.values():
+            yield from _names(argument)
+
 
 def _same(value: Any) -> object:  # noqa: ANN401 - JSON
     return value
@@ -136,7 +141,6 @@ ARGUMENTS: Mapping[str, Callable[[Any], object]] = {
 """How each kind of argument is read."""
 
 
-@functools.cache
 def _operation(target: str) -> Callable[..., Any]:
     """Return the operation of a name that the reader has let pass."""
     if target.startswith("_operator."):
@@ -150,7 +154,8 @@ class Graph(nn.Module):
 
     def __init__(self, steps: tuple[Step, ...], given: str, result: str, held: Mapping[str, str]) -> None:
         super().__init__()
-        self.steps, self.given, self.result, self.held = steps, given, result, dict(held)
+        self.steps = _with_spent(steps, {*held, given, result})
+        self.given, self.result, self.held = given, result, dict(held)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the program's one output."""
@@ -232,7 +237,7 @@ class _Reader:
         given, held, tensors = self._inputs(signature["input_specs"])
         result = self._output(signature["output_specs"])
         steps = tuple(self._steps())
-        graph = Graph(_with_spent(steps, {*held, given, result}), given, result, held)
+        graph = Graph(steps, given, result, held)
         for place, value in tensors.items():
             graph.register_parameter(place, value) if isinstance(value, nn.Parameter) else graph.register_buffer(
                 place, value
@@ -354,7 +359,7 @@ def _with_spent(steps: tuple[Step, ...], lasting: set[str]) -> tuple[Step, ...]:
     needed, done = set(lasting), []
     for step in reversed(steps):
         results = {name for names in step.results for name in ([names] if isinstance(names, str) else names)}
-        used = {name for argument in step.arguments.values() for name in _names(argument)}
+        used = set(step.read)
         spent = tuple(sorted((used | results) - needed))
         needed |= used
         done.append(Step(step.operation, step.arguments, step.results, spent))

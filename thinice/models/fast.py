@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,6 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from thinice.errors import InputError
 from thinice.models.classifier import Classifier
+from thinice.models.export_program import Graph, Name, Step
+from thinice.models.program import Program
 
 __all__ = ["fast_form", "folded"]
 
@@ -29,6 +33,13 @@ KINKS = 0.01
 """Such a change may take a unit over its kink: gradients agree where they differ by this share at most."""
 FOLDABLE = {nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear}
 NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+FOLDABLE_STEPS = re.compile(r"torch\.ops\.aten\.(conv[123]d\.(default|padding)|convolution\.default|linear\.default)")
+NORM_STEPS = re.compile(r"torch\.ops\.aten\.(batch_norm|_native_batch_norm_legit_no_training)\.default")
+
+Statistics: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Mean, variance, scale and shift of a batch norm."""
+Numbers: TypeAlias = tuple[Tensor, Tensor | None, Statistics, float]
+"""Weight and bias of a layer; statistics and eps of the batch norm after it."""
 
 
 def fast_form(classifier: Classifier, inputs: Tensor, *, compiled: bool = False) -> Classifier:
@@ -77,7 +88,7 @@ def _forms(classifier: Classifier) -> Iterator[Classifier]:
     """Yield the forms to try, the fastest first."""
     module, count = folded(classifier.module)
     said = f"batch norms folded ({count})"
-    if any(isinstance(layer, nn.Conv2d) for layer in module.modules()):
+    if any(weight.ndim == 4 for weight in module.parameters()):  # kernels of images
         last = ChannelsLast(copy.deepcopy(module))
         yield _noted(classifier, last, f"searched with {said}, channels last" if count else "searched channels last")
     if count:
@@ -126,11 +137,20 @@ def folded(module: nn.Module) -> tuple[nn.Module, int]:
     (1, True)
     """
     twin = copy.deepcopy(module).requires_grad_(requires_grad=False)
+    programs = [layer for layer in twin.modules() if isinstance(layer, Program)]
+    if programs:
+        return twin, sum(_fold_program(program) for program in programs)
     try:
         traced = fx.symbolic_trace(twin)
     except Exception as error:  # noqa: BLE001 - a foreign forward may do anything with a stand-in for a tensor
         LOGGER.info("not traceable: %s", str(error).strip().partition("\n")[0])
         return copy.deepcopy(module).requires_grad_(requires_grad=False), 0
+    count = _fold_traced(traced)
+    return traced.eval(), count
+
+
+def _fold_traced(traced: fx.GraphModule) -> int:
+    """Fold batch norms of a traced network, in place; return how many."""
     count = 0
     for node in traced.graph.nodes:
         layer, norm = _pair(node, traced)
@@ -146,7 +166,7 @@ def folded(module: nn.Module) -> tuple[nn.Module, int]:
             count += 1
     traced.delete_all_unused_submodules()
     traced.recompile()
-    return traced.eval(), count
+    return count
 
 
 def _pair(node: fx.Node, traced: fx.GraphModule) -> tuple[nn.Module | None, _BatchNorm | None]:
@@ -168,18 +188,91 @@ def _hooked(layer: nn.Module) -> bool:
 
 
 def _fold(layer: nn.Module, norm: _BatchNorm) -> nn.Module:
-    """Return one layer that computes both: y = s (Wx + b - m) + t with s = gamma / sqrt(v + eps), in float64."""
+    """Return one layer that computes both."""
     merged = copy.deepcopy(layer)
     weight, bias = cast("Tensor", merged.weight), cast("Tensor | None", merged.bias)
-    mean, variance = cast("Tensor", norm.running_mean).double(), cast("Tensor", norm.running_var).double()
-    scale = (variance + norm.eps).rsqrt()
-    shift = torch.zeros_like(mean)
-    if norm.affine:
-        scale, shift = scale * norm.weight.double(), norm.bias.double()
-    offset = -mean if bias is None else bias.double() - mean
-    merged.weight = nn.Parameter((weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))).to(weight), False)
-    merged.bias = nn.Parameter((offset * scale + shift).to(weight), False)
+    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    scale, shift = (norm.weight, norm.bias) if norm.affine else (None, None)
+    merged.weight, merged.bias = _merged(weight, bias, (mean, variance, scale, shift), norm.eps)
     return merged
+
+
+def _merged(
+    weight: Tensor, bias: Tensor | None, statistics: Statistics, eps: float
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return weight and bias of y = s (Wx + b - m) + t with s = gamma / sqrt(v + eps), computed in float64."""
+    mean, variance, scale, shift = statistics  # m, v, gamma, t
+    factor = (variance.double() + eps).rsqrt()
+    factor = factor if scale is None else factor * scale.double()
+    offset = -mean.double() if bias is None else bias.double() - mean.double()
+    offset = offset * factor if shift is None else offset * factor + shift.double()
+    both = weight.double() * factor.view(-1, *[1] * (weight.ndim - 1)), offset
+    merged, moved = (nn.Parameter(value.to(weight), requires_grad=False) for value in both)
+    return merged, moved
+
+
+def _fold_program(program: Program) -> int:
+    """Fold batch norms of a program, in place; return how many."""
+    if isinstance(program.graph, Graph):
+        program.graph, count = _fold_steps(program.graph)
+        return count
+    return _fold_traced(program.graph) if isinstance(program.graph, fx.GraphModule) else 0
+
+
+def _fold_steps(graph: Graph) -> tuple[Graph, int]:
+    """Return a program of steps whose batch norms are folded, and how many were. Steps stay data: none becomes code."""
+    readers = Counter([graph.result, *(name for step in graph.steps for name in step.read)])
+    makers = {name: step for step in graph.steps for name in step.results}
+    changed: dict[int, Step | None] = {}
+    held, tensors = dict(graph.held), {place: getattr(graph, place) for place in graph.held.values()}
+    for norm in graph.steps:
+        source = norm.arguments.get("input")
+        layer = makers.get(source.name) if isinstance(source, Name) and readers[source.name] == 1 else None
+        numbers = (
+            None
+            if layer is None or any(readers[str(name)] for name in norm.results[1:])
+            else _numbers(graph, layer, norm)
+        )
+        if layer is None or numbers is None:
+            continue
+        names = {what: f"folded_{what}_{len(changed)}" for what in ("weight", "bias")}
+        held |= {name: name for name in names.values()}
+        tensors |= dict(zip(names.values(), _merged(*numbers), strict=True))
+        arguments = {**layer.arguments, **{what: Name(name) for what, name in names.items()}}
+        changed |= {id(layer): Step(layer.operation, arguments, norm.results[:1]), id(norm): None}
+    steps = tuple(_any_layout(step) for old in graph.steps if (step := changed.get(id(old), old)) is not None)
+    read = {name for step in steps for name in step.read}
+    twin = Graph(steps, graph.given, graph.result, {name: place for name, place in held.items() if name in read})
+    for place in set(twin.held.values()):
+        value = tensors[place]
+        twin.register_parameter(place, value) if isinstance(value, nn.Parameter) else twin.register_buffer(place, value)
+    return twin, len(changed) // 2
+
+
+def _any_layout(step: Step) -> Step:
+    """Return a view as the reshaping that it is: views fail on channels last."""
+    if step.operation != "torch.ops.aten.view.default" or step.arguments.keys() != {"self", "size"}:
+        return step
+    arguments = {"self": step.arguments["self"], "shape": step.arguments["size"]}
+    return Step("torch.ops.aten.reshape.default", arguments, step.results)
+
+
+def _numbers(graph: Graph, layer: Step, norm: Step) -> Numbers | None:
+    """Return what `_merged` takes where a step is a batch norm and the one before it a layer that can take it up."""
+    if not NORM_STEPS.fullmatch(norm.operation) or not FOLDABLE_STEPS.fullmatch(layer.operation):
+        return None
+    names = [layer.arguments.get(what) for what in ("weight", "bias")]
+    names += [norm.arguments.get(what) for what in ("running_mean", "running_var", "weight", "bias")]
+    if not all(name is None or (isinstance(name, Name) and name.name in graph.held) for name in names):
+        return None  # a number that the program computes
+    found = [getattr(graph, graph.held[name.name]) if isinstance(name, Name) else None for name in names]
+    weight, bias, mean, variance, scale, shift = found
+    eps, transposed = norm.arguments.get("eps"), layer.arguments.get("transposed", False)
+    if weight is None or mean is None or variance is None or not isinstance(eps, float) or transposed is not False:
+        return None
+    if any(values is not None and values.shape != weight.shape[:1] for values in found[1:]):
+        return None
+    return weight, bias, (mean, variance, scale, shift), eps
 
 
 def _answers(classifier: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:

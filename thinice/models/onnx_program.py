@@ -5,6 +5,7 @@ onnx2torch writes the names of a file's steps into Python code and runs it, so n
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def load_onnx(path: Path) -> Program:
     """
     try:
         import onnx  # noqa: PLC0415 - an extra
-        import onnx2torch  # noqa: PLC0415 - an extra
+        import onnx2torch  # noqa: F401, PLC0415 - an extra
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # noqa: PLC0415 - of onnx
     except ImportError:
         raise MissingExtraError("reading ONNX files", "onnx") from None
@@ -58,12 +59,7 @@ def load_onnx(path: Path) -> Program:
         notes.append(f"ONNX operator set {version} translated to {NEWEST_OPSET}")
     declared, batch = _input_shape(model, path)
     _rename(model)
-    try:
-        graph = onnx2torch.convert(model)
-    except (NotImplementedError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be converted ({_line(error)}): export it with opset_version=13, or with torch.export"
-        ) from None
+    graph = _converted(model, path)
     names = _weights(graph)
     program = Program(graph.eval(), declared, batch=batch, prunable_names=tuple(f"graph.{name}" for name in names))
     program.notes = tuple(notes)
@@ -85,12 +81,57 @@ def _opset(model: Any, path: Path) -> int:  # noqa: ANN401 - a protocol buffer
 
 
 def _rename(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
-    """Number the steps, unless their names are harmless and distinct, or all empty (onnx2torch then numbers them)."""
+    """Give each step a number for a name, unless all names are harmless and distinct, or all are empty."""
     names = [node.name.replace(".", "/") for node in model.graph.node]
     if not any(names) or (all(map(HARMLESS.fullmatch, names)) and len(set(names)) == len(names)):
         return
     for place, node in enumerate(model.graph.node):
         node.name = f"step_{place}"
+
+
+def _converted(model: Any, path: Path) -> fx.GraphModule:  # noqa: ANN401 - a protocol buffer
+    """Return torch's form of a model: with its weights settled where that can be converted, else as it stands."""
+    import onnx2torch  # noqa: PLC0415 - an extra
+
+    failures = (NotImplementedError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+    with contextlib.suppress(*failures):
+        return onnx2torch.convert(_settled(model))  # type: ignore[no-any-return] # untyped
+    try:
+        return onnx2torch.convert(model)  # type: ignore[no-any-return] # untyped
+    except failures as error:
+        raise CheckpointError(
+            f"{path}: cannot be converted ({_line(error)}): export it with opset_version=13, or with torch.export"
+        ) from None
+
+
+def _settled(model: Any) -> Any:  # noqa: ANN401 - a protocol buffer
+    """Return a copy whose weights are all initializers, also those that stand in a Constant or pass an Identity.
+
+    onnx2torch makes torch's own layers where weights and statistics are initializers alone. torch's exporter writes
+    equal tensors once, and lets Identity copy them.
+    """
+    twin = type(model)()
+    twin.CopyFrom(model)
+    results = {value.name for value in twin.graph.output}
+    held = {tensor.name for tensor in twin.graph.initializer}
+    origin: dict[str, str] = {}
+    for node in list(twin.graph.node):
+        node.input[:] = [origin.get(name, name) for name in node.input]
+        if results.intersection(node.output):
+            continue
+        if node.op_type == "Identity" and node.input[0] in held:
+            origin[node.output[0]] = node.input[0]
+            twin.graph.node.remove(node)
+        elif node.op_type == "Constant" and node.attribute[0].name == "value" and _is_weight(node.attribute[0].t):
+            twin.graph.initializer.add().CopyFrom(node.attribute[0].t)
+            twin.graph.initializer[-1].name = node.output[0]
+            held.add(node.output[0])
+            twin.graph.node.remove(node)
+    return twin
+
+
+def _is_weight(tensor: Any) -> bool:  # noqa: ANN401 - a protocol buffer
+    return len(tensor.dims) > 0 and tensor.data_type in {tensor.FLOAT, tensor.FLOAT16, tensor.DOUBLE, tensor.BFLOAT16}
 
 
 def _input_shape(
