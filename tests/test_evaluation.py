@@ -123,6 +123,54 @@ def test_asked_again_nothing_is_attacked(samples, store, monkeypatch):
     np.testing.assert_array_equal(part.fell_to, first.fell_to[5:15])
 
 
+def proven(result, samples):
+    """Hold each kept adversarial against the verdict that it proves; return whose there are."""
+    kept = result.adversarials()
+    for sample_id, adversarial in kept.items():
+        place = result.sample_ids.tolist().index(sample_id)
+        start = samples.inputs[[place]]
+        point = torch.from_numpy(adversarial.copy())[None]
+        assert (point - start).norm().item() == pytest.approx(result.epsilon[place], rel=1e-5)
+        assert 0 < result.epsilon[place] <= np.float32(BUDGET)
+        with torch.no_grad():
+            assert CASE.network(point).argmax() != samples.labels[place]
+            assert CASE.network(start).argmax() == samples.labels[place]
+    return list(kept)
+
+
+@pytest.mark.parametrize("attack", ["autoattack", "fmn"])
+def test_the_store_keeps_the_adversarial_of_each_sample_that_fell(samples, store, attack):
+    result = run(samples, store, attack)
+    assert 10 < (~result.robust).sum() < 20
+    assert proven(result, samples) == result.sample_ids[~result.robust].tolist()
+    assert proven(run(samples, store, attack), samples) == result.sample_ids[~result.robust].tolist()
+    part = samples[np.arange(5, 15)]  # another selection has them too
+    again = run(part, store, attack)
+    assert proven(again, part) == again.sample_ids[~again.robust].tolist()
+    assert again.evaluations.sum() == pytest.approx(result.evaluations[5:15].sum())
+
+
+def test_what_another_attack_broke_has_no_adversarial_here(samples, store):
+    first = run(samples, store)
+    spared = run(samples, store, "pgd", budget=BUDGET * 1.01)
+    assert spared.known.sum() == (~first.robust).sum()
+    assert not set(spared.adversarials()) & set(spared.sample_ids[spared.known])
+
+
+def test_of_large_inputs_the_closest_adversarials_are_kept(samples, store, monkeypatch):
+    monkeypatch.setattr(campaign, "WITNESS_VALUES", 15)
+    monkeypatch.setattr(campaign, "CLOSEST", 2)
+    result = run(samples, store, batch_size=100)
+    fallen = np.flatnonzero(~result.robust)
+    closest = fallen[np.argsort(result.epsilon[fallen])[:2]]
+    assert set(proven(result, samples)) == set(result.sample_ids[closest])
+
+
+def test_without_a_store_no_adversarial_is_kept(samples):
+    with pytest.raises(InputError, match="give `store` to keep them"):
+        run(samples, None).adversarials()
+
+
 @pytest.mark.parametrize("stop", [1, 5])
 def test_after_an_interruption_it_goes_on_to_the_same_verdicts(samples, store, tmp_path, monkeypatch, stop):
     undisturbed = run(samples, thinice.open_store(tmp_path / "other.duckdb", new=True), "autoattack", batch_size=8)

@@ -25,7 +25,7 @@ from thinice.types import Diagnosis, Outcome, Stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Campaign", "Measured", "PrunedDistances", "Witness", "search_notes", "summarise"]
+__all__ = ["Campaign", "Measured", "PrunedDistances", "Witness", "search_notes", "summarise", "witnesses_of"]
 
 WITNESS_VALUES = 128 * 128
 """Samples with at most this many values keep every adversarial in the store, larger ones the closest of a shard."""
@@ -370,10 +370,15 @@ class Campaign:
             commit()
 
 
-def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: Nearest) -> None:
+def witnesses_of(sample_ids: torch.Tensor, shard: Nearest) -> dict[int, NDArray[np.float32]]:
+    """Return the adversarials of a shard that the store keeps, by sample_id: all, or of large images the closest."""
     found = torch.nonzero(shard.outcomes == Outcome.FOUND).flatten()
     if shard.adversarials[:1].numel() > WITNESS_VALUES:
         found = found[shard.epsilon[found].argsort()[:CLOSEST]]
+    return {int(sample_ids[k]): shard.adversarials[k].numpy() for k in found.tolist()}
+
+
+def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: Nearest) -> None:
     run.add_epsilons(
         measurement_id,
         sample_ids.numpy(),
@@ -385,7 +390,7 @@ def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: Neare
         converged=shard.converged.numpy(),
         stages=shard.stages.numpy(),
         diagnoses=shard.diagnoses.numpy(),
-        witnesses={int(sample_ids[k]): shard.adversarials[k].numpy() for k in found.tolist()},
+        witnesses=witnesses_of(sample_ids, shard),
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from thinice.attacks import RECIPES, Attack, Nearest, concatenate, make_attack
-from thinice.campaign import SECONDS_A_SHARD, Campaign
+from thinice.campaign import SECONDS_A_SHARD, Campaign, witnesses_of
 from thinice.datasets import Samples, as_samples
 from thinice.errors import InputError
 from thinice.measurement import BatchSize, Tally, batches, forward, settle
@@ -50,6 +50,11 @@ VERDICTS = """
 select sample_id, robust, coalesce(fell_to, '') as fell_to, epsilon, known,
     coalesce(robust_alone::tinyint, -1) as alone, evaluations
 from verdicts where measurement_id = $measurement_id order by sample_id
+"""
+ADVERSARIALS = """
+select sample_id, adversarial, shape
+from witnesses join measurements using (measurement_id) join datasets using (dataset_id)
+where measurement_id = $measurement_id order by sample_id
 """
 
 
@@ -182,6 +187,26 @@ class Robustness:
             raise InputError(f"{self.attack} answers for its own budget alone: evaluate with fmn for the whole curve")
         points = None if budgets is None else np.asarray(budgets, dtype=np.float32)
         return survival_curve(self.epsilon, budgets=points, confidence=confidence)
+
+    def adversarials(self) -> dict[int, NDArray[np.float32]]:
+        """Return the inputs (C, H, W) in [0, 1] that broke samples, by sample_id, as the store keeps them.
+
+        Of samples that this attack broke itself: not of `known` ones, nor of all where inputs are large.
+
+        Raises
+        ------
+        InputError
+            Where the evaluation was not kept in a store.
+
+        """
+        if self.store is None:
+            raise InputError("the adversarials went with the evaluation: give `store` to keep them")
+        kept = open_store(self.store).sql(ADVERSARIALS, {"measurement_id": self.measurement_id})
+        broken = set(self.sample_ids[~self.robust & (self.fell_to != CLEAN) & ~self.known].tolist())
+        columns = zip(kept["sample_id"], kept["adversarial"], kept["shape"], strict=True)
+        return {
+            int(one): np.frombuffer(bytes(blob), "<f4").reshape(shape) for one, blob, shape in columns if one in broken
+        }
 
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, verdict, what it fell to, length of that adversarial, passes."""
@@ -526,9 +551,10 @@ class Evaluator(Campaign):
             if waiting:
                 shard = concatenate(waiting, like=waiting[0].adversarials)
                 stop = start + len(shard)
+                ids = wanted.sample_ids[start:stop]
                 run.add_robustness(
                     measurement_id,
-                    wanted.sample_ids[start:stop].numpy(),
+                    ids.numpy(),
                     attack=member.name,
                     place=place,
                     epsilon=shard.epsilon.numpy(),
@@ -536,6 +562,7 @@ class Evaluator(Campaign):
                     predictions=shard.predictions.numpy(),
                     clean_predictions=shard.clean_predictions.numpy(),
                     evaluations=shard.evaluations.numpy(),
+                    witnesses=witnesses_of(ids, shard),
                 )
                 start, last = stop, time.monotonic()
                 waiting.clear()

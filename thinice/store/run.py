@@ -274,7 +274,8 @@ class Run:
         if not missing.size:
             return missing
         with self._writing() as connection:
-            ask(connection, query("adopt_robustness"), measurement_id=measurement_id)
+            for step in ("adopt_robustness", "adopt_robust_witnesses"):
+                ask(connection, query(step), measurement_id=measurement_id)
             return _positions(connection, "untried", columns, key)
 
     def add_robustness(
@@ -289,6 +290,7 @@ class Run:
         predictions: npt.ArrayLike,
         clean_predictions: npt.ArrayLike,
         evaluations: npt.ArrayLike,
+        witnesses: Mapping[int, npt.ArrayLike] | None = None,
     ) -> int:
         """Store what one attack of an ensemble did to some samples, whole or not at all; return how many were new.
 
@@ -298,6 +300,8 @@ class Run:
             From `measurement`, with an attack whose settings hold ``budget`` and ``attacks``.
         sample_ids, epsilon, outcomes, predictions, clean_predictions, evaluations : array_like
             As of `add_epsilons`; found means fallen to an adversarial within the budget, not found: it stands.
+        witnesses : mapping of int to array_like, optional
+            As of `add_epsilons`.
         attack, place : str, int
             Which attack of the ensemble tried, and its place in the order, from 0.
 
@@ -310,10 +314,14 @@ class Run:
             clean_predictions=clean_predictions,
             evaluations=evaluations,
         )
-        key = {"measurement_id": measurement_id, "attack": attack, "place": place, "run_id": self.run_id}
-        with self._writing() as connection:
+        adversarials = adversarial_columns(witnesses, columns["sample_id"]) if witnesses else None
+        key = {"measurement_id": measurement_id, "place": place, "run_id": self.run_id}
+        with self._writing(bulky=adversarials is not None) as connection:
             _refuse_strangers(connection, columns, self._selection(connection, measurement_id))
-            return _write(connection, "add_robustness", columns, **key)
+            new = _write(connection, "add_robustness", columns, attack=attack, **key)
+            if adversarials is not None:
+                _write(connection, "add_robust_witnesses", adversarials, **key)
+            return new
 
     def add_known(self, measurement_id: int, *, norms: Sequence[Norm], budget: float) -> int:
         """Note the samples that other measurements in the store have broken within a budget; return how many are new.
