@@ -130,6 +130,23 @@ def test_several_prunings_share_the_dense_measurement(networks, samples, tmp_pat
     assert exact == [one.separation.exact for one in results] == [True, results[1].separation.exact]
 
 
+@pytest.mark.parametrize(("by", "a"), [(None, "race"), *[("foolbox:LinfFastGradientAttack",) * 2]])
+def test_on_a_robust_basis_the_frame_says_what_each_sample_fell_to(networks, samples, by, a):
+    result = thinice.compare(*networks, samples, basis="robust", budget=0.09, by=by, progress=False)
+    frame = result.frame()
+    assert frame["dense_fell_to"].tolist() == [None, None, a, a, a, None, "clean", None]
+    assert frame["pruned_fell_to"].tolist() == [None, None, None, "clean", "clean", None, "clean", None]
+    assert result.dense_fell_to.tolist() == ["", "", a, a, a, "", "clean", ""]
+    assert frame["transition"].tolist() == ["S1,1", "S1,1", "S0,1", "S0,0", "S0,0", "S1,1", "S0,0", "S1,1"]
+    stands = frame[["dense_fell_to", "pruned_fell_to"]].isna()
+    assert [f"S{dense:d},{pruned:d}" for dense, pruned in stands.to_numpy()] == frame["transition"].tolist()
+
+
+def test_on_the_clean_basis_nothing_falls_to_an_attack(result):
+    assert result.dense_fell_to is result.pruned_fell_to is None
+    assert not [name for name in result.frame().columns if "fell_to" in name]
+
+
 def test_frame_has_names_and_unknowns(result):
     frame = result.frame()
     assert frame["label"].tolist()[:4] == ["dark", "dark", "dark", "light"]

@@ -287,6 +287,8 @@ def _compare(
         store=store,
         networks=(dense, pruned),
         pruned_distances=theirs,
+        dense_fell_to=None if robust is None else robust[0].fell_to,
+        pruned_fell_to=None if robust is None else robust[1].fell_to,
     )
 
 

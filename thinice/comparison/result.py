@@ -95,6 +95,9 @@ class Comparison:
         The dense and the pruned network, as they were measured.
     pruned_distances : PrunedDistances or None
         Epsilons, outcomes and stages of the pruned network itself, where they were asked for.
+    dense_fell_to, pruned_fell_to : ndarray or None
+        Of a robust basis, (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it
+        stands.
 
     """
 
@@ -127,6 +130,8 @@ class Comparison:
     networks: tuple[Classifier, Classifier]
     pruned_distances: PrunedDistances | None = None
     budget: float | None = None
+    dense_fell_to: NDArray[np.str_] | None = None
+    pruned_fell_to: NDArray[np.str_] | None = None
 
     def __repr__(self) -> str:
         return f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>"
@@ -208,7 +213,8 @@ class Comparison:
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
 
-        With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_stage``.
+        With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_stage``; on a
+        robust basis what the sample fell to, ``dense_fell_to`` and ``pruned_fell_to``, None where it stands.
         """
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
 
@@ -230,6 +236,9 @@ class Comparison:
             frame["pruned_epsilon"] = self.pruned_distances.epsilon
             frame["pruned_outcome"] = _words(self.pruned_distances.outcomes, Outcome)
             frame["pruned_stage"] = _words(self.pruned_distances.stages, Stage)
+        for name, fell_to in (("dense_fell_to", self.dense_fell_to), ("pruned_fell_to", self.pruned_fell_to)):
+            if fell_to is not None:
+                frame[name] = pd.Series([one or None for one in fell_to.tolist()], dtype=object)
         return frame
 
     def boundary(
