@@ -116,6 +116,9 @@ def test_batch_norm_of_rows_after_a_linear_layer_is_no_scaling_of_its_outputs():
     with torch.no_grad():
         torch.testing.assert_close(fast(INPUTS), module(INPUTS))
 
+    other = sequence(nn.Flatten(2), nn.Linear(36, 7), nn.BatchNorm1d(4), nn.Flatten())
+    assert agree(other, INPUTS)[1] == 0
+
 
 class Shared(nn.Module):
     """One batch norm after two convolutions, and one convolution before two batch norms and a reader of its own."""

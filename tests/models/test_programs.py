@@ -41,6 +41,17 @@ class Bound(nn.Module):
         self.batch, self.linear = batch, nn.Linear(64, 3)
 
     def forward(self, inputs):
+        return self.linear(inputs.reshape(self.batch * 64).reshape(self.batch, 64))
+
+
+class Reshaping(nn.Module):
+    """A network whose program holds its batch size in a reshape alone."""
+
+    def __init__(self, batch=2):
+        super().__init__()
+        self.batch, self.linear = batch, nn.Linear(64, 3)
+
+    def forward(self, inputs):
         return self.linear(inputs.reshape(self.batch, 64))
 
 
@@ -73,8 +84,9 @@ def test_export_computes_the_same(dynamic, decomposed, tmp_path):
     assert (classifier.architecture, classifier.classes, classifier.input_shape) == ("torch.export", 4, (1, 8, 8))
     assert classifier.sparsity == sparsity(module) == 288 / (576 + 36)
     assert not classifier.normalization_known
-    bound = decomposed and not dynamic  # decomposing writes the batch size into the reshaping of the maps
-    assert any("batches of 2 alone" in note for note in classifier.notes) is bound
+    written = decomposed and not dynamic  # decomposing writes the batch size into the reshaping of the maps
+    assert any("reshapes to batches of 2 made to take any" in note for note in classifier.notes) is written
+    assert not any("alone" in note for note in classifier.notes)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "preact_resnet8", "cnn5"])
@@ -95,6 +107,18 @@ def test_export_bound_to_a_batch_size_takes_any(tmp_path):
     compare(classifier, lambda inputs: module.linear(inputs.flatten(1)))
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_batch_size_in_reshapes_alone_is_no_bound(batch, tmp_path):
+    module = Reshaping(batch).eval()
+    classifier = load_classifier(export(module, tmp_path / "net.pt2", batch=batch, dynamic=False))
+    compare(classifier, lambda inputs: module.linear(inputs.flatten(1)))
+    noted = any(f"reshapes to batches of {batch} made to take any" in note for note in classifier.notes)
+    assert noted
+    assert classifier.sparsity == 0
+    assert len(prunable_weights(classifier.network)) == 1
+    pickle.loads(pickle.dumps(classifier))
+
+
 def test_samples_that_meet_in_a_batch_are_kept_apart(tmp_path):
     """The program takes batches of three, but mixes their samples: it was made for one at a time."""
 
@@ -104,7 +128,7 @@ def test_samples_that_meet_in_a_batch_are_kept_apart(tmp_path):
             self.linear = nn.Linear(64, 3)
 
         def forward(self, inputs):
-            return self.linear(inputs.flatten(1)) + inputs.mean()
+            return self.linear(inputs.reshape(1, 64)) + inputs.mean()
 
     module = Mixing().eval()
     classifier = load_classifier(export(module, tmp_path / "net.pt2", batch=1, dynamic=False))
@@ -460,12 +484,64 @@ def test_matrix_products_are_prunable(tmp_path):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_onnx_bound_to_a_batch_size_takes_any(batch, tmp_path):
     weight = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-    steps = [("Reshape", ["in", "shape"], ["flat"]), ("MatMul", ["flat", "weight"], ["out"])]
-    constants = {"weight": weight, "shape": np.array([batch, 64], np.int64)}
+    steps = [
+        ("Reshape", ["in", "all"], ["row"]),
+        ("Reshape", ["row", "shape"], ["flat"]),
+        ("MatMul", ["flat", "weight"], ["out"]),
+    ]
+    constants = {"weight": weight, "all": np.array([batch * 64]), "shape": np.array([batch, 64])}
     classifier = load_classifier(program(tmp_path / "net.onnx", steps, constants, [batch, 1, 8, 8]))
     inputs = torch.rand(5, 1, 8, 8)
     torch.testing.assert_close(classifier(inputs), inputs.flatten(1) @ torch.tensor(weight))
     assert any(f"works on batches of {batch} alone" in note for note in classifier.notes)
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (2, 64), (1, -1), (2, -1), (2, 0, 8, 8)])
+@pytest.mark.parametrize("constant", [True, False])
+def test_onnx_whose_batch_size_stands_in_reshapes_alone_is_freed(shape, constant, tmp_path):
+    weight = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    weight[:32] = 0
+    sizes = np.array(shape)
+    held = [("Constant", [], ["shape"], {"value": numpy_helper.from_array(sizes)})] if constant else []
+    steps = [
+        *held,
+        ("Reshape", ["in", "shape"], ["maps"]),
+        ("Flatten", ["maps"], ["flat"]),
+        ("MatMul", ["flat", "weight"], ["out"]),
+    ]
+    constants = {"weight": weight} | ({} if constant else {"shape": sizes})
+    classifier = load_classifier(program(tmp_path / "net.onnx", steps, constants, [shape[0], 1, 8, 8]))
+    inputs = torch.rand(5, 1, 8, 8)
+    torch.testing.assert_close(classifier(inputs), inputs.flatten(1) @ torch.tensor(weight))
+    assert any(f"reshapes to batches of {shape[0]} made to take any" in note for note in classifier.notes)
+    assert classifier.sparsity == 0.5
+
+
+def test_onnx_weights_in_constants_and_copies_are_weights(tmp_path):
+    """Some exporters write weights into Constant steps, torch's copies equal ones by Identity."""
+    steps, constants = convolutional()
+    held = [("Constant", [], ["kernel"], {"value": numpy_helper.from_array(constants.pop("kernel"))})]
+    copied = [("Identity", ["weight"], ["twin"]), ("Identity", ["twin"], ["again"])]
+    gemm = ("Gemm", ["flat", "again", "bias"], ["out"], {"transB": 1})
+    path = program(tmp_path / "net.onnx", [*held, *copied, *steps[:-1], gemm], constants, [1, 1, 8, 8])
+    classifier = load_classifier(path)
+    assert classifier.sparsity == (4 * 24) / (18 + 288)
+    assert sorted(
+        type(layer).__name__ for layer in classifier.network.graph.children() if list(layer.parameters())
+    ) == [
+        "Conv2d",
+        "Linear",
+    ]
+    inputs = torch.rand(3, 1, 8, 8)
+    np.testing.assert_allclose(classifier(inputs).numpy(), evaluated(path, inputs), atol=1e-4)
+
+
+def test_onnx_outputs_that_are_copies_stay(tmp_path):
+    """A network that answers with a held number has no gradient, but may be asked."""
+    steps = [("Mul", ["in", "zero"], ["none"]), ("Add", ["none", "rows"], ["maps"]), ("Identity", ["maps"], ["out"])]
+    constants = {"zero": np.zeros(1, np.float32), "rows": np.arange(4, dtype=np.float32)}
+    classifier = load_classifier(program(tmp_path / "net.onnx", steps, constants, ["n", 4, 1, 4], classes=16))
+    assert classifier(torch.rand(2, 4, 1, 4)).tolist() == [[0, 1, 2, 3] * 4] * 2
 
 
 def test_onnx_with_channels_last_is_permuted(tmp_path):

@@ -68,6 +68,7 @@ PRIVATE = {
 }
 """Operations that are not public but appear in decomposed programs; others may trust their arguments blindly."""
 MODES = {"training", "train"}
+SHAPES = {"size", "shape"}
 WEIGHTED = re.compile(r"aten\.(conv\w*|linear|addmm|mm|bmm|matmul)\.")
 REARRANGED = re.compile(
     r"aten\.(t|permute|transpose|numpy_T|view|_unsafe_view|reshape|unsqueeze|squeeze|expand|clone)\."
@@ -85,6 +86,10 @@ class Device:
     """Wherever the inputs are."""
 
 
+class Batch:
+    """As many as there are inputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One operation: what it is called with, the names of what it gives, and the names not needed afterwards."""
@@ -99,6 +104,12 @@ class Step:
         """The names of the values it is called with."""
         for argument in self.arguments.values():
             yield from _names(argument)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The names of the values it gives."""
+        for names in self.results:
+            yield from [names] if isinstance(names, str) else names
 
 
 def _same(value: Any) -> object:  # noqa: ANN401 - JSON
@@ -157,12 +168,43 @@ class Graph(nn.Module):
         self.steps = _with_spent(steps, {*held, given, result})
         self.given, self.result, self.held = given, result, dict(held)
 
+    def twin(self, steps: tuple[Step, ...], added: Mapping[str, nn.Parameter]) -> Graph:
+        """Return a graph of other steps on the same tensors and those added, without what these steps read no more."""
+        before, after = ({name for step in some for name in step.read} for some in (self.steps, steps))
+        kept = {name: place for name, place in self.held.items() if name in after or name not in before}
+        twin = Graph(steps, self.given, self.result, {**kept, **{name: name for name in added}})
+        for place in dict.fromkeys(twin.held.values()):
+            twin.hold(place, added[place] if place in added else getattr(self, place))
+        return twin
+
+    def hold(self, place: str, value: Tensor) -> None:
+        """Keep a tensor, as a parameter where it is one."""
+        if isinstance(value, nn.Parameter):
+            self.register_parameter(place, value)
+        else:
+            self.register_buffer(place, value)
+
+    def for_any_batch(self, batch: int) -> Graph:
+        """Return a graph on the same tensors whose shapes that begin with a batch size begin with that of the inputs.
+
+        A guess: an 1 may mean something else. Whether the graph computes the same must be tried.
+        """
+        moving, steps = {self.given}, []
+        for step in self.steps:
+            depends = not moving.isdisjoint(step.read)
+            if depends:
+                moving.update(step.names)
+            sized = depends or "self" not in step.arguments or step.operation.startswith("torch.ops.aten.expand.")
+            freed = {what: _freed(value, batch) for what, value in step.arguments.items() if what in SHAPES and sized}
+            steps.append(Step(step.operation, {**step.arguments, **freed}, step.results))
+        return self.twin(tuple(steps), {})
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the program's one output."""
         values: dict[str, Any] = {name: getattr(self, place) for name, place in self.held.items()}
         values[self.given] = inputs
         for step in self.steps:
-            arguments = {name: _value(value, values, inputs.device) for name, value in step.arguments.items()}
+            arguments = {name: _value(value, values, inputs) for name, value in step.arguments.items()}
             call = _operation(step.operation)
             positional = step.operation.startswith("_operator.")
             output = call(*arguments.values()) if positional else call(**arguments)
@@ -178,12 +220,18 @@ class Graph(nn.Module):
         return result
 
 
-def _value(value: object, values: Mapping[str, Any], device: torch.device) -> object:
+def _freed(sizes: object, batch: int) -> object:
+    return [Batch(), *sizes[1:]] if isinstance(sizes, list) and sizes[:1] == [batch] else sizes
+
+
+def _value(value: object, values: Mapping[str, Any], inputs: Tensor) -> object:
     if isinstance(value, Name):
         return values[value.name]
     if isinstance(value, list):
-        return [_value(item, values, device) for item in value]
-    return device if isinstance(value, Device) else value
+        return [_value(item, values, inputs) for item in value]
+    if isinstance(value, Batch):
+        return inputs.shape[0]
+    return inputs.device if isinstance(value, Device) else value
 
 
 def load_export(path: Path) -> Program:
@@ -239,13 +287,16 @@ class _Reader:
         steps = tuple(self._steps())
         graph = Graph(steps, given, result, held)
         for place, value in tensors.items():
-            graph.register_parameter(place, value) if isinstance(value, nn.Parameter) else graph.register_buffer(
-                place, value
-            )
+            graph.hold(place, value)
         sizes = [size.get("as_int") for size in self.graph["tensor_values"][given]["sizes"]]
         weights = _weights(steps, held)
         names = tuple(f"graph.{place}" for place in weights if isinstance(tensors[place], nn.Parameter))
-        return Program(graph, tuple(sizes[1:]), batch=sizes[0], prunable_names=names)
+        batch = sizes[0]
+
+        def freed() -> Program:
+            return Program(graph.for_any_batch(batch), tuple(sizes[1:]), prunable_names=names)
+
+        return Program(graph, tuple(sizes[1:]), batch=batch, prunable_names=names, freed=freed)
 
     def _inputs(self, specs: list[Mapping[str, Any]]) -> tuple[str, dict[str, str], dict[str, Tensor]]:
         """Return the name of the input, the attribute that holds each other name, and the tensors by attribute."""
@@ -358,8 +409,7 @@ def _with_spent(steps: tuple[Step, ...], lasting: set[str]) -> tuple[Step, ...]:
     """Return the steps, each with the names that no later step needs."""
     needed, done = set(lasting), []
     for step in reversed(steps):
-        results = {name for names in step.results for name in ([names] if isinstance(names, str) else names)}
-        used = set(step.read)
+        results, used = set(step.names), set(step.read)
         spent = tuple(sorted((used | results) - needed))
         needed |= used
         done.append(Step(step.operation, step.arguments, step.results, spent))

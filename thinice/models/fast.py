@@ -178,6 +178,8 @@ def _pair(node: fx.Node, traced: fx.GraphModule) -> tuple[nn.Module | None, _Bat
     fits = type(layer) in FOLDABLE and type(norm) in NORMS and len(before.users) == 1
     if not fits or _hooked(layer) or _hooked(norm) or not isinstance(norm, _BatchNorm):
         return None, None
+    if norm.num_features != len(cast("Tensor", layer.weight)):  # it normalises rows of a linear layer's outputs
+        return None, None
     fixed = not norm.training and norm.running_mean is not None and norm.running_var is not None
     return (layer, norm) if fixed else (None, None)
 
@@ -224,29 +226,19 @@ def _fold_steps(graph: Graph) -> tuple[Graph, int]:
     readers = Counter([graph.result, *(name for step in graph.steps for name in step.read)])
     makers = {name: step for step in graph.steps for name in step.results}
     changed: dict[int, Step | None] = {}
-    held, tensors = dict(graph.held), {place: getattr(graph, place) for place in graph.held.values()}
+    added: dict[str, nn.Parameter] = {}
     for norm in graph.steps:
         source = norm.arguments.get("input")
         layer = makers.get(source.name) if isinstance(source, Name) and readers[source.name] == 1 else None
-        numbers = (
-            None
-            if layer is None or any(readers[str(name)] for name in norm.results[1:])
-            else _numbers(graph, layer, norm)
-        )
-        if layer is None or numbers is None:
+        numbers = None if layer is None else _numbers(graph, layer, norm)
+        if layer is None or numbers is None or any(readers[str(name)] for name in norm.results[1:]):
             continue
         names = {what: f"folded_{what}_{len(changed)}" for what in ("weight", "bias")}
-        held |= {name: name for name in names.values()}
-        tensors |= dict(zip(names.values(), _merged(*numbers), strict=True))
+        added |= dict(zip(names.values(), _merged(*numbers), strict=True))
         arguments = {**layer.arguments, **{what: Name(name) for what, name in names.items()}}
         changed |= {id(layer): Step(layer.operation, arguments, norm.results[:1]), id(norm): None}
     steps = tuple(_any_layout(step) for old in graph.steps if (step := changed.get(id(old), old)) is not None)
-    read = {name for step in steps for name in step.read}
-    twin = Graph(steps, graph.given, graph.result, {name: place for name, place in held.items() if name in read})
-    for place in set(twin.held.values()):
-        value = tensors[place]
-        twin.register_parameter(place, value) if isinstance(value, nn.Parameter) else twin.register_buffer(place, value)
-    return twin, len(changed) // 2
+    return graph.twin(steps, added), len(changed) // 2
 
 
 def _any_layout(step: Step) -> Step:

@@ -59,11 +59,22 @@ def load_onnx(path: Path) -> Program:
         notes.append(f"ONNX operator set {version} translated to {NEWEST_OPSET}")
     declared, batch = _input_shape(model, path)
     _rename(model)
-    graph = _converted(model, path)
-    names = _weights(graph)
-    program = Program(graph.eval(), declared, batch=batch, prunable_names=tuple(f"graph.{name}" for name in names))
+
+    def freed() -> Program | None:
+        with contextlib.suppress(CheckpointError):
+            return _program(_for_any_batch(model, batch), path, declared)
+        return None
+
+    program = _program(model, path, declared)
+    program.batch, program.freed = batch, freed
     program.notes = tuple(notes)
     return program
+
+
+def _program(model: Any, path: Path, declared: tuple[int | None, ...]) -> Program:  # noqa: ANN401 - a protocol buffer
+    graph = _converted(model, path)
+    names = tuple(f"graph.{name}" for name in _weights(graph))
+    return Program(graph.eval(), declared, prunable_names=names)
 
 
 def _line(error: Exception) -> str:
@@ -132,6 +143,29 @@ def _settled(model: Any) -> Any:  # noqa: ANN401 - a protocol buffer
 
 def _is_weight(tensor: Any) -> bool:  # noqa: ANN401 - a protocol buffer
     return len(tensor.dims) > 0 and tensor.data_type in {tensor.FLOAT, tensor.FLOAT16, tensor.DOUBLE, tensor.BFLOAT16}
+
+
+def _for_any_batch(model: Any, batch: int | None) -> Any:  # noqa: ANN401 - a protocol buffer
+    """Return a copy whose reshapes to a batch size take any: a guess, for an 1 may mean something else."""
+    from onnx import numpy_helper  # noqa: PLC0415 - an extra
+
+    twin = type(model)()
+    twin.CopyFrom(model)
+    held = {tensor.name: tensor for tensor in twin.graph.initializer}
+    held |= {
+        node.output[0]: node.attribute[0].t
+        for node in twin.graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
+    for place, node in enumerate(twin.graph.node):
+        if node.op_type != "Reshape" or len(node.input) != 2 or node.input[0] in held or node.input[1] not in held:
+            continue
+        sizes = numpy_helper.to_array(held[node.input[1]]).copy()
+        if sizes.ndim == 1 and len(sizes) > 0 and sizes[0] == batch:
+            sizes[0] = 0 if sizes[1:].min(initial=1) < 1 else -1  # the input's own; what is left
+            node.input[1] = f"{node.input[1]} for any batch {place}"
+            twin.graph.initializer.append(numpy_helper.from_array(sizes, node.input[1]))
+    return twin
 
 
 def _input_shape(

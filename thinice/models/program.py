@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Program"]
 
@@ -29,6 +34,8 @@ class Program(nn.Module):
         The batch size it was exported for; ``None`` where any goes.
     prunable_names
         Parameters of this module that are weights of convolutions and linear layers.
+    freed
+        Makes the program whose reshapes take any batch size, where there is one; it need not compute the same.
     """
 
     def __init__(
@@ -38,12 +45,14 @@ class Program(nn.Module):
         *,
         batch: int | None = None,
         prunable_names: tuple[str, ...] = (),
+        freed: Callable[[], Program | None] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
         self.declared = declared
         self.batch = batch
         self.prunable_names = prunable_names
+        self.freed = freed
         self.classes: int | None = None
         self.notes: tuple[str, ...] = ()
 
@@ -95,12 +104,12 @@ class Program(nn.Module):
     def settle(self, where: str) -> None:
         """Try the program: find its class count, and whether it is bound to its batch size.
 
-        A batch size that the file declares is often not built into the graph: where three samples at once give
-        what each gives alone, any batch goes.
+        A batch size that the file declares is often not built into the graph, or stands in its reshapes alone: where
+        a few samples at once give what they give in batches of that size, any batch goes.
         """
         shape = tuple(size or 32 for size in self.declared)
         generator = torch.Generator().manual_seed(0)
-        trial = torch.rand(3, *shape, generator=generator)
+        trial = torch.rand(4 if self.batch == 3 else 3, *shape, generator=generator)  # never one batch
         with torch.no_grad():
             try:
                 alone = self(self._as_samples(trial))
@@ -108,25 +117,36 @@ class Program(nn.Module):
                 reason = str(error).strip().partition("\n")[0]
                 raise CheckpointError(f"{where}: cannot be run on inputs {tuple(trial.shape)} ({reason})") from None
             if self.batch is not None:
-                together = self._all_at_once(trial)
-                if together is not None and torch.allclose(together, alone, rtol=1e-4, atol=1e-5):
-                    self.batch = None
-                else:
-                    self.notes += (f"works on batches of {self.batch} alone; other sizes are split and filled up",)
+                self._settle_batch(self.batch, trial, alone)
+        self.freed = None
         self.classes = alone.shape[1]
         if len(shape) != 3:
             self.notes += (f"samples are reshaped to {shape}, as the program declares",)
         elif self.channels_last:
             self.notes += (f"samples are permuted to {shape}, channels last, as the program declares",)
 
+    def _settle_batch(self, batch: int, trial: Tensor, alone: Tensor) -> None:
+        """Find a graph that takes any batch: its own, or the one with reshapes to any batch; else keep its own."""
+        if self._all_at_once(self.graph, trial, alone):
+            self.batch = None
+            return
+        other = None if self.freed is None else self.freed()
+        if other is not None and self._all_at_once(other.graph, trial, alone):
+            self.graph, self.prunable_names, self.batch = other.graph, other.prunable_names, None
+            self.notes += (f"reshapes to batches of {batch} made to take any; a trial gave the same",)
+        else:
+            self.notes += (f"works on batches of {batch} alone; other sizes are split and filled up",)
+
     def _as_samples(self, arranged: Tensor) -> Tensor:
         return arranged.permute(0, 3, 1, 2) if self.channels_last else arranged
 
-    def _all_at_once(self, arranged: Tensor) -> Tensor | None:
+    @staticmethod
+    def _all_at_once(graph: nn.Module, arranged: Tensor, alone: Tensor) -> bool:
         try:
-            return _logits(self.graph(arranged), len(arranged))
-        except (RuntimeError, ValueError, TypeError, AssertionError):
-            return None  # the trial of a batch size that the program need not accept
+            together = _logits(graph(arranged), len(arranged))
+        except (RuntimeError, ValueError, TypeError, LookupError, AssertionError):
+            return False  # the trial of a batch size that the graph need not accept
+        return together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
 def _logits(output: object, samples: int) -> Tensor:
