@@ -13,6 +13,9 @@ import torch
 from scipy.optimize import linprog, nnls
 from torch import Tensor, nn
 
+SHAPE = (1, 4, 5)
+"""Of 20 features as an image, for attacks that ask for one."""
+
 Rows = list[tuple[np.ndarray, float]]
 """Linear inequalities ``a @ delta <= b``, as pairs (a, b)."""
 
@@ -102,15 +105,25 @@ def half_space(*, features: int = 20, count: int = 32, seed: int = 0) -> Known:
     return linear(classes=2, features=features, count=count, seed=seed)
 
 
-def linear(*, classes: int, features: int = 20, count: int = 32, seed: int = 0) -> Known:
+def linear(
+    *,
+    classes: int,
+    features: int = 20,
+    count: int = 32,
+    seed: int = 0,
+    spread: float = 0.1,
+    shape: tuple[int, ...] | None = None,
+) -> Known:
     """Return classes that meet at planes, and points in the middle of the box, whose nearest plane is inside it.
 
     l1, l2, linf: the least ``|margin| / |w_y - w_j|`` in the dual norm; l0 always meets the box: greedy counting.
+    Points within a larger ``spread`` of the middle lie farther from the planes. Inputs may have an image's ``shape``.
     """
     generator = np.random.default_rng(seed)
     weight = generator.normal(size=(classes, features))
     model = _linear(weight, -weight.sum(1) / 2)
-    inputs, labels = _samples(model, 0.5 + 0.1 * generator.uniform(-1, 1, (50 * count, features)), count, 0.2)
+    inputs, labels = _samples(model, 0.5 + spread * generator.uniform(-1, 1, (50 * count, features)), count, 0.2)
+    inputs = inputs if shape is None else inputs.view(count, *shape)
     weight, bias = _pairs(model)
     distances: dict[str, list[float]] = {"l0": [], "l1": [], "l2": [], "linf": []}
     for point, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):

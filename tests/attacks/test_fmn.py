@@ -1,6 +1,8 @@
-"""FMN against answers from paper, from both sides, and on everything on which an attack could crash or lie."""
+"""FMN, the judge and foolbox's attacks on everything on which an attack could crash or lie."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,53 +11,14 @@ from torch import nn
 
 import thinice
 from tests.conftest import reference
-from tests.known import boxed_case, linear_case, relu_case
+from tests.truth import linear
 from thinice.attacks import judge, make_attack
 from thinice.errors import InputError
 from thinice.types import NORMS, Outcome
 
 
-def run(case, norm, **options):
-    ids = torch.arange(len(case.labels))
-    return make_attack("fmn", norm=norm, **options)(case.network, case.inputs, case.labels, ids)
-
-
-@pytest.mark.parametrize("classes", [2, 5, 10])
-@pytest.mark.parametrize("norm", NORMS)
-def test_linear_networks_are_met_within_a_thousandth(norm, classes):
-    case = linear_case(classes)
-    nearest, truth = run(case, norm), case.distances[norm]
-    assert (nearest.outcomes == Outcome.FOUND).all()
-    assert (nearest.epsilon.numpy() >= truth * (1 - 1e-5)).all()
-    assert (nearest.epsilon.numpy() <= truth * (1 + 1e-3)).all()
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_box_is_no_obstacle(norm):
-    case = boxed_case()
-    truth = case.distances[norm]
-    reachable = np.isfinite(truth)
-    assert reachable.sum() > 20
-    nearest = run(case, norm)
-    epsilon = nearest.epsilon.numpy()
-    assert (nearest.found.numpy() == reachable).all()
-    assert (epsilon[reachable] >= truth[reachable] * (1 - 1e-5)).all()
-    assert (epsilon[reachable] <= truth[reachable] * (1 + 5e-3)).all()
-
-
-@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
-def test_a_small_relu_network_is_met_where_it_was_enumerated(norm):
-    case = relu_case()
-    truth = case.distances[norm]
-    reachable = np.isfinite(truth)
-    nearest = run(case, norm)
-    epsilon = nearest.epsilon.numpy()
-    assert not nearest.found.numpy()[~reachable].any()
-    assert nearest.found.numpy()[reachable].all()
-    assert (epsilon[reachable] >= truth[reachable] * (1 - 1e-4) - 1e-6).all()
-    close = epsilon[reachable] <= truth[reachable] * 1.01 + 1e-6  # the rest are other local minima
-    assert close.mean() >= 0.75
-    assert np.median(epsilon[reachable] / truth[reachable]) <= 1.001
+def run(known, name="fmn", **options):
+    return make_attack(name, **options)(known.model, known.inputs, known.labels, known.sample_ids)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -130,13 +93,13 @@ def test_nothing_crashes_or_lies(network, norm, size):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_batch_that_is_wrong_already_costs_a_forward_pass(norm):
-    case = linear_case(3)
-    wrong = (case.labels + 1) % 3
-    nearest = make_attack("fmn", norm=norm)(case.network, case.inputs, wrong, torch.arange(len(case.labels)))
+    known = linear(classes=3)
+    wrong = (known.labels + 1) % 3
+    nearest = run(replace(known, labels=wrong), norm=norm)
     assert (nearest.outcomes == Outcome.MISCLASSIFIED).all()
     assert (nearest.epsilon == 0).all()
     assert (nearest.evaluations <= 1).all()
-    assert torch.equal(nearest.predictions, case.labels)
+    assert torch.equal(nearest.predictions, known.labels)
 
 
 def test_nan_at_the_input_is_no_class():
@@ -147,30 +110,30 @@ def test_nan_at_the_input_is_no_class():
 
 
 def test_evaluations_are_those_that_happened():
-    case = linear_case(4)
+    known = linear(classes=4)
     passes = {"forward": 0, "backward": 0}
 
     class Counted(nn.Module):
         def forward(self, inputs):
             passes["forward"] += len(inputs)
-            logits = case.network(inputs)
+            logits = known.model(inputs)
             if logits.requires_grad:
                 logits.register_hook(lambda _: passes.__setitem__("backward", passes["backward"] + len(inputs)))
             return logits
 
-    nearest = make_attack("fmn", steps=20)(Counted(), case.inputs, case.labels, torch.arange(len(case.labels)))
+    nearest = run(replace(known, model=Counted()), steps=20)
     spent = passes["forward"] / 3 + passes["backward"] * 2 / 3
     assert float(nearest.evaluations.sum()) == pytest.approx(spent, rel=0.03)
 
 
 def test_the_judge_believes_nothing():
-    case = linear_case(2)
-    inputs, labels = case.inputs[:6], case.labels[:6]
-    far = run(case, "l2").adversarials[:6]
+    known = linear(classes=2)
+    inputs, labels = known.inputs[:6], known.labels[:6]
+    far = run(known, norm="l2").adversarials[:6]
     candidates = torch.stack([far[0], inputs[1], far[2] + 2, far[3] * torch.nan, far[4], far[5]])
     labels = labels.clone()
     labels[4] = 1 - labels[4]  # misclassified from the start, whatever is claimed
-    verdict = judge(case.network, inputs, candidates, labels, norm="l2", evaluations=torch.ones(6))
+    verdict = judge(known.model, inputs, candidates, labels, norm="l2", evaluations=torch.ones(6))
     texts = [Outcome(code).text for code in verdict.outcomes.tolist()]
     assert texts == ["found", "not_found", "not_found", "not_found", "misclassified", "found"]
     length = (far[0] - inputs[0]).double().norm().item()
@@ -182,23 +145,20 @@ def test_the_judge_believes_nothing():
     [("LInfFMNAttack", "linf"), ("L1FMNAttack", "l1"), ("L0FMNAttack", "l0"), ("L2DeepFoolAttack", "l2")],
 )
 def test_foolbox_attacks_are_judged_like_our_own(name, norm):
-    case = linear_case(3)
-    nearest = make_attack(f"foolbox:{name}", norm=norm, steps=50)(
-        case.network, case.inputs, case.labels, torch.arange(len(case.labels))
-    )
+    known = linear(classes=3)
+    nearest = run(known, f"foolbox:{name}", norm=norm, steps=50)
     found = nearest.found.numpy()
     assert found.mean() > 0.5
-    assert (nearest.epsilon.numpy()[found] >= case.distances[norm][found] * (1 - 1e-4)).all()
+    assert (nearest.epsilon.numpy()[found] >= known.distances[norm][found] * (1 - 1e-4)).all()
     assert (nearest.evaluations > 3).all()
 
 
 def test_foolboxes_broken_l2_fmn_is_shown_for_what_it_is():
-    case = linear_case(2)
-    nearest = make_attack("foolbox:L2FMNAttack", norm="l2", steps=50)(
-        case.network, case.inputs, case.labels, torch.arange(len(case.labels))
+    known = linear(classes=2)
+    theirs = np.nanmedian(
+        run(known, "foolbox:L2FMNAttack", norm="l2", steps=50).epsilon.numpy() / known.distances["l2"]
     )
-    theirs = np.nanmedian(nearest.epsilon.numpy() / case.distances["l2"])
-    ours = np.median(run(case, "l2", steps=50).epsilon.numpy() / case.distances["l2"])
+    ours = np.median(run(known, norm="l2", steps=50).epsilon.numpy() / known.distances["l2"])
     assert ours < 1.001
     assert theirs > 1.5
 
@@ -225,9 +185,9 @@ def test_wrong_names_and_settings_are_told(name, options, part):
     "inputs", [torch.full((2, 1, 4, 5), 1.5), torch.full((2, 1, 4, 5), -0.1), torch.full((2, 1, 4, 5), torch.nan)]
 )
 def test_inputs_outside_the_box_are_refused(inputs):
-    case = linear_case(2)
+    known = linear(classes=2)
     with pytest.raises(InputError, match=r"\[0, 1\]"):
-        make_attack("fmn")(case.network, inputs, case.labels[:2], torch.arange(2))
+        make_attack("fmn")(known.model, inputs, known.labels[:2], torch.arange(2))
 
 
 @pytest.mark.data

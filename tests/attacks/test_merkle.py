@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.known import linear_case
+from tests.truth import linear
 from thinice.attacks import make_attack
 from thinice.errors import InputError
 from thinice.types import Outcome
@@ -30,11 +30,11 @@ def test_each_minimises_its_own_norm(name, norm):
 
 
 def test_carlini_and_wagner_on_a_linear_network():
-    case = linear_case(3, samples=10)
+    known = linear(classes=3, count=10)
     attack = make_attack("cw", norm="l2", steps=200, fallback=False)
-    nearest = attack(case.network, case.inputs, case.labels, torch.arange(len(case.labels)))
+    nearest = attack(known.model, known.inputs, known.labels, known.sample_ids)
     assert nearest.found.all()
-    ratio = nearest.epsilon.numpy() / case.distances["l2"]
+    ratio = nearest.epsilon.numpy() / known.distances["l2"]
     assert (ratio >= 0.999).all()
     assert np.median(ratio) < 30  # strides of 1 in arctanh space leave it far from the boundary, even given logits
 
@@ -42,12 +42,12 @@ def test_carlini_and_wagner_on_a_linear_network():
 @pytest.mark.slow
 def test_brendel_and_bethge_on_a_linear_network():
     pytest.importorskip("numba")  # compiling takes all the time there is: fewer samples or steps save nothing
-    case = linear_case(3, samples=5, spread=0.3)
+    known = linear(classes=3, count=5, spread=0.3)
     attack = make_attack("bb", norm="l0", steps=30, fallback=False)
-    nearest = attack(case.network, case.inputs, case.labels, torch.arange(len(case.labels)))
+    nearest = attack(known.model, known.inputs, known.labels, known.sample_ids)
     found = (nearest.outcomes == Outcome.FOUND).numpy()
     assert found.all()
-    ratio = nearest.epsilon.numpy() / case.distances["l0"]
+    ratio = nearest.epsilon.numpy() / known.distances["l0"]
     assert (ratio >= 1).all()
     assert np.median(ratio) <= 2
 

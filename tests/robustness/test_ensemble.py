@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.known import SHAPE, linear_case, relu_case
+from tests.truth import SHAPE, linear, tiny_relu
 from thinice.attacks.nearest import FORWARD, Claims
 from thinice.errors import InputError, MissingExtraError
 from thinice.robustness import is_budget_attack, make_ensemble
@@ -22,15 +22,15 @@ pytest.importorskip("pyautoattack")
 IMAGE = (3, 32, 32)
 
 
-def run(case, ensemble, ids=None):
+def run(known, ensemble, ids=None):
     """Whom the ensemble breaks and by which attack, sample by sample; nobody is tried twice."""
-    ids = torch.arange(len(case.labels)) if ids is None else ids
+    ids = known.sample_ids if ids is None else ids
     fell_to, epsilon = np.full(len(ids), "", dtype=object), np.full(len(ids), np.nan)
     standing = np.arange(len(ids))
     for member in ensemble.members:
         if len(standing) == 0:
             break
-        nearest = member(case.network, case.inputs[ids][standing], case.labels[ids][standing], ids[standing])
+        nearest = member(known.model, known.inputs[ids][standing], known.labels[ids][standing], ids[standing])
         fallen = (nearest.outcomes == Outcome.FOUND).numpy()
         fell_to[standing[fallen]] = member.name
         epsilon[standing[fallen]] = nearest.epsilon.numpy()[fallen]
@@ -40,10 +40,10 @@ def run(case, ensemble, ids=None):
 
 @pytest.mark.parametrize(("norm", "classes"), [("linf", 2), ("linf", 3), ("linf", 4), ("l2", 4), ("l1", 3)])
 def test_on_a_linear_network_just_those_nearer_than_the_budget_fall(norm, classes):
-    case = linear_case(classes, samples=24)
-    distances = case.distances[norm]
+    known = linear(classes=classes, count=24, shape=SHAPE)
+    distances = known.distances[norm]
     budget = float(np.median(distances))
-    fell_to, epsilon = run(case, make_ensemble("autoattack", norm=norm, budget=budget, classes=classes, shape=SHAPE))
+    fell_to, epsilon = run(known, make_ensemble("autoattack", norm=norm, budget=budget, classes=classes, shape=SHAPE))
     fallen = fell_to != ""
     assert not fallen[distances > budget * 1.0001].any()
     assert fallen[distances < budget * 0.98].all()
@@ -53,21 +53,21 @@ def test_on_a_linear_network_just_those_nearer_than_the_budget_fall(norm, classe
 
 @pytest.mark.parametrize("name", ["apgd-ce", "fab-t", "pgd"])
 def test_in_less_precision_the_same_fall_and_whoever_stands_was_searched_again(name):
-    case = linear_case(5, samples=24)
-    distances = case.distances["linf"]
+    known = linear(classes=5, count=24, shape=SHAPE)
+    distances = known.distances["linf"]
     budget = float(np.median(distances))
     plain, less = (
         make_ensemble(name, norm="linf", budget=budget, classes=5, shape=SHAPE, precision=precision)
         for precision in ("float32", "bf16")
     )
     assert less.settings == plain.settings | {"precision": "bf16"}
-    fell_to, epsilon = run(case, less)
-    assert np.array_equal(fell_to, run(case, plain)[0])
+    fell_to, epsilon = run(known, less)
+    assert np.array_equal(fell_to, run(known, plain)[0])
     fallen = fell_to == name
     assert (epsilon[fallen] <= np.float32(budget)).all()
     assert (epsilon[fallen] >= distances[fallen] * 0.9999).all()
     spent, known = (
-        ensemble.members[0](case.network, case.inputs, case.labels, torch.arange(len(distances))).evaluations.numpy()
+        ensemble.members[0](known.model, known.inputs, known.labels, torch.arange(len(distances))).evaluations.numpy()
         for ensemble in (less, plain)
     )
     again = spent > 1.5 * known.max()
@@ -102,33 +102,33 @@ def test_what_was_pushed_beyond_the_budget_is_searched_again_in_float32():
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square", "pgd"])
 def test_no_attack_alone_breaks_what_is_farther_than_the_budget(name):
-    case = linear_case(5, samples=24)
-    budget = float(np.median(case.distances["linf"]))
-    fell_to, epsilon = run(case, make_ensemble(name, norm="linf", budget=budget, classes=5, shape=SHAPE))
+    known = linear(classes=5, count=24, shape=SHAPE)
+    budget = float(np.median(known.distances["linf"]))
+    fell_to, epsilon = run(known, make_ensemble(name, norm="linf", budget=budget, classes=5, shape=SHAPE))
     fallen = fell_to == name
-    assert not fallen[case.distances["linf"] > budget * 1.0001].any()
+    assert not fallen[known.distances["linf"] > budget * 1.0001].any()
     assert fallen.any()
     assert (epsilon[fallen] <= np.float32(budget)).all()
 
 
 def test_on_a_small_relu_network_whose_boundary_is_enumerated():
-    case = relu_case(samples=16)
-    distances = case.distances["linf"]
+    known = tiny_relu(classes=2, count=16)
+    distances = known.distances["linf"]
     budget = float(np.median(distances[np.isfinite(distances)]))
-    ensemble = make_ensemble("autoattack", norm="linf", budget=budget, classes=2, shape=(1, 1, 2))
-    fallen = run(case, ensemble)[0] != ""
+    ensemble = make_ensemble("autoattack", norm="linf", budget=budget, classes=2, shape=(1, 1, 3))
+    fallen = run(known, ensemble)[0] != ""
     assert not fallen[distances > budget * 1.0001].any()
     assert fallen[distances < budget * 0.95].all()
 
 
 @pytest.mark.parametrize("name", ["autoattack", "pgd"])
 def test_a_verdict_depends_on_the_sample_alone_not_on_its_batch(name):
-    case = linear_case(4, samples=20)
-    budget = float(np.median(case.distances["linf"])) * 0.999  # many are near the budget
+    known = linear(classes=4, count=20, shape=SHAPE)
+    budget = float(np.median(known.distances["linf"])) * 0.999  # many are near the budget
     ensemble = make_ensemble(name, norm="linf", budget=budget, classes=4, shape=SHAPE, seed=3)
-    whole = run(case, ensemble)
+    whole = run(known, ensemble)
     order = torch.tensor([7, 3, 11, 0, 15, 2])
-    few = run(case, ensemble, order)
+    few = run(known, ensemble, order)
     assert few[0].tolist() == whole[0][order].tolist()
     np.testing.assert_allclose(few[1], whole[1][order], rtol=1e-5)
 
@@ -171,13 +171,14 @@ def test_the_standard_ensemble_fits_the_number_of_classes(norm, classes, shape, 
 
 
 def test_pgd_is_that_of_the_study():
-    case, settings = linear_case(3, samples=5), {"norm": "linf", "budget": 0.01, "classes": 3, "shape": SHAPE}
+    known = linear(classes=3, count=5, shape=SHAPE)
+    settings = {"norm": "linf", "budget": 0.01, "classes": 3, "shape": SHAPE}
     ensemble = make_ensemble("pgd", **settings)
     recorded = {name: ensemble.settings[name] for name in ("steps", "rel_stepsize", "random_start", "abs_stepsize")}
     assert recorded == {"steps": 40, "rel_stepsize": 0.1 / 3, "random_start": True, "abs_stepsize": None}
-    nearest = ensemble.members[0](case.network, case.inputs, case.labels, torch.arange(len(case.labels)))
+    nearest = ensemble.members[0](known.model, known.inputs, known.labels, known.sample_ids)
     # 40 steps; a look at the clean sample, one of the attack at its result, and the judge's
-    assert nearest.evaluations.tolist() == pytest.approx([40 + 3 * FORWARD] * len(case.labels))
+    assert nearest.evaluations.tolist() == pytest.approx([40 + 3 * FORWARD] * len(known.labels))
 
 
 def test_foolbox_at_a_budget_takes_its_settings():
@@ -248,8 +249,8 @@ def test_a_constant_network_stands_and_nobody_grumbles(name, capsys):
 
 
 def test_the_callers_generators_are_left_alone():
-    case = linear_case(4, samples=4)
+    known = linear(classes=4, count=4, shape=SHAPE)
     ensemble = make_ensemble("autoattack", norm="linf", budget=0.01, classes=4, shape=SHAPE)
     before = torch.get_rng_state()
-    run(case, ensemble)
+    run(known, ensemble)
     assert torch.equal(torch.get_rng_state(), before)
