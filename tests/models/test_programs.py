@@ -470,6 +470,51 @@ def test_newer_operator_sets_are_translated(opset, tmp_path):
     assert f"ONNX operator set {opset} translated to 17" in classifier.notes
 
 
+@pytest.mark.parametrize("zeros", [None, 0, 1])
+def test_what_torchs_newer_exporter_writes_is_understood(zeros, tmp_path):
+    """Reshapes that say what a zero means, though there is none; and Pad, which could be told axes."""
+    weight = np.random.default_rng(0).normal(size=(192, 4)).astype(np.float32)
+    steps = [
+        ("Pad", ["in", "pads"], ["wide"], {"mode": "constant"}),
+        ("Reshape", ["wide", "shape"], ["flat"], {} if zeros is None else {"allowzero": zeros}),
+        ("MatMul", ["flat", "weight"], ["out"]),
+    ]
+    constants = {"weight": weight, "pads": np.array([0, 1, 0, 0, 0, 1, 0, 0]), "shape": np.array([1, 192])}
+    path = program(tmp_path / "net.onnx", steps, constants, [1, 1, 8, 8], opset=20)
+    classifier = load_classifier(path)
+    inputs = torch.rand(3, 1, 8, 8)
+    np.testing.assert_allclose(classifier(inputs).numpy(), evaluated(path, inputs), atol=1e-5)
+    assert classifier.notes[:2] == (
+        "ONNX operator set 20 translated to 17",
+        "reshapes to batches of 1 made to take any; a trial gave the same",
+    )
+
+
+def test_axes_and_zeros_that_are_used_are_refused(tmp_path):
+    steps = [("Pad", ["in", "pads", "", "axes"], ["wide"]), ("Flatten", ["wide"], ["out"])]
+    constants = {"pads": np.array([1, 1]), "axes": np.array([1])}
+    path = program(tmp_path / "net.onnx", steps, constants, ["n", 1, 8, 8], opset=20, classes=192)
+    with pytest.raises(CheckpointError, match=r"cannot be translated from operator set 20 to 17 \(.*Pad\)"):
+        load_classifier(path)
+    steps = [("Reshape", ["in", "shape"], ["maps"], {"allowzero": 1}), ("Flatten", ["maps"], ["out"])]
+    path = program(tmp_path / "net.onnx", steps, {"shape": np.array([0, 64])}, ["n", 1, 8, 8], opset=14, classes=64)
+    with pytest.raises(CheckpointError, match=r'cannot be converted \("allowzero=1" is not implemented\)'):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", b"123456789abcdef0123456789"])
+def test_shapes_of_another_length_are_refused(content, tmp_path):
+    weight = np.ones((64, 4), np.float32)
+    steps = [("Reshape", ["in", "shape"], ["flat"]), ("MatMul", ["flat", "weight"], ["out"])]
+    path = program(tmp_path / "net.onnx", steps, {"shape": np.array([1, 64]), "weight": weight}, [1, 1, 8, 8])
+    model = onnx.load(path)
+    model.graph.initializer[0].raw_data = content
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match=r"net\.onnx: ") as caught:
+        load_classifier(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_matrix_products_are_prunable(tmp_path):
     weight = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     weight[:48] = 0

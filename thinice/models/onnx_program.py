@@ -21,6 +21,7 @@ __all__ = ["NEWEST_OPSET", "load_onnx"]
 
 NEWEST_OPSET = 17
 """onnx2torch lacks converters of newer operator sets; onnx itself translates such files down to this one."""
+ASIDE = "aside"
 HARMLESS = re.compile(r"[\w./:; -]+", re.ASCII)
 """Names of steps that exporters write. A quotation mark would end the text that a name stands in."""
 
@@ -49,16 +50,14 @@ def load_onnx(path: Path) -> Program:
     notes: list[str] = []
     version = _opset(model, path)
     if version > NEWEST_OPSET:
-        try:
-            model = onnx.version_converter.convert_version(model, NEWEST_OPSET)
-        except (RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: cannot be translated from operator set {version} to {NEWEST_OPSET} ({_line(error)}): export "
-                f"it with opset_version={NEWEST_OPSET}, or with torch.export"
-            ) from None
+        model = _translated(model, version, path)
         notes.append(f"ONNX operator set {version} translated to {NEWEST_OPSET}")
     declared, batch = _input_shape(model, path)
     _rename(model)
+    try:
+        _without_zeros(model)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: a shape in it cannot be read ({_line(error)}): export it again") from None
 
     def freed() -> Program | None:
         with contextlib.suppress(CheckpointError):
@@ -89,6 +88,49 @@ def _opset(model: Any, path: Path) -> int:  # noqa: ANN401 - a protocol buffer
             f"{path}: uses operators of {', '.join(foreign)}: export it with standard operators alone"
         )
     return int(versions.get("", versions.get("ai.onnx", 1)))
+
+
+def _translated(model: Any, version: int, path: Path) -> Any:  # noqa: ANN401 - a protocol buffer
+    """Return the model in the newest operator set that onnx2torch knows.
+
+    From 18 on, Pad may be told axes, and onnx cannot take that back. A Pad without is the same as before; it stands in
+    a domain of its own meanwhile, where onnx does not look at it.
+    """
+    import onnx  # noqa: PLC0415 - an extra
+
+    for node in model.graph.node:
+        if node.op_type == "Pad" and not any(node.input[3:]):
+            node.domain = ASIDE
+    model.opset_import.add(domain=ASIDE, version=1)
+    try:
+        model = onnx.version_converter.convert_version(model, NEWEST_OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be translated from operator set {version} to {NEWEST_OPSET} ({_line(error)}): export "
+            f"it with opset_version={NEWEST_OPSET}, or with torch.export"
+        ) from None
+    for node in model.graph.node:
+        node.domain = "" if node.domain == ASIDE else node.domain
+    return model
+
+
+def _constants(model: Any) -> dict[str, Any]:  # noqa: ANN401 - a protocol buffer
+    """Return the tensors that stand in the file, by their names."""
+    steps = (node for node in model.graph.node if node.op_type == "Constant" and node.attribute[0].name == "value")
+    return {tensor.name: tensor for tensor in model.graph.initializer} | {
+        node.output[0]: node.attribute[0].t for node in steps
+    }
+
+
+def _without_zeros(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
+    """Take away what a reshape says of zeros in its shape where there is none: onnx2torch refuses to read it."""
+    from onnx import numpy_helper  # noqa: PLC0415 - an extra
+
+    held = _constants(model)
+    for node in model.graph.node:
+        sizes = held.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) == 2 else None
+        if sizes is not None and numpy_helper.to_array(sizes).all():
+            node.ClearField("attribute")  # it has no other
 
 
 def _rename(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
@@ -151,12 +193,7 @@ def _for_any_batch(model: Any, batch: int | None) -> Any:  # noqa: ANN401 - a pr
 
     twin = type(model)()
     twin.CopyFrom(model)
-    held = {tensor.name: tensor for tensor in twin.graph.initializer}
-    held |= {
-        node.output[0]: node.attribute[0].t
-        for node in twin.graph.node
-        if node.op_type == "Constant" and node.attribute[0].name == "value"
-    }
+    held = _constants(twin)
     for place, node in enumerate(twin.graph.node):
         if node.op_type != "Reshape" or len(node.input) != 2 or node.input[0] in held or node.input[1] not in held:
             continue
