@@ -465,6 +465,27 @@ def test_what_cannot_be_folded_in_a_program_stays(network, decomposed, tmp_path)
     same(fast, module, INPUTS)
 
 
+@pytest.mark.parametrize("network", [Read, Deconvolved])
+def test_what_cannot_be_folded_in_an_onnx_file_stays(network, tmp_path):
+    module = lived_in(network())
+    classifier = load_classifier(as_onnx(module, INPUTS, tmp_path / "net.onnx"), normalization="none")
+    assert folded(classifier.module)[1] == 0
+    fast = fast_form(classifier, INPUTS)
+    assert norm_steps(fast.module) == norm_steps(classifier.module) > 0
+    assert "folded" not in fast.notes[-1]
+    same(fast, module, INPUTS)
+
+
+def test_a_program_among_other_layers_is_folded(tmp_path):
+    module = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    held = load_export(exported(module, INPUTS, tmp_path / "net.pt2"))
+    classifier = as_classifier(nn.Sequential(held, nn.Linear(64, 3)), normalization="half")
+    fast = fast_form(classifier, INPUTS)
+    assert fast.notes[-1] == "searched with batch norms folded (1), channels last"
+    with torch.no_grad():
+        torch.testing.assert_close(fast(INPUTS), classifier(INPUTS), rtol=0, atol=1e-5)
+
+
 def test_a_program_whose_numbers_mislead_keeps_its_own_form(tmp_path):
     """Unusual files: names given twice, numbers of other shapes, steps that overwrite what another read."""
     module = lived_in(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()))

@@ -127,7 +127,7 @@ def folded(module: nn.Module) -> tuple[nn.Module, int]:
 
     Folded is a batch norm with fixed statistics that is the only reader of the layer's output. Everything else, and
     networks that `torch.fx` cannot trace, stay as they are. A layer that is used twice, or a batch norm that follows
-    two layers, is folded at each place by itself.
+    two layers, is folded at each place by itself. Programs out of files are not traced: they are folded step by step.
 
     Examples
     --------
