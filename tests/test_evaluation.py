@@ -9,7 +9,7 @@ from torch import nn
 
 import thinice
 from tests.attacks.test_fmn_truth import verified
-from tests.known import linear_case
+from tests.truth import SHAPE, linear
 from thinice import campaign
 from thinice import evaluation as module
 from thinice.attacks import make_attack
@@ -20,14 +20,14 @@ from thinice.stats import wilson
 
 pytest.importorskip("pyautoattack")
 
-CASE = linear_case(4, samples=30, spread=0.3)
-DISTANCES = CASE.distances["l2"]  # without square, which needs images of 5 x 5 in l2, and half of the time
+KNOWN = linear(classes=4, count=30, spread=0.3, seed=4, shape=SHAPE)
+DISTANCES = KNOWN.distances["l2"]  # without square, which needs images of 5 x 5 in l2, and half of the time
 BUDGET = float(np.sort(DISTANCES)[14:16].mean())  # half fall, and none lies just at it
 
 
 @pytest.fixture
 def samples():
-    return thinice.as_samples(CASE.inputs, CASE.labels, classes=("a", "b", "c", "d"))
+    return thinice.as_samples(KNOWN.inputs, KNOWN.labels, classes=("a", "b", "c", "d"))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def digits():
     return thinice.load_classifier(thinice.example_checkpoints()["dense"]), thinice.load_samples("digits", limit=60)
 
 
-def run(samples, store, attack="apgd-ce", budget=BUDGET, network=CASE.network, norm="l2", **options):
+def run(samples, store, attack="apgd-ce", budget=BUDGET, network=KNOWN.model, norm="l2", **options):
     where = {"store": store, "command": ["test"], "progress": False, "checks": False}
     return evaluate(network, samples, attack=attack, norm=norm, budget=budget, **where | options)
 
@@ -77,9 +77,9 @@ def test_those_nearer_than_the_budget_fall_and_the_others_stand(samples, store, 
 
 
 def test_the_result_counts_itself(store):
-    labels = CASE.labels.clone()
+    labels = KNOWN.labels.clone()
     labels[::5] = (labels[::5] + 1) % 4
-    wrong = thinice.as_samples(CASE.inputs, labels, classes=("a", "b", "c", "d"))
+    wrong = thinice.as_samples(KNOWN.inputs, labels, classes=("a", "b", "c", "d"))
     result = run(wrong, store)
     assert result.counts[CLEAN] == len(labels[::5])
     assert sum(result.counts.values()) + result.robust.sum() == len(labels)
@@ -133,8 +133,8 @@ def proven(result, samples):
         assert (point - start).norm().item() == pytest.approx(result.epsilon[place], rel=1e-5)
         assert 0 < result.epsilon[place] <= np.float32(BUDGET)
         with torch.no_grad():
-            assert CASE.network(point).argmax() != samples.labels[place]
-            assert CASE.network(start).argmax() == samples.labels[place]
+            assert KNOWN.model(point).argmax() != samples.labels[place]
+            assert KNOWN.model(start).argmax() == samples.labels[place]
     return list(kept)
 
 
@@ -245,8 +245,8 @@ def test_known_samples_of_another_network_or_data_set_do_not_count(samples, stor
     torch.manual_seed(5)
     other = nn.Sequential(nn.Flatten(), nn.Linear(20, 4))
     assert not run(samples, store, "apgd-ce", network=other).known.any()
-    labels = (CASE.labels + 1) % 4
-    moved = thinice.as_samples((CASE.inputs + 0.01).clamp(0, 1), labels, classes=("a", "b", "c", "d"))
+    labels = (KNOWN.labels + 1) % 4
+    moved = thinice.as_samples((KNOWN.inputs + 0.01).clamp(0, 1), labels, classes=("a", "b", "c", "d"))
     assert not run(moved, store, "apgd-ce").known.any()
 
 
@@ -292,7 +292,7 @@ def test_one_budget_has_no_curve(samples, store):
 
 def test_the_studys_attacks_have_no_fall_back(samples, store):
     evaluator = Evaluator(store, samples, progress=False)
-    network = as_classifier(CASE.network)
+    network = as_classifier(KNOWN.model)
     assert "fallback" not in evaluator.bind(network, "cw", norm="l2", budget=1).settings
     assert "fallback" in evaluator.bind(network, "fmn", norm="l2", budget=1).settings
     assert attack_of(evaluator.bind(network, "pgd", norm="l2", budget=1)).name == "pgd"
@@ -328,9 +328,9 @@ def test_what_does_not_fit_is_refused(samples, tmp_path, options, message):
 
 def test_one_output_is_refused_with_the_way_out():
     network = nn.Sequential(nn.Flatten(), nn.Linear(20, 1))
-    labels = CASE.labels % 2
+    labels = KNOWN.labels % 2
     with pytest.raises(InputError, match=r"has one output.*torch.cat\(\[-logit, logit\], 1\)"):
-        evaluate(network, CASE.inputs, labels=labels, budget=0.1, progress=False)
+        evaluate(network, KNOWN.inputs, labels=labels, budget=0.1, progress=False)
 
 
 @pytest.mark.parametrize("attack", ["apgd-ce", "fmn"])
@@ -338,7 +338,7 @@ def test_a_search_in_bfloat16_has_verdicts_of_its_own_judged_in_float32(samples,
     plain = run(samples, store, attack, shortcut=False)
     less = run(samples, store, attack, shortcut=False, precision="bf16")
     assert less.measurement_id != plain.measurement_id
-    assert less.settings == plain.settings | {"precision": "bf16"}
+    assert less.settings == plain.settings | {"precision": "bf16", "pulling": 1}
     assert store.sql('select "precision" from runs order by run_id')["precision"].tolist() == ["float32", "bf16"]
     for result in (plain, less):
         assert not result.robust[DISTANCES < BUDGET * 0.98].any()
@@ -364,14 +364,14 @@ def test_nan_logits_do_not_stand(store):
     class Broken(nn.Module):
         def __init__(self):
             super().__init__()
-            self.inner = CASE.network
+            self.inner = KNOWN.model
 
         def forward(self, inputs):
             logits = self.inner(inputs)
             return torch.where(inputs.flatten(1)[:, :1] < 0.35, torch.nan, logits)
 
-    samples = thinice.as_samples(CASE.inputs, CASE.labels, classes=("a", "b", "c", "d"))
-    undefined = (CASE.inputs.flatten(1)[:, 0] < 0.35).numpy()
+    samples = thinice.as_samples(KNOWN.inputs, KNOWN.labels, classes=("a", "b", "c", "d"))
+    undefined = (KNOWN.inputs.flatten(1)[:, 0] < 0.35).numpy()
     assert undefined.any()
     result = run(samples, store, "pgd", network=Broken())
     assert not result.robust[undefined].any()
@@ -380,9 +380,8 @@ def test_nan_logits_do_not_stand(store):
 
 
 def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path, digits):
-    case = linear_case(4, samples=12)
-    network, samples = nn.Sequential(case.network, nn.Softmax(1)), thinice.as_samples(case.inputs, case.labels)
-    count = len(case.labels)  # at most the 16 that are looked at
+    known, count = linear(classes=4, count=12), 12  # at most the 16 that are looked at
+    network, samples = nn.Sequential(known.model, nn.Softmax(1)), thinice.as_samples(known.inputs, known.labels)
     settings = {"attack": "pgd", "budget": 0.001, "store": tmp_path / "thinice.duckdb", "progress": False}
     with pytest.warns(
         DoubtfulWarning, match=rf"softmax_output, {count} of {count} samples.*attack what comes before"

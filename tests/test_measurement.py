@@ -302,8 +302,9 @@ def test_a_search_in_bfloat16_finds_what_float32_confirms(digits, own, norm):
     ratio = (nearest.epsilon / own(norm).epsilon)[nearest.found]
     assert not torch.equal(nearest.epsilon, own(norm).epsilon)  # it did search otherwise
     assert abs(float(ratio.median()) - 1) < 0.01
-    assert float(ratio.quantile(0.9)) < 1.05
-    assert float(ratio.min()) > 0.5
+    assert abs(float(ratio.mean()) - 1) < 0.005
+    assert float(ratio.max()) < 1.2
+    assert float(ratio.min()) > 0.8
 
 
 @pytest.mark.parametrize(("shift", "looks"), [(0.0, 0), (2e-3, 2), (5e-2, None)])
@@ -336,7 +337,7 @@ def test_precision_is_a_setting_that_the_store_tells_apart():
     plain, less = make_attack("fmn"), make_attack("fmn", precision="bf16")
     assert "precision" not in plain.settings
     assert (plain.precision, less.precision) == ("float32", "bf16")
-    assert less.settings == {**plain.settings, "precision": "bf16"}
+    assert less.settings == {**plain.settings, "precision": "bf16", "pulling": 1}
     with pytest.raises(InputError, match="`precision` must be one of float32, tf32, bf16, got 'fp8'"):
         make_attack("fmn", precision="fp8")
 

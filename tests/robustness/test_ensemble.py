@@ -60,7 +60,7 @@ def test_in_less_precision_the_same_fall_and_whoever_stands_was_searched_again(n
         make_ensemble(name, norm="linf", budget=budget, classes=5, shape=SHAPE, precision=precision)
         for precision in ("float32", "bf16")
     )
-    assert less.settings == plain.settings | {"precision": "bf16"}
+    assert less.settings == plain.settings | {"precision": "bf16", "pulling": 1}
     fell_to, epsilon = run(known, less)
     assert np.array_equal(fell_to, run(known, plain)[0])
     fallen = fell_to == name
@@ -83,7 +83,7 @@ def test_what_was_pushed_beyond_the_budget_is_searched_again_in_float32():
         searched.append(model)
         return Claims(inputs + (0.0995 if len(searched) == 1 else 0.0999), torch.ones(len(inputs)))
 
-    def network(inputs):  # the boundary lies where the mean is 0.5996
+    def network(inputs):  # the boundary lies at 0.09955
         ahead = inputs.flatten(1).mean(1, keepdim=True) - 0.59955
         return torch.cat([-ahead, ahead], 1)
 
@@ -97,7 +97,7 @@ def test_what_was_pushed_beyond_the_budget_is_searched_again_in_float32():
     searched.clear()
     nearest = replace(member, search=search, settings=member.settings | {"budget": 0.1})(*batch)
     assert len(searched) == 1
-    assert nearest.epsilon.item() == pytest.approx(0.0995 * 1.001, rel=1e-5)
+    assert 0.09955 <= nearest.epsilon.item() <= 0.0996  # pushed out to 0.0996, and brought back
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square", "pgd"])

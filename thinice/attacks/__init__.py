@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults
+from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults, precision_settings
 from thinice.attacks.fallback import FALLBACK
 from thinice.attacks.fmn import fmn
 from thinice.attacks.ho_fmn import ho_fmn
@@ -174,7 +174,7 @@ def make_attack(
     bound = {**row.defaults, **row.efforts[effort], **settings}
     bound = {setting: _checked(setting, value, row) for setting, value in bound.items()}
     search = partial(row.search, norm=norm, seed=seed, **bound)
-    less = {} if precision == "float32" else {"precision": precision}
+    less = precision_settings(precision)
     more = {"fallback": FALLBACK} if fallback else {}
     return Attack(name, norm, {**bound, "seed": seed, **less, **row.fixed, **more}, search)
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from thinice.attacks.fallback import fall_back
 from thinice.attacks.nearest import FORWARD, Claims, Model, Nearest, judge, predict
-from thinice.attacks.pushing import push_out
+from thinice.attacks.pushing import PULLING, pull_in, push_out
 from thinice.errors import InputError
 from thinice.precision import lowered
 from thinice.types import NORMS, Diagnosis, Effort, Norm, Outcome, Precision
 
-__all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults"]
+__all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults", "precision_settings"]
 
 Setting = str | int | float | bool | None
 """What a setting can be: whatever JSON can store."""
@@ -93,9 +93,10 @@ class Attack:
     ) -> Nearest:
         """Return the nearest adversarial of each sample that the attack finds and the judge confirms.
 
-        What is not found in another form of the network, or in less than float32, is searched again in the network
-        itself, in float32. What is not found then goes through the stages of `fall_back`, and so does what was found
-        without a gradient to go by: there the nearer of the two counts.
+        What is found in less than float32 is brought to where the network itself crosses its boundary (`pull_in`). What
+        is not found so, or in another form of the network, is searched again in the network itself, in float32. What is
+        not found then goes through the stages of `fall_back`, and so does what was found without a gradient to go by:
+        there the nearer of the two counts.
 
         Parameters
         ----------
@@ -200,8 +201,10 @@ class Attack:
             clean_predictions=clean_predictions,
             converged=converged,
         )
-        pushed = push_out(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
-        return self._counted(pushed, inputs), starved
+        nearest = push_out(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
+        if precision != "float32":
+            nearest = pull_in(model, nearest, inputs, labels, norm=self.norm)
+        return self._counted(nearest, inputs), starved
 
     def _counted(self, nearest: Nearest, inputs: Tensor) -> Nearest:  # noqa: ARG002 (an attack at a budget needs them)
         """Return what counts of a search's judged finds: all of them."""
@@ -219,6 +222,15 @@ def keyword_defaults(function: Callable[..., Any], *, skip: tuple[str, ...] = ()
     return {
         item.name: item.default for item in parameters if item.default is not Parameter.empty and item.name not in skip
     }
+
+
+def precision_settings(precision: Precision) -> dict[str, Setting]:
+    """Return what is recorded of the arithmetic of a search: nothing of float32.
+
+    >>> precision_settings("float32"), precision_settings("bf16")
+    ({}, {'precision': 'bf16', 'pulling': 1})
+    """
+    return {} if precision == "float32" else {"precision": precision, "pulling": PULLING}
 
 
 def _checked(inputs: Tensor, labels: Tensor, sample_ids: Tensor) -> Tensor:

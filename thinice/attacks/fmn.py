@@ -16,7 +16,7 @@ from thinice.losses import gradient_of, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.types import Norm
 
-__all__ = ["fmn", "leads", "random_directions"]
+__all__ = ["Boundary", "fmn", "leads", "polished", "random_directions"]
 
 # a linear guess is taken this much too far, to land behind the boundary and not before it; whole entries do anyway
 OVERSHOOT = {"l0": 1.0, "l1": 1.05, "l2": 1.05, "linf": 1.05}
@@ -152,14 +152,14 @@ def fmn(
         before, delta = delta, row.confine(delta - stride, radius, start)
         stuck = (delta == before).all(1)
 
-    points = _polished(boundary, start, start + best_delta, best_lead, row=row, polish=polish)
+    points = polished(boundary, start, start + best_delta, best_lead, row=row, polish=polish)
     spent = screened + steps + FORWARD * (1 + polish)
     return Claims(points.clamp(0, 1).view_as(inputs), torch.full_like(best, spent), starved=starved)
 
 
 @dataclass(frozen=True, slots=True)
-class _Boundary:
-    """The boundary of the samples' own classes, seen from points (N, D) around them."""
+class Boundary:
+    """The boundary of the samples' own classes, seen from points (N, D) around them; made by `around`."""
 
     model: Model
     shape: torch.Size
@@ -168,6 +168,12 @@ class _Boundary:
     """The margin of the clean inputs."""
     hair: Tensor
     """How far below 0 a margin has to be: far enough for a second forward pass, in another batch, to agree."""
+
+    @classmethod
+    def around(cls, model: Model, shape: torch.Size, labels: Tensor, logits: Tensor) -> Boundary:
+        """Return the boundary around clean inputs of this shape (N, C, H, W) that have these logits."""
+        lead, own = margin(logits, labels), logits.gather(1, labels[:, None]).squeeze(1)
+        return cls(model, shape, labels, lead, 1e-4 * lead + 1e-6 * torch.maximum(own.abs(), (own - lead).abs()))
 
     def seen_from(self, points: Tensor, *, slope: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return the margin, whether the point is beyond the boundary, and the margin's gradient (N, D) or nothing."""
@@ -184,22 +190,20 @@ class _Boundary:
 
 def _screen(
     model: Model, inputs: Tensor, labels: Tensor, row: NormRow, *, rivals: int
-) -> tuple[_Boundary, Tensor, float]:
+) -> tuple[Boundary, Tensor, float]:
     """Return the boundary, the shortest step (N, D) across one of its linearisations, and what finding it cost."""
     points = inputs.clone().requires_grad_()
     logits = model(points).to(points.dtype)
     values, own = logits.detach(), labels[:, None]
-    lead, own_value = margin(values, labels), values.gather(1, own).squeeze(1)
-    hair = 1e-4 * lead + 1e-6 * torch.maximum(own_value.abs(), (own_value - lead).abs())
-    boundary = _Boundary(model, inputs.shape, labels, lead, hair)
+    boundary = Boundary.around(model, inputs.shape, labels, values)
 
     start = inputs.flatten(1)
-    nearest, shortest = torch.zeros_like(start), torch.full_like(lead, torch.inf)
+    nearest, shortest = torch.zeros_like(start), torch.full_like(boundary.hair, torch.inf)
     others = values.scatter(1, own, -torch.inf).topk(min(rivals, values.shape[1] - 1), 1).indices
     for rival in others.T[:, :, None]:
         gap = (logits.gather(1, own) - logits.gather(1, rival)).squeeze(1)
         gradient = gradient_of(gap, points, keep_graph=True)
-        crossing = row.cross(gradient, OVERSHOOT[row.name] * (gap.detach() + hair), start)
+        crossing = row.cross(gradient, OVERSHOOT[row.name] * (gap.detach() + boundary.hair), start)
         length = row.length(crossing)
         nearer = (length > 0) & (length < shortest) & crossing.isfinite().all(1)
         nearest = torch.where(nearer[:, None], crossing, nearest)
@@ -233,7 +237,7 @@ def _stride(direction: Tensor, radius: Tensor, row: NormRow) -> Tensor:
     return row.steepest(direction).mul_(radius[:, None])
 
 
-def _polished(boundary: _Boundary, start: Tensor, points: Tensor, lead: Tensor, *, row: NormRow, polish: int) -> Tensor:
+def polished(boundary: Boundary, start: Tensor, points: Tensor, lead: Tensor, *, row: NormRow, polish: int) -> Tensor:
     """Return the points moved along the norm's path to where they have just crossed, by false position (Illinois).
 
     It aims two hairs beyond the boundary and is content with one.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thinice.attacks import ATTACKS, RECIPES, Attack, Nearest
-from thinice.attacks.attack import Setting
+from thinice.attacks.attack import Setting, precision_settings
 from thinice.attacks.lost import column
 from thinice.attacks.nearest import FORWARD, Claims, Model, predict
 from thinice.errors import InputError
@@ -221,7 +221,7 @@ def make_ensemble(
         searches, bound = _foolbox(name, norm, radius, settings, seed=seed)
     else:
         searches, bound = _autoattack(name, norm, radius, settings, seed=seed, classes=classes, shape=shape)
-    less: dict[str, Setting] = {} if precision == "float32" else {"precision": precision}
+    less = precision_settings(precision)
     members = tuple(
         Member(
             member, norm, {"budget": radius, "seed": seed, **less}, partial(_within, search, norm=norm, budget=radius)
