@@ -299,8 +299,8 @@ def evaluate(
     compiled : bool
         Search in a network compiled by `torch.compile`: for attacks that minimise the norm.
     store : path or Store, optional
-        The DuckDB file that keeps every verdict: what it holds already is read, and an interrupted evaluation goes
-        on. None keeps nothing.
+        The DuckDB file that keeps every verdict, and the adversarials (`Robustness.adversarials`): what it holds
+        already is read, and an interrupted evaluation goes on. None keeps nothing.
     shortcut : bool or "both"
         True spares the samples that the store knows a judged adversarial for, by any attack, within the budget; they
         are broken. False asks the attack alone. ``"both"`` attacks all samples and tells both.

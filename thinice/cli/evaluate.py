@@ -129,8 +129,8 @@ def evaluate(
 ) -> None:
     """Evaluate which samples stand at a budget, and store what the others fell to: one line a network and budget.
 
-    Every sample's verdict is in the store afterwards: thinice sql 'from verdicts'. What the checks saw on a few samples
-    is told on standard error, and stays there too: thinice sql 'from warnings'.
+    Every sample's verdict is in the store afterwards, with the adversarial that broke it: thinice sql 'from verdicts'.
+    What the checks saw on a few samples is told on standard error, and stays there too: thinice sql 'from warnings'.
     """
     from thinice import open_store
     from thinice.evaluation import Evaluator, attack_of, refuse_compiled
