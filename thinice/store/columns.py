@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +13,36 @@ from thinice.types import Diagnosis, Outcome, Stage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thinice.store.connection import Connection
-
 __all__ = [
     "Columns",
+    "Shard",
+    "Tried",
     "adversarial_columns",
     "epsilon_columns",
     "prediction_columns",
-    "register",
     "sample_columns",
     "transfer_columns",
 ]
 
 Columns = dict[str, npt.NDArray[Any]]
+
+
+class Tried(TypedDict):
+    """What any attack says of the samples that it tried, as of `Run.add_epsilons`."""
+
+    epsilon: npt.ArrayLike
+    outcomes: npt.ArrayLike
+    predictions: npt.ArrayLike
+    clean_predictions: npt.ArrayLike
+    evaluations: npt.ArrayLike
+
+
+class Shard(Tried, total=False):
+    """What an attack that minimises the norm says in addition."""
+
+    converged: npt.ArrayLike | None
+    stages: npt.ArrayLike | None
+    diagnoses: npt.ArrayLike | None
 
 
 def sample_columns(
@@ -117,14 +134,6 @@ def adversarial_columns(witnesses: Mapping[int, npt.ArrayLike], sample_ids: npt.
     blobs = np.empty(len(ids), dtype=object)
     blobs[:] = [np.asarray(values, dtype="<f4").tobytes(order="C") for values in witnesses.values()]
     return {"sample_id": ids, "adversarial": blobs}
-
-
-def register(connection: Connection, columns: Columns) -> None:
-    """Let queries see columns as the table ``rows``."""
-    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
-
-    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
-    connection.register("rows", frame)
 
 
 def _columns(**columns: tuple[npt.ArrayLike | None, npt.DTypeLike]) -> Columns:

@@ -4,38 +4,61 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
-import numpy as np
-import numpy.typing as npt
-
-from thinice.errors import InputError, StoreError
+from thinice.errors import InputError
 from thinice.store.columns import (
     Columns,
+    Shard,
+    Tried,
     adversarial_columns,
     epsilon_columns,
     prediction_columns,
-    register,
     sample_columns,
     transfer_columns,
 )
-from thinice.store.connection import ask, reading, writing
+from thinice.store.connection import ask
+from thinice.store.pen import Pen, key_of, write
 from thinice.store.queries import query
 from thinice.store.schema import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from thinice.store.connection import Connection
     from thinice.types import Norm
 
 __all__ = ["Run"]
 
+UNKNOWN = dict.fromkeys(("p_value_two_sided", "log10_p_two_sided", "exact"))
+"""What statistics may lack."""
 
-class Run:
+
+class Statistics(TypedDict):
+    """The statistics of a comparison, by the names of `thinice.stats.Separation`."""
+
+    auc: float | None
+    auc_low: float | None
+    auc_high: float | None
+    confidence: float | None
+    u: float | None
+    p_value: float | None
+    log10_p: float | None
+    median_kept: float | None
+    median_lost: float | None
+    shift: float | None
+    cliffs_delta: float | None
+    p_value_two_sided: NotRequired[float | None]
+    log10_p_two_sided: NotRequired[float | None]
+    exact: NotRequired[bool | None]
+    notes: NotRequired[Sequence[str]]
+
+
+class Run(Pen):
     """One measurement campaign, and the pen it writes with; made by `Store.run`, ended by leaving it.
 
     Everything it writes leads back to it. Each method is one transaction of its own and keeps nothing open, so
@@ -47,13 +70,6 @@ class Run:
         The row of this run in the table ``runs``.
 
     """
-
-    def __init__(self, path: Path, patience: float, run_id: int) -> None:
-        self.run_id = run_id
-        self._path, self._patience = path, patience
-
-    def __repr__(self) -> str:
-        return f"Run({self.run_id}, {str(self._path)!r})"
 
     def checkpoint(
         self,
@@ -71,6 +87,7 @@ class Run:
         parent: str | None = None,
     ) -> int:
         """Return the checkpoint_id of a network; one of the same fingerprint keeps the row it has."""
+        scaling = None if normalization is None else json.dumps([list(map(float, part)) for part in normalization])
         with self._writing() as connection:
             ask(
                 connection,
@@ -83,13 +100,13 @@ class Run:
                 path=None if path is None else fspath(path),
                 class_names=None if class_names is None else list(class_names),
                 data=data,
-                normalization=None if normalization is None else _statistics(normalization),
+                normalization=scaling,
                 notes=list(notes),
                 parent=parent,
                 run_id=self.run_id,
                 now=now(),
             )
-            return _key(connection, "checkpoints", fingerprint=fingerprint)
+            return key_of(connection, "checkpoints", fingerprint=fingerprint)
 
     def dataset(
         self,
@@ -141,9 +158,9 @@ class Run:
                 run_id=self.run_id,
                 now=now(),
             )
-            dataset_id = _key(connection, "datasets", fingerprint=fingerprint)
+            dataset_id = key_of(connection, "datasets", fingerprint=fingerprint)
             if new:
-                _write(connection, "add_samples", columns, dataset_id=dataset_id)
+                write(connection, "add_samples", columns, dataset_id=dataset_id)
             return dataset_id
 
     def attack(self, *, name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> int:
@@ -160,14 +177,14 @@ class Run:
                 run_id=self.run_id,
                 now=now(),
             )
-            return _key(connection, "attacks", fingerprint=fingerprint.hexdigest())
+            return key_of(connection, "attacks", fingerprint=fingerprint.hexdigest())
 
     def measurement(self, checkpoint_id: int, dataset_id: int, attack_id: int) -> int:
         """Return the measurement_id of a network, a selection of samples and an attack."""
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id, "attack_id": attack_id}
         with self._writing() as connection:
             ask(connection, query("add_measurement"), **key, run_id=self.run_id, now=now())
-            return _key(connection, "measurements", **key)
+            return key_of(connection, "measurements", **key)
 
     def unmeasured(self, measurement_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the positions in `sample_ids` that still have to be measured, ascending.
@@ -175,8 +192,8 @@ class Run:
         What other selections of the same data hold, measured by the same attack on the same network, is copied
         into this measurement first; each epsilon keeps the run that measured it.
         """
-        steps = ("adopt_epsilons", "adopt_witnesses")
-        return self._missing("unmeasured", steps, sample_ids, measurement_id=measurement_id)
+        key = {"measurement_id": measurement_id}
+        return self._missing("unmeasured", sample_ids, key, "adopt_epsilons", "adopt_witnesses")
 
     def unpredicted(
         self, checkpoint_id: int, dataset_id: int, sample_ids: npt.ArrayLike, *, scored: bool = False
@@ -186,23 +203,15 @@ class Run:
         What other selections of the same data hold of the same network is copied first.
         """
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
-        name = "unscored" if scored else "unpredicted"
-        return self._missing(name, ("adopt_predictions",), sample_ids, **key)
+        return self._missing("unscored" if scored else "unpredicted", sample_ids, key, "adopt_predictions")
 
     def add_epsilons(
         self,
         measurement_id: int,
         sample_ids: npt.ArrayLike,
         *,
-        epsilon: npt.ArrayLike,
-        outcomes: npt.ArrayLike,
-        predictions: npt.ArrayLike,
-        clean_predictions: npt.ArrayLike,
-        evaluations: npt.ArrayLike,
-        converged: npt.ArrayLike | None = None,
-        stages: npt.ArrayLike | None = None,
-        diagnoses: npt.ArrayLike | None = None,
         witnesses: Mapping[int, npt.ArrayLike] | None = None,
+        **shard: Unpack[Shard],
     ) -> int:
         """Store one shard of a measurement, whole or not at all, and return how many samples were new.
 
@@ -240,25 +249,8 @@ class Run:
             When an epsilon contradicts its outcome, or a sample is not in the selection.
 
         """
-        columns = epsilon_columns(
-            sample_ids,
-            epsilon=epsilon,
-            outcomes=outcomes,
-            predictions=predictions,
-            clean_predictions=clean_predictions,
-            evaluations=evaluations,
-            converged=converged,
-            stages=stages,
-            diagnoses=diagnoses,
-        )
-        adversarials = adversarial_columns(witnesses, columns["sample_id"]) if witnesses else None
-        key = {"measurement_id": measurement_id, "run_id": self.run_id}
-        with self._writing(bulky=adversarials is not None) as connection:
-            _refuse_strangers(connection, columns, self._selection(connection, measurement_id))
-            new = _write(connection, "add_epsilons", columns, **key)
-            if adversarials is not None:
-                _write(connection, "add_witnesses", adversarials, **key)
-            return new
+        columns = epsilon_columns(sample_ids, **shard)
+        return self._add(("add_epsilons", "add_witnesses"), columns, witnesses, {"measurement_id": measurement_id})
 
     def untried(self, measurement_id: int, sample_ids: npt.ArrayLike, *, place: int) -> npt.NDArray[np.int64]:
         """Return the positions in `sample_ids` that the attack at this place of an ensemble has not tried, ascending.
@@ -266,17 +258,8 @@ class Run:
         What other selections of the same data hold, tried by the same ensemble on the same network, is copied into
         this measurement first.
         """
-        ids = np.asarray(sample_ids, dtype=np.int64)
-        columns = {"position": np.arange(len(ids)), "sample_id": ids}
-        key = {"measurement_id": measurement_id, "place": place}
-        with reading(self._path, self._patience) as connection:
-            missing = _positions(connection, "untried", columns, key)
-        if not missing.size:
-            return missing
-        with self._writing() as connection:
-            for step in ("adopt_robustness", "adopt_robust_witnesses"):
-                ask(connection, query(step), measurement_id=measurement_id)
-            return _positions(connection, "untried", columns, key)
+        key = {"measurement_id": measurement_id}
+        return self._missing("untried", sample_ids, key, "adopt_robustness", "adopt_robust_witnesses", place=place)
 
     def add_robustness(
         self,
@@ -285,12 +268,8 @@ class Run:
         *,
         attack: str,
         place: int,
-        epsilon: npt.ArrayLike,
-        outcomes: npt.ArrayLike,
-        predictions: npt.ArrayLike,
-        clean_predictions: npt.ArrayLike,
-        evaluations: npt.ArrayLike,
         witnesses: Mapping[int, npt.ArrayLike] | None = None,
+        **tried: Unpack[Tried],
     ) -> int:
         """Store what one attack of an ensemble did to some samples, whole or not at all; return how many were new.
 
@@ -306,22 +285,8 @@ class Run:
             Which attack of the ensemble tried, and its place in the order, from 0.
 
         """
-        columns = epsilon_columns(
-            sample_ids,
-            epsilon=epsilon,
-            outcomes=outcomes,
-            predictions=predictions,
-            clean_predictions=clean_predictions,
-            evaluations=evaluations,
-        )
-        adversarials = adversarial_columns(witnesses, columns["sample_id"]) if witnesses else None
-        key = {"measurement_id": measurement_id, "place": place, "run_id": self.run_id}
-        with self._writing(bulky=adversarials is not None) as connection:
-            _refuse_strangers(connection, columns, self._selection(connection, measurement_id))
-            new = _write(connection, "add_robustness", columns, attack=attack, **key)
-            if adversarials is not None:
-                _write(connection, "add_robust_witnesses", adversarials, **key)
-            return new
+        columns, key = epsilon_columns(sample_ids, **tried), {"measurement_id": measurement_id, "place": place}
+        return self._add(("add_robustness", "add_robust_witnesses"), columns, witnesses, key, attack=attack)
 
     def add_known(self, measurement_id: int, *, norms: Sequence[Norm], budget: float) -> int:
         """Note the samples that other measurements in the store have broken within a budget; return how many are new.
@@ -371,8 +336,7 @@ class Run:
         )
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
         with self._writing() as connection:
-            _refuse_strangers(connection, columns, dataset_id)
-            return _write(connection, "add_predictions", columns, **key, run_id=self.run_id)
+            return write(connection, "add_predictions", columns, selection=dataset_id, **key, run_id=self.run_id)
 
     def comparison(
         self,
@@ -401,11 +365,11 @@ class Run:
         with self._writing() as connection:
             ask(connection, query("add_comparison"), **key, **robust, run_id=self.run_id, now=now())
             ask(connection, query("set_basis"), **key, **robust)
-            return _key(connection, "comparisons", **key)
+            return key_of(connection, "comparisons", **key)
 
     def untransferred(self, comparison_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the positions of samples whose kept dense adversarial the pruned network has not seen, ascending."""
-        return self._missing("untransferred", (), sample_ids, comparison_id=comparison_id)
+        return self._missing("untransferred", sample_ids, {"comparison_id": comparison_id})
 
     def add_transfers(self, comparison_id: int, sample_ids: npt.ArrayLike, *, predictions: npt.ArrayLike) -> int:
         """Store what the pruned network makes of the dense network's adversarials, and return how many were new.
@@ -420,60 +384,21 @@ class Run:
         """
         columns = transfer_columns(sample_ids, predictions)
         with self._writing() as connection:
-            wanted = "select measurement_id from comparisons where comparison_id = $comparison_id"
-            found = ask(connection, wanted, comparison_id=comparison_id)
-            if not found:
-                raise StoreError(f"{self._path} has no comparison {comparison_id}")
-            _refuse_strangers(connection, columns, self._selection(connection, found[0][0]))
-            return _write(connection, "add_transfers", columns, comparison_id=comparison_id, run_id=self.run_id)
+            measurement_id = self._looked_up(connection, "measurement_id", "comparisons", comparison_id)
+            key = {"comparison_id": comparison_id, "run_id": self.run_id}
+            return write(
+                connection, "add_transfers", columns, selection=self._selection(connection, measurement_id), **key
+            )
 
-    def add_statistics(
-        self,
-        comparison_id: int,
-        *,
-        auc: float | None,
-        auc_low: float | None,
-        auc_high: float | None,
-        confidence: float | None,
-        u: float | None,
-        p_value: float | None,
-        log10_p: float | None,
-        median_kept: float | None,
-        median_lost: float | None,
-        shift: float | None,
-        cliffs_delta: float | None,
-        p_value_two_sided: float | None = None,
-        log10_p_two_sided: float | None = None,
-        exact: bool | None = None,
-        notes: Sequence[str] = (),
-    ) -> None:
+    def add_statistics(self, comparison_id: int, **statistics: Unpack[Statistics]) -> None:
         """Store the statistics of a comparison beside its counts, which the store takes from its own samples.
 
         The names are those of `thinice.stats.Separation`. Stored again, they replace the old ones.
         """
+        row: dict[str, Any] = {**UNKNOWN, **statistics, "notes": list(statistics.get("notes", ()))}
         with self._writing() as connection:
-            ask(
-                connection,
-                query("add_statistics"),
-                comparison_id=comparison_id,
-                auc=auc,
-                auc_low=auc_low,
-                auc_high=auc_high,
-                confidence=confidence,
-                u=u,
-                p_value=p_value,
-                log10_p=log10_p,
-                median_kept=median_kept,
-                median_lost=median_lost,
-                shift=shift,
-                cliffs_delta=cliffs_delta,
-                p_value_two_sided=p_value_two_sided,
-                log10_p_two_sided=log10_p_two_sided,
-                exact=exact,
-                notes=list(notes),
-                run_id=self.run_id,
-                now=now(),
-            )
+            key = {"comparison_id": comparison_id, "run_id": self.run_id}
+            ask(connection, query("add_statistics"), **key, **row, now=now())
 
     def add_findings(self, measurement_id: int, findings: Iterable[Mapping[str, Any]]) -> None:
         """Store what the checks of a measurement saw, raised or not; checked again, they replace the old.
@@ -504,58 +429,25 @@ class Run:
                     run_id=self.run_id,
                 )
 
-    @contextmanager
-    def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:
-        """Yield a connection in a transaction that also notes that this run is alive."""
-        with writing(self._path, self._patience, bulky=bulky) as connection:
-            yield connection
-            ask(connection, "update runs set seen = $now where run_id = $run_id", run_id=self.run_id, now=now())
-
     def _selection(self, connection: Connection, measurement_id: int) -> int:
-        wanted = "select dataset_id from measurements where measurement_id = $measurement_id"
-        found = ask(connection, wanted, measurement_id=measurement_id)
-        if not found:
-            raise StoreError(f"{self._path} has no measurement {measurement_id}")
-        return int(found[0][0])
+        return self._looked_up(connection, "dataset_id", "measurements", measurement_id)
 
-    def _missing(self, name: str, steps: Sequence[str], sample_ids: npt.ArrayLike, **key: int) -> npt.NDArray[np.int64]:
-        ids = np.asarray(sample_ids, dtype=np.int64)
-        columns = {"position": np.arange(len(ids)), "sample_id": ids}
-        with reading(self._path, self._patience) as connection:
-            missing = _positions(connection, name, columns, key)
-        if not missing.size:
-            return missing
-        with self._writing() as connection:
-            for step in steps:
-                ask(connection, query(step), **key)
-            return _positions(connection, name, columns, key)
-
-
-def _positions(connection: Connection, name: str, columns: Columns, key: Mapping[str, int]) -> npt.NDArray[np.int64]:
-    register(connection, columns)
-    found = ask(connection, query(name), **key)
-    return np.array([position for (position,) in found], dtype=np.int64)
-
-
-def _write(connection: Connection, name: str, columns: Columns, **parameters: object) -> int:
-    """Insert columns in whole by a named query and return the number of new rows."""
-    register(connection, columns)
-    ((count,),) = ask(connection, query(name), **parameters)
-    return int(count)
-
-
-def _refuse_strangers(connection: Connection, columns: Columns, dataset_id: int) -> None:
-    register(connection, columns)
-    strange = ask(connection, query("strangers"), dataset_id=dataset_id)
-    if strange:
-        raise StoreError(f"sample {strange[0][0]} is not in selection {dataset_id}: nothing was stored")
-
-
-def _key(connection: Connection, table: str, **values: object) -> int:
-    """Return the key of the row with these values; the names are this module's own, the values are bound."""
-    wanted = " and ".join(f"{name} = ${name}" for name in values)
-    ((key,),) = ask(connection, f"select {table.removesuffix('s')}_id from {table} where {wanted}", **values)  # noqa: S608
-    return int(key)
+    def _add(
+        self,
+        names: tuple[str, str],
+        columns: Columns,
+        witnesses: Mapping[int, npt.ArrayLike] | None,
+        key: Mapping[str, int],
+        **more: str,
+    ) -> int:
+        """Write a shard by one named query, its adversarials by the other, and return the number of new rows."""
+        adversarials = adversarial_columns(witnesses, columns["sample_id"]) if witnesses else None
+        with self._writing(bulky=adversarials is not None) as connection:
+            selection = self._selection(connection, key["measurement_id"])
+            new = write(connection, names[0], columns, selection=selection, run_id=self.run_id, **key, **more)
+            if adversarials is not None:
+                write(connection, names[1], adversarials, run_id=self.run_id, **key)
+            return new
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -564,7 +456,3 @@ def _json(value: Mapping[str, Any]) -> str:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"`settings` must be numbers, text, True, False or None: {error}") from None
-
-
-def _statistics(normalization: tuple[Sequence[float], Sequence[float]]) -> str:
-    return json.dumps([[float(value) for value in values] for values in normalization])
