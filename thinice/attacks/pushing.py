@@ -92,9 +92,9 @@ def pull_in(model: Model, nearest: Nearest, inputs: Tensor, labels: Tensor, *, n
 
     A network in less than float32 has its boundary elsewhere: bfloat16 rounds a pixel of 0.6 by up to 0.002 to begin
     with, which is little for most samples, and more than the epsilon of those that lie nearest. A claim before the
-    model's boundary is refused, and pushed out; one beyond it holds, but lies too far. Against the race in float32, linf,
-    the mean excess fell from 1.3 to 0.4 % and the largest from 13 to 2 % on 100 samples of a ResNet-20 for CIFAR-10,
-    from 1.1 to 0.0 % and from 60 to 4 % on 200 digits. Seven forward passes are 5 % of what the race spends.
+    model's boundary is refused, and pushed out; one beyond it holds, but lies too far. Against the race in float32 and
+    linf, the mean excess fell from 1.3 to 0.4 % and the largest from 13 to 2 % on 100 samples of a ResNet-20 for
+    CIFAR-10, from 1.1 to 0.0 % and from 60 to 4 % on 200 digits. Seven forward passes are 5 % of what the race spends.
 
     Parameters
     ----------
