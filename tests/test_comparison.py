@@ -12,28 +12,13 @@ import torch
 from torch import nn
 
 import thinice
+from tests.truth import LABELS, MEANS, Threshold, grey
 from thinice.attacks import make_attack
 from thinice.errors import InputError
 from thinice.figures import draw, save_figures
 from thinice.models import as_classifier
 from thinice.types import Transition
 
-
-class Threshold(nn.Module):
-    """Class 1 where the mean of the pixels exceeds a threshold: the linf distance is |mean - threshold|."""
-
-    def __init__(self, threshold):
-        super().__init__()
-        self.linear = nn.Linear(4, 2)
-        self.linear.weight.data = torch.tensor([[0.0] * 4, [0.25] * 4])
-        self.linear.bias.data = torch.tensor([threshold, 0.0])
-
-    def forward(self, inputs):
-        return self.linear(inputs.flatten(1))
-
-
-MEANS = [0.1, 0.2, 0.43, 0.55, 0.58, 0.7, 0.8, 0.9]
-LABELS = [0, 0, 0, 1, 1, 1, 0, 1]
 # threshold 0.5 is right on all but number 6; threshold 0.6 loses 3 and 4, gains none
 DISTANCES = [0.4, 0.3, 0.07, 0.05, 0.08, 0.2, 0.0, 0.4]
 TRANSITIONS = ["S1,1", "S1,1", "S1,1", "S1,0", "S1,0", "S1,1", "S0,0", "S1,1"]
@@ -41,8 +26,7 @@ TRANSITIONS = ["S1,1", "S1,1", "S1,1", "S1,0", "S1,0", "S1,1", "S0,0", "S1,1"]
 
 @pytest.fixture
 def samples():
-    inputs = torch.tensor(MEANS)[:, None, None, None].expand(-1, 1, 2, 2)
-    return thinice.as_samples(inputs, torch.tensor(LABELS), classes=("dark", "light"), name="grey")
+    return grey()
 
 
 @pytest.fixture

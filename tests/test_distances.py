@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import thinice
+from tests.truth import LABELS, Threshold, grey
 from thinice import campaign as module
 from thinice.attacks import make_attack
 from thinice.campaign import Campaign
@@ -19,32 +19,14 @@ from thinice.errors import InputError
 from thinice.models import as_classifier
 from thinice.types import Outcome, Stage, Transition
 
-MEANS = [0.1, 0.2, 0.43, 0.55, 0.58, 0.7, 0.8, 0.9]
-LABELS = [0, 0, 0, 1, 1, 1, 0, 1]
 # thresholds: dense 0.5, pruned 0.6; number 6 is wrong under both, 3 and 4 under the pruned one
 DENSE = [0.4, 0.3, 0.07, 0.05, 0.08, 0.2, 0.0, 0.4]
 PRUNED = [0.5, 0.4, 0.17, 0.0, 0.0, 0.1, 0.0, 0.3]
 
 
-class Threshold(nn.Module):
-    """Class 1 where the mean of the pixels exceeds a threshold: the linf distance is |mean - threshold|."""
-
-    def __init__(self, threshold, *, hidden=False):
-        super().__init__()
-        self.linear = nn.Linear(4, 2)
-        self.linear.weight.data = torch.tensor([[0.0] * 4, [0.25] * 4])
-        self.linear.bias.data = torch.tensor([threshold, 0.0])
-        self.hidden = hidden
-
-    def forward(self, inputs):
-        logits = self.linear(inputs.flatten(1))
-        return logits.detach() if self.hidden else logits
-
-
 @pytest.fixture
 def samples():
-    inputs = torch.tensor(MEANS)[:, None, None, None].expand(-1, 1, 2, 2)
-    return thinice.as_samples(inputs, torch.tensor(LABELS), classes=("dark", "light"), name="grey")
+    return grey()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import torch
 from scipy.optimize import linprog, nnls
 from torch import Tensor, nn
 
+import thinice
+
 SHAPE = (1, 4, 5)
 """Of 20 features as an image, for attacks that ask for one."""
 
@@ -32,6 +34,33 @@ class Known:
     @property
     def sample_ids(self) -> Tensor:
         return torch.arange(len(self.labels))
+
+
+class Threshold(nn.Module):
+    """Class 1 where the mean of 4 pixels exceeds a threshold: the linf distance is |mean - threshold|."""
+
+    def __init__(self, threshold: float, *, hidden: bool = False) -> None:
+        """Return the network, on demand without gradients."""
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.linear.weight.data = torch.tensor([[0.0] * 4, [0.25] * 4])
+        self.linear.bias.data = torch.tensor([threshold, 0.0])
+        self.hidden = hidden
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = self.linear(inputs.flatten(1))
+        return logits.detach() if self.hidden else logits
+
+
+MEANS = [0.1, 0.2, 0.43, 0.55, 0.58, 0.7, 0.8, 0.9]
+LABELS = [0, 0, 0, 1, 1, 1, 0, 1]
+"""A threshold of 0.5 is right on all but number 6; one of 0.6 loses 3 and 4, and gains none."""
+
+
+def grey() -> thinice.Samples:
+    """Return eight grey images, of which a `Threshold` sees no more than the mean."""
+    inputs = torch.tensor(MEANS)[:, None, None, None].expand(-1, 1, 2, 2)
+    return thinice.as_samples(inputs, torch.tensor(LABELS), classes=("dark", "light"), name="grey")
 
 
 def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Module:

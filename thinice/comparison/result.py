@@ -163,7 +163,8 @@ class Comparison:
         Over the samples that both networks have right. A sample not found on one network counts as beyond all others
         there; one that is not found on either says nothing, and is left out. None where the median is unknown.
         """
-        return None if self.paired is None else self.paired.median
+        paired = self.paired
+        return None if paired is None else paired.median
 
     @property
     def paired(self) -> PairedShift | None:
@@ -318,7 +319,7 @@ class Comparison:
         right = own.outcomes != Outcome.MISCLASSIFIED
         numbers = (
             quantile(own.epsilon[kept]),
-            self.boundary_shift,
+            paired.median,
             paired.shift,
             *(end if end is not None and np.isfinite(end) else None for end in ends),
             paired.log10_p,
