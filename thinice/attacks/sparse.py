@@ -1,0 +1,143 @@
+"""The search in l0 and l1: corners of the box, drawn at random, and ever less so.
+
+Which entries to change is a choice among very many sets, and a gradient says little of a step as wide as the box. So
+each step draws a set: entries by what a running mean of gradients promises of them, times random factors whose spread
+fades to none. The points drawn are where the gradients are taken: the mean learns what entries do together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from thinice.attacks.search import ANY, TINY, Rows, Search
+from thinice.types import Norm
+
+__all__ = ["draw_corners"]
+
+SPREAD: Mapping[Norm, float] = MappingProxyType({"l0": 2.5, "l1": 2.0})
+"""The first spread of the random factors: of their logarithm, one standard deviation."""
+MEMORY: Mapping[Norm, float] = MappingProxyType({"l0": 0.6, "l1": 0.3})
+"""The share of the mean gradient that a step keeps."""
+SIGNS = 8
+"""So many random signs add up to a number that is nearly normal."""
+FEW = 3.0
+"""The length of the first step."""
+SHRINK, GROW = 0.7, 1.1
+"""Lengths change by these factors at most, once something is found."""
+MORE, MOST = 1.5, 2.0
+"""Before, they grow by factors between these."""
+NEAR = 1.1
+"""A start whose end is within this factor of the best is polished itself, else the best is."""
+SAME = 0.002
+"""Two starts that end within this share agree."""
+VANISHED = 1e3
+"""Where the nearest plane lies this many times farther than the box is wide, or nowhere, no gradient leads anywhere."""
+
+
+def draw_corners(
+    search: Search, *, classes: int = 9, starts: int = 2, steps: int = 30, polish: int = 15
+) -> tuple[Tensor, Tensor]:
+    """Search the samples in l0 or l1; return which have settled, and which had no gradient to go by, (N,) bool each.
+
+    Each start heads for another class, the nearest in the linear picture first, until it is adversarial at all; from
+    then on any class will do. What is found is in the search's `best` and `best_delta`.
+
+    Parameters
+    ----------
+    search : Search
+        The samples, in ``l0`` or ``l1``.
+    classes : int
+        Screen at most this many classes, those with the largest logits.
+    starts, steps : int
+        Starts, and passes of each.
+    polish : int
+        In l1, passes of a descent from each start's end: corners miss entries that end within the box.
+
+    Examples
+    --------
+    >>> plane = torch.tensor([[4.0, 2.0, 1.0, 1.0], [-4.0, -2.0, -1.0, -1.0]])
+    >>> inputs, first = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    >>> def model(inputs):
+    ...     return inputs.flatten(1) @ plane.T + torch.tensor([-1.5, 1.5])
+    >>> search = Search(model, inputs, first, first, norm="l0", seed=0)
+    >>> _ = draw_corners(search)
+    >>> search.best
+    tensor([2.])
+
+    """
+    everyone = torch.arange(len(search.limit), device=search.limit.device)
+    order, gaps, gradients = search.differences(everyone, classes)
+    flat = gradients.flatten(0, 1)
+    here = search.flat.repeat_interleave(order.shape[1], 0)
+    distances = search.norm.length(search.norm.cross(-flat, -gaps.flatten(), here)).view_as(gaps)
+    rank, ends = distances.argsort(1), []
+    for start in range(starts):
+        nearest = rank[:, start % rank.shape[1]]
+        rows = search.rows(everyone, order[everyone, nearest], torch.zeros_like(search.flat))
+        rows.momentum = gradients[everyone, nearest].nan_to_num()
+        far = search.within(everyone, distances[everyone, nearest])  # few entries have led nowhere yet: leap
+        radius = torch.where(search.best.isinf() & (start > 0), far, torch.full_like(far, FEW))
+        _draw(search, rows, search.within(everyone, radius), steps)
+        if search.norm.name == "l1" and polish:
+            _polish(search, rows, polish)
+        ends.append(rows.best)
+    settled = (torch.stack(ends) <= (1 + SAME) * search.best).sum(0) > 1
+    slope = search.norm.dual_length(flat).clamp(min=TINY).view_as(gaps)
+    starved = ~((-gaps / slope).amin(1) < VANISHED * search.flat.shape[1])  # true of NaN, too
+    return settled & search.best.isfinite(), starved
+
+
+def _draw(search: Search, rows: Rows, radius: Tensor, steps: int) -> None:
+    """Draw corners of these lengths, then of those that a look finds fit, less and less at random."""
+    name, search.memory = search.norm.name, MEMORY[search.norm.name]
+    for k in range(steps):
+        noise = torch.stack([search.signs(rows.sample) for _ in range(SIGNS)]).sum(0) / SIGNS**0.5
+        spread = SPREAD[name] * (1 - k / steps) ** 2
+        rows.delta = _corner(search, rows, radius, (spread * noise).exp_())
+        radius, length, found = search.look(rows), rows.length, rows.best.isfinite()
+        most = torch.maximum(GROW * length, length + (name == "l0"))
+        radius = torch.where(
+            found, radius.clamp(SHRINK * length, most), radius.clamp(MORE * length, MOST * length.clamp(min=1))
+        )
+        radius = torch.minimum(radius, rows.best)
+        if name == "l0":
+            radius = torch.minimum(radius.round(), rows.best - 1).clamp(min=1)
+        if search.targets is None:
+            rows.target = torch.where(found, ANY, rows.target)
+    search.keep(rows)
+
+
+def _corner(search: Search, rows: Rows, radius: Tensor, factor: Tensor) -> Tensor:
+    """Return the entries that promise most for what they cost, times the factor, at the box's edge: as many as fit."""
+    uphill, start = rows.momentum, search.flat[rows.sample]
+    edge = torch.where(uphill > 0, 1 - start, -start)
+    whole = search.norm.name == "l0"
+    cost = torch.ones_like(edge) if whole else edge.abs()
+    promise = (uphill * edge if whole else uphill.abs()) * factor
+    order = promise.argsort(1, descending=True)
+    paid = cost.gather(1, order)
+    share = ((radius[:, None] - paid.cumsum(1) + paid) / paid.clamp(min=TINY)).clamp_(0, 1)
+    share = torch.zeros_like(share).scatter_(1, order, share.floor() if whole else share)
+    return search.boxed(rows.sample, torch.where(promise > 0, share * edge, 0))
+
+
+def _polish(search: Search, rows: Rows, steps: int) -> None:
+    """Descend from the ends in l1 with strides and changes of length that fade; take over what is nearer."""
+    search.memory = 0.5
+    own = rows.best <= NEAR * search.best[rows.sample]
+    delta = torch.where(own[:, None], rows.best_delta, search.best_delta[rows.sample])
+    descent, start = search.rows(rows.sample, rows.target, delta), search.flat[rows.sample]
+    for k in range(steps):
+        fade = (1 + math.cos(math.pi * k / steps)) / 2
+        radius, change = search.look(descent), 0.01 + 0.29 * fade
+        radius = radius.clamp((1 - change) * descent.length, (1 + change) * torch.minimum(descent.length, descent.best))
+        steepest = descent.momentum.abs().amax(1, keepdim=True).clamp(min=TINY)
+        stride = (0.01 + 0.39 * fade) * descent.momentum / steepest
+        descent.delta = search.boxed(rows.sample, search.norm.confine(descent.delta + stride, radius, start))
+    search.keep(descent)
+    rows.best = torch.minimum(rows.best, descent.best)
