@@ -1,0 +1,114 @@
+"""Drawn corners against answers known on paper, and the search's own promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.attacks.test_race import Planes
+from thinice.attacks.nearest import FORWARD
+from thinice.attacks.search import Search
+from thinice.attacks.sparse import draw_corners
+
+NORMS = ("l0", "l1")
+Samples = tuple[Tensor, Tensor, Tensor]
+
+
+def in_the_box(planes: Planes, count: int = 12) -> Samples:
+    """Return samples anywhere in the box, whose edge stops most entries early."""
+    inputs = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(5))
+    return inputs, planes(inputs).argmax(1), torch.arange(count)
+
+
+def searched(model, samples: Samples, norm: str, *, seed: int = 0, targets: Tensor | None = None, **budget) -> Search:
+    search = Search(model, *samples, norm=norm, seed=seed, targets=targets)
+    search.settled, search.starved = draw_corners(search, **budget)
+    return search
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("norm", NORMS)
+def test_finds_the_nearest_plane_in_the_box(norm, classes):
+    planes = Planes(classes)
+    samples = in_the_box(planes)
+    search = searched(planes, samples, norm)
+    truth = torch.tensor(planes.distances(*samples[:2], norm))
+    assert (search.best >= 0.9999 * truth).all()
+    assert (search.best <= (truth + 0.5 if norm == "l0" else 1.005 * truth)).all()
+    points = (search.flat + search.best_delta).view_as(samples[0])
+    assert ((points >= 0) & (points <= 1)).all()
+    assert (planes(points).argmax(1) != samples[1]).all()
+    assert torch.allclose(search.norm.length(search.best_delta), search.best)
+    assert not search.starved.any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_reaches_the_class_that_is_asked_for(norm):
+    planes = Planes(5)
+    inputs, labels, ids = in_the_box(planes)
+    targets = (labels + 2) % 5
+    search = searched(planes, (inputs, labels, ids), norm, targets=targets, starts=2, steps=40)
+    points = (search.flat + search.best_delta).view_as(inputs)
+    assert (planes(points).argmax(1) == targets).all()
+    for sample in range(len(inputs)):  # behind the plane towards it, at least; others may lie in front
+        part = slice(sample, sample + 1)
+        truth = planes.distances(inputs[part], labels[part], norm, target=int(targets[sample]))
+        assert search.best[sample] >= 0.9999 * truth[0]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_sample_is_searched_alike_in_any_company(norm):
+    planes = Planes(10)
+    inputs, labels, ids = in_the_box(planes)
+    together = searched(planes, (inputs, labels, ids), norm, starts=3, steps=15, polish=5)
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))
+    shuffled = searched(planes, (inputs[order], labels[order], ids[order]), norm, starts=3, steps=15, polish=5)
+    alone = [
+        searched(planes, (inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1]), norm, starts=3, steps=15, polish=5)
+        for i in range(3)
+    ]
+    assert torch.allclose(shuffled.best_delta, together.best_delta[order], atol=1e-5)
+    assert torch.allclose(torch.cat([one.best_delta for one in alone]), together.best_delta[:3], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_passes_are_the_screen_and_the_steps(norm):
+    planes = Planes(10)
+    search = searched(planes, in_the_box(planes), norm, starts=2, steps=7, polish=3)
+    steps = 2 * (7 + (3 if norm == "l1" else 0))
+    assert torch.allclose(search.evaluations, torch.full_like(search.best, FORWARD + 9 * (1 - FORWARD) + steps))
+
+
+def test_other_seeds_and_other_ids_draw_others():
+    generator = torch.Generator().manual_seed(0)
+    hidden, out = torch.randn(64, 36, generator=generator), torch.randn(10, 64, generator=generator)
+
+    def model(inputs):
+        return torch.relu((inputs.flatten(1) - 0.5) @ hidden.T) @ out.T
+
+    inputs = torch.rand(12, 1, 6, 6, generator=generator)
+    labels, ids = model(inputs).argmax(1), torch.arange(12)
+    first = searched(model, (inputs, labels, ids), "l1", starts=1, steps=5, polish=0)
+    assert torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", starts=1, steps=5, polish=0).best)
+    assert not torch.equal(
+        first.best, searched(model, (inputs, labels, ids), "l1", seed=1, starts=1, steps=5, polish=0).best
+    )
+    assert not torch.equal(
+        first.best, searched(model, (inputs, labels, ids + 40), "l1", starts=1, steps=5, polish=0).best
+    )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
+    planes = Planes(2)
+    inputs, labels, ids = in_the_box(planes)
+    assert searched(planes, (inputs, labels, ids), norm, steps=40).settled.all()
+
+    def flat(inputs):
+        return inputs.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
+
+    search = searched(flat, (inputs, torch.zeros_like(labels), ids), norm, steps=5)
+    assert search.starved.all()
+    assert not search.settled.any()
+    assert search.best.isinf().all()
