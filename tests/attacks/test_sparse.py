@@ -23,7 +23,7 @@ def in_the_box(planes: Planes, count: int = 12) -> Samples:
 
 def searched(model, samples: Samples, norm: str, *, seed: int = 0, targets: Tensor | None = None, **budget) -> Search:
     search = Search(model, *samples, norm=norm, seed=seed, targets=targets)
-    search.settled, search.starved = draw_corners(search, **budget)
+    draw_corners(search, **budget)
     return search
 
 
@@ -40,7 +40,6 @@ def test_finds_the_nearest_plane_in_the_box(norm, classes):
     assert ((points >= 0) & (points <= 1)).all()
     assert (planes(points).argmax(1) != samples[1]).all()
     assert torch.allclose(search.norm.length(search.best_delta), search.best)
-    assert not search.starved.any()
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -103,12 +102,27 @@ def test_other_seeds_and_other_ids_draw_others():
 def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
     planes = Planes(2)
     inputs, labels, ids = in_the_box(planes)
-    assert searched(planes, (inputs, labels, ids), norm, steps=40).settled.all()
+    settled, starved = draw_corners(Search(planes, inputs, labels, ids, norm=norm, seed=0), steps=40)
+    assert settled.all()
+    assert not starved.any()
 
     def flat(inputs):
         return inputs.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
 
-    search = searched(flat, (inputs, torch.zeros_like(labels), ids), norm, steps=5)
-    assert search.starved.all()
-    assert not search.settled.any()
+    search = Search(flat, inputs, torch.zeros_like(labels), ids, norm=norm, seed=0)
+    settled, starved = draw_corners(search, steps=5, polish=0)
+    assert starved.all()
+    assert not settled.any()
     assert search.best.isinf().all()
+    assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + 2 * 5))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_lost_sample_gets_a_start_towards_each_class(norm):
+    planes, labels = Planes(10, pixels=144), torch.arange(10)
+    away = planes.weight.sign().view(-1, 1, 12, 12) * torch.tensor([0.45] * 5 + [0.02] * 5).view(-1, 1, 1, 1)
+    search = searched(planes, (0.5 + away, labels, labels), norm, starts=1, steps=3, polish=0)
+    extra = search.evaluations - (FORWARD + 9 * (1 - FORWARD) + 3)
+    assert search.best.isfinite().all()
+    assert (extra[:5] > 2.9).all()  # too far for the lengths that three steps from few entries reach
+    assert (extra[5:].abs() < 1e-4).all()

@@ -54,7 +54,7 @@ def draw_corners(
     classes : int
         Screen at most this many classes, those with the largest logits.
     starts, steps : int
-        Starts, and passes of each.
+        Starts, and passes of each. A sample of which nothing is found gets more, until each class had its start.
     polish : int
         In l1, passes of a descent from each start's end: corners miss entries that end within the box.
 
@@ -75,20 +75,24 @@ def draw_corners(
     flat = gradients.flatten(0, 1)
     here = search.flat.repeat_interleave(order.shape[1], 0)
     distances = search.norm.length(search.norm.cross(-flat, -gaps.flatten(), here)).view_as(gaps)
-    rank, ends = distances.argsort(1), []
-    for start in range(starts):
-        nearest = rank[:, start % rank.shape[1]]
-        rows = search.rows(everyone, order[everyone, nearest], torch.zeros_like(search.flat))
-        rows.momentum = gradients[everyone, nearest].nan_to_num()
-        far = search.within(everyone, distances[everyone, nearest])  # few entries have led nowhere yet: leap
-        radius = torch.where(search.best.isinf() & (start > 0), far, torch.full_like(far, FEW))
-        _draw(search, rows, search.within(everyone, radius), steps)
-        if search.norm.name == "l1" and polish:
-            _polish(search, rows, polish)
-        ends.append(rows.best)
-    settled = (torch.stack(ends) <= (1 + SAME) * search.best).sum(0) > 1
     slope = search.norm.dual_length(flat).clamp(min=TINY).view_as(gaps)
     starved = ~((-gaps / slope).amin(1) < VANISHED * search.flat.shape[1])  # true of NaN, too
+    rank, ends = distances.argsort(1), []
+    for start in range(max(starts, rank.shape[1])):
+        lost = search.best.isinf()
+        who = everyone if start < starts else (lost & ~starved).nonzero().squeeze(1)
+        nearest = rank[who, start % rank.shape[1]]
+        rows = search.rows(who, order[who, nearest], torch.zeros_like(search.flat[who]))
+        rows.momentum = gradients[who, nearest].nan_to_num()
+        leap = lost[who] & (start > 0)  # few entries have led nowhere yet
+        radius = search.within(who, torch.where(leap, distances[who, nearest], FEW))
+        if len(who):
+            _draw(search, rows, radius, steps)
+            if search.norm.name == "l1" and polish:
+                _polish(search, rows, polish)
+        if start < starts:
+            ends.append(rows.best)
+    settled = (torch.stack(ends) <= (1 + SAME) * search.best).sum(0) > 1
     return settled & search.best.isfinite(), starved
 
 
@@ -137,7 +141,7 @@ def _polish(search: Search, rows: Rows, steps: int) -> None:
         radius, change = search.look(descent), 0.01 + 0.29 * fade
         radius = radius.clamp((1 - change) * descent.length, (1 + change) * torch.minimum(descent.length, descent.best))
         steepest = descent.momentum.abs().amax(1, keepdim=True).clamp(min=TINY)
-        stride = (0.01 + 0.39 * fade) * descent.momentum / steepest
+        stride = (0.01 + 0.79 * fade) * descent.momentum / steepest
         descent.delta = search.boxed(rows.sample, search.norm.confine(descent.delta + stride, radius, start))
     search.keep(descent)
     rows.best = torch.minimum(rows.best, descent.best)
