@@ -102,15 +102,16 @@ def test_other_seeds_and_other_ids_draw_others():
 def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
     planes = Planes(2)
     inputs, labels, ids = in_the_box(planes)
-    settled, starved = draw_corners(Search(planes, inputs, labels, ids, norm=norm, seed=0), steps=40)
+    settled, starved, astray = draw_corners(Search(planes, inputs, labels, ids, norm=norm, seed=0), steps=40)
     assert settled.all()
     assert not starved.any()
+    assert not astray.any()
 
     def flat(inputs):
         return inputs.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
 
     search = Search(flat, inputs, torch.zeros_like(labels), ids, norm=norm, seed=0)
-    settled, starved = draw_corners(search, steps=5, polish=0)
+    settled, starved, astray = draw_corners(search, steps=5, polish=0)
     assert starved.all()
     assert not settled.any()
     assert search.best.isinf().all()
@@ -126,3 +127,24 @@ def test_a_lost_sample_gets_a_start_towards_each_class(norm):
     assert search.best.isfinite().all()
     assert (extra[:5] > 2.9).all()  # too far for the lengths that three steps from few entries reach
     assert (extra[5:].abs() < 1e-4).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_where_corners_lead_astray_it_says_so_and_stops(norm):
+    planes = Planes(2, pixels=144)
+
+    def waves(inputs):  # near the sample as linear as ever, farther out the own class wins again
+        ahead = planes(inputs)[:, 1:] - planes(inputs)[:, :1]
+        return torch.cat(
+            [0 * ahead, torch.where(ahead < 0.3, ahead, torch.where(ahead > 30, ahead - 30, 0.3 - ahead))], 1
+        )
+
+    inputs = torch.full((4, 1, 12, 12), 0.5)
+    inputs = inputs - 0.02 * (planes.weight[1] - planes.weight[0]).sign().view(1, 1, 12, 12)
+    labels, ids = torch.zeros(4, dtype=torch.int64), torch.arange(4)
+    search = Search(waves, inputs, labels, ids, norm=norm, seed=0)
+    astray = draw_corners(search, starts=3, steps=8, polish=0)[2]
+    assert astray.any()
+    assert not astray.all()
+    passes = FORWARD + (1 - FORWARD) + 8 * torch.where(astray, 1.0, 3.0)
+    assert torch.allclose(search.evaluations, passes)

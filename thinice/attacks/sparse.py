@@ -26,13 +26,15 @@ MEMORY: Mapping[Norm, float] = MappingProxyType({"l0": 0.6, "l1": 0.3})
 SIGNS = 8
 """So many random signs add up to a number that is nearly normal."""
 FEW = 3.0
-"""The length of the first step."""
+"""The length of the first step, at most."""
 SHRINK, GROW = 0.7, 1.1
 """Lengths change by these factors at most, once something is found."""
 MORE, MOST = 1.5, 2.0
 """Before, they grow by factors between these."""
 NEAR = 1.1
 """A start whose end is within this factor of the best is polished itself, else the best is."""
+ASTRAY = 2.5
+"""Where the first start ends beyond this many times the screened distance, corners lead astray."""
 SAME = 0.002
 """Two starts that end within this share agree."""
 VANISHED = 1e3
@@ -41,11 +43,13 @@ VANISHED = 1e3
 
 def draw_corners(
     search: Search, *, classes: int = 9, starts: int = 2, steps: int = 30, polish: int = 15
-) -> tuple[Tensor, Tensor]:
-    """Search the samples in l0 or l1; return which have settled, and which had no gradient to go by, (N,) bool each.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Search in l0 or l1; return which have settled, had no gradient to go by, and are led astray, (N,) bool each.
 
     Each start heads for another class, the nearest in the linear picture first, until it is adversarial at all; from
-    then on any class will do. What is found is in the search's `best` and `best_delta`.
+    then on any class will do. Where the first start ends far beyond the linear picture, corners lead astray: a natural
+    network may call for small changes. There no other start is made, and another search is worth its passes. What is
+    found is in the search's `best` and `best_delta`.
 
     Parameters
     ----------
@@ -78,22 +82,25 @@ def draw_corners(
     slope = search.norm.dual_length(flat).clamp(min=TINY).view_as(gaps)
     starved = ~((-gaps / slope).amin(1) < VANISHED * search.flat.shape[1])  # true of NaN, too
     rank, ends = distances.argsort(1), []
+    astray = torch.zeros_like(starved)
     for start in range(max(starts, rank.shape[1])):
         lost = search.best.isinf()
-        who = everyone if start < starts else (lost & ~starved).nonzero().squeeze(1)
+        who = (~astray if start < starts else lost & ~starved).nonzero().squeeze(1)
         nearest = rank[who, start % rank.shape[1]]
         rows = search.rows(who, order[who, nearest], torch.zeros_like(search.flat[who]))
         rows.momentum = gradients[who, nearest].nan_to_num()
         leap = lost[who] & (start > 0)  # few entries have led nowhere yet
-        radius = search.within(who, torch.where(leap, distances[who, nearest], FEW))
+        screened = distances[who, nearest]
+        radius = search.within(who, torch.where(leap, screened, screened.clamp(max=FEW)))
         if len(who):
             _draw(search, rows, radius, steps)
             if search.norm.name == "l1" and polish:
                 _polish(search, rows, polish)
-        if start < starts:
-            ends.append(rows.best)
+        ends.append(torch.full_like(search.best, torch.inf).index_copy(0, who, rows.best))
+        if start == 0:
+            astray = search.best.isfinite() & (search.best > ASTRAY * distances.amin(1))
     settled = (torch.stack(ends) <= (1 + SAME) * search.best).sum(0) > 1
-    return settled & search.best.isfinite(), starved
+    return settled & search.best.isfinite(), starved, astray
 
 
 def _draw(search: Search, rows: Rows, radius: Tensor, steps: int) -> None:
