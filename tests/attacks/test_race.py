@@ -180,6 +180,21 @@ def test_efforts_keep_to_their_budgets(effort, smooth, rough):
     assert finds.evaluations.max() <= rough + 25
 
 
+def test_a_descent_is_longer_where_gradients_disagree():
+    planes, network = Planes(10), curved(gain=2.0, flat=1.0)
+    passes = []
+    for model, (inputs, labels, ids) in (
+        (planes, planes.samples(32)),
+        (lambda x: network(x.double()).float(), curved_samples(network, 32)),
+    ):
+        finds = race(model, inputs, labels, ids, norm="linf", steps=60, noise=0.0)
+        passes.append(finds.evaluations[~finds.rough] - 60)
+    straight, bent = passes
+    assert -40 < straight.median() < -25  # a third of the steps, the screen and the race: on a plane nothing disagrees
+    assert bent.median() > straight.median() + 15
+    assert (bent < 140).all()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_more_effort_is_no_worse_on_average(norm):
     network = curved(gain=2.0, flat=1.0)

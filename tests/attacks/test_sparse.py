@@ -7,12 +7,19 @@ import torch
 from torch import Tensor
 
 from tests.attacks.test_race import Planes
+from thinice.attacks import sparse
 from thinice.attacks.nearest import FORWARD
 from thinice.attacks.search import Search
 from thinice.attacks.sparse import draw_corners
 
 NORMS = ("l0", "l1")
 Samples = tuple[Tensor, Tensor, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def near_or_not(monkeypatch):
+    """Draw corners for near samples, too; in l1 they are left to another search otherwise."""
+    monkeypatch.setattr(sparse, "SPAN", 0.0)
 
 
 def in_the_box(planes: Planes, count: int = 12) -> Samples:
@@ -60,11 +67,11 @@ def test_reaches_the_class_that_is_asked_for(norm):
 def test_a_sample_is_searched_alike_in_any_company(norm):
     planes = Planes(10)
     inputs, labels, ids = in_the_box(planes)
-    together = searched(planes, (inputs, labels, ids), norm, starts=3, steps=15, polish=5)
+    together = searched(planes, (inputs, labels, ids), norm, starts=3, steps=15)
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))
-    shuffled = searched(planes, (inputs[order], labels[order], ids[order]), norm, starts=3, steps=15, polish=5)
+    shuffled = searched(planes, (inputs[order], labels[order], ids[order]), norm, starts=3, steps=15)
     alone = [
-        searched(planes, (inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1]), norm, starts=3, steps=15, polish=5)
+        searched(planes, (inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1]), norm, starts=3, steps=15)
         for i in range(3)
     ]
     assert torch.allclose(shuffled.best_delta, together.best_delta[order], atol=1e-5)
@@ -74,8 +81,8 @@ def test_a_sample_is_searched_alike_in_any_company(norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_passes_are_the_screen_and_the_steps(norm):
     planes = Planes(10)
-    search = searched(planes, in_the_box(planes), norm, starts=2, steps=7, polish=3)
-    steps = 2 * (7 + (3 if norm == "l1" else 0))
+    search = searched(planes, in_the_box(planes), norm, starts=2, steps=7)
+    steps = 2 * 7  # in l1 the polish is among them
     assert torch.allclose(search.evaluations, torch.full_like(search.best, FORWARD + 9 * (1 - FORWARD) + steps))
 
 
@@ -88,13 +95,13 @@ def test_other_seeds_and_other_ids_draw_others():
 
     inputs = torch.rand(12, 1, 6, 6, generator=generator)
     labels, ids = model(inputs).argmax(1), torch.arange(12)
-    first = searched(model, (inputs, labels, ids), "l1", starts=1, steps=5, polish=0)
-    assert torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", starts=1, steps=5, polish=0).best)
+    first = searched(model, (inputs, labels, ids), "l1", starts=1, steps=5)
+    assert torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", starts=1, steps=5).best)
     assert not torch.equal(
-        first.best, searched(model, (inputs, labels, ids), "l1", seed=1, starts=1, steps=5, polish=0).best
+        first.best, searched(model, (inputs, labels, ids), "l1", seed=1, starts=1, steps=5).best
     )
     assert not torch.equal(
-        first.best, searched(model, (inputs, labels, ids + 40), "l1", starts=1, steps=5, polish=0).best
+        first.best, searched(model, (inputs, labels, ids + 40), "l1", starts=1, steps=5).best
     )
 
 
@@ -111,7 +118,7 @@ def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
         return inputs.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
 
     search = Search(flat, inputs, torch.zeros_like(labels), ids, norm=norm, seed=0)
-    settled, starved, astray = draw_corners(search, steps=5, polish=0)
+    settled, starved, astray = draw_corners(search, starts=2, steps=5)
     assert starved.all()
     assert not settled.any()
     assert search.best.isinf().all()
@@ -122,15 +129,14 @@ def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
 def test_a_lost_sample_gets_a_start_towards_each_class(norm):
     planes, labels = Planes(10, pixels=144), torch.arange(10)
     away = planes.weight.sign().view(-1, 1, 12, 12) * torch.tensor([0.45] * 5 + [0.02] * 5).view(-1, 1, 1, 1)
-    search = searched(planes, (0.5 + away, labels, labels), norm, starts=1, steps=3, polish=0)
+    search = searched(planes, (0.5 + away, labels, labels), norm, starts=1, steps=3)
     extra = search.evaluations - (FORWARD + 9 * (1 - FORWARD) + 3)
     assert search.best.isfinite().all()
     assert (extra[:5] > 2.9).all()  # too far for the lengths that three steps from few entries reach
     assert (extra[5:].abs() < 1e-4).all()
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_where_corners_lead_astray_it_says_so_and_stops(norm):
+def test_where_corners_lead_astray_it_says_so_and_stops():
     planes = Planes(2, pixels=144)
 
     def waves(inputs):  # near the sample as linear as ever, farther out the own class wins again
@@ -142,9 +148,33 @@ def test_where_corners_lead_astray_it_says_so_and_stops(norm):
     inputs = torch.full((4, 1, 12, 12), 0.5)
     inputs = inputs - 0.02 * (planes.weight[1] - planes.weight[0]).sign().view(1, 1, 12, 12)
     labels, ids = torch.zeros(4, dtype=torch.int64), torch.arange(4)
-    search = Search(waves, inputs, labels, ids, norm=norm, seed=0)
-    astray = draw_corners(search, starts=3, steps=8, polish=0)[2]
+    search = Search(waves, inputs, labels, ids, norm="l0", seed=0)
+    astray = draw_corners(search, starts=3, steps=8)[2]
     assert astray.any()
     assert not astray.all()
     passes = FORWARD + (1 - FORWARD) + 8 * torch.where(astray, 1.0, 3.0)
     assert torch.allclose(search.evaluations, passes)
+
+
+def test_in_l1_a_start_that_ends_too_far_is_the_last(monkeypatch):
+    planes = Planes(2)
+    samples = in_the_box(planes)
+    for allowed, starts in ((0.99, 1), (1.5, 3)):  # the screen is the truth here, and nothing is nearer
+        monkeypatch.setattr(sparse, "ASTRAY", allowed)
+        search = searched(planes, samples, "l1", starts=3, steps=12)
+        assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + 12 * starts))
+
+
+def test_samples_nearer_than_one_entry_are_left_alone_in_l1(monkeypatch):
+    monkeypatch.undo()
+    planes = Planes(2)
+    inputs, labels, ids = in_the_box(planes)
+    truth = torch.tensor(planes.distances(inputs, labels, "l1"))
+    search = Search(planes, inputs, labels, ids, norm="l1", seed=0)
+    astray = draw_corners(search, starts=2, steps=9)[2]
+    assert torch.equal(astray, truth < 1)  # the linear picture is the truth here
+    assert 0 < astray.sum() < len(ids)
+    assert search.best[astray].isinf().all()
+    assert search.best[~astray].isfinite().all()
+    assert torch.allclose(search.evaluations, 1 + 18 * (~astray).to(search.best))
+    assert not draw_corners(Search(planes, inputs, labels, ids, norm="l0", seed=0), starts=2, steps=9)[2].any()

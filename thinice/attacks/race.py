@@ -1,8 +1,9 @@
-"""The race: a screen of all classes, a sounding, a race of the near classes, and annealed descents.
+"""The race: a screen of the likeliest classes, a sounding, a race of the near classes, and an annealed descent.
 
 Near a sample where the network is close to linear, the nearest class shows within a few steps, and one descent
-towards it is enough. Elsewhere the gradients at the sample are no guide: there, and where few entries may change, it
-searches from several sides, and once more in FMN's way. One sounding tells which it is.
+towards it is enough: the longer, the less the gradients on its way agree. Elsewhere the gradients at the sample are no
+guide: there it searches from several sides, and once more in FMN's way. One sounding tells which it is. In l0 and l1
+it draws corners of the box instead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from thinice.attacks.fmn import fmn
 from thinice.attacks.nearest import FORWARD, Claims, Model
-from thinice.attacks.search import ANY, HAIR, TINY, Rows, Search
+from thinice.attacks.search import ANY, HAIR, TINY, VANISHED, Rows, Search
+from thinice.attacks.sparse import draw_corners
 from thinice.types import Effort, Norm
 
 __all__ = ["RACE_EFFORTS", "Finds", "race"]
@@ -28,22 +30,33 @@ NEARER = 0.4
 """An adversarial at less than this share of the screened distance makes it rough after all."""
 SLACK = 1.15
 """Classes screened within this factor of the nearest start the race."""
-KEEP: Mapping[Norm, float] = MappingProxyType({"linf": 1.05, "l2": 1.3, "l1": 1.05, "l0": 1.05})
-"""Classes expected within this factor of the leader stay in it. In l2 first estimates tell less: on an adversarially
-trained network 1.05 drops the right class so often that epsilons lie 11 % too far on average, with 1.3 4 %."""
+KEEP: Mapping[str, float] = MappingProxyType({"linf": 1.05, "l2": 1.15})
+"""Classes expected within this factor of the leader stay in it. In l2 first estimates tell less."""
 BEYOND = 1.05
 """How far beyond a length something may still be found."""
-STRIDES: Mapping[Norm, float] = MappingProxyType({"linf": 1.0, "l2": 2.0, "l1": 1.0, "l0": 1.0})
+STRIDES: Mapping[str, float] = MappingProxyType({"linf": 1.0, "l2": 2.0})
 """How far the first step of a descent goes, in units of the radius. For linf two would serve the descents as well, but
 the race would see the classes from too far away to tell them apart."""
-WIDE: Mapping[Norm, float] = MappingProxyType({"linf": 2.0, "l2": 2.0, "l1": 1.0, "l0": 1.0})
+WIDE: Mapping[str, float] = MappingProxyType({"linf": 2.0, "l2": 2.0, "l1": 1.0})
 """The same in a rough place."""
+NOISE: Mapping[str, float] = MappingProxyType({"linf": 1.0, "l2": 1.5})
+"""The noise that a descent starts with, in units of the radius, and of the budget's noise."""
+FULL = 28
+"""Descents of fewer steps start with less noise, in proportion."""
+SEEN = 3
+"""The gradients of so many classes are taken at the sample; the race looks at others once they may be within reach."""
+STEEPER = 1.3
+"""Other classes are taken to be steeper than these by no more than this factor."""
+USUAL = 0.06
+"""The part of a gradient's dual length that the direction taken before usually misses."""
+CARE = 0.4
+"""Steps of a descent grow to this power of that part, in units of the usual."""
+SPAN = 3.0
+"""By so much steps grow or shrink at most."""
 SHAKE = 0.75
-"""How far from the best point the next descent starts, in units of the best length."""
+"""How far from the best point a further search starts, in units of the best length."""
 SAME = 0.002
 """Two searches that end within this factor (|log|) agree."""
-VANISHED = 1e3
-"""Where the nearest plane lies this many times farther than the box is wide, or nowhere, no gradient leads anywhere."""
 FADED = 0.6
 """Noise has faded to nothing after this share of a descent."""
 
@@ -56,19 +69,27 @@ class Budget:
     rounds: int
     steps: int
     noise: float
-    descents: int
-    again: int
-    patience: int
     walk: int
     starts: int
     rough_steps: int
+    corners: int
+    corner_steps: int
 
 
 RACE_EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
     {
-        "quick": {"classes": 4, "rounds": 2, "steps": 15, "noise": 0.0, "walk": 8, "starts": 1, "rough_steps": 12},
+        "quick": {
+            "rounds": 3,
+            "steps": 13,
+            "noise": 0.0,
+            "walk": 8,
+            "starts": 1,
+            "rough_steps": 12,
+            "corners": 2,
+            "corner_steps": 22,
+        },
         "standard": {},
-        "thorough": {"steps": 50, "descents": 2, "starts": 10, "rough_steps": 32},
+        "thorough": {"steps": 75, "starts": 10, "rough_steps": 32, "corners": 11, "corner_steps": 33},
     }
 )
 """What each effort sets, by keyword of `race`; the rest is as in its signature."""
@@ -97,15 +118,14 @@ def race(
     norm: Norm,
     seed: int = 0,
     classes: int = 9,
-    rounds: int = 6,
-    steps: int = 28,
+    rounds: int = 5,
+    steps: int = 29,
     noise: float = 1.0,
-    descents: int = 1,
-    again: int = 20,
-    patience: int = 1,
     walk: int = 9,
     starts: int = 2,
     rough_steps: int = 23,
+    corners: int = 3,
+    corner_steps: int = 29,
     targets: Tensor | None = None,
 ) -> Finds:
     """Return the nearest points met that the network takes for another class than the label; `judge` has the last word.
@@ -121,25 +141,29 @@ def race(
     seed : int
         Of the random signs.
     classes : int
-        Screen at most this many classes, those with the largest logits.
+        Consider at most this many classes, those with the largest logits.
     rounds : int
         Passes of each class in the race, at most.
-    steps, noise : int, float
-        Passes of the first descent of a smooth sample; the noise it starts with, in units of the radius.
-    descents, again, patience : int
-        Descents of a smooth sample, at most; passes of each after the first, which start from the best point,
-        shaken; after this many in a row that gained less than 0.2 % it stops.
+    steps : int
+        Passes of the descent of a smooth sample whose gradients agree as much as is usual; others take between a third
+        of it and three times as many.
+    noise : float
+        What the descent of a smooth sample starts with: 1 is the usual, 0 none.
     walk, starts, rough_steps : int
         For a rough sample: passes from the sounding to a first adversarial; descents, each from another side; and
-        passes of each, and of FMN's search at the end. For l0 and l1 there is one descent fewer, and FMN's is twice
-        as long: it is the better of the two there, and they fail on different samples.
+        passes of each, and of FMN's search at the end: they fail on different samples.
+    corners, corner_steps : int
+        In l0 and l1: starts that draw corners of the box, and passes of each. Where the first leads astray, the others
+        are left to FMN. In l1, samples nearer than the span of one entry go the way of rough samples instead, with
+        one longer descent and more passes in FMN's way.
     targets : Tensor, optional
         (N,) classes to reach, each other than the label; any other class will do without.
 
     Notes
     -----
     Newton steps on the length and normalised gradients are those of minimum-norm attacks since FMN (Pintor et al.,
-    NeurIPS 2021) and DDN (Rony et al., CVPR 2019); the sounding, the best-first race and the noise are thinice's own.
+    NeurIPS 2021) and DDN (Rony et al., CVPR 2019). The sounding, the best-first race, the noise, a descent's length by
+    the agreement of gradients, and the corners are thinice's own.
 
     Examples
     --------
@@ -160,8 +184,9 @@ def race(
     if len(who) and logits.shape[1] > 1:
         goals = None if targets is None else targets[who]
         search = Search(model, inputs[who], labels[who], sample_ids[who], norm=norm, seed=seed, targets=goals)
-        budget = Budget(classes, rounds, steps, noise, descents, again, patience, walk, starts, rough_steps)
-        settled, rough[who], starved[who] = _search(search, budget)
+        budget = Budget(classes, rounds, steps, noise, walk, starts, rough_steps, corners, corner_steps)
+        way = _search_corners if search.sparse else _search
+        settled, rough[who], starved[who] = way(search, budget)
         converged[who] = settled & search.best.isfinite() & ~starved[who]
         candidates[who] = (search.flat + search.best_delta).clamp(0, 1).view_as(inputs[who])
         evaluations[who] += search.evaluations
@@ -180,32 +205,57 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     if len(smooth):
         winners = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.rounds)
         settled[smooth] = _descend(search, winners, budget)
-    rough |= ~(search.best >= NEARER * distances.amin(1)) | search.best.isinf()
+    rough |= ~(search.best >= NEARER * distances[:, :SEEN].amin(1)) | search.best.isinf()
     uneasy = rough.nonzero().squeeze(1)
     if len(uneasy):
         settled[uneasy] = _explore(search, soundings[uneasy], field, distances, budget)
         if search.targets is None:
-            settled[uneasy] |= _another_way(search, uneasy, budget)
+            settled[uneasy] |= _another_way(search, uneasy, 2 * _third(budget) if search.sparse else budget.rough_steps)
     return settled, rough, starved
 
 
+def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
+    """Do the same in l0 and l1: draw corners, and where these lead astray, look for smaller changes of more entries."""
+    settled, starved, astray = draw_corners(
+        search, classes=budget.classes, starts=budget.corners, steps=budget.corner_steps
+    )
+    untouched = astray & search.best.isinf()
+    who = untouched.nonzero().squeeze(1)
+    if len(who):
+        part = search.part(who)
+        settled[who], _, starved[who] = _search(part, budget)
+        search.best[who], search.best_delta[who], search.evaluations[who] = part.best, part.best_delta, part.evaluations
+    who = (astray & ~untouched).nonzero().squeeze(1)
+    if len(who):
+        settled[who] = _another_way(search, who, max(1, (budget.corners - 1) * budget.corner_steps))
+    return settled, torch.ones_like(settled), starved
+
+
 def _screen(search: Search, classes: int) -> tuple[Rows, Tensor, Tensor]:
-    """Return a row per sample and class, on its first step; their distances (N, M); the least without the box."""
+    """Return a row per sample and class; their distances (N, M); the least without the box.
+
+    Rows of the classes with the largest logits stand on their first step. The others wait at the input, with the least
+    distance that they may well have: slopes differ little.
+    """
     everyone = torch.arange(len(search.limit), device=search.limit.device)
-    order, gaps, gradients = search.differences(everyone, classes)
-    flat = gradients.flatten(0, 1)
-    rows = search.rows(everyone.repeat_interleave(order.shape[1]), order.flatten(), torch.zeros_like(flat))
-    slope = search.norm.dual_length(flat).clamp_(min=TINY)
-    rows.gap = gaps.flatten()
-    rows.momentum = (1 - search.memory) * flat / slope[:, None]
-    boundless = -rows.gap / slope
+    order, gaps, gradients = search.differences(everyone, classes, SEEN)
+    count, seen = order.shape[1], gradients.shape[1]
+    slope = search.norm.dual_length(gradients.flatten(0, 1)).clamp_(min=TINY).view(-1, seen)
+    steepest = (STEEPER * slope.amax(1, keepdim=True)).expand(-1, count - seen)
+    boundless = -gaps / torch.cat([slope, steepest], 1)
+    nowhere = torch.zeros_like(search.flat).repeat_interleave(count, 0)
+    field = search.rows(everyone.repeat_interleave(count), order.flatten(), nowhere)
+    field.gap, field.estimate = gaps.flatten(), search.within(field.sample, boundless.flatten())
+    index = torch.arange(len(field), device=field.sample.device).view(-1, count)[:, :seen].flatten()
+    rows, flat = field[index], gradients.flatten(0, 1)
+    rows.momentum = (1 - search.memory) * flat / slope.view(-1, 1)
     if search.sparse:  # few entries, which the box stops early: the exact crossing of the plane within the box
         rows.delta = search.norm.cross(-flat, -rows.gap * BEYOND, search.flat[rows.sample])
         rows.estimate = search.within(rows.sample, search.norm.length(rows.delta))
     else:
-        rows.estimate = search.within(rows.sample, boundless)
         search.move(rows, rows.estimate * HAIR, 2.0)
-    return rows, rows.estimate.view_as(gaps).clone(), boundless.view_as(gaps).amin(1)
+    field.put(index, rows)
+    return field, field.estimate.view(-1, count).clone(), boundless[:, :seen].amin(1)
 
 
 def _sound(search: Search, field: Rows, nearest: Tensor) -> tuple[Tensor, Rows]:
@@ -216,7 +266,8 @@ def _sound(search: Search, field: Rows, nearest: Tensor) -> tuple[Tensor, Rows]:
     """
     count = len(field) // len(nearest)
     everyone = field.sample[::count]
-    first = field.delta.view(len(nearest), count, -1).norm(dim=2)[everyone, field.estimate.view(-1, count).argmin(1)]
+    closest = field.estimate.view(-1, count)[:, :SEEN].argmin(1)
+    first = torch.linalg.vector_norm(field.delta[everyone * count + closest], dim=1)
     signs = search.signs(everyone)
     away = signs * (first / 4 / signs.shape[1] ** 0.5)[:, None]
     target = torch.full_like(everyone, ANY) if search.targets is None else search.targets[everyone]
@@ -233,8 +284,9 @@ def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smoo
     Best first: a class joins once its screened distance is within reach of the leader, and leaves when its estimate
     falls behind. What the steps so far have surprised by widens both.
     """
-    nearest, keep = distances.amin(1, keepdim=True), KEEP[search.norm.name]
+    nearest, keep = distances[:, :SEEN].amin(1, keepdim=True), KEEP[search.norm.name]
     looks = torch.zeros_like(distances)
+    looks[:, SEEN:] = -1  # the first look at these is their screen
     active = (distances <= SLACK * nearest) & smooth[:, None]
     for _ in range(rounds):
         index = active.flatten().nonzero().squeeze(1)
@@ -246,9 +298,10 @@ def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smoo
         field.put(index, rows)
         looks += active
         estimate = field.estimate.view_as(distances)
+        distances = torch.where(active & (looks == 0), estimate, distances)
         lead, leader = torch.where(looks > 0, estimate, torch.inf).min(1, keepdim=True)
         nearer = (distances.gather(1, leader) / lead).log().clamp(min=0)
-        joins = (looks == 0) & (distances <= torch.maximum(lead, nearest) * (SLACK + nearer + doubt[:, None] / 2))
+        joins = (looks <= 0) & (distances <= torch.maximum(lead, nearest) * (SLACK + nearer + doubt[:, None] / 2))
         hope = torch.where(looks > 1, field.unrest.view_as(distances) / 2, keep - 1)
         stays = (looks > 0) & (estimate * torch.exp(-hope) <= keep * lead)
         active = (joins | stays) & smooth[:, None]
@@ -258,44 +311,45 @@ def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smoo
 
 
 def _anneal(
-    search: Search, rows: Rows, steps: int, *, stride: float, noise: float, trust: float | None = None
+    search: Search, rows: Rows, steps: Tensor, *, stride: float, noise: Tensor, trust: float | None = None
 ) -> Tensor:
-    """Descend with strides and noise that fade; return where it found, and settled: the last quarter changed under 1 %.
+    """Descend in so many `steps` (R,) with strides and noise (R,) that fade; return which have settled.
 
-    `trust` limits by how much a radius may differ from the last, and fades too.
+    Settled is what found, and changed under 1 % in the last quarter. `trust` limits by how much a radius may differ
+    from the last, and fades too.
     """
-    before = rows.best
-    for k in range(steps):
-        fade = (1 + math.cos(math.pi * k / steps)) / 2
+    settled, on = torch.zeros_like(rows.crossed), torch.arange(len(rows), device=steps.device)
+    ends, before = sorted(set(steps.tolist())), rows.best
+    for k in range(ends[-1]):
+        share = k / steps
+        fade = (1 + torch.cos(math.pi * share)) / 2
         radius = search.look(rows)
         if trust is not None:
             known = torch.minimum(rows.length, BEYOND * torch.minimum(rows.best, search.best[rows.sample]))
             change = 0.01 + (trust - 0.01) * fade
             radius = search.within(rows.sample, radius.clamp(known * (1 - change), known * (1 + change)))
-        if 4 * k <= 3 * steps:
-            before = rows.best
-        search.move(rows, radius, 0.01 + (stride - 0.01) * fade, noise * max(0.0, 1 - k / steps / FADED))
-    search.keep(rows)
-    return rows.best.isfinite() & (rows.best >= 0.99 * before)
+        before = torch.where(share <= 0.75, rows.best, before)
+        shake = noise * (1 - share / FADED).clamp(min=0) if k < FADED * ends[-1] else None
+        search.move(rows, radius, 0.01 + (stride - 0.01) * fade, shake)
+        if k + 1 in ends:
+            search.keep(rows)
+            settled[on] = rows.best.isfinite() & (rows.best >= 0.99 * before)
+            left = (steps > k + 1).nonzero().squeeze(1)
+            rows, on, steps, noise, before = rows[left], on[left], steps[left], noise[left], before[left]
+    return settled
 
 
 def _descend(search: Search, rows: Rows, budget: Budget) -> Tensor:
-    """Descend from the race's end, then from the best point, shaken, until that stops paying."""
+    """Descend from the race's end, the more slowly the less the next gradient agrees with the direction so far."""
     search.draw = 100
-    settled = _anneal(search, rows, budget.steps, stride=STRIDES[search.norm.name], noise=budget.noise)
-    idle, on = torch.zeros_like(rows.length), torch.arange(len(rows), device=rows.sample.device)
-    for descent in range(1, budget.descents):
-        search.draw = 1000 * descent
-        who, before = rows.sample[on], search.best[rows.sample[on]]
-        shaken = search.best_delta[who] + search.noise(who, SHAKE * torch.where(before.isfinite(), before, 0))
-        again = search.rows(who, rows.target[on], shaken)
-        again.crossed = before.isfinite()
-        settled[on] = _anneal(search, again, budget.again, stride=STRIDES[search.norm.name], noise=budget.noise / 2)
-        idle[on] = torch.where(search.best[who] < 0.998 * before, 0, idle[on] + 1)
-        on = (idle < budget.patience).nonzero().squeeze(1)
-        if not len(on):
-            break
-    return settled
+    direction, stride = search.norm.steepest(rows.momentum), STRIDES[search.norm.name]
+    last = search.memory * rows.momentum
+    search.move(rows, search.look(rows), stride)
+    missed = 1 - ((rows.momentum - last) * direction).sum(1) / (1 - search.memory)
+    pace = (missed.nan_to_num(1).clamp(min=TINY) / USUAL).pow(CARE).clamp(1 / SPAN, SPAN)
+    steps = (budget.steps * pace).round().long().clamp(min=1)
+    noise = budget.noise * NOISE[search.norm.name] * (steps / FULL).clamp(max=1)
+    return _anneal(search, rows, steps, stride=stride, noise=noise)
 
 
 def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, budget: Budget) -> Tensor:
@@ -303,9 +357,12 @@ def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, bu
     search.draw = 100_000
     who, target = soundings.sample, soundings.target
     _walk(search, soundings, budget.walk)
-    order = distances[who].argsort(1)
+    order = distances[who, :SEEN].argsort(1)
+    sides, steps = (1, _third(budget)) if search.sparse else (budget.starts, budget.rough_steps)
+    paces = torch.full_like(who, steps)
     settled = torch.zeros_like(soundings.crossed)
-    for start in range(max(1, budget.starts - search.sparse)):
+    stride, noise = WIDE[search.norm.name], torch.full_like(soundings.length, 0.5)
+    for start in range(sides):
         search.draw = 100_000 + 1000 * (start + 1)
         best = search.best[who]
         scale = torch.where(best.isfinite(), best, search.limit[who] / 2)
@@ -314,7 +371,7 @@ def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, bu
             delta = torch.where(best.isfinite()[:, None], search.best_delta[who], soundings.delta)
         elif side == 1:
             classes = order[:, start // 3 % order.shape[1]]
-            first = field.momentum[who * order.shape[1] + classes]
+            first = field.momentum[who * distances.shape[1] + classes]
             delta = search.norm.project(scale[:, None] * search.norm.steepest(first), scale)
         elif side == 2:
             delta = search.noise(who, 2 * scale)
@@ -322,15 +379,20 @@ def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, bu
             delta = search.best_delta[who] + search.noise(who, SHAKE * scale)
         rows = search.rows(who, target, delta)
         rows.crossed = ~rows.crossed
-        settled = _anneal(search, rows, budget.rough_steps, stride=WIDE[search.norm.name], noise=0.5, trust=0.5)
+        settled = _anneal(search, rows, paces, stride=stride, noise=noise, trust=0.5)
     return settled
 
 
-def _another_way(search: Search, who: Tensor, budget: Budget) -> Tensor:
+def _third(budget: Budget) -> int:
+    """Return a third of what rough samples get: in l1 one descent takes it, and FMN's way the rest."""
+    return max(1, budget.rough_steps * (budget.starts + 1) // 3)
+
+
+def _another_way(search: Search, who: Tensor, steps: int) -> Tensor:
     """Search these samples as FMN does, and keep what is nearer; return where that agrees with what was known."""
     inputs = search.flat[who].view(-1, *search.shape)
-    steps = budget.rough_steps * (2 if search.sparse else 1)
-    claims = fmn(search.model, inputs, search.labels[who], search.sample_ids[who], norm=search.norm.name, steps=steps)
+    ids, labels = search.sample_ids[who], search.labels[who]
+    claims = fmn(search.model, inputs, labels, ids, norm=search.norm.name, steps=steps, seed=search.seed)
     search.evaluations[who] += claims.evaluations
     delta, known = (claims.candidates - inputs).flatten(1), search.best[who]
     length = search.norm.length(delta)

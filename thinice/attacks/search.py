@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -22,7 +25,11 @@ ANY = -1
 HAIR = 1.0005
 """Radii aim this little beyond the boundary, else they end just before it."""
 TINY = 1e-12
+VANISHED = 1e3
+"""Where the nearest plane lies this many times farther than the box is wide, or nowhere, no gradient leads anywhere."""
 BANK = 1 << 20
+MEMORY: Mapping[Norm, float] = MappingProxyType({"linf": 0.5, "l2": 0.3, "l1": 0.3, "l0": 0.3})
+"""The share of the mean gradient that a look keeps."""
 SPARSE: tuple[Norm, ...] = ("l0", "l1")
 
 
@@ -73,35 +80,45 @@ class Search:
         seed: int,
         targets: Tensor | None = None,
     ) -> None:
-        self.model, self.shape, self.norm = model, inputs.shape[1:], NORM_TABLE[norm]
+        self.model, self.shape, self.norm, self.seed = model, inputs.shape[1:], NORM_TABLE[norm], seed
         self.labels, self.targets, self.sample_ids = labels, targets, sample_ids
         self.flat = inputs.flatten(1)
         self.limit = self.norm.length(torch.maximum(self.flat, 1 - self.flat))  # nothing in the box is longer
         self.best, self.best_delta = torch.full_like(self.limit, torch.inf), torch.zeros_like(self.flat)
         self.evaluations = torch.zeros_like(self.limit)
-        self.memory = 0.5 if norm == "linf" else 0.3
+        self.memory = MEMORY[norm]
         self.sparse = norm in SPARSE
         pixels = self.flat.shape[1]
         bits = torch.randint(0, 2, (pixels + BANK,), generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
         self._bank = bits.to(self.flat).mul_(2).sub_(1).unfold(0, pixels, 1)
         self.draw = 0
 
+    def part(self, who: Tensor) -> Search:
+        """Return a search of these samples that knows nothing of what was found, only what was spent."""
+        twin = copy.copy(self)
+        for name in ("labels", "sample_ids", "flat", "limit", "evaluations"):
+            setattr(twin, name, getattr(self, name)[who])
+        twin.targets = None if self.targets is None else self.targets[who]
+        twin.best, twin.best_delta = torch.full_like(twin.limit, torch.inf), torch.zeros_like(twin.flat)
+        twin.memory = MEMORY[self.norm.name]
+        return twin
+
     def rows(self, sample: Tensor, target: Tensor, delta: Tensor) -> Rows:
         """Return rows that start at `delta` and know nothing yet."""
-        zero, nowhere = torch.zeros_like(self.limit[sample]), torch.zeros_like(delta)
-        return Rows(
+        one = torch.ones_like(self.limit[sample])
+        return Rows(  # no tensor twice: `put` writes into them
             sample=sample,
             target=target,
             delta=self.boxed(sample, delta),
-            momentum=nowhere,
-            length=zero,
-            gap=zero,
-            ahead=zero,
-            crossed=zero > 0,
-            estimate=zero + 1,
-            unrest=zero,
-            best=zero + torch.inf,
-            best_delta=nowhere,
+            momentum=torch.zeros_like(delta),
+            length=0 * one,
+            gap=0 * one,
+            ahead=0 * one,
+            crossed=one < 0,
+            estimate=one,
+            unrest=0 * one,
+            best=torch.inf * one,
+            best_delta=torch.zeros_like(delta),
         )
 
     def signs(self, sample: Tensor) -> Tensor:
@@ -128,8 +145,11 @@ class Search:
         """Count passes of these samples."""
         self.evaluations.index_add_(0, sample, torch.full_like(self.limit[sample], cost))
 
-    def differences(self, sample: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, at the clean inputs, the classes (R, M) to reach, their logit gaps, and the gradients (R, M, D)."""
+    def differences(self, sample: Tensor, classes: int, seen: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return, at the clean inputs, the classes (R, M) to reach, their logit gaps, and gradients (R, S, D).
+
+        The classes with the largest logits come first; the gradients are those of the first S of them, or all.
+        """
         point = self.flat[sample].view(-1, *self.shape).requires_grad_()
         logits, true = self.model(point), self.labels[sample, None]
         if self.targets is None:
@@ -138,7 +158,7 @@ class Search:
         else:
             order = self.targets[sample, None]
         gaps = logits.gather(1, order) - logits.gather(1, true)
-        gradients = [gradient_of(gap, point, keep_graph=True) for gap in gaps.unbind(1)]
+        gradients = [gradient_of(gap, point, keep_graph=True) for gap in gaps[:, :seen].unbind(1)]
         self.spend(sample, FORWARD + (1 - FORWARD) * len(gradients))
         return order, gaps.detach(), torch.stack(gradients, 1)
 
@@ -187,7 +207,7 @@ class Search:
             surplus = rows.gap * entries / (gradient * rows.delta.sign()).sum(1).clamp(min=TINY)
         return torch.where(rows.gap < 0, rows.length + missing, rows.length - surplus)
 
-    def move(self, rows: Rows, radius: Tensor, step: float, noise: float = 0.0) -> None:
+    def move(self, rows: Rows, radius: Tensor, step: float | Tensor, noise: Tensor | None = None) -> None:
         """Step along the momentum, project on the ball of this radius, and shake within it those that have crossed."""
         uphill, start = rows.momentum, self.flat[rows.sample]
         if self.norm.name != "linf":
@@ -197,10 +217,8 @@ class Search:
             reach, direction = torch.linalg.vector_norm(rows.delta, dim=1), NORM_TABLE["l2"].steepest(uphill)
         else:
             reach, direction = radius, self.norm.steepest(uphill)
-        if self.norm.name == "l0":
-            radius = radius.round().clamp(min=1)
         delta = self.norm.project(rows.delta + (step * reach)[:, None] * direction, radius)
-        if noise:
+        if noise is not None:
             shaken = self.norm.project(delta + self.noise(rows.sample, noise * radius), radius)
             delta = torch.where(rows.crossed[:, None], shaken, delta)
         rows.delta = self.boxed(rows.sample, delta)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from thinice.attacks.search import ANY, TINY, Rows, Search
+from thinice.attacks.search import ANY, TINY, VANISHED, Rows, Search
 from thinice.types import Norm
 
 __all__ = ["draw_corners"]
@@ -35,21 +35,22 @@ NEAR = 1.1
 """A start whose end is within this factor of the best is polished itself, else the best is."""
 ASTRAY = 2.5
 """Where the first start ends beyond this many times the screened distance, corners lead astray."""
+SPAN = 1.0
+"""In l1 also where the screened distance is below the span of an entry: parts of many entries are nearer."""
 SAME = 0.002
 """Two starts that end within this share agree."""
-VANISHED = 1e3
-"""Where the nearest plane lies this many times farther than the box is wide, or nowhere, no gradient leads anywhere."""
 
 
 def draw_corners(
-    search: Search, *, classes: int = 9, starts: int = 2, steps: int = 30, polish: int = 15
+    search: Search, *, classes: int = 9, starts: int = 3, steps: int = 29
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Search in l0 or l1; return which have settled, had no gradient to go by, and are led astray, (N,) bool each.
 
     Each start heads for another class, the nearest in the linear picture first, until it is adversarial at all; from
     then on any class will do. Where the first start ends far beyond the linear picture, corners lead astray: a natural
-    network may call for small changes. There no other start is made, and another search is worth its passes. What is
-    found is in the search's `best` and `best_delta`.
+    network may call for small changes. There no other start is made, and another search is worth its passes; in l1,
+    none at all where the linear picture itself calls for less than one whole entry. What is found is in the search's
+    `best` and `best_delta`.
 
     Parameters
     ----------
@@ -58,9 +59,8 @@ def draw_corners(
     classes : int
         Screen at most this many classes, those with the largest logits.
     starts, steps : int
-        Starts, and passes of each. A sample of which nothing is found gets more, until each class had its start.
-    polish : int
-        In l1, passes of a descent from each start's end: corners miss entries that end within the box.
+        Starts, and passes of each; in l1 a third of them are a descent from its end: corners miss entries that end
+        within the box. A sample of which nothing is found gets more starts, until each class had its own.
 
     Examples
     --------
@@ -82,10 +82,10 @@ def draw_corners(
     slope = search.norm.dual_length(flat).clamp(min=TINY).view_as(gaps)
     starved = ~((-gaps / slope).amin(1) < VANISHED * search.flat.shape[1])  # true of NaN, too
     rank, ends = distances.argsort(1), []
-    astray = torch.zeros_like(starved)
+    astray = (distances.amin(1) < SPAN) & (search.norm.name == "l1") & ~starved
     for start in range(max(starts, rank.shape[1])):
         lost = search.best.isinf()
-        who = (~astray if start < starts else lost & ~starved).nonzero().squeeze(1)
+        who = (~astray & (lost & ~starved if start >= starts else True)).nonzero().squeeze(1)
         nearest = rank[who, start % rank.shape[1]]
         rows = search.rows(who, order[who, nearest], torch.zeros_like(search.flat[who]))
         rows.momentum = gradients[who, nearest].nan_to_num()
@@ -93,12 +93,13 @@ def draw_corners(
         screened = distances[who, nearest]
         radius = search.within(who, torch.where(leap, screened, screened.clamp(max=FEW)))
         if len(who):
-            _draw(search, rows, radius, steps)
-            if search.norm.name == "l1" and polish:
+            polish = steps // 3 if search.norm.name == "l1" else 0
+            _draw(search, rows, radius, steps - polish)
+            if polish:
                 _polish(search, rows, polish)
         ends.append(torch.full_like(search.best, torch.inf).index_copy(0, who, rows.best))
-        if start == 0:
-            astray = search.best.isfinite() & (search.best > ASTRAY * distances.amin(1))
+        if start == 0 and search.targets is None:
+            astray |= search.best.isfinite() & (search.best > ASTRAY * distances.amin(1))
     settled = (torch.stack(ends) <= (1 + SAME) * search.best).sum(0) > 1
     return settled & search.best.isfinite(), starved, astray
 
