@@ -181,18 +181,19 @@ def test_efforts_keep_to_their_budgets(effort, smooth, rough):
 
 
 def test_a_descent_is_longer_where_gradients_disagree():
-    planes, network = Planes(10), curved(gain=2.0, flat=1.0)
-    passes = []
-    for model, (inputs, labels, ids) in (
-        (planes, planes.samples(32)),
-        (lambda x: network(x.double()).float(), curved_samples(network, 32)),
-    ):
-        finds = race(model, inputs, labels, ids, norm="linf", steps=60, noise=0.0)
-        passes.append(finds.evaluations[~finds.rough] - 60)
-    straight, bent = passes
+    planes, generator = Planes(10), torch.Generator().manual_seed(0)
+    hidden, out = torch.randn(512, 36, generator=generator), torch.randn(10, 512, generator=generator)
+
+    def folds(x):
+        return torch.relu((x.flatten(1) - 0.5) @ hidden.T) @ out.T
+
+    inputs = torch.rand(32, 1, 6, 6, generator=generator)
+    samples = {planes: planes.samples(32), folds: (inputs, folds(inputs).argmax(1), torch.arange(32))}
+    finds = [race(model, *samples[model], norm="linf", steps=60, noise=0.0) for model in (planes, folds)]
+    straight, folded = (found.evaluations[~found.rough] - 60 for found in finds)
     assert -40 < straight.median() < -25  # a third of the steps, the screen and the race: on a plane nothing disagrees
-    assert bent.median() > straight.median() + 15
-    assert (bent < 140).all()
+    assert folded.quantile(0.75) > straight.median() + 15
+    assert folded.max() < 140  # three times the steps, at most
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -97,12 +97,8 @@ def test_other_seeds_and_other_ids_draw_others():
     labels, ids = model(inputs).argmax(1), torch.arange(12)
     first = searched(model, (inputs, labels, ids), "l1", starts=1, steps=5)
     assert torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", starts=1, steps=5).best)
-    assert not torch.equal(
-        first.best, searched(model, (inputs, labels, ids), "l1", seed=1, starts=1, steps=5).best
-    )
-    assert not torch.equal(
-        first.best, searched(model, (inputs, labels, ids + 40), "l1", starts=1, steps=5).best
-    )
+    assert not torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", seed=1, starts=1, steps=5).best)
+    assert not torch.equal(first.best, searched(model, (inputs, labels, ids + 40), "l1", starts=1, steps=5).best)
 
 
 @pytest.mark.parametrize("norm", NORMS)
