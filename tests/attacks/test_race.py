@@ -192,7 +192,7 @@ def test_a_descent_is_longer_where_gradients_disagree():
     finds = [race(model, *samples[model], norm="linf", steps=60, noise=0.0) for model in (planes, folds)]
     straight, folded = (found.evaluations[~found.rough] - 60 for found in finds)
     assert -40 < straight.median() < -25  # a third of the steps, the screen and the race: on a plane nothing disagrees
-    assert folded.quantile(0.75) > straight.median() + 15
+    assert folded.quantile(0.9) > straight.quantile(0.9) + 10
     assert folded.max() < 140  # three times the steps, at most
 
 
