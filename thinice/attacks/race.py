@@ -30,8 +30,9 @@ NEARER = 0.4
 """An adversarial at less than this share of the screened distance makes it rough after all."""
 SLACK = 1.15
 """Classes screened within this factor of the nearest start the race."""
-KEEP: Mapping[str, float] = MappingProxyType({"linf": 1.05, "l2": 1.15})
-"""Classes expected within this factor of the leader stay in it. In l2 first estimates tell less."""
+KEEP: Mapping[str, float] = MappingProxyType({"linf": 1.1, "l2": 1.3})
+"""Classes expected within this factor of the leader stay in it. In l2 first estimates tell less: on an adversarially
+trained network 1.15 drops the right class so often that epsilons lie 8 % too far on average, with 1.3 5 %."""
 BEYOND = 1.05
 """How far beyond a length something may still be found."""
 STRIDES: Mapping[str, float] = MappingProxyType({"linf": 1.0, "l2": 2.0})
@@ -45,7 +46,7 @@ FULL = 28
 """Descents of fewer steps start with less noise, in proportion."""
 SEEN = 3
 """The gradients of so many classes are taken at the sample; the race looks at others once they may be within reach."""
-STEEPER = 1.3
+STEEPER = 1.6
 """Other classes are taken to be steeper than these by no more than this factor."""
 USUAL = 0.06
 """The part of a gradient's dual length that the direction taken before usually misses."""
@@ -118,7 +119,7 @@ def race(
     norm: Norm,
     seed: int = 0,
     classes: int = 9,
-    rounds: int = 5,
+    rounds: int = 6,
     steps: int = 29,
     noise: float = 1.0,
     walk: int = 9,
