@@ -54,7 +54,7 @@ def overhead(rounds: int = 3) -> Numbers:
     digits = thinice.load_samples("digits", split="test", limit=512)
     embedded = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     for name, classifier, samples in (("digits", embedded, digits), ("resnet20", *_resnet20(100))):
-        batch = 512 if name == "digits" else 64  # as "auto" takes them on a processor
+        batch = 512 if name == "digits" else 128  # as "auto" takes them on a processor
         found = _overhead(classifier, samples, rounds=rounds, batch=batch)
         numbers |= {f"{name}_{what}": value for what, value in found.items()}
     return numbers

@@ -391,8 +391,8 @@ def test_small_samples_go_into_larger_batches():
     def first(*shape):
         return measurement._first_batch_size("auto", thinice.as_samples(torch.zeros(1, *shape), torch.tensor([0])), CPU)
 
-    assert [first(3, 32, 32), first(1, 28, 28), first(1, 8, 8)] == [64, 250, 512]
-    assert first(3, 224, 224) == 5
+    assert [first(3, 32, 32), first(1, 28, 28), first(1, 8, 8)] == [128, 501, 512]
+    assert first(3, 224, 224) == 10
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

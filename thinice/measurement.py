@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 # 32 to 64 samples of CIFAR size use a processor's caches best; a GPU wants as many as keep it busy. Of smaller samples
 # more go into a batch, up to a limit: 512 digits take half the time of 8 batches of 64.
-CPU_BATCH, CPU_MOST = 64, 512
+CPU_BATCH, CPU_MOST = 128, 512
 CUDA_BATCH, CUDA_MOST = 1024, 8192
 CIFAR_VALUES = 3 * 32 * 32
 DECIDING = 512
