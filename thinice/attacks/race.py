@@ -90,7 +90,7 @@ RACE_EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
             "corner_steps": 22,
         },
         "standard": {},
-        "thorough": {"steps": 62, "starts": 10, "rough_steps": 32, "corners": 11, "corner_steps": 33},
+        "thorough": {"steps": 75, "starts": 10, "rough_steps": 32, "corners": 11, "corner_steps": 33},
     }
 )
 """What each effort sets, by keyword of `race`; the rest is as in its signature."""
@@ -120,7 +120,7 @@ def race(
     seed: int = 0,
     classes: int = 9,
     rounds: int = 6,
-    steps: int = 25,
+    steps: int = 27,
     noise: float = 1.0,
     walk: int = 9,
     starts: int = 2,
