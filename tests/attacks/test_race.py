@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from tests.conftest import reference
@@ -94,6 +95,63 @@ def test_reaches_the_target_class(norm):
     delta = (finds.candidates - inputs).flatten(1)
     length = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
     assert (length.numpy() >= 0.9999 * planes.distances(inputs, labels, norm, target=3)).all()
+
+
+def test_a_target_behind_other_classes_is_reached_by_the_shortest_way():
+    planes, norm = Planes(10), "linf"
+    inputs, _, ids = planes.samples(12)
+    logits = planes(inputs)
+    labels, targets = logits.argmax(1), logits.argmin(1)  # others lie between
+    finds = race(planes, inputs, labels, ids, norm=norm, targets=targets)
+    assert (planes(finds.candidates).argmax(1) == targets).all()
+    length = (finds.candidates - inputs).flatten(1).abs().amax(1)
+    for sample, target in enumerate(targets.tolist()):
+        others = [c for c in range(10) if c != target]
+        ahead = (planes.weight[others] - planes.weight[target]).double().numpy()
+        need = (logits[sample, target] - logits[sample, others]).double().numpy()
+        pixels = ahead.shape[1]  # least e with ahead @ delta <= need, |delta| <= e
+        bounds = np.hstack([np.vstack([np.eye(pixels), -np.eye(pixels)]), -np.ones((2 * pixels, 1))])
+        rows = np.vstack([np.hstack([ahead, np.zeros((9, 1))]), bounds])
+        cost, free = np.r_[np.zeros(pixels), 1.0], [(None, None)] * pixels + [(0, None)]
+        least = linprog(cost, A_ub=rows, b_ub=np.r_[need, np.zeros(2 * pixels)], bounds=free).fun
+        assert 0.999 * least <= length[sample] <= 1.1 * least
+
+
+@pytest.mark.parametrize("norm", ["l0", "l2", "linf"])
+def test_a_second_look_at_the_input_is_no_find(norm):
+    """A network that takes the input itself for another class whenever it is asked again."""
+    planes, asked = Planes(3), []
+    inputs, labels, ids = planes.samples(6)
+
+    def moody(points):
+        logits = planes(points)
+        untouched = (points.flatten(1)[:, None] == inputs.flatten(1)).all(2).any(1)
+        asked.append(1)
+        return torch.where(untouched[:, None] & (len(asked) > 1), -logits, logits)
+
+    finds = race(moody, inputs, labels, ids, norm=norm)
+    assert (planes(finds.candidates).argmax(1) != labels).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_holes_where_a_network_has_no_logits_are_gone_around(norm):
+    planes = Planes(5)
+    inputs, labels, ids = planes.samples(24)
+    truth = planes.distances(inputs, labels, norm)
+
+    def holed(points):
+        logits, flat = planes(points), points.flatten(1)
+        return torch.where(((flat * 1e4).sum(1).long() % 10 == 0)[:, None], torch.nan, logits)
+
+    whole = torch.from_numpy(~holed(inputs).isnan().any(1).numpy())
+    finds = race(holed, inputs[whole], labels[whole], ids[whole], norm=norm)
+    assert (planes(finds.candidates).argmax(1) != labels[whole]).all()
+    delta = (finds.candidates - inputs[whole]).flatten(1)
+    length = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    ratio = length.numpy() / truth[whole.numpy()]
+    assert ratio.min() > 0.999
+    assert np.median(ratio) < 1.02
+    assert ratio.max() < 2
 
 
 def curved(seed: int = 0, classes: int = 10, gain: float = 3.0, flat: float = 4.0) -> nn.Module:

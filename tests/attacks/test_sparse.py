@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.attacks.test_race import Planes
 from thinice.attacks import sparse
 from thinice.attacks.nearest import FORWARD
+from thinice.attacks.race import race
 from thinice.attacks.search import Search
 from thinice.attacks.sparse import draw_corners
 
@@ -174,3 +175,20 @@ def test_samples_nearer_than_one_entry_are_left_alone_in_l1(monkeypatch):
     assert search.best[~astray].isfinite().all()
     assert torch.allclose(search.evaluations, 1 + 18 * (~astray).to(search.best))
     assert not draw_corners(Search(planes, inputs, labels, ids, norm="l0", seed=0), starts=2, steps=9)[2].any()
+
+
+def test_in_l1_near_samples_are_searched_alike_beside_far_ones(monkeypatch):
+    monkeypatch.setattr(sparse, "SPAN", 0.3)
+    generator = torch.Generator().manual_seed(0)
+    hidden, out = torch.randn(64, 36, generator=generator), torch.randn(10, 64, generator=generator)
+
+    def model(inputs):
+        return torch.relu((inputs.double().flatten(1) - 0.5) @ hidden.T.double()) @ out.T.double()
+
+    inputs = torch.rand(40, 1, 6, 6, generator=generator, dtype=torch.float64)
+    labels, ids = model(inputs).argmax(1), torch.arange(40)
+    together = race(model, inputs, labels, ids, norm="l1")
+    cost = together.evaluations.round()
+    assert len(cost.unique()) > 1  # some went the one way, some the other
+    alone = [race(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l1") for i in range(40)]
+    assert torch.allclose(torch.cat([one.candidates for one in alone]), together.candidates, atol=1e-6)

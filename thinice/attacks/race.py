@@ -3,7 +3,7 @@
 Near a sample where the network is close to linear, the nearest class shows within a few steps, and one descent
 towards it is enough: the longer, the less the gradients on its way agree. Elsewhere the gradients at the sample are no
 guide: there it searches from several sides, and once more in FMN's way. One sounding tells which it is. In l0 and l1
-it draws corners of the box instead.
+it draws corners of the box, unless these lead astray.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ USUAL = 0.06
 """The part of a gradient's dual length that the direction taken before usually misses."""
 CARE = 0.4
 """Steps of a descent grow to this power of that part, in units of the usual."""
-SPAN = 3.0
+RANGE = 3.0
 """By so much steps grow or shrink at most."""
 SHAKE = 0.75
 """How far from the best point a further search starts, in units of the best length."""
@@ -103,7 +103,7 @@ class Finds(Claims):
     Attributes
     ----------
     rough : Tensor
-        (N,) bool: the network is far from linear around the sample.
+        (N,) bool: the network is far from linear around the sample; in l0 and l1 every sample counts as rough.
 
     """
 
@@ -155,8 +155,8 @@ def race(
         passes of each, and of FMN's search at the end: they fail on different samples.
     corners, corner_steps : int
         In l0 and l1: starts that draw corners of the box, and passes of each. Where the first leads astray, the others
-        are left to FMN. In l1, samples nearer than the span of one entry go the way of rough samples instead, with
-        one longer descent and more passes in FMN's way.
+        are left to FMN (a pass at least). In l1, samples nearer than the span of one entry go the way of rough samples
+        instead, with one longer descent and more passes in FMN's way.
     targets : Tensor, optional
         (N,) classes to reach, each other than the label; any other class will do without.
 
@@ -216,7 +216,7 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
-    """Do the same in l0 and l1: draw corners, and where these lead astray, look for smaller changes of more entries."""
+    """Do the same in l0 and l1: draw corners; where these lead astray, search as elsewhere, or in FMN's way."""
     settled, starved, astray = draw_corners(
         search, classes=budget.classes, starts=budget.corners, steps=budget.corner_steps
     )
@@ -300,7 +300,7 @@ def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smoo
         looks += active
         estimate = field.estimate.view_as(distances)
         distances = torch.where(active & (looks == 0), estimate, distances)
-        lead, leader = torch.where(looks > 0, estimate, torch.inf).min(1, keepdim=True)
+        lead, leader = torch.where(looks > 0, estimate.nan_to_num(torch.inf), torch.inf).min(1, keepdim=True)
         nearer = (distances.gather(1, leader) / lead).log().clamp(min=0)
         joins = (looks <= 0) & (distances <= torch.maximum(lead, nearest) * (SLACK + nearer + doubt[:, None] / 2))
         hope = torch.where(looks > 1, field.unrest.view_as(distances) / 2, keep - 1)
@@ -320,7 +320,7 @@ def _anneal(
     from the last, and fades too.
     """
     settled, on = torch.zeros_like(rows.crossed), torch.arange(len(rows), device=steps.device)
-    ends, before = sorted(set(steps.tolist())), rows.best
+    ends, before, loud = sorted(set(steps.tolist())), rows.best, bool((noise > 0).any())
     for k in range(ends[-1]):
         share = k / steps
         fade = (1 + torch.cos(math.pi * share)) / 2
@@ -329,8 +329,8 @@ def _anneal(
             known = torch.minimum(rows.length, BEYOND * torch.minimum(rows.best, search.best[rows.sample]))
             change = 0.01 + (trust - 0.01) * fade
             radius = search.within(rows.sample, radius.clamp(known * (1 - change), known * (1 + change)))
-        before = torch.where(share <= 0.75, rows.best, before)
-        shake = noise * (1 - share / FADED).clamp(min=0) if k < FADED * ends[-1] else None
+        before = torch.where(4 * (k + 1) <= 3 * steps, rows.best, before)
+        shake = noise * (1 - share / FADED).clamp(min=0) if loud and k < FADED * ends[-1] else None
         search.move(rows, radius, 0.01 + (stride - 0.01) * fade, shake)
         if k + 1 in ends:
             search.keep(rows)
@@ -347,7 +347,7 @@ def _descend(search: Search, rows: Rows, budget: Budget) -> Tensor:
     last = search.memory * rows.momentum
     search.move(rows, search.look(rows), stride)
     missed = 1 - ((rows.momentum - last) * direction).sum(1) / (1 - search.memory)
-    pace = (missed.nan_to_num(1).clamp(min=TINY) / USUAL).pow(CARE).clamp(1 / SPAN, SPAN)
+    pace = (missed.nan_to_num(1).clamp(min=TINY) / USUAL).pow(CARE).clamp(1 / RANGE, RANGE)
     steps = (budget.steps * pace).round().long().clamp(min=1)
     noise = budget.noise * NOISE[search.norm.name] * (steps / FULL).clamp(max=1)
     return _anneal(search, rows, steps, stride=stride, noise=noise)
@@ -358,7 +358,7 @@ def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, bu
     search.draw = 100_000
     who, target = soundings.sample, soundings.target
     _walk(search, soundings, budget.walk)
-    order = distances[who, :SEEN].argsort(1)
+    order = distances[who, :SEEN].argsort(dim=1, stable=True)
     sides, steps = (1, _third(budget)) if search.sparse else (budget.starts, budget.rough_steps)
     paces = torch.full_like(who, steps)
     settled = torch.zeros_like(soundings.crossed)
@@ -381,6 +381,7 @@ def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, bu
         rows = search.rows(who, target, delta)
         rows.crossed = ~rows.crossed
         settled = _anneal(search, rows, paces, stride=stride, noise=noise, trust=0.5)
+        settled &= rows.best <= (1 + SAME) * search.best[who]  # all have the same steps: the rows are still these
     return settled
 
 

@@ -103,7 +103,7 @@ class Search:
             setattr(twin, name, getattr(self, name)[who])
         twin.targets = None if self.targets is None else self.targets[who]
         twin.best, twin.best_delta = torch.full_like(twin.limit, torch.inf), torch.zeros_like(twin.flat)
-        twin.memory = MEMORY[self.norm.name]
+        twin.memory, twin.draw = MEMORY[self.norm.name], 0  # whatever the neighbours drew
         return twin
 
     def rows(self, sample: Tensor, target: Tensor, delta: Tensor) -> Rows:
@@ -173,14 +173,20 @@ class Search:
         others = logits.detach().scatter(1, true, -torch.inf)
         rival, nearest = others.max(1)
         target = torch.where(rows.target == ANY, nearest, rows.target)[:, None]
-        gap = (logits.gather(1, target) - logits.gather(1, true)).squeeze(1)
+        if self.targets is None:
+            gap = (logits.gather(1, target) - logits.gather(1, true)).squeeze(1)
+        else:  # other classes may lie between
+            gap = logits.gather(1, target).squeeze(1) - logits.scatter(1, target, -torch.inf).amax(1)
         gradient = gradient_of(gap, point)
         last_gap, last_length = rows.gap, rows.length
-        rows.length, rows.gap = self.norm.length(rows.delta), gap.detach()
+        undefined = ~(gap.detach().isfinite() & gradient.isfinite().all(1))
+        gradient = gradient.masked_fill(undefined[:, None], 0)
+        rows.length, rows.gap = self.norm.length(rows.delta), torch.where(undefined, last_gap, gap.detach())
 
         there = rival > logits.detach().gather(1, true).squeeze(1)
         if self.targets is not None:
             there &= nearest == self.targets[rows.sample]
+        there &= rows.length > 0  # the input itself is no find, whatever a second look at it says
         better = there & (rows.length < rows.best)
         rows.best = torch.where(better, rows.length, rows.best)
         rows.best_delta = torch.where(better[:, None], rows.delta, rows.best_delta)
@@ -192,7 +198,7 @@ class Search:
         radius = self._sparse_radius(rows, gradient) if self.sparse else rows.length - rows.ahead
         radius = _bracketed(radius, rows.length, rows.gap, last_length, last_gap)
         radius = torch.where(rows.crossed, radius.clamp(rows.length / 2, rows.length * 2), radius)
-        radius = self.within(rows.sample, radius)
+        radius = self.within(rows.sample, torch.where(undefined, rows.length / 2, radius))
         estimate = torch.minimum(rows.best, radius)
         rows.unrest = (estimate / rows.estimate).log().abs()
         rows.estimate = estimate
@@ -229,8 +235,12 @@ class Search:
     def keep(self, rows: Rows) -> None:
         """Take over what the rows found: the shortest of each sample."""
         least = self.best.scatter_reduce(0, rows.sample, rows.best, "amin")
-        won = ((rows.best < self.best[rows.sample]) & (rows.best <= least[rows.sample])).nonzero().squeeze(1)
-        self.best_delta[rows.sample[won]] = rows.best_delta[won]
+        won = (rows.best < self.best[rows.sample]) & (rows.best <= least[rows.sample])
+        order = torch.arange(len(rows), device=won.device).masked_fill(~won, len(rows))
+        first = order.new_full((len(least),), len(rows))
+        first = first.scatter_reduce(0, rows.sample, order, "amin")  # of rows that tie, one
+        who = (first < len(rows)).nonzero().squeeze(1)
+        self.best_delta[who] = rows.best_delta[first[who]]
         self.best = least
 
 

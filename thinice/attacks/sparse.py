@@ -81,7 +81,7 @@ def draw_corners(
     distances = search.norm.length(search.norm.cross(-flat, -gaps.flatten(), here)).view_as(gaps)
     slope = search.norm.dual_length(flat).clamp(min=TINY).view_as(gaps)
     starved = ~((-gaps / slope).amin(1) < VANISHED * search.flat.shape[1])  # true of NaN, too
-    rank, ends = distances.argsort(1), []
+    rank, ends = distances.argsort(dim=1, stable=True), []
     astray = (distances.amin(1) < SPAN) & (search.norm.name == "l1") & ~starved
     for start in range(max(starts, rank.shape[1])):
         lost = search.best.isinf()
@@ -131,7 +131,7 @@ def _corner(search: Search, rows: Rows, radius: Tensor, factor: Tensor) -> Tenso
     whole = search.norm.name == "l0"
     cost = torch.ones_like(edge) if whole else edge.abs()
     promise = (uphill * edge if whole else uphill.abs()) * factor
-    order = promise.argsort(1, descending=True)
+    order = promise.argsort(dim=1, descending=True, stable=True)
     paid = cost.gather(1, order)
     share = ((radius[:, None] - paid.cumsum(1) + paid) / paid.clamp(min=TINY)).clamp_(0, 1)
     share = torch.zeros_like(share).scatter_(1, order, share.floor() if whole else share)
@@ -152,4 +152,6 @@ def _polish(search: Search, rows: Rows, steps: int) -> None:
         stride = (0.01 + 0.79 * fade) * descent.momentum / steepest
         descent.delta = search.boxed(rows.sample, search.norm.confine(descent.delta + stride, radius, start))
     search.keep(descent)
-    rows.best = torch.minimum(rows.best, descent.best)
+    rows.best = torch.where(
+        own, torch.minimum(rows.best, descent.best), rows.best
+    )  # what it made of another's is no vote
