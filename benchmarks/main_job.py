@@ -65,6 +65,7 @@ def _overhead(classifier: Classifier, samples: Samples, *, rounds: int, batch: i
     from thinice.losses import gradient_of, margin
     from thinice.models.fast import fast_form
 
+    batch = min(batch, len(samples.labels))
     inputs, labels = samples.inputs[:batch], samples.labels[:batch]
     fast = fast_form(classifier, inputs)
 
