@@ -8,7 +8,6 @@ it draws corners of the box, unless these lead astray.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,9 +15,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from thinice.attacks.fmn import fmn
+from thinice.attacks.descent import anneal
 from thinice.attacks.nearest import FORWARD, Claims, Model
-from thinice.attacks.search import ANY, HAIR, TINY, VANISHED, Rows, Search
+from thinice.attacks.rough import another_way, explore
+from thinice.attacks.search import ANY, BEYOND, HAIR, SEEN, TINY, VANISHED, Rows, Search
 from thinice.attacks.sparse import draw_corners
 from thinice.types import Effort, Norm
 
@@ -33,19 +33,13 @@ SLACK = 1.15
 KEEP: Mapping[str, float] = MappingProxyType({"linf": 1.1, "l2": 1.3})
 """Classes expected within this factor of the leader stay in it. In l2 first estimates tell less: on an adversarially
 trained network 1.15 drops the right class so often that epsilons lie 8 % too far on average, with 1.3 5 %."""
-BEYOND = 1.05
-"""How far beyond a length something may still be found."""
 STRIDES: Mapping[str, float] = MappingProxyType({"linf": 1.0, "l2": 2.0})
 """How far the first step of a descent goes, in units of the radius. For linf two would serve the descents as well, but
 the race would see the classes from too far away to tell them apart."""
-WIDE: Mapping[str, float] = MappingProxyType({"linf": 2.0, "l2": 2.0, "l1": 1.0})
-"""The same in a rough place."""
 NOISE: Mapping[str, float] = MappingProxyType({"linf": 1.0, "l2": 1.5})
 """The noise that a descent starts with, in units of the radius, and of the budget's noise."""
 FULL = 28
 """Descents of fewer steps start with less noise, in proportion."""
-SEEN = 3
-"""The gradients of so many classes are taken at the sample; the race looks at others once they may be within reach."""
 STEEPER = 1.6
 """Other classes are taken to be steeper than these by no more than this factor."""
 USUAL = 0.06
@@ -54,17 +48,11 @@ CARE = 0.4
 """Steps of a descent grow to this power of that part, in units of the usual."""
 RANGE = 3.0
 """By so much steps grow or shrink at most."""
-SHAKE = 0.75
-"""How far from the best point a further search starts, in units of the best length."""
-SAME = 0.002
-"""Two searches that end within this factor (|log|) agree."""
-FADED = 0.6
-"""Noise has faded to nothing after this share of a descent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the race may spend on a sample; `race` explains each."""
+    """What the race may spend on a sample, each at least 1 but the noise and the walk; `race` explains each."""
 
     classes: int
     rounds: int
@@ -209,9 +197,16 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     rough |= ~(search.best >= NEARER * distances[:, :SEEN].amin(1)) | search.best.isinf()
     uneasy = rough.nonzero().squeeze(1)
     if len(uneasy):
-        settled[uneasy] = _explore(search, soundings[uneasy], field, distances, budget)
+        sides, steps, others = budget.starts, budget.rough_steps, budget.rough_steps
+        if search.sparse:  # one descent takes a third, FMN's way the rest
+            sides, steps = 1, max(1, budget.rough_steps * (budget.starts + 1) // 3)
+            others = 2 * steps
+        first = field.momentum.view(*distances.shape, -1)[:, :SEEN]
+        settled[uneasy] = explore(
+            search, soundings[uneasy], first, distances[:, :SEEN], walk=budget.walk, sides=sides, steps=steps
+        )
         if search.targets is None:
-            settled[uneasy] |= _another_way(search, uneasy, 2 * _third(budget) if search.sparse else budget.rough_steps)
+            settled[uneasy] |= another_way(search, uneasy, others)
     return settled, rough, starved
 
 
@@ -228,7 +223,7 @@ def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Ten
         search.best[who], search.best_delta[who], search.evaluations[who] = part.best, part.best_delta, part.evaluations
     who = (astray & ~untouched).nonzero().squeeze(1)
     if len(who):
-        settled[who] = _another_way(search, who, max(1, (budget.corners - 1) * budget.corner_steps))
+        settled[who] = another_way(search, who, max(1, (budget.corners - 1) * budget.corner_steps))
     return settled, torch.ones_like(settled), starved
 
 
@@ -311,35 +306,6 @@ def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smoo
     return field[who * distances.shape[1] + leader[who, 0]]
 
 
-def _anneal(
-    search: Search, rows: Rows, steps: Tensor, *, stride: float, noise: Tensor, trust: float | None = None
-) -> Tensor:
-    """Descend in so many `steps` (R,) with strides and noise (R,) that fade; return which have settled.
-
-    Settled is what found, and changed under 1 % in the last quarter. `trust` limits by how much a radius may differ
-    from the last, and fades too.
-    """
-    settled, on = torch.zeros_like(rows.crossed), torch.arange(len(rows), device=steps.device)
-    ends, before, loud = sorted(set(steps.tolist())), rows.best, bool((noise > 0).any())
-    for k in range(ends[-1]):
-        share = k / steps
-        fade = (1 + torch.cos(math.pi * share)) / 2
-        radius = search.look(rows)
-        if trust is not None:
-            known = torch.minimum(rows.length, BEYOND * torch.minimum(rows.best, search.best[rows.sample]))
-            change = 0.01 + (trust - 0.01) * fade
-            radius = search.within(rows.sample, radius.clamp(known * (1 - change), known * (1 + change)))
-        before = torch.where(4 * (k + 1) <= 3 * steps, rows.best, before)
-        shake = noise * (1 - share / FADED).clamp(min=0) if loud and k < FADED * ends[-1] else None
-        search.move(rows, radius, 0.01 + (stride - 0.01) * fade, shake)
-        if k + 1 in ends:
-            search.keep(rows)
-            settled[on] = rows.best.isfinite() & (rows.best >= 0.99 * before)
-            left = (steps > k + 1).nonzero().squeeze(1)
-            rows, on, steps, noise, before = rows[left], on[left], steps[left], noise[left], before[left]
-    return settled
-
-
 def _descend(search: Search, rows: Rows, budget: Budget) -> Tensor:
     """Descend from the race's end, the more slowly the less the next gradient agrees with the direction so far."""
     search.draw = 100
@@ -350,74 +316,4 @@ def _descend(search: Search, rows: Rows, budget: Budget) -> Tensor:
     pace = (missed.nan_to_num(1).clamp(min=TINY) / USUAL).pow(CARE).clamp(1 / RANGE, RANGE)
     steps = (budget.steps * pace).round().long().clamp(min=1)
     noise = budget.noise * NOISE[search.norm.name] * (steps / FULL).clamp(max=1)
-    return _anneal(search, rows, steps, stride=stride, noise=noise)
-
-
-def _explore(search: Search, soundings: Rows, field: Rows, distances: Tensor, budget: Budget) -> Tensor:
-    """Descend towards any class from several sides: soundings, near classes, noise, the best point shaken."""
-    search.draw = 100_000
-    who, target = soundings.sample, soundings.target
-    _walk(search, soundings, budget.walk)
-    order = distances[who, :SEEN].argsort(dim=1, stable=True)
-    sides, steps = (1, _third(budget)) if search.sparse else (budget.starts, budget.rough_steps)
-    paces = torch.full_like(who, steps)
-    settled = torch.zeros_like(soundings.crossed)
-    stride, noise = WIDE[search.norm.name], torch.full_like(soundings.length, 0.5)
-    for start in range(sides):
-        search.draw = 100_000 + 1000 * (start + 1)
-        best = search.best[who]
-        scale = torch.where(best.isfinite(), best, search.limit[who] / 2)
-        side = start % 3
-        if start == 0:
-            delta = torch.where(best.isfinite()[:, None], search.best_delta[who], soundings.delta)
-        elif side == 1:
-            classes = order[:, start // 3 % order.shape[1]]
-            first = field.momentum[who * distances.shape[1] + classes]
-            delta = search.norm.project(scale[:, None] * search.norm.steepest(first), scale)
-        elif side == 2:
-            delta = search.noise(who, 2 * scale)
-        else:
-            delta = search.best_delta[who] + search.noise(who, SHAKE * scale)
-        rows = search.rows(who, target, delta)
-        rows.crossed = ~rows.crossed
-        settled = _anneal(search, rows, paces, stride=stride, noise=noise, trust=0.5)
-        settled &= rows.best <= (1 + SAME) * search.best[who]  # all have the same steps: the rows are still these
-    return settled
-
-
-def _third(budget: Budget) -> int:
-    """Return a third of what rough samples get: in l1 one descent takes it, and FMN's way the rest."""
-    return max(1, budget.rough_steps * (budget.starts + 1) // 3)
-
-
-def _another_way(search: Search, who: Tensor, steps: int) -> Tensor:
-    """Search these samples as FMN does, and keep what is nearer; return where that agrees with what was known."""
-    inputs = search.flat[who].view(-1, *search.shape)
-    ids, labels = search.sample_ids[who], search.labels[who]
-    claims = fmn(search.model, inputs, labels, ids, norm=search.norm.name, steps=steps, seed=search.seed)
-    search.evaluations[who] += claims.evaluations
-    delta, known = (claims.candidates - inputs).flatten(1), search.best[who]
-    length = search.norm.length(delta)
-    length = torch.where(length > 0, length, torch.inf)  # where it found nothing, it claims the input
-    nearer = (length < known).nonzero().squeeze(1)
-    search.best[who[nearer]], search.best_delta[who[nearer]] = length[nearer], delta[nearer]
-    return (length / known).nan_to_num(torch.inf).log().abs() < SAME
-
-
-def _walk(search: Search, rows: Rows, steps: int) -> None:
-    """Walk until something is found, then bisect towards it wherever Newton's radius would be a leap."""
-    inside = torch.zeros_like(rows.length)  # the longest that failed below the best
-    search.move(rows, search.within(rows.sample, (rows.length - rows.ahead).clamp(max=2 * rows.length)), 2.0)
-    for _ in range(steps):
-        radius = search.look(rows)
-        beyond, found = rows.gap > 0, rows.best.isfinite()
-        back = ~beyond & found
-        inside = torch.where(back & (rows.length < rows.best), rows.length, inside)
-        inside = torch.where(beyond & (1.1 * inside > rows.length), 0.7 * rows.length, inside)
-        nearer = radius.clamp((inside + rows.length) / 2, rows.length)
-        radius = torch.where(beyond, nearer, torch.minimum(radius, 2 * rows.length))
-        middle = torch.where(found, (inside + rows.best) / 2, 1)
-        search.move(rows, radius, 2.0)
-        rows.delta = torch.where(back[:, None], search.norm.project(rows.best_delta, middle), rows.delta)
-        rows.momentum = torch.where(back[:, None], 0, rows.momentum)
-    search.keep(rows)
+    return anneal(search, rows, steps, stride=stride, noise=noise)

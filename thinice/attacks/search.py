@@ -18,21 +18,30 @@ from thinice.losses import gradient_of
 from thinice.norms import NORM_TABLE
 from thinice.types import Norm
 
-__all__ = ["ANY", "Rows", "Search"]
+__all__ = ["ANY", "BEYOND", "HAIR", "MEMORY", "SAME", "SEEN", "TINY", "VANISHED", "Rows", "Search"]
 
 ANY = -1
 """As a row's target: the best class other than the true one, wherever the row stands."""
 HAIR = 1.0005
 """Radii aim this little beyond the boundary, else they end just before it."""
 TINY = 1e-12
+"""Nothing divides by less."""
 VANISHED = 1e3
 """Where the nearest plane lies this many times farther than the box is wide, or nowhere, no gradient leads anywhere."""
+SEEN = 3
+"""Of so many classes the race takes gradients at the sample; it looks at others once they may be within reach."""
+BEYOND = 1.05
+"""How far beyond a length something may still be found."""
+SAME = 0.002
+"""Two lengths within this share agree."""
 BANK = 1 << 20
+"""So many random signs lie in store."""
 CACHED = 48 * 3 * 32 * 32
 """A processor takes so many pixels at a time fastest."""
-MEMORY: Mapping[Norm, float] = MappingProxyType({"linf": 0.5, "l2": 0.3, "l1": 0.3, "l0": 0.3})
+MEMORY: Mapping[Norm, float] = MappingProxyType({"linf": 0.5, "l2": 0.3, "l1": 0.3, "l0": 0.6})
 """The share of the mean gradient that a look keeps."""
 SPARSE: tuple[Norm, ...] = ("l0", "l1")
+"""The norms that count, or add up, what changes."""
 
 
 @dataclass(slots=True)

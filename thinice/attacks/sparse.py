@@ -14,15 +14,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from thinice.attacks.search import ANY, TINY, VANISHED, Rows, Search
+from thinice.attacks.search import ANY, MEMORY, SAME, TINY, VANISHED, Rows, Search
 from thinice.types import Norm
 
 __all__ = ["draw_corners"]
 
 SPREAD: Mapping[Norm, float] = MappingProxyType({"l0": 2.5, "l1": 2.0})
 """The first spread of the random factors: of their logarithm, one standard deviation."""
-MEMORY: Mapping[Norm, float] = MappingProxyType({"l0": 0.6, "l1": 0.3})
-"""The share of the mean gradient that a step keeps."""
 SIGNS = 8
 """So many random signs add up to a number that is nearly normal."""
 FEW = 3.0
@@ -37,8 +35,6 @@ ASTRAY = 2.5
 """Where the first start ends beyond this many times the screened distance, corners lead astray."""
 SPAN = 1.0
 """In l1 also where the screened distance is below the span of an entry: parts of many entries are nearer."""
-SAME = 0.002
-"""Two starts that end within this share agree."""
 
 
 def draw_corners(
@@ -152,6 +148,5 @@ def _polish(search: Search, rows: Rows, steps: int) -> None:
         stride = (0.01 + 0.79 * fade) * descent.momentum / steepest
         descent.delta = search.boxed(rows.sample, search.norm.confine(descent.delta + stride, radius, start))
     search.keep(descent)
-    rows.best = torch.where(
-        own, torch.minimum(rows.best, descent.best), rows.best
-    )  # what it made of another's is no vote
+    mended = torch.minimum(rows.best, descent.best)
+    rows.best = torch.where(own, mended, rows.best)  # what it made of another start's end is no vote

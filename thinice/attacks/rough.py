@@ -1,0 +1,95 @@
+"""Where the gradients at a sample are no guide: searches from several sides, and once more in FMN's way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from thinice.attacks.descent import anneal
+from thinice.attacks.fmn import fmn
+from thinice.attacks.search import SAME, Rows, Search
+
+__all__ = ["another_way", "explore"]
+
+WIDE: Mapping[str, float] = MappingProxyType({"linf": 2.0, "l2": 2.0, "l1": 1.0})
+"""How far the first step of a descent goes, in units of the radius."""
+SHAKE = 0.75
+"""How far from the best point a further search starts, in units of the best length."""
+
+
+def explore(
+    search: Search,
+    soundings: Rows,
+    first: Tensor,
+    distances: Tensor,
+    *,
+    walk: int,
+    sides: int,
+    steps: int,
+) -> Tensor:
+    """Descend towards any class from so many sides: soundings, near classes, noise, the best point shaken.
+
+    `first` (N, S, D) holds directions at the sample towards classes at `distances` (N, S). Return which have settled.
+    """
+    search.draw = 100_000
+    who, target = soundings.sample, soundings.target
+    _walk(search, soundings, walk)
+    order = distances[who].argsort(dim=1, stable=True)
+    paces = torch.full_like(who, steps)
+    settled = torch.zeros_like(soundings.crossed)
+    stride, noise = WIDE[search.norm.name], torch.full_like(soundings.length, 0.5)
+    for start in range(sides):
+        search.draw = 100_000 + 1000 * (start + 1)
+        best = search.best[who]
+        scale = torch.where(best.isfinite(), best, search.limit[who] / 2)
+        side = start % 3
+        if start == 0:
+            delta = torch.where(best.isfinite()[:, None], search.best_delta[who], soundings.delta)
+        elif side == 1:
+            classes = order[:, start // 3 % order.shape[1]]
+            delta = search.norm.project(scale[:, None] * search.norm.steepest(first[who, classes]), scale)
+        elif side == 2:
+            delta = search.noise(who, 2 * scale)
+        else:
+            delta = search.best_delta[who] + search.noise(who, SHAKE * scale)
+        rows = search.rows(who, target, delta)
+        rows.crossed = ~rows.crossed
+        settled = anneal(search, rows, paces, stride=stride, noise=noise, trust=0.5)
+        settled &= rows.best <= (1 + SAME) * search.best[who]  # all have the same steps: the rows are still these
+    return settled
+
+
+def another_way(search: Search, who: Tensor, steps: int) -> Tensor:
+    """Search these samples as FMN does, and keep what is nearer; return where that agrees with what was known."""
+    inputs = search.flat[who].view(-1, *search.shape)
+    ids, labels = search.sample_ids[who], search.labels[who]
+    claims = fmn(search.model, inputs, labels, ids, norm=search.norm.name, steps=steps, seed=search.seed)
+    search.evaluations[who] += claims.evaluations
+    delta, known = (claims.candidates - inputs).flatten(1), search.best[who]
+    length = search.norm.length(delta)
+    length = torch.where(length > 0, length, torch.inf)  # where it found nothing, it claims the input
+    nearer = (length < known).nonzero().squeeze(1)
+    search.best[who[nearer]], search.best_delta[who[nearer]] = length[nearer], delta[nearer]
+    return (length / known).nan_to_num(torch.inf).log().abs() < SAME
+
+
+def _walk(search: Search, rows: Rows, steps: int) -> None:
+    """Walk until something is found, then bisect towards it wherever Newton's radius would be a leap."""
+    inside = torch.zeros_like(rows.length)  # the longest that failed below the best
+    search.move(rows, search.within(rows.sample, (rows.length - rows.ahead).clamp(max=2 * rows.length)), 2.0)
+    for _ in range(steps):
+        radius = search.look(rows)
+        beyond, found = rows.gap > 0, rows.best.isfinite()
+        back = ~beyond & found
+        inside = torch.where(back & (rows.length < rows.best), rows.length, inside)
+        inside = torch.where(beyond & (1.1 * inside > rows.length), 0.7 * rows.length, inside)
+        nearer = radius.clamp((inside + rows.length) / 2, rows.length)
+        radius = torch.where(beyond, nearer, torch.minimum(radius, 2 * rows.length))
+        middle = torch.where(found, (inside + rows.best) / 2, 1)
+        search.move(rows, radius, 2.0)
+        rows.delta = torch.where(back[:, None], search.norm.project(rows.best_delta, middle), rows.delta)
+        rows.momentum = torch.where(back[:, None], 0, rows.momentum)
+    search.keep(rows)
