@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from tests.conftest import reference
 from thinice.attacks import make_attack
 from thinice.attacks.nearest import FORWARD, Nearest, judge
-from thinice.attacks.race import RACE_EFFORTS, Finds, race
+from thinice.attacks.race import RACE_EFFORTS, Budget, Finds, _sparse_budget, race
+from thinice.attacks.search import Search
 from thinice.types import NORMS, Outcome, Stage
 
 QUICK = RACE_EFFORTS["quick"]
@@ -252,6 +255,48 @@ def test_a_descent_is_longer_where_gradients_disagree():
     assert -40 < straight.median() < -25  # a third of the steps, the screen and the race: on a plane nothing disagrees
     assert folded.quantile(0.9) > straight.quantile(0.9) + 10
     assert folded.max() < 140  # three times the steps, at most
+
+
+def bent(inputs: Tensor) -> Tensor:
+    """Three classes on 400 entries: one is screened at 1 and lies at 0.6, one is screened at 5 and lies at 0.5."""
+    moved = inputs.flatten(1) - 0.5
+    half = torch.full((200,), 200**-0.5).to(inputs)
+    u, v = moved[:, :200] @ half, moved[:, 200:] @ half
+    return torch.stack([0 * u, u + (1 - 0.6) / 0.36 * u**2 - 1, 0.2 * v + (1 - 0.1) / 0.25 * v**2 - 1, 0 * u - 5], 1)
+
+
+def test_where_the_winner_surprises_its_rival_gets_a_descent(monkeypatch):
+    monkeypatch.setattr(import_module("thinice.attacks.race"), "ROUGH", torch.inf)  # there it would find both
+    inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
+    found = {}
+    for rivals in (0, 1, 2):
+        nearest = judged(bent, inputs, 0 * ids, ids, norm="l2", rivals=rivals)
+        assert (nearest.evaluations < 200).all()
+        found[rivals] = nearest.epsilon
+    assert ((found[0] >= 0.6) & (found[0] < 0.606)).all()
+    assert ((found[1] >= 0.5) & (found[1] < 0.505)).all()
+    assert ((found[2] >= 0.5) & (found[2] < 0.505)).all()
+    targeted = race(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1)
+    assert (bent(targeted.candidates).argmax(1) == 1).all()
+
+
+def test_rivals_are_the_likeliest_classes_at_the_best_point():
+    inputs, labels = torch.zeros(2, 1, 1, 5), torch.tensor([0, 3])
+    search = Search(lambda inputs: inputs.flatten(1), inputs, labels, labels, norm="l2", seed=0)
+    search.best_delta = torch.tensor([[0.9, 0.1, 0.5, 0.3, 0.2], [0.9, 0.1, 0.5, 0.7, 0.2]])
+    ranks = [search.rival(torch.tensor([0, 1]), rank).tolist() for rank in range(4)]
+    assert ranks == [[2, 0], [3, 2], [4, 4], [1, 1]]
+    assert torch.allclose(search.evaluations, torch.full((2,), 4 * FORWARD))
+
+
+@pytest.mark.parametrize(
+    ("starts", "total", "shares"),
+    [(2, 69, (1, 23, 46)), (1, 24, (1, 24, 0)), (10, 352, (2, 117, 118)), (1, 1, (1, 1, 0)), (10, 30, (2, 15, 0))],
+)
+def test_l1_shares_its_passes(starts, total, shares):
+    budget = Budget(9, 6, 27, 1, 1.0, 9, starts, 23, 23, 3, 28)
+    shared = _sparse_budget(budget, total)
+    assert (shared.starts, shared.rough_steps, shared.other_steps) == shares
 
 
 @pytest.mark.parametrize("norm", NORMS)

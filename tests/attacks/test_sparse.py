@@ -8,12 +8,14 @@ from torch import Tensor
 
 from tests.attacks.test_race import Planes
 from thinice.attacks import sparse
+from thinice.attacks.entries import SOUNDED
 from thinice.attacks.nearest import FORWARD
 from thinice.attacks.race import race
 from thinice.attacks.search import Search
 from thinice.attacks.sparse import draw_corners
 
 NORMS = ("l0", "l1")
+SOUNDING = {"l0": SOUNDED * FORWARD, "l1": 0.0}
 Samples = tuple[Tensor, Tensor, Tensor]
 
 
@@ -80,11 +82,13 @@ def test_a_sample_is_searched_alike_in_any_company(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_passes_are_the_screen_and_the_steps(norm):
+def test_passes_are_the_screen_and_the_steps(norm, monkeypatch):
+    monkeypatch.setattr(sparse, "ASTRAY", {norm: torch.inf})
     planes = Planes(10)
     search = searched(planes, in_the_box(planes), norm, starts=2, steps=7)
     steps = 2 * 7  # in l1 the polish is among them
-    assert torch.allclose(search.evaluations, torch.full_like(search.best, FORWARD + 9 * (1 - FORWARD) + steps))
+    screen = FORWARD + 9 * (1 - FORWARD) + SOUNDING[norm]
+    assert torch.allclose(search.evaluations, torch.full_like(search.best, screen + steps))
 
 
 def test_other_seeds_and_other_ids_draw_others():
@@ -119,7 +123,7 @@ def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
     assert starved.all()
     assert not settled.any()
     assert search.best.isinf().all()
-    assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + 2 * 5))
+    assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + SOUNDING[norm] + 2 * 5))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -127,7 +131,7 @@ def test_a_lost_sample_gets_a_start_towards_each_class(norm):
     planes, labels = Planes(10, pixels=144), torch.arange(10)
     away = planes.weight.sign().view(-1, 1, 12, 12) * torch.tensor([0.45] * 5 + [0.02] * 5).view(-1, 1, 1, 1)
     search = searched(planes, (0.5 + away, labels, labels), norm, starts=1, steps=3)
-    extra = search.evaluations - (FORWARD + 9 * (1 - FORWARD) + 3)
+    extra = search.evaluations - (FORWARD + 9 * (1 - FORWARD) + SOUNDING[norm] + 3)
     assert search.best.isfinite().all()
     assert (extra[:5] > 2.9).all()  # too far for the lengths that three steps from few entries reach
     assert (extra[5:].abs() < 1e-4).all()
@@ -149,7 +153,7 @@ def test_where_corners_lead_astray_it_says_so_and_stops():
     astray = draw_corners(search, starts=3, steps=8)[2]
     assert astray.any()
     assert not astray.all()
-    passes = FORWARD + (1 - FORWARD) + 8 * torch.where(astray, 1.0, 3.0)
+    passes = 1 + SOUNDING["l0"] + 8 * torch.where(astray, 1.0, 3.0)
     assert torch.allclose(search.evaluations, passes)
 
 
@@ -157,7 +161,7 @@ def test_in_l1_a_start_that_ends_too_far_is_the_last(monkeypatch):
     planes = Planes(2)
     samples = in_the_box(planes)
     for allowed, starts in ((0.99, 1), (1.5, 3)):  # the screen is the truth here, and nothing is nearer
-        monkeypatch.setattr(sparse, "ASTRAY", allowed)
+        monkeypatch.setattr(sparse, "ASTRAY", {"l1": allowed})
         search = searched(planes, samples, "l1", starts=3, steps=12)
         assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + 12 * starts))
 
@@ -177,8 +181,10 @@ def test_samples_nearer_than_one_entry_are_left_alone_in_l1(monkeypatch):
     assert not draw_corners(Search(planes, inputs, labels, ids, norm="l0", seed=0), starts=2, steps=9)[2].any()
 
 
-def test_in_l1_near_samples_are_searched_alike_beside_far_ones(monkeypatch):
-    monkeypatch.setattr(sparse, "SPAN", 0.3)
+@pytest.mark.parametrize(("span", "allowed"), [(0.3, 1.5), (0.0, 1.1), (0.2, 1.1)])
+def test_in_l1_near_samples_are_searched_alike_beside_far_ones(monkeypatch, span, allowed):
+    monkeypatch.setattr(sparse, "SPAN", span)
+    monkeypatch.setattr(sparse, "ASTRAY", {"l1": allowed})
     generator = torch.Generator().manual_seed(0)
     hidden, out = torch.randn(64, 36, generator=generator), torch.randn(10, 64, generator=generator)
 

@@ -38,6 +38,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "classes": (1, 10**6),
                 "rounds": (1, 10**6),
                 "steps": (1, 10**6),
+                "rivals": (0, 10**6),
                 "noise": (0, 10),
                 "walk": (0, 10**6),
                 "starts": (1, 10**6),
@@ -45,7 +46,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "corners": (1, 10**6),
                 "corner_steps": (1, 10**6),
             },
-            fixed={"recipe": 5},
+            fixed={"recipe": 6},
         ),
         "fmn": AttackRow(
             fmn,

@@ -3,22 +3,23 @@
 Near a sample where the network is close to linear, the nearest class shows within a few steps, and one descent
 towards it is enough: the longer, the less the gradients on its way agree. Elsewhere the gradients at the sample are no
 guide: there it searches from several sides, and once more in FMN's way. One sounding tells which it is. In l0 and l1
-it draws corners of the box, unless these lead astray.
+it draws corners of the box; where these lead astray, l1 does as the others, and l0 tries entries one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from thinice.attacks.descent import anneal
+from thinice.attacks.entries import add_entries, drop_entries
 from thinice.attacks.nearest import FORWARD, Claims, Model
 from thinice.attacks.rough import another_way, explore
-from thinice.attacks.search import ANY, BEYOND, HAIR, SEEN, TINY, VANISHED, Rows, Search
+from thinice.attacks.search import ANY, BEYOND, HAIR, SAME, SEEN, TINY, VANISHED, Rows, Search
 from thinice.attacks.sparse import draw_corners
 from thinice.types import Effort, Norm
 
@@ -48,19 +49,29 @@ CARE = 0.4
 """Steps of a descent grow to this power of that part, in units of the usual."""
 RANGE = 3.0
 """By so much steps grow or shrink at most."""
+SURPRISE: Mapping[str, float] = MappingProxyType({"linf": 0.5, "l2": 0.2})
+"""Where the winner lies nearer than screened by more than this (log), another class may turn out nearer still."""
+SHARED = 1.5
+"""There the winner and its rivals share so many times the steps."""
+WORTH = 40
+"""In l1 fewer passes in FMN's way than these are worth nothing."""
+DROPS = 3
+"""In l0, entries are taken back in so many rounds at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the race may spend on a sample, each at least 1 but the noise and the walk; `race` explains each."""
+    """What the race may spend on a sample, each at least 1 but rivals, noise and walk; `race` explains each."""
 
     classes: int
     rounds: int
     steps: int
+    rivals: int
     noise: float
     walk: int
     starts: int
     rough_steps: int
+    other_steps: int
     corners: int
     corner_steps: int
 
@@ -70,6 +81,7 @@ RACE_EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
         "quick": {
             "rounds": 3,
             "steps": 11,
+            "rivals": 0,
             "noise": 0.0,
             "walk": 8,
             "starts": 1,
@@ -78,7 +90,7 @@ RACE_EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
             "corner_steps": 22,
         },
         "standard": {},
-        "thorough": {"steps": 75, "starts": 10, "rough_steps": 32, "corners": 11, "corner_steps": 33},
+        "thorough": {"steps": 75, "rivals": 2, "starts": 10, "rough_steps": 32, "corners": 11, "corner_steps": 33},
     }
 )
 """What each effort sets, by keyword of `race`; the rest is as in its signature."""
@@ -109,12 +121,13 @@ def race(
     classes: int = 9,
     rounds: int = 6,
     steps: int = 27,
+    rivals: int = 1,
     noise: float = 1.0,
     walk: int = 9,
     starts: int = 2,
     rough_steps: int = 23,
     corners: int = 3,
-    corner_steps: int = 29,
+    corner_steps: int = 28,
     targets: Tensor | None = None,
 ) -> Finds:
     """Return the nearest points met that the network takes for another class than the label; `judge` has the last word.
@@ -136,23 +149,28 @@ def race(
     steps : int
         Passes of the descent of a smooth sample whose gradients agree as much as is usual; others take between a third
         of it and three times as many.
+    rivals : int
+        Where the winner of the race surprises, so many classes more get a descent, from the best point: those that
+        the network finds likeliest there.
     noise : float
         What the descent of a smooth sample starts with: 1 is the usual, 0 none.
     walk, starts, rough_steps : int
         For a rough sample: passes from the sounding to a first adversarial; descents, each from another side; and
         passes of each, and of FMN's search at the end: they fail on different samples.
     corners, corner_steps : int
-        In l0 and l1: starts that draw corners of the box, and passes of each. Where the first leads astray, the others
-        are left to FMN (a pass at least). In l1, samples nearer than the span of one entry go the way of rough samples
-        instead, with one longer descent and more passes in FMN's way.
+        In l0 and l1: starts that draw corners of the box, and passes of each. Where gradients are wrong about entries,
+        and where the first start leads astray, l0 tries entries one by one instead, for as many passes. In l1 samples
+        that are led astray, or are nearer than the span of one entry, go the way of rough samples, with fewer and
+        longer descents.
     targets : Tensor, optional
         (N,) classes to reach, each other than the label; any other class will do without.
 
     Notes
     -----
     Newton steps on the length and normalised gradients are those of minimum-norm attacks since FMN (Pintor et al.,
-    NeurIPS 2021) and DDN (Rony et al., CVPR 2019). The sounding, the best-first race, the noise, a descent's length by
-    the agreement of gradients, and the corners are thinice's own.
+    NeurIPS 2021) and DDN (Rony et al., CVPR 2019). Entries are tried one by one in CornerSearch (Croce and Hein, ICCV
+    2019), there without gradients. The sounding, the best-first race, the noise, a descent's length by the agreement of
+    gradients, and the corners are thinice's own.
 
     Examples
     --------
@@ -173,7 +191,9 @@ def race(
     if len(who) and logits.shape[1] > 1:
         goals = None if targets is None else targets[who]
         search = Search(model, inputs[who], labels[who], sample_ids[who], norm=norm, seed=seed, targets=goals)
-        budget = Budget(classes, rounds, steps, noise, walk, starts, rough_steps, corners, corner_steps)
+        budget = Budget(
+            classes, rounds, steps, rivals, noise, walk, starts, rough_steps, rough_steps, corners, corner_steps
+        )
         way = _search_corners if search.sparse else _search
         settled, rough[who], starved[who] = way(search, budget)
         converged[who] = settled & search.best.isfinite() & ~starved[who]
@@ -192,39 +212,55 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     settled = torch.zeros_like(rough)
     smooth = (~rough).nonzero().squeeze(1)
     if len(smooth):
-        winners = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.rounds)
-        settled[smooth] = _descend(search, winners, budget)
+        winners, surprise = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.rounds)
+        alone = search.targets is not None or distances.shape[1] == 1
+        settled[smooth] = _descend(search, winners, surprise, replace(budget, rivals=0) if alone else budget)
     rough |= ~(search.best >= NEARER * distances[:, :SEEN].amin(1)) | search.best.isinf()
     uneasy = rough.nonzero().squeeze(1)
     if len(uneasy):
-        sides, steps, others = budget.starts, budget.rough_steps, budget.rough_steps
-        if search.sparse:  # one descent takes a third, FMN's way the rest
-            sides, steps = 1, max(1, budget.rough_steps * (budget.starts + 1) // 3)
-            others = 2 * steps
         first = field.momentum.view(*distances.shape, -1)[:, :SEEN]
+        sides, steps = budget.starts, budget.rough_steps
         settled[uneasy] = explore(
             search, soundings[uneasy], first, distances[:, :SEEN], walk=budget.walk, sides=sides, steps=steps
         )
-        if search.targets is None:
-            settled[uneasy] |= another_way(search, uneasy, others)
+        if search.targets is None and budget.other_steps:
+            settled[uneasy] |= another_way(search, uneasy, budget.other_steps)
     return settled, rough, starved
 
 
 def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
-    """Do the same in l0 and l1: draw corners; where these lead astray, search as elsewhere, or in FMN's way."""
+    """Do the same in l0 and l1: draw corners; where these lead astray, search as elsewhere, or in l0 entry by entry."""
     settled, starved, astray = draw_corners(
         search, classes=budget.classes, starts=budget.corners, steps=budget.corner_steps
     )
-    untouched = astray & search.best.isinf()
-    who = untouched.nonzero().squeeze(1)
-    if len(who):
-        part = search.part(who)
-        settled[who], _, starved[who] = _search(part, budget)
-        search.best[who], search.best_delta[who], search.evaluations[who] = part.best, part.best_delta, part.evaluations
-    who = (astray & ~untouched).nonzero().squeeze(1)
-    if len(who):
-        settled[who] = another_way(search, who, max(1, (budget.corners - 1) * budget.corner_steps))
+    left = max(1, (budget.corners - 1) * budget.corner_steps)
+    untouched = search.best.isinf()
+    if search.norm.name == "l0":
+        if astray.any():
+            add_entries(search, astray.nonzero().squeeze(1), left)
+        settled &= ~drop_entries(search, DROPS)
+    else:
+        first, again = budget.rough_steps * (budget.starts + 1), max(1, left - budget.walk)
+        for group, total in ((astray & untouched, first), (astray & ~untouched, again)):
+            who = group.nonzero().squeeze(1)
+            if len(who):
+                part = search.part(who)
+                settled[who], _, starved[who] = _search(part, _sparse_budget(budget, total))
+                search.take(who, part)
     return settled, torch.ones_like(settled), starved
+
+
+def _sparse_budget(budget: Budget, total: int) -> Budget:
+    """Return what l1 spends on rough samples: thirds for few descents, the rest in FMN's way, if that is enough for it.
+
+    With few entries to choose, long descents do more than many.
+    """
+    sides = max(1, budget.starts // 5)
+    steps = max(1, total // 3)
+    others = total - sides * steps
+    if others < WORTH:
+        steps, others = max(1, total // sides), 0
+    return replace(budget, starts=sides, rough_steps=steps, other_steps=others)
 
 
 def _screen(search: Search, classes: int) -> tuple[Rows, Tensor, Tensor]:
@@ -274,8 +310,10 @@ def _sound(search: Search, field: Rows, nearest: Tensor) -> tuple[Tensor, Rows]:
     return doubt, rows
 
 
-def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smooth: Tensor, rounds: int) -> Rows:
-    """Return the winning row of each smooth sample.
+def _race(
+    search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smooth: Tensor, rounds: int
+) -> tuple[Rows, Tensor]:
+    """Return the winning row of each smooth sample, and by how much it lies nearer than was screened, log.
 
     Best first: a class joins once its screened distance is within reach of the leader, and leaves when its estimate
     falls behind. What the steps so far have surprised by widens both.
@@ -303,17 +341,31 @@ def _race(search: Search, field: Rows, distances: Tensor, *, doubt: Tensor, smoo
         active = (joins | stays) & smooth[:, None]
         active &= (active.sum(1, keepdim=True) > 1) | (looks.gather(1, leader) < 2)  # a lone leader is decided
     who = smooth.nonzero().squeeze(1)
-    return field[who * distances.shape[1] + leader[who, 0]]
+    winners = field[who * distances.shape[1] + leader[who, 0]]
+    return winners, (distances[who, leader[who, 0]] / winners.estimate).log()
 
 
-def _descend(search: Search, rows: Rows, budget: Budget) -> Tensor:
+def _descend(search: Search, rows: Rows, surprise: Tensor, budget: Budget) -> Tensor:
     """Descend from the race's end, the more slowly the less the next gradient agrees with the direction so far."""
     search.draw = 100
-    direction, stride = search.norm.steepest(rows.momentum), STRIDES[search.norm.name]
+    name = search.norm.name
+    direction, stride = search.norm.steepest(rows.momentum), STRIDES[name]
     last = search.memory * rows.momentum
     search.move(rows, search.look(rows), stride)
     missed = 1 - ((rows.momentum - last) * direction).sum(1) / (1 - search.memory)
     pace = (missed.nan_to_num(1).clamp(min=TINY) / USUAL).pow(CARE).clamp(1 / RANGE, RANGE)
+    contested = (surprise > SURPRISE[name]) & (budget.rivals > 0)
+    pace = torch.where(contested, pace.clamp(min=1) * SHARED / (1 + budget.rivals), pace)
     steps = (budget.steps * pace).round().long().clamp(min=1)
-    noise = budget.noise * NOISE[search.norm.name] * (steps / FULL).clamp(max=1)
-    return anneal(search, rows, steps, stride=stride, noise=noise)
+    noise = budget.noise * NOISE[name] * (steps / FULL).clamp(max=1)
+    settled = anneal(search, rows, steps, stride=stride, noise=noise)
+    index = contested.nonzero().squeeze(1)
+    who, steps, noise = rows.sample[index], steps[index], noise[index]
+    for rank in range(1, 1 + budget.rivals if len(who) else 1):
+        search.draw = 10_000 * rank
+        best = search.best[who]
+        again = search.rows(who, search.rival(who, rank), search.best_delta[who])
+        again.crossed = best.isfinite()
+        anneal(search, again, steps, stride=stride, noise=noise)
+        settled[index] &= search.best[who] >= (1 - SAME) * best
+    return settled

@@ -16,8 +16,6 @@ __all__ = ["another_way", "explore"]
 
 WIDE: Mapping[str, float] = MappingProxyType({"linf": 2.0, "l2": 2.0, "l1": 1.0})
 """How far the first step of a descent goes, in units of the radius."""
-SHAKE = 0.75
-"""How far from the best point a further search starts, in units of the best length."""
 
 
 def explore(
@@ -30,7 +28,7 @@ def explore(
     sides: int,
     steps: int,
 ) -> Tensor:
-    """Descend towards any class from so many sides: soundings, near classes, noise, the best point shaken.
+    """Descend from so many sides: from soundings, in turn from near classes and noise, and to rivals of the best point.
 
     `first` (N, S, D) holds directions at the sample towards classes at `distances` (N, S). Return which have settled.
     """
@@ -45,7 +43,7 @@ def explore(
         search.draw = 100_000 + 1000 * (start + 1)
         best = search.best[who]
         scale = torch.where(best.isfinite(), best, search.limit[who] / 2)
-        side = start % 3
+        side, towards = start % 3, target
         if start == 0:
             delta = torch.where(best.isfinite()[:, None], search.best_delta[who], soundings.delta)
         elif side == 1:
@@ -54,8 +52,9 @@ def explore(
         elif side == 2:
             delta = search.noise(who, 2 * scale)
         else:
-            delta = search.best_delta[who] + search.noise(who, SHAKE * scale)
-        rows = search.rows(who, target, delta)
+            delta = search.best_delta[who]
+            towards = search.rival(who, 2 - start // 3 % 2) if search.targets is None else target
+        rows = search.rows(who, towards, delta)
         rows.crossed = ~rows.crossed
         settled = anneal(search, rows, paces, stride=stride, noise=noise, trust=0.5)
         settled &= rows.best <= (1 + SAME) * search.best[who]  # all have the same steps: the rows are still these

@@ -115,6 +115,13 @@ class Search:
         twin.memory, twin.draw = MEMORY[self.norm.name], 0  # whatever the neighbours drew
         return twin
 
+    def take(self, who: Tensor, part: Search) -> None:
+        """Take over what a part found, where it is nearer, and what it spent."""
+        nearer = part.best < self.best[who]
+        self.best[who] = torch.where(nearer, part.best, self.best[who])
+        self.best_delta[who] = torch.where(nearer[:, None], part.best_delta, self.best_delta[who])
+        self.evaluations[who] = part.evaluations
+
     def rows(self, sample: Tensor, target: Tensor, delta: Tensor) -> Rows:
         """Return rows that start at `delta` and know nothing yet."""
         one = torch.ones_like(self.limit[sample])
@@ -152,6 +159,14 @@ class Search:
     def within(self, sample: Tensor, radius: Tensor) -> Tensor:
         """Return radii that are positive and no longer than the box."""
         return torch.minimum(radius, self.limit[sample]).clamp(min=TINY)
+
+    def rival(self, sample: Tensor, rank: int) -> Tensor:
+        """Return classes (R,): at the best points, the likeliest but for the true one and `rank` others before it."""
+        with torch.no_grad():
+            logits = self.model((self.flat[sample] + self.best_delta[sample]).view(-1, *self.shape))
+        self.spend(sample, FORWARD)
+        order = logits.scatter(1, self.labels[sample, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+        return order[:, rank % (order.shape[1] - 1)]
 
     def spend(self, sample: Tensor, cost: float) -> None:
         """Count passes of these samples."""

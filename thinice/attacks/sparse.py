@@ -14,6 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from thinice.attacks.entries import add_entries, broken_promises
 from thinice.attacks.search import ANY, MEMORY, SAME, TINY, VANISHED, Rows, Search
 from thinice.types import Norm
 
@@ -31,22 +32,24 @@ MORE, MOST = 1.5, 2.0
 """Before, they grow by factors between these."""
 NEAR = 1.1
 """A start whose end is within this factor of the best is polished itself, else the best is."""
-ASTRAY = 2.5
+ASTRAY: Mapping[Norm, float] = MappingProxyType({"l0": 2.5, "l1": 1.5})
 """Where the first start ends beyond this many times the screened distance, corners lead astray."""
+BROKEN = 0.7
+"""In l0, where the gradient is wrong about single entries by this share, they are tried one by one."""
 SPAN = 1.0
 """In l1 also where the screened distance is below the span of an entry: parts of many entries are nearer."""
 
 
 def draw_corners(
-    search: Search, *, classes: int = 9, starts: int = 3, steps: int = 29
+    search: Search, *, classes: int = 9, starts: int = 3, steps: int = 28
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Search in l0 or l1; return which have settled, had no gradient to go by, and are led astray, (N,) bool each.
 
     Each start heads for another class, the nearest in the linear picture first, until it is adversarial at all; from
     then on any class will do. Where the first start ends far beyond the linear picture, corners lead astray: a natural
     network may call for small changes. There no other start is made, and another search is worth its passes; in l1,
-    none at all where the linear picture itself calls for less than one whole entry. What is found is in the search's
-    `best` and `best_delta`.
+    none at all where the linear picture itself calls for less than one whole entry. In l0, entries are tried one by one
+    instead where gradients are wrong about them. What is found is in the search's `best` and `best_delta`.
 
     Parameters
     ----------
@@ -78,10 +81,17 @@ def draw_corners(
     slope = search.norm.dual_length(flat).clamp(min=TINY).view_as(gaps)
     starved = ~((-gaps / slope).amin(1) < VANISHED * search.flat.shape[1])  # true of NaN, too
     rank, ends = distances.argsort(dim=1, stable=True), []
+    tried = torch.zeros_like(starved)  # entry by entry, with success
+    if search.norm.name == "l0":
+        first = (everyone, rank[:, 0])
+        tried = ~starved & (broken_promises(search, order[first], gaps[first], gradients[first]) > BROKEN)
+        if tried.any():
+            add_entries(search, tried.nonzero().squeeze(1), starts * steps)
+            tried &= search.best.isfinite()
     astray = (distances.amin(1) < SPAN) & (search.norm.name == "l1") & ~starved
     for start in range(max(starts, rank.shape[1])):
         lost = search.best.isinf()
-        who = (~astray & (lost & ~starved if start >= starts else True)).nonzero().squeeze(1)
+        who = (~astray & ~tried & (lost & ~starved if start >= starts else True)).nonzero().squeeze(1)
         nearest = rank[who, start % rank.shape[1]]
         rows = search.rows(who, order[who, nearest], torch.zeros_like(search.flat[who]))
         rows.momentum = gradients[who, nearest].nan_to_num()
@@ -95,7 +105,7 @@ def draw_corners(
                 _polish(search, rows, polish)
         ends.append(torch.full_like(search.best, torch.inf).index_copy(0, who, rows.best))
         if start == 0 and search.targets is None:
-            astray |= search.best.isfinite() & (search.best > ASTRAY * distances.amin(1))
+            astray |= ~tried & search.best.isfinite() & (search.best > ASTRAY[search.norm.name] * distances.amin(1))
     settled = (torch.stack(ends) <= (1 + SAME) * search.best).sum(0) > 1
     return settled & search.best.isfinite(), starved, astray
 

@@ -1,0 +1,140 @@
+"""Entries tried one by one, against answers known on paper."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.attacks.test_race import Planes
+from thinice.attacks import entries
+from thinice.attacks.entries import SOUNDED, add_entries, broken_promises, drop_entries
+from thinice.attacks.nearest import FORWARD
+from thinice.attacks.race import race
+from thinice.attacks.search import Search
+
+
+def in_the_box(model, count: int = 12, pixels: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = torch.rand(count, 1, pixels, pixels, generator=torch.Generator().manual_seed(5))
+    return inputs, model(inputs).argmax(1), torch.arange(count)
+
+
+def steep_and_strong(inputs: Tensor) -> Tensor:
+    """Entries 0 to 7 are steep and do nothing in the end; 8 and 9 are flat, and either crosses alone at the edge."""
+    flat = inputs.flatten(1) - 0.5
+    fake, strong = (flat[:, :8] - 4 * flat[:, :8] ** 3).sum(1), (0.1 * flat[:, 8:10] + 8 * flat[:, 8:10] ** 3).sum(1)
+    return torch.stack([torch.full_like(fake, 0.9), fake + strong], 1)
+
+
+MIDDLE = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64), torch.arange(3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 2.0])
+def test_promises_are_broken_by_what_effects_differ_by(share):
+    """The gap is the sum of p - share p² / room, so that an entry at the box's edge gives 1 - share of its promise."""
+
+    def model(inputs):
+        moved = inputs.flatten(1) - 0.5
+        return torch.stack([0 * moved.sum(1), (moved - 2 * share * moved**2).sum(1) - 3], 1)
+
+    search = Search(model, *MIDDLE, norm="l0", seed=0)
+    target, gap = torch.ones(3, dtype=torch.int64), torch.full((3,), -3.0)
+    broken = broken_promises(search, target, gap, torch.ones(3, 16))
+    assert torch.allclose(broken, torch.full_like(broken, share), atol=1e-5)
+    assert torch.allclose(search.evaluations, torch.full_like(broken, SOUNDED * FORWARD))
+
+
+def test_no_gradient_promises_nothing():
+    search = Search(steep_and_strong, *MIDDLE, norm="l0", seed=0)
+    target, gap = torch.ones(3, dtype=torch.int64), torch.full((3,), -0.9)
+    nowhere = torch.full((3, 16), torch.nan)
+    assert (broken_promises(search, target, gap, nowhere) >= 0).all()
+
+
+def test_adds_as_few_entries_as_a_plane_needs():
+    planes = Planes(2)
+    samples = in_the_box(planes)
+    truth = torch.tensor(planes.distances(*samples[:2], "l0"), dtype=torch.float32)
+    search = Search(planes, *samples, norm="l0", seed=0)
+    add_entries(search, torch.arange(12), 100)
+    assert torch.equal(search.best, truth)
+    assert torch.equal(search.norm.length(search.best_delta), truth)
+    points = (search.flat + search.best_delta).view_as(samples[0])
+    assert (planes(points).argmax(1) != samples[1]).all()
+
+
+def test_tries_what_entries_do_where_gradients_are_wrong():
+    search = Search(steep_and_strong, *MIDDLE, norm="l0", seed=0)
+    add_entries(search, torch.arange(3), 60)
+    assert torch.equal(search.best, torch.ones(3))
+    assert (search.best_delta[:, 8:10] != 0).any(1).all()
+    tries = round((2 * 60 / 3 / entries.SURE - 1) / FORWARD)
+    passes = 1 + min(tries, 16) * FORWARD + 1  # a look, the trials, and a look at what they found
+    assert torch.allclose(search.evaluations, torch.full((3,), passes))
+
+
+def test_gives_up_after_twice_the_passes_or_where_it_cannot_be_nearer():
+    def never(inputs):
+        return torch.stack([inputs.flatten(1).sum(1) * 0 + 1e6, inputs.flatten(1).sum(1)], 1)
+
+    search = Search(never, *MIDDLE, norm="l0", seed=0)
+    add_entries(search, torch.arange(3), 30)
+    assert search.best.isinf().all()
+    assert (search.evaluations >= 60).all()
+    assert (search.evaluations < 60 + 16).all()
+    planes = Planes(2)
+    samples = in_the_box(planes)
+    search = Search(planes, *samples, norm="l0", seed=0)
+    search.best = search.best.clamp(max=2.0)
+    add_entries(search, torch.arange(12), 30)
+    assert (search.best <= 2).all()
+    assert (search.evaluations <= 2 + 12).all()
+
+
+def test_reaches_the_class_that_is_asked_for():
+    planes = Planes(5)
+    inputs, labels, ids = in_the_box(planes)
+    targets = (labels + 2) % 5
+    search = Search(planes, inputs, labels, ids, norm="l0", seed=0, targets=targets)
+    add_entries(search, ids, 100)
+    points = (search.flat + search.best_delta).view_as(inputs)
+    assert (planes(points).argmax(1) == targets).all()
+
+
+def test_drops_what_can_be_spared_and_nothing_else():
+    search = Search(steep_and_strong, *MIDDLE, norm="l0", seed=0)
+    search.best_delta[0, :9], search.best_delta[1, 8], search.best_delta[2, 8:10] = 0.5, 0.5, 0.5
+    search.best[:] = torch.tensor([9.0, 1.0, 2.0])
+    spared = drop_entries(search, 20)
+    assert torch.equal(spared, torch.tensor([True, False, True]))
+    assert torch.equal(search.best, torch.ones(3))
+    assert torch.equal(search.norm.length(search.best_delta), search.best)
+    points = (search.flat + search.best_delta).view_as(MIDDLE[0])
+    assert (steep_and_strong(points).argmax(1) == 1).all()
+    planes = Planes(2)
+    search = Search(planes, *in_the_box(planes), norm="l0", seed=0)
+    add_entries(search, torch.arange(12), 100)
+    known = search.best.clone()
+    assert not drop_entries(search, 3).any()
+    assert torch.equal(search.best, known)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 26])
+def test_a_sample_is_searched_alike_in_any_company_and_in_any_portions(monkeypatch, at_once):
+    monkeypatch.setattr(entries, "AT_ONCE", at_once)
+    generator = torch.Generator().manual_seed(0)
+    hidden, out = torch.randn(64, 36, generator=generator).double(), torch.randn(10, 64, generator=generator).double()
+
+    def model(inputs):
+        return torch.sin(3 * (inputs.double().flatten(1) - 0.5) @ hidden.T) @ out.T
+
+    inputs = torch.rand(12, 1, 6, 6, generator=generator, dtype=torch.float64)
+    labels, ids = model(inputs).argmax(1), torch.arange(12)
+    together = race(model, inputs, labels, ids, norm="l0", corners=2, corner_steps=10)
+    alone = [
+        race(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l0", corners=2, corner_steps=10)
+        for i in range(12)
+    ]
+    assert torch.equal(torch.cat([one.candidates for one in alone]), together.candidates)
+    assert torch.allclose(torch.cat([one.evaluations for one in alone]), together.evaluations)
+    assert (together.candidates != inputs).flatten(1).any(1).all()
