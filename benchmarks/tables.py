@@ -1,13 +1,18 @@
-"""The tables of README.md, out of the results in `data/`.
+"""The tables of both README.md, out of the results in `data/`.
 
-python benchmarks/tables.py data/engine-*.json
+python benchmarks/tables.py [--write]
+
+Each stands behind a comment with its name; without `--write` they are only printed.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,34 @@ from peers import PEERS
 Row = dict[str, Any]
 INFINITY = float("inf")
 OURS = ("race-quick", "race-standard", "race-thorough", "fmn-300")
-CONVOLUTIONAL = {"resnet20", "resnet_2b", "oval_cifar_base_kw", "mnist_cnn", "pruned90", "at_cnn"}
+CONVOLUTIONAL = ("resnet20", "oval_cifar_base_kw", "resnet_2b", "mnist_cnn", "at_cnn", "pruned90")
+CONNECTED = ("fc256x4", "mse256x4", "mse256x6", "sig6x200", "msesig", "mnistfc_256x2")
+NETWORKS, NORMS = (*CONVOLUTIONAL, *CONNECTED), ("linf", "l2", "l1", "l0")
 # effort: most passes, most mean excess in %, least share within 1 %
 GOALS: dict[bool, dict[str, tuple[float, float, float]]] = {
     True: {"quick": (25, 1, 0), "standard": (45, 0.5, 0.95), "thorough": (100, INFINITY, 0.99)},
     False: {"standard": (100, 2, 0), "thorough": (INFINITY, 0.5, 0)},
 }
 SPECIAL = {"ho-fmn-100-tuned"}
+HERE = Path(__file__).parent
+PAGES = (HERE / "README.md", HERE.parent / "README.md")
+# what the front page shows: names, and in which norms
+FRONT = {
+    "resnet20": ("ResNet-20, CIFAR-10", ("linf", "l2", "l1", "l0")),
+    "resnet_2b": ("ResNet, trained adversarially", ("linf", "l2")),
+    "mnist_cnn": ("CNN, MNIST", ("linf", "l2")),
+    "at_cnn": ("CNN, MNIST, trained adversarially", ("linf", "l2", "l1", "l0")),
+    "mnistfc_256x2": ("fully connected, MNIST", ("linf", "l2")),
+}
+FRONT_ATTACKS = {
+    "race-quick": "quick",
+    "race-standard": "standard",
+    "race-thorough": "thorough",
+    "fmn-300": "FMN 300",
+    "foolbox-fmn-200": "foolbox FMN 200",
+    "advlib-fmn-200": "adversarial-library FMN 200",
+}
+Groups = dict[tuple[str, str], dict[str, Row]]
 
 
 def cell(row: Row | None) -> str:
@@ -52,46 +78,91 @@ def missed(row: Row, passes: float, mean: float, within: float) -> str:
     return "; ".join(word for word in words if word) or "reached"
 
 
-def goals(groups: dict[tuple[str, str], dict[str, Row]]) -> None:
-    """Print which goals are reached, and by how much the others are missed."""
-    print("network | norm | quick | standard | thorough | > 2 % worse than FMN-300 (at most 2 %)")
-    print(" | ".join(["---"] * 6))
-    for (network, norm), rows in groups.items():
+def table(rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return the lines of a table whose first row is its head."""
+    lines = [list(row) for row in rows]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def overview(groups: Groups) -> list[str]:
+    """Return the race's efforts beside FMN and the best peer."""
+    head = ["network", "norm", "n", "quick", "standard", "thorough", "fmn-300"]
+    rows = [[*head, "> 2 % worse", "best peer", "its figures"]]
+    for (network, norm), attacks in groups.items():
+        standard = attacks["race-standard"]
+        peer, figures = best_peer(attacks)
+        cells = [cell(attacks[name]) for name in OURS]
+        worse = f"{100 * standard['worse_than_fmn_300']:.1f} %"
+        rows.append([network, norm, str(standard["samples"]), *cells, worse, peer or "", cell(figures)])
+    return table(rows)
+
+
+def every_peer(groups: Groups) -> list[str]:
+    """Return every peer beside the race's standard effort."""
+    names = [name for name in (*PEERS, *sorted(SPECIAL)) if any(name in rows for rows in groups.values())]
+    columns = [key for key, attacks in groups.items() if any(name in attacks for name in names)]
+    networks = list(dict.fromkeys(network for network, _ in columns))
+    rows = [["attack", "norm", *networks]]
+    for norm in dict.fromkeys(norm for _, norm in columns):
+        for name in ("race-standard", *names):
+            found = [groups.get((network, norm), {}).get(name) for network in networks]
+            if any(found):
+                rows.append([name, norm, *map(cell, found)])
+    return table(rows)
+
+
+def goals(groups: Groups) -> list[str]:
+    """Return which goals are reached, and by how much the others are missed."""
+    rows = [["network", "norm", "quick", "standard", "thorough", "> 2 % worse than FMN-300 (at most 2 %)"]]
+    for (network, norm), attacks in groups.items():
         asked = GOALS[network in CONVOLUTIONAL]
         efforts = ("quick", "standard", "thorough")
-        cells = [missed(rows[f"race-{effort}"], *asked[effort]) if effort in asked else "no goal" for effort in efforts]
-        worse = rows["race-standard"]["worse_than_fmn_300"]
-        print(" | ".join([network, norm, *cells, "reached" if worse <= 0.02 else f"{100 * worse:.1f} %"]))
+        cells = [
+            missed(attacks[f"race-{effort}"], *asked[effort]) if effort in asked else "no goal" for effort in efforts
+        ]
+        worse = attacks["race-standard"]["worse_than_fmn_300"]
+        rows.append([network, norm, *cells, "reached" if worse <= 0.02 else f"{100 * worse:.1f} %"])
+    return table(rows)
+
+
+def front(groups: Groups) -> list[str]:
+    """Return the mean excess of a few attacks on a few networks, for the front page."""
+    rows = [["network", "norm", *FRONT_ATTACKS.values()]]
+    for network, (name, norms) in FRONT.items():
+        for norm in norms:
+            found = [groups[network, norm].get(attack) for attack in FRONT_ATTACKS]
+            rows.append([name, norm, *(short(row) for row in found)])
+    return table(rows)
+
+
+def short(row: Row | None) -> str:
+    """Return mean excess, how many were missed, and passes."""
+    if row is None:
+        return ""
+    lost = f", {row['not_found']} missed" if row["not_found"] else ""
+    return f"{row['mean']:.2f}{lost} ({row['passes']:.0f})"
+
+
+def measured() -> Groups:
+    """Return the stored results by network and norm."""
+    groups: Groups = defaultdict(dict)
+    for path in sorted((HERE / "data").glob("engine-*.json")):
+        for row in json.loads(path.read_text())["rows"]:
+            groups[row["network"], row["norm"]][row["attack"]] = row
+    return {key: groups[key] for key in product(NETWORKS, NORMS) if key in groups}
 
 
 def main() -> None:
-    groups: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
-    for path in sys.argv[1:]:
-        for row in json.loads(Path(path).read_text())["rows"]:
-            groups[row["network"], row["norm"]][row["attack"]] = row
-    print("network | norm | n | quick | standard | thorough | fmn-300 | > 2 % worse | best peer | its figures")
-    print(" | ".join(["---"] * 10))
-    for (network, norm), rows in groups.items():
-        standard = rows["race-standard"]
-        peer, figures = best_peer(rows)
-        cells = [cell(rows[name]) for name in OURS]
-        worse = f"{100 * standard['worse_than_fmn_300']:.1f} %"
-        print(" | ".join([network, norm, str(standard["samples"]), *cells, worse, peer or "", cell(figures)]))
-    print()
-    names = [name for name in (*PEERS, *sorted(SPECIAL)) if any(name in rows for rows in groups.values())]
-    columns = [key for key, rows in groups.items() if any(name in rows for name in names)]
-    print("attack | norm | " + " | ".join(dict.fromkeys(network for network, _ in columns)))
-    print(" | ".join(["---"] * (2 + len({network for network, _ in columns}))))
-    for norm in dict.fromkeys(norm for _, norm in columns):
-        for name in ("race-standard", *names):
-            found = [
-                groups.get((network, norm), {}).get(name)
-                for network in dict.fromkeys(network for network, _ in columns)
-            ]
-            if any(found):
-                print(" | ".join([name, norm, *map(cell, found)]))
-    print()
-    goals(groups)
+    groups = measured()
+    for make in (overview, every_peer, goals, front):
+        lines = "\n".join(make(groups))
+        marker = f"<!-- table: {make.__name__} -->\n"
+        print(marker + lines + "\n")
+        for page in PAGES if "--write" in sys.argv else ():
+            text = page.read_text(encoding="utf-8")
+            pattern = re.escape(marker) + r"(\|.*\n)*"
+            page.write_text(re.sub(pattern, lambda _, new=marker + lines + "\n": new, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

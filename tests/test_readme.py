@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 
 import pytest
@@ -55,3 +56,14 @@ def test_every_option_is_one_of_the_commands(monkeypatch, capsys):
             main()
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     assert set(re.findall(r"--[a-z][a-z-]+", README)) - {"--quiet", "--help"} <= known | {"--version"}
+
+
+def test_tables_are_those_that_were_measured():
+    """As `benchmarks/tables.py` makes them of `benchmarks/data/`."""
+    pages = README + (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    command = [sys.executable, str(ROOT / "benchmarks" / "tables.py")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    tables = printed.strip().split("\n\n")
+    assert len(tables) == 4
+    for table in tables:
+        assert table + "\n\n" in pages, table.splitlines()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from importlib import import_module
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tests.truth import Known, linear
 from thinice.attacks import ATTACKS, Nearest, make_attack
 from thinice.attacks.attack import AttackRow
 from thinice.attacks.nearest import FORWARD
+from thinice.attacks.race import race
 from thinice.errors import InputError
 from thinice.types import EFFORTS, NORMS, Outcome
 
@@ -371,3 +373,34 @@ def test_rows_name_defaults_for_all_that_efforts_and_ranges_speak_of():
         for effort in row.efforts.values():
             assert set(effort) <= set(row.defaults)
         assert set(row.ranges) <= set(row.defaults)
+
+
+@pytest.mark.parametrize(
+    ("norm", "setting", "instead"), [("l0", "steps", "corner_steps"), ("linf", "corners", "steps")]
+)
+def test_a_setting_that_changes_nothing_in_a_norm_is_refused(norm, setting, instead):
+    with pytest.raises(InputError, match=rf"^`{setting}` changes nothing in attack 'race' in {norm}: .*\b{instead}\b"):
+        make_attack("race", norm=norm, **{setting: 5})
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_race_uses_every_setting_that_is_not_idle(norm, monkeypatch):
+    """Each setting, when changed much, changes what the race spends or finds."""
+    monkeypatch.setattr(import_module("thinice.attacks.race"), "SURPRISE", {norm: -1.0})  # every winner surprises
+    row, generator = ATTACKS["race"], torch.Generator().manual_seed(0)
+    hidden, out = torch.randn(64, 36, generator=generator), torch.randn(10, 64, generator=generator)
+
+    def model(inputs):
+        return torch.relu((inputs.flatten(1) - 0.5) @ hidden.T) @ out.T
+
+    inputs = torch.rand(48, 1, 6, 6, generator=generator)
+    labels, ids = model(inputs).argmax(1), torch.arange(48)
+
+    def figures(**settings):
+        claims = race(model, inputs, labels, ids, norm=norm, **settings)
+        return torch.cat([claims.candidates.flatten(), claims.evaluations])
+
+    usual = figures()
+    for setting in row.defaults:
+        changed = not torch.equal(usual, figures(**{setting: 0 if setting in ("rivals", "noise", "walk") else 1}))
+        assert changed == (setting not in row.idle[norm]), setting

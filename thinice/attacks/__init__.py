@@ -11,7 +11,7 @@ from thinice.attacks.fallback import FALLBACK
 from thinice.attacks.fmn import fmn
 from thinice.attacks.ho_fmn import ho_fmn
 from thinice.attacks.nearest import Claims, Nearest, concatenate, judge
-from thinice.attacks.race import RACE_EFFORTS, race
+from thinice.attacks.race import RACE_EFFORTS, RACE_IDLE, race
 from thinice.errors import InputError
 from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
 
@@ -46,6 +46,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "corners": (1, 10**6),
                 "corner_steps": (1, 10**6),
             },
+            idle=RACE_IDLE,
             fixed={"recipe": 6},
         ),
         "fmn": AttackRow(
@@ -144,7 +145,8 @@ def make_attack(
     Raises
     ------
     InputError
-        For an unknown name, norm, effort or setting, naming the known ones, and for values out of range.
+        For an unknown name, norm, effort or setting, naming the known ones, for settings that change nothing in this
+        norm, and for values out of range.
 
     Examples
     --------
@@ -171,6 +173,9 @@ def make_attack(
         if setting not in row.defaults:
             names = ", ".join(sorted(row.defaults)) or "none"
             raise InputError(f"attack {name!r} has no setting {setting!r}: it has {names}")
+        if setting in row.idle.get(norm, ()):
+            names = ", ".join(sorted({*row.defaults} - {*row.idle[norm]}))
+            raise InputError(f"`{setting}` changes nothing in attack {name!r} in {norm}: there it has {names}")
     bound = {**row.defaults, **row.efforts[effort], **settings}
     bound = {setting: _checked(setting, value, row) for setting, value in bound.items()}
     search = partial(row.search, norm=norm, seed=seed, **bound)

@@ -43,6 +43,8 @@ class AttackRow:
         The least and the greatest value of the settings that are numbers.
     norms
         The norms that it can minimise.
+    idle
+        The settings that change nothing in a norm: to give one there is a mistake.
     fixed
         What is recorded with the settings but cannot be set: versions. A changed result needs a changed version.
 
@@ -53,6 +55,7 @@ class AttackRow:
     efforts: Mapping[Effort, Mapping[str, Setting]]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     norms: tuple[Norm, ...] = NORMS
+    idle: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
     fixed: Mapping[str, Setting] = field(default_factory=dict)
 
 

@@ -23,7 +23,7 @@ from thinice.attacks.search import ANY, BEYOND, HAIR, SAME, SEEN, TINY, VANISHED
 from thinice.attacks.sparse import draw_corners
 from thinice.types import Effort, Norm
 
-__all__ = ["RACE_EFFORTS", "Finds", "race"]
+__all__ = ["RACE_EFFORTS", "RACE_IDLE", "Finds", "race"]
 
 ROUGH = 0.2
 """A sounding that contradicts the screen by more than this (|log|) makes a sample rough."""
@@ -94,6 +94,15 @@ RACE_EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
     }
 )
 """What each effort sets, by keyword of `race`; the rest is as in its signature."""
+RACE_IDLE: Mapping[Norm, tuple[str, ...]] = MappingProxyType(
+    {
+        "linf": ("corners", "corner_steps"),
+        "l2": ("corners", "corner_steps"),
+        "l1": ("rounds", "steps", "rivals", "noise"),
+        "l0": ("rounds", "steps", "rivals", "noise", "walk", "starts", "rough_steps"),
+    }
+)
+"""The keywords of `race` that change nothing in a norm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -77,7 +77,10 @@ DistancesOption = Annotated[
     typer.Option("--distances", help="Epsilons of the dense network alone, or of both, which takes as long again."),
 ]
 EffortOption = Annotated[Effort, typer.Option("--effort", help="How much to spend on each sample.")]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's; not for race in l0 and l1."),
+]
 Architecture = Annotated[
     str | None,
     typer.Option(
