@@ -14,7 +14,7 @@ from tests.conftest import reference
 from thinice.attacks import make_attack
 from thinice.attacks.nearest import FORWARD, Nearest, judge
 from thinice.attacks.race import RACE_EFFORTS, Budget, Finds, _sparse_budget, race
-from thinice.attacks.search import Search
+from thinice.attacks.search import ANY, Search
 from thinice.types import NORMS, Outcome, Stage
 
 QUICK = RACE_EFFORTS["quick"]
@@ -268,16 +268,55 @@ def bent(inputs: Tensor) -> Tensor:
 def test_where_the_winner_surprises_its_rival_gets_a_descent(monkeypatch):
     monkeypatch.setattr(import_module("thinice.attacks.race"), "ROUGH", torch.inf)  # there it would find both
     inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
-    found = {}
-    for rivals in (0, 1, 2):
+    found, cost = {}, {}
+    for rivals in (0, 1, 2, 200):
         nearest = judged(bent, inputs, 0 * ids, ids, norm="l2", rivals=rivals)
         assert (nearest.evaluations < 200).all()
-        found[rivals] = nearest.epsilon
+        found[rivals], cost[rivals] = nearest.epsilon, nearest.evaluations
     assert ((found[0] >= 0.6) & (found[0] < 0.606)).all()
     assert ((found[1] >= 0.5) & (found[1] < 0.505)).all()
     assert ((found[2] >= 0.5) & (found[2] < 0.505)).all()
-    targeted = race(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1)
-    assert (bent(targeted.candidates).argmax(1) == 1).all()
+    assert torch.equal(cost[2], cost[200])  # there are two others
+    assert ((cost[1] - cost[0] >= 28) & (cost[1] - cost[0] <= 36)).all()  # they share the steps, at least 27, 1.5 times
+    settled = [race(bent, inputs, 0 * ids, ids, norm="l2", rivals=rivals, steps=75).converged for rivals in (0, 1)]
+    assert torch.cat(settled).all()
+    targeted = [race(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, rivals=rivals) for rivals in (0, 2)]
+    assert all((bent(one.candidates).argmax(1) == 1).all() for one in targeted)
+    assert torch.equal(targeted[0].evaluations, targeted[1].evaluations)
+    two = [race(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", rivals=rivals) for rivals in (0, 2)]
+    assert torch.equal(two[0].evaluations, two[1].evaluations)
+
+
+def test_restarts_at_the_best_point_are_no_proof_of_it():
+    network = curved(gain=4.0)
+    inputs, labels, ids = curved_samples(network, 48)
+
+    def model(x):
+        return network(x.double()).float()
+
+    finds = [race(model, inputs, labels, ids, norm="l2", seed=seed, **RACE_EFFORTS["thorough"]) for seed in range(3)]
+    lengths = torch.stack([(find.candidates - inputs).flatten(1).norm(dim=1) for find in finds])
+    rough, settled = finds[0].rough, finds[0].converged
+    assert rough.sum() > 10
+    assert 0.1 < settled[rough].float().mean() < 0.9
+    wrong = lengths[0] > 1.01 * lengths.amin(0)
+    assert wrong[rough & settled].float().mean() < 0.05
+
+
+def test_lost_samples_are_not_searched_where_they_stand():
+    """Never beyond the boundary: each descent of a thorough search looks at points away from the input."""
+    looked = []
+
+    def never(x):
+        looked.append((x - inputs[0]).detach().flatten(1).norm(dim=1))
+        total = torch.sin(5 * x.flatten(1)).sum(1)
+        return torch.stack([10 + 0 * total, total / 100, total / 90 - 1], 1)
+
+    inputs, one = torch.full((1, 1, 6, 6), 0.5), torch.tensor([0])
+    find = race(never, inputs, one, one, norm="l2", **RACE_EFFORTS["thorough"])
+    assert torch.equal(find.candidates, inputs)
+    still = torch.cat(looked) < 1e-6
+    assert still.float().mean() < 0.1
 
 
 def test_rivals_are_the_likeliest_classes_at_the_best_point():
@@ -287,6 +326,11 @@ def test_rivals_are_the_likeliest_classes_at_the_best_point():
     ranks = [search.rival(torch.tensor([0, 1]), rank).tolist() for rank in range(4)]
     assert ranks == [[2, 0], [3, 2], [4, 4], [1, 1]]
     assert torch.allclose(search.evaluations, torch.full((2,), 4 * FORWARD))
+    search.best_delta[:, 1:3] = -torch.inf
+    ranks = [search.rival(torch.tensor([0]), rank).item() for rank in range(4)]
+    assert ranks == [3, 4, ANY, 1]  # where there are no logits, all are alike
+    search.best_delta[:, 1:] = -torch.inf
+    assert search.rival(torch.tensor([0]), 0).item() in (ANY, 1)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +339,8 @@ def test_rivals_are_the_likeliest_classes_at_the_best_point():
 )
 def test_l1_shares_its_passes(starts, total, shares):
     budget = Budget(9, 6, 27, 1, 1.0, 9, starts, 23, 23, 3, 28)
-    shared = _sparse_budget(budget, total)
+    assert _sparse_budget(budget, 90, untargeted=False).other_steps == 0
+    shared = _sparse_budget(budget, total, untargeted=True)
     assert (shared.starts, shared.rough_steps, shared.other_steps) == shares
 
 

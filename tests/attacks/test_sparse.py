@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import torch
 from torch import Tensor
@@ -123,7 +125,7 @@ def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
     assert starved.all()
     assert not settled.any()
     assert search.best.isinf().all()
-    assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + SOUNDING[norm] + 2 * 5))
+    assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + 2 * 5))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -157,6 +159,38 @@ def test_where_corners_lead_astray_it_says_so_and_stops():
     assert torch.allclose(search.evaluations, passes)
 
 
+def test_in_l0_entries_are_tried_where_promises_are_broken_and_corners_follow_where_that_fails(monkeypatch):
+    planes = Planes(2)
+    samples = in_the_box(planes)
+    monkeypatch.setattr(sparse, "broken_promises", lambda _search, who, *_: torch.where(who < 6, torch.inf, 0.0))
+    search = searched(planes, samples, "l0", starts=2, steps=9)
+    assert torch.equal(search.best, torch.tensor(planes.distances(*samples[:2], "l0"), dtype=torch.float32))
+    assert (search.evaluations[:6] != 1 + 18).all()
+    assert torch.allclose(search.evaluations[6:], torch.full((6,), 1.0 + 18))
+    asked = []
+    monkeypatch.setattr(sparse, "add_entries", lambda _search, who, passes: asked.append((who.tolist(), passes)))
+    monkeypatch.setattr(sparse, "ASTRAY", {"l0": 0.0})
+    search = Search(planes, *samples, norm="l0", seed=0)
+    astray = draw_corners(search, starts=2, steps=9)[2]
+    assert asked == [([0, 1, 2, 3, 4, 5], 18)]
+    assert torch.equal(astray, torch.arange(12) >= 6)  # the others have been tried, and not again
+    assert torch.allclose(search.evaluations, 1 + torch.where(astray, 9.0, 18.0))
+
+
+@pytest.mark.parametrize("spared", [True, False])
+def test_in_l0_what_leads_astray_is_tried_and_what_was_spared_has_not_settled(monkeypatch, spared):
+    module, planes = import_module("thinice.attacks.race"), Planes(2)
+    inputs, labels, ids = in_the_box(planes)
+    asked = []
+    monkeypatch.setattr(module, "add_entries", lambda _search, who, passes: asked.append((who.tolist(), passes)))
+    monkeypatch.setattr(module, "drop_entries", lambda search, _rounds: (search.best > 0) & spared)
+    assert race(planes, inputs, labels, ids, norm="l0").converged.all() != spared
+    assert not asked
+    monkeypatch.setattr(sparse, "ASTRAY", {"l0": 0.0})
+    race(planes, inputs, labels, ids, norm="l0", corners=3, corner_steps=20)
+    assert asked == [(list(range(12)), 40)]
+
+
 def test_in_l1_a_start_that_ends_too_far_is_the_last(monkeypatch):
     planes = Planes(2)
     samples = in_the_box(planes)
@@ -179,6 +213,33 @@ def test_samples_nearer_than_one_entry_are_left_alone_in_l1(monkeypatch):
     assert search.best[~astray].isfinite().all()
     assert torch.allclose(search.evaluations, 1 + 18 * (~astray).to(search.best))
     assert not draw_corners(Search(planes, inputs, labels, ids, norm="l0", seed=0), starts=2, steps=9)[2].any()
+
+
+def test_a_part_gives_what_is_nearer_and_settles_what_it_agrees_on():
+    planes = Planes(2)
+    search = Search(planes, *in_the_box(planes), norm="l1", seed=0)
+    search.best[:2], search.best_delta[:2] = torch.tensor([1.0, 2.0]), 0.5
+    part = search.part(torch.tensor([0, 1]))
+    assert part.best.isinf().all()
+    part.best, part.evaluations = torch.tensor([1.5, 1.5]), torch.tensor([7.0, 8.0])
+    search.take(torch.tensor([0, 1]), part)
+    assert search.best[:2].tolist() == [1.0, 1.5]
+    assert (search.best_delta[0] == 0.5).all()
+    assert (search.best_delta[1] == 0).all()
+    assert search.evaluations[:3].tolist() == [7.0, 8.0, 0.0]
+
+
+def test_in_l1_a_search_that_ends_farther_than_a_corner_has_not_settled(monkeypatch):
+    monkeypatch.setattr(sparse, "ASTRAY", {"l1": 0.0})
+    module, planes = import_module("thinice.attacks.race"), Planes(2)
+
+    def farther(part, _budget):
+        part.best = 1.1 * torch.tensor(planes.distances(inputs, labels, "l1"), dtype=torch.float32)
+        return torch.ones_like(part.labels) > 0, part.best > 0, part.best < 0
+
+    inputs, labels, ids = in_the_box(planes)
+    monkeypatch.setattr(module, "_search", farther)
+    assert not race(planes, inputs, labels, ids, norm="l1").converged.any()
 
 
 @pytest.mark.parametrize(("span", "allowed"), [(0.3, 1.5), (0.0, 1.1), (0.2, 1.1)])

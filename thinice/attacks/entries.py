@@ -17,26 +17,29 @@ __all__ = ["add_entries", "broken_promises", "drop_entries"]
 SOUNDED = 12
 """So many entries tell how far a gradient can be trusted."""
 SURE = 5
-"""The first additions, of which the others depend, get two thirds of the passes."""
+"""The first additions, on which the others depend, get two thirds of the passes."""
 FEWER = 4
 """Later ones try so many times fewer entries."""
 AT_ONCE = 1 << 26
 """So many pixels are tried at a time, at most."""
+FEW_IMAGES = 64
+"""And so many images, or as many as the batch has."""
 DROPPED = 12
 """So many entries are tried whether they can be spared, at most."""
 
 
-def broken_promises(search: Search, target: Tensor, gap: Tensor, gradient: Tensor) -> Tensor:
-    """Return how wrong the gradients are about single entries, (N,): 0 is right, 1 worthless.
+def broken_promises(search: Search, who: Tensor, target: Tensor, gap: Tensor, gradient: Tensor) -> Tensor:
+    """Return how wrong gradients of samples are about single entries, (R,): 0 is right, 1 worthless.
 
-    They are those (N, D) of the gaps (N,) between the logits of a target (N,) and of the true class. Of the entries
+    They are those (R, D) of the gaps (R,) between the logits of a target (R,) and of the true class. Of the entries
     that promise most, it is what their effects differ by from the promises, over what was promised.
     """
-    everyone = torch.arange(len(target), device=target.device)
-    promise, edge = _promises(search, everyone, gradient.nan_to_num())
+    if not len(who):
+        return gap
+    promise, edge = _promises(search, who, gradient.nan_to_num())
     promised, entries = _most(promise, SOUNDED)
-    logits = _try(search, everyone, torch.zeros_like(gradient), entries, edge.gather(1, entries))
-    towards, away = (of[:, None, None].expand(-1, logits.shape[1], 1) for of in (target, search.labels))
+    logits = _try(search, who, torch.zeros_like(gradient), entries, edge.gather(1, entries))
+    towards, away = (of[:, None, None].expand(-1, logits.shape[1], 1) for of in (target, search.labels[who]))
     effect = (logits.gather(2, towards) - logits.gather(2, away)).squeeze(2) - gap[:, None]
     return ((effect - promised).abs().sum(1) / promised.sum(1).clamp(min=TINY)).nan_to_num(torch.inf)
 
@@ -51,19 +54,19 @@ def add_entries(search: Search, who: Tensor, passes: int) -> None:
     rows = search.rows(who, target, torch.zeros_like(search.flat[who]))
     tries, spent, added = max(1, round((2 * passes / 3 / SURE - 1) / FORWARD)), 0.0, 0
     search.memory = 0
-    while True:
+    while len(rows):
         search.look(rows)
         search.keep(rows)
         spent += 1
-        known = search.best[rows.sample]
-        on = rows.best.isinf() & (rows.length + 1 < known) & (known.isinf() | (spent < passes))
-        rows = rows[on.nonzero().squeeze(1)]
-        if spent >= 2 * passes or not len(rows):
-            return
         promise, edge = _promises(search, rows.sample, rows.momentum)
-        promise = promise.masked_fill(rows.delta != 0, -torch.inf)
-        _, entries = _most(promise, tries if added < SURE else max(1, tries // FEWER))
-        values = edge.gather(1, entries)
+        unused = (rows.delta == 0) & (edge != 0)
+        known = search.best[rows.sample]
+        on = rows.best.isinf() & (rows.length + 1 < known) & (known.isinf() | (spent < passes)) & unused.any(1)
+        if spent >= 2 * passes or not on.any():
+            return
+        rows, promise, edge = rows[on], promise.masked_fill(~unused, -torch.inf)[on], edge[on]
+        promised, entries = _most(promise, tries if added < SURE else max(1, tries // FEWER))
+        values = edge.gather(1, entries).masked_fill(promised.isinf(), torch.nan)
         leads = _leads(search, rows.sample, _try(search, rows.sample, rows.delta, entries, values))
         best = leads.argmax(1, keepdim=True)
         rows.delta = rows.delta.scatter(1, entries.gather(1, best), values.gather(1, best))
@@ -82,8 +85,9 @@ def drop_entries(search: Search, rounds: int) -> Tensor:
         known = search.best_delta[who]
         sizes, entries = known.abs().masked_fill(known == 0, torch.inf).sort(dim=1, stable=True)
         sizes, entries = sizes[:, :DROPPED], entries[:, :DROPPED]
-        leads = _leads(search, who, _try(search, who, known, entries, torch.zeros_like(sizes)))
-        lead, place = leads.masked_fill(sizes.isinf(), -torch.inf).max(1, keepdim=True)
+        values = torch.zeros_like(sizes).masked_fill(sizes.isinf(), torch.nan)
+        leads = _leads(search, who, _try(search, who, known, entries, values))
+        lead, place = leads.max(1, keepdim=True)
         fewer = (lead > 0).squeeze(1).nonzero().squeeze(1)
         search.best_delta[who[fewer]] = known[fewer].scatter(1, entries.gather(1, place)[fewer], 0)
         search.best[who[fewer]] -= 1
@@ -95,7 +99,8 @@ def drop_entries(search: Search, rounds: int) -> Tensor:
 def _promises(search: Search, sample: Tensor, uphill: Tensor) -> tuple[Tensor, Tensor]:
     """Return what each entry gains at the box's edge, to first order, and the way there (R, D)."""
     start = search.flat[sample]
-    edge = torch.where(uphill > 0, 1 - start, -start)
+    up = (uphill > 0) | ((uphill == 0) & (start < 0.5))
+    edge = torch.where(up, 1 - start, -start)
     return uphill * edge, edge
 
 
@@ -106,16 +111,23 @@ def _most(promise: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _try(search: Search, sample: Tensor, delta: Tensor, entries: Tensor, values: Tensor) -> Tensor:
-    """Return the logits (R, M, K) where one of the entries (R, M) of each perturbation (R, D) has another value."""
-    logits, rows = [], max(1, AT_ONCE // (delta.shape[1] * entries.shape[1]))
-    for part in torch.split(torch.arange(len(sample), device=sample.device), rows):
-        trials = delta[part, None].repeat(1, entries.shape[1], 1)
-        trials.scatter_(2, entries[part, :, None], values[part, :, None])
-        points = trials.add_(search.flat[sample[part], None]).clamp_(0, 1)
+    """Return the logits (R, M, K) where one of the entries (R, M) of each perturbation (R, D) has another value.
+
+    Where the value is NaN nothing is tried, and the logits are NaN; something must be.
+    """
+    wanted = ~values.isnan()
+    images = min(max(FEW_IMAGES, len(search.limit)), max(1, AT_ONCE // delta.shape[1]))
+    row, place = wanted.nonzero(as_tuple=True)
+    logits = []
+    for part in torch.split(torch.arange(len(row), device=row.device), images):
+        of, entry = row[part], entries[row[part], place[part], None]
+        points = search.boxed(sample[of], delta[of].scatter(1, entry, values[of, place[part], None]))
+        points += search.flat[sample[of]]
         with torch.no_grad():
             logits.append(search.model(points.view(-1, *search.shape)))
-    search.spend(sample, FORWARD * entries.shape[1])
-    return torch.cat(logits).view(*entries.shape, -1)
+    search.spend(sample[row], FORWARD)
+    tried = torch.cat(logits)
+    return tried.new_full((*wanted.shape, tried.shape[1]), torch.nan).index_put((row, place), tried)
 
 
 def _leads(search: Search, sample: Tensor, logits: Tensor) -> Tensor:

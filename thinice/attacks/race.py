@@ -61,7 +61,7 @@ DROPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the race may spend on a sample, each at least 1 but rivals, noise and walk; `race` explains each."""
+    """What the race may spend on a sample; `race` explains each, but `other_steps`: passes in FMN's way."""
 
     classes: int
     rounds: int
@@ -157,7 +157,7 @@ def race(
         Passes of each class in the race, at most.
     steps : int
         Passes of the descent of a smooth sample whose gradients agree as much as is usual; others take between a third
-        of it and three times as many.
+        of it and three times as many. With `rivals`, descents share one and a half times this.
     rivals : int
         Where the winner of the race surprises, so many classes more get a descent, from the best point: those that
         the network finds likeliest there.
@@ -168,9 +168,10 @@ def race(
         passes of each, and of FMN's search at the end: they fail on different samples.
     corners, corner_steps : int
         In l0 and l1: starts that draw corners of the box, and passes of each. Where gradients are wrong about entries,
-        and where the first start leads astray, l0 tries entries one by one instead, for as many passes. In l1 samples
-        that are led astray, or are nearer than the span of one entry, go the way of rough samples, with fewer and
-        longer descents.
+        and where the first start leads astray, l0 tries entries one by one instead, for about as many passes; where
+        that finds nothing, for twice as many, and then the starts follow. In the end it takes back what can be spared,
+        in up to 12 passes. In l1 samples that are led astray, or are nearer than the span of one entry, go the way of
+        rough samples, with fewer and longer descents.
     targets : Tensor, optional
         (N,) classes to reach, each other than the label; any other class will do without.
 
@@ -222,8 +223,8 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     smooth = (~rough).nonzero().squeeze(1)
     if len(smooth):
         winners, surprise = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.rounds)
-        alone = search.targets is not None or distances.shape[1] == 1
-        settled[smooth] = _descend(search, winners, surprise, replace(budget, rivals=0) if alone else budget)
+        rivals = 0 if search.targets is not None else min(budget.rivals, distances.shape[1] - 1)
+        settled[smooth] = _descend(search, winners, surprise, replace(budget, rivals=rivals))
     rough |= ~(search.best >= NEARER * distances[:, :SEEN].amin(1)) | search.best.isinf()
     uneasy = rough.nonzero().squeeze(1)
     if len(uneasy):
@@ -254,20 +255,21 @@ def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Ten
             who = group.nonzero().squeeze(1)
             if len(who):
                 part = search.part(who)
-                settled[who], _, starved[who] = _search(part, _sparse_budget(budget, total))
+                ended, _, starved[who] = _search(part, _sparse_budget(budget, total, untargeted=search.targets is None))
+                settled[who] = ended & (part.best <= (1 + SAME) * search.best[who])
                 search.take(who, part)
     return settled, torch.ones_like(settled), starved
 
 
-def _sparse_budget(budget: Budget, total: int) -> Budget:
+def _sparse_budget(budget: Budget, total: int, *, untargeted: bool) -> Budget:
     """Return what l1 spends on rough samples: thirds for few descents, the rest in FMN's way, if that is enough for it.
 
-    With few entries to choose, long descents do more than many.
+    FMN knows no targets. With few entries to choose, long descents do more than many.
     """
     sides = max(1, budget.starts // 5)
     steps = max(1, total // 3)
     others = total - sides * steps
-    if others < WORTH:
+    if others < WORTH or not untargeted:
         steps, others = max(1, total // sides), 0
     return replace(budget, starts=sides, rough_steps=steps, other_steps=others)
 
@@ -375,6 +377,6 @@ def _descend(search: Search, rows: Rows, surprise: Tensor, budget: Budget) -> Te
         best = search.best[who]
         again = search.rows(who, search.rival(who, rank), search.best_delta[who])
         again.crossed = best.isfinite()
-        anneal(search, again, steps, stride=stride, noise=noise)
-        settled[index] &= search.best[who] >= (1 - SAME) * best
+        ended = anneal(search, again, steps, stride=stride, noise=noise)
+        settled[index] = torch.where(search.best[who] < (1 - SAME) * best, ended, settled[index])
     return settled

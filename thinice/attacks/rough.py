@@ -28,9 +28,11 @@ def explore(
     sides: int,
     steps: int,
 ) -> Tensor:
-    """Descend from so many sides: from soundings, in turn from near classes and noise, and to rivals of the best point.
+    """Descend from so many sides: from soundings, then in turn from near classes, from noise, and from the best point.
 
-    `first` (N, S, D) holds directions at the sample towards classes at `distances` (N, S). Return which have settled.
+    From the best point it descends towards rivals of the class there, but where a class is asked for. `first` (N, S, D)
+    holds directions at the sample towards classes at `distances` (N, S). Return which have settled: the last descent
+    from elsewhere ended as near as any, and none from the best point came nearer.
     """
     search.draw = 100_000
     who, target = soundings.sample, soundings.target
@@ -52,12 +54,16 @@ def explore(
         elif side == 2:
             delta = search.noise(who, 2 * scale)
         else:
-            delta = search.best_delta[who]
+            delta = torch.where(best.isfinite()[:, None], search.best_delta[who], search.noise(who, scale))
             towards = search.rival(who, 2 - start // 3 % 2) if search.targets is None else target
         rows = search.rows(who, towards, delta)
-        rows.crossed = ~rows.crossed
-        settled = anneal(search, rows, paces, stride=stride, noise=noise, trust=0.5)
-        settled &= rows.best <= (1 + SAME) * search.best[who]  # all have the same steps: the rows are still these
+        again = start > 0 and side == 0
+        rows.crossed = best.isfinite() if again else ~rows.crossed
+        ended = anneal(search, rows, paces, stride=stride, noise=noise, trust=0.5)
+        if again:  # it has met the best point, which proves nothing
+            settled &= search.best[who] >= (1 - SAME) * best
+        else:
+            settled = ended & (rows.best <= (1 + SAME) * search.best[who])  # all have as many steps: still these rows
     return settled
 
 

@@ -161,12 +161,16 @@ class Search:
         return torch.minimum(radius, self.limit[sample]).clamp(min=TINY)
 
     def rival(self, sample: Tensor, rank: int) -> Tensor:
-        """Return classes (R,): at the best points, the likeliest but for the true one and `rank` others before it."""
+        """Return classes (R,): at the best points, the likeliest but for the true one and `rank` others before it.
+
+        Where there are not so many it counts from the first again, and is `ANY` where the network has no logits.
+        """
         with torch.no_grad():
             logits = self.model((self.flat[sample] + self.best_delta[sample]).view(-1, *self.shape))
         self.spend(sample, FORWARD)
-        order = logits.scatter(1, self.labels[sample, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
-        return order[:, rank % (order.shape[1] - 1)]
+        own = self.labels[sample, None]
+        order = logits.scatter(1, own, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        return torch.where(order == own, ANY, order)[:, rank % (order.shape[1] - 1)]
 
     def spend(self, sample: Tensor, cost: float) -> None:
         """Count passes of these samples."""

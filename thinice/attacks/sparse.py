@@ -81,13 +81,13 @@ def draw_corners(
     slope = search.norm.dual_length(flat).clamp(min=TINY).view_as(gaps)
     starved = ~((-gaps / slope).amin(1) < VANISHED * search.flat.shape[1])  # true of NaN, too
     rank, ends = distances.argsort(dim=1, stable=True), []
-    tried = torch.zeros_like(starved)  # entry by entry, with success
+    broken = torch.zeros_like(starved)
     if search.norm.name == "l0":
-        first = (everyone, rank[:, 0])
-        tried = ~starved & (broken_promises(search, order[first], gaps[first], gradients[first]) > BROKEN)
-        if tried.any():
-            add_entries(search, tried.nonzero().squeeze(1), starts * steps)
-            tried &= search.best.isfinite()
+        who = (~starved).nonzero().squeeze(1)
+        first = (who, rank[who, 0])
+        broken[who] = broken_promises(search, who, order[first], gaps[first], gradients[first]) > BROKEN
+        add_entries(search, broken.nonzero().squeeze(1), starts * steps)
+    tried = broken & search.best.isfinite()
     astray = (distances.amin(1) < SPAN) & (search.norm.name == "l1") & ~starved
     for start in range(max(starts, rank.shape[1])):
         lost = search.best.isinf()
@@ -105,7 +105,7 @@ def draw_corners(
                 _polish(search, rows, polish)
         ends.append(torch.full_like(search.best, torch.inf).index_copy(0, who, rows.best))
         if start == 0 and search.targets is None:
-            astray |= ~tried & search.best.isfinite() & (search.best > ASTRAY[search.norm.name] * distances.amin(1))
+            astray |= ~broken & search.best.isfinite() & (search.best > ASTRAY[search.norm.name] * distances.amin(1))
     settled = (torch.stack(ends) <= (1 + SAME) * search.best).sum(0) > 1
     return settled & search.best.isfinite(), starved, astray
 
