@@ -109,8 +109,8 @@ def test_goes_by_the_gradient_of_where_it_stands_and_past_holes():
     def model(inputs):
         moved = inputs.flatten(1) - 0.5
         hole = torch.where(moved[:, 6].abs() > 0.1, torch.nan, 0.0)
-        gain = moved[:, 0] + 20 * moved[:, 0] * moved[:, 1] + 0.9 * moved[:, 2:6].sum(1) + 0.95 * moved[:, 6] + hole
-        return torch.stack([torch.full_like(gain, 2.9), gain], 1)
+        gain = moved[:, 0] + 3 * moved[:, 0] * moved[:, 1] + 0.9 * moved[:, 2:6].sum(1) + 0.95 * moved[:, 6] + hole
+        return torch.stack([torch.full_like(gain, 1.2), gain], 1)
 
     search = Search(model, *MIDDLE, norm="l0", seed=0)
     add_entries(search, torch.arange(3), 10)  # one try an addition

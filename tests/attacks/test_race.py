@@ -303,6 +303,28 @@ def test_restarts_at_the_best_point_are_no_proof_of_it():
     assert wrong[rough & settled].float().mean() < 0.05
 
 
+def test_a_thorough_search_of_a_rough_sample_tries_rivals_of_the_best_point(monkeypatch):
+    network = curved(gain=4.0)
+    inputs, labels, ids = curved_samples(network, 8)
+    asked, rival = [], Search.rival
+    monkeypatch.setattr(import_module("thinice.attacks.race"), "ROUGH", -1.0)  # everything is rough
+
+    def noted(search, sample, rank):
+        classes = rival(search, sample, rank)
+        asked.append((rank, classes != search.labels[sample]))
+        return classes
+
+    monkeypatch.setattr(Search, "rival", noted)
+    settings = {"starts": 10, "rough_steps": 6, "rivals": 0}
+    finds = race(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **settings)
+    assert finds.rough.all()
+    assert [rank for rank, _ in asked] == [1, 2, 1]
+    assert all(other.all() for _, other in asked)
+    targeted = race(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", targets=(labels + 1) % 10)
+    assert len(targeted.candidates) == 8
+    assert len(asked) == 3
+
+
 def test_lost_samples_are_not_searched_where_they_stand():
     """Never beyond the boundary: each descent of a thorough search looks at points away from the input."""
     looked = []

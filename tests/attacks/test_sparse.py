@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib import import_module
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from tests.attacks.test_race import Planes
 from thinice.attacks import sparse
 from thinice.attacks.entries import SOUNDED
-from thinice.attacks.nearest import FORWARD
+from thinice.attacks.nearest import FORWARD, Claims
 from thinice.attacks.race import race
 from thinice.attacks.search import Search
 from thinice.attacks.sparse import draw_corners
@@ -213,6 +214,46 @@ def test_samples_nearer_than_one_entry_are_left_alone_in_l1(monkeypatch):
     assert search.best[~astray].isfinite().all()
     assert torch.allclose(search.evaluations, 1 + 18 * (~astray).to(search.best))
     assert not draw_corners(Search(planes, inputs, labels, ids, norm="l0", seed=0), starts=2, steps=9)[2].any()
+
+
+@pytest.mark.parametrize(("norm", "corners", "others"), [("l1", 3, None), ("l1", 11, 121), ("l0", 11, None)])
+def test_in_l1_a_third_of_many_starts_goes_the_way_of_fmn(monkeypatch, norm, corners, others):
+    monkeypatch.setattr(sparse, "ASTRAY", {norm: torch.inf})
+    module, planes, asked = import_module("thinice.attacks.race"), Planes(2), []
+
+    def another_way(_search, who, settled, *, steps):
+        asked.append((who.tolist(), steps))
+        return settled & (who > 5)
+
+    monkeypatch.setattr(module, "another_way", another_way)
+    samples = in_the_box(planes)
+    find = race(planes, *samples, norm=norm, corners=corners, corner_steps=33)
+    assert asked == ([] if others is None else [(list(range(12)), others)])
+    assert find.converged.tolist() == [others is None] * 6 + [True] * 6
+    if norm == "l1":
+        starts = corners if others is None else 7
+        assert torch.allclose(find.evaluations, torch.full((12,), FORWARD + 1 + 33.0 * starts))
+
+
+def test_another_way_settles_what_it_agrees_on_and_unsettles_what_it_finds_nearer(monkeypatch):
+    module, planes = import_module("thinice.attacks.rough"), Planes(2)
+    search = Search(planes, *in_the_box(planes), norm="l1", seed=0)
+    who = torch.tensor([0, 1, 2, 3, 4])
+    search.best[who] = torch.tensor([1.0, 1.0, 1.0, 1.0, torch.inf])
+    lengths = torch.tensor([1.001, 1.5, 0.5, 0.0, 0.7])  # agrees, farther, nearer, nothing found, found at last
+
+    def fmn(_model, inputs, *_, **__):
+        delta = torch.zeros_like(inputs).flatten(1)
+        delta[:, 0] = lengths
+        return Claims((inputs.flatten(1) + delta).view_as(inputs), torch.ones(len(inputs)))
+
+    monkeypatch.setattr(module, "fmn", fmn)
+    search.flat[:] = 0.0
+    settled = [
+        module.another_way(copy.deepcopy(search), who, torch.full((5,), before), steps=9) for before in (True, False)
+    ]
+    assert settled[0].tolist() == [True, True, False, True, False]
+    assert settled[1].tolist() == [True, False, False, False, False]
 
 
 def test_a_part_gives_what_is_nearer_and_settles_what_it_agrees_on():

@@ -8,6 +8,7 @@ it draws corners of the box; where these lead astray, l1 does as the others, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -171,7 +172,7 @@ def race(
         and where the first start leads astray, l0 tries entries one by one instead, for about as many passes; where
         that finds nothing, for twice as many, and then the starts follow. In the end it takes back what can be spared,
         in up to 12 passes. In l1 samples that are led astray, or are nearer than the span of one entry, go the way of
-        rough samples, with fewer and longer descents.
+        rough samples, with fewer and longer descents; of the others, a third of many starts is left to FMN.
     targets : Tensor, optional
         (N,) classes to reach, each other than the label; any other class will do without.
 
@@ -223,7 +224,7 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     smooth = (~rough).nonzero().squeeze(1)
     if len(smooth):
         winners, surprise = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.rounds)
-        rivals = 0 if search.targets is not None else min(budget.rivals, distances.shape[1] - 1)
+        rivals = min(budget.rivals, distances.shape[1] - 1)  # none where a class is asked for
         settled[smooth] = _descend(search, winners, surprise, replace(budget, rivals=rivals))
     rough |= ~(search.best >= NEARER * distances[:, :SEEN].amin(1)) | search.best.isinf()
     uneasy = rough.nonzero().squeeze(1)
@@ -234,15 +235,16 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
             search, soundings[uneasy], first, distances[:, :SEEN], walk=budget.walk, sides=sides, steps=steps
         )
         if search.targets is None and budget.other_steps:
-            settled[uneasy] |= another_way(search, uneasy, budget.other_steps)
+            settled[uneasy] = another_way(search, uneasy, settled[uneasy], steps=budget.other_steps)
     return settled, rough, starved
 
 
 def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     """Do the same in l0 and l1: draw corners; where these lead astray, search as elsewhere, or in l0 entry by entry."""
-    settled, starved, astray = draw_corners(
-        search, classes=budget.classes, starts=budget.corners, steps=budget.corner_steps
-    )
+    others = budget.corners * budget.corner_steps // 3 if search.norm.name == "l1" and search.targets is None else 0
+    others = others if others >= WORTH else 0
+    starts = budget.corners - math.ceil(others / budget.corner_steps)
+    settled, starved, astray = draw_corners(search, classes=budget.classes, starts=starts, steps=budget.corner_steps)
     left = max(1, (budget.corners - 1) * budget.corner_steps)
     untouched = search.best.isinf()
     if search.norm.name == "l0":
@@ -258,6 +260,9 @@ def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Ten
                 ended, _, starved[who] = _search(part, _sparse_budget(budget, total, untargeted=search.targets is None))
                 settled[who] = ended & (part.best <= (1 + SAME) * search.best[who])
                 search.take(who, part)
+        who = (~astray & ~starved).nonzero().squeeze(1)
+        if len(who) and others:
+            settled[who] = another_way(search, who, settled[who], steps=others)
     return settled, torch.ones_like(settled), starved
 
 

@@ -67,8 +67,11 @@ def explore(
     return settled
 
 
-def another_way(search: Search, who: Tensor, steps: int) -> Tensor:
-    """Search these samples as FMN does, and keep what is nearer; return where that agrees with what was known."""
+def another_way(search: Search, who: Tensor, settled: Tensor, *, steps: int) -> Tensor:
+    """Search these samples as FMN does, and keep what is nearer; return which have settled.
+
+    Those are where it ends as near as what was known, and those `settled` (R,) before where it comes no nearer.
+    """
     inputs = search.flat[who].view(-1, *search.shape)
     ids, labels = search.sample_ids[who], search.labels[who]
     claims = fmn(search.model, inputs, labels, ids, norm=search.norm.name, steps=steps, seed=search.seed)
@@ -78,7 +81,8 @@ def another_way(search: Search, who: Tensor, steps: int) -> Tensor:
     length = torch.where(length > 0, length, torch.inf)  # where it found nothing, it claims the input
     nearer = (length < known).nonzero().squeeze(1)
     search.best[who[nearer]], search.best_delta[who[nearer]] = length[nearer], delta[nearer]
-    return (length / known).nan_to_num(torch.inf).log().abs() < SAME
+    change = (length / known).nan_to_num(torch.inf).log()
+    return (change.abs() < SAME) | (settled & (change > 0))
 
 
 def _walk(search: Search, rows: Rows, steps: int) -> None:
