@@ -145,11 +145,13 @@ def test_demo_is_the_main_job(run):
 
 
 def test_l0_is_counted_in_values(run, paths):
-    _, out, _ = run(
-        "compare", paths["dense"], paths["pruned-95"], "--limit", "15", "--norm", "l0", "--steps", "30", "--no-figures"
-    )
+    words = ("compare", paths["dense"], paths["pruned-95"], "--limit", "15", "--norm", "l0", "--no-figures")
+    _, out, _ = run(*words, "--effort", "quick")
     assert "l0" in out
     assert "/255" not in out
+    code, _, err = run(*words, "--steps", "30")
+    assert code == 1
+    assert "`steps` changes nothing in attack 'race' in l0: choose an effort" in err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
