@@ -7,9 +7,9 @@ Each stands behind a comment with its name; without `--write` they are only prin
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import product
@@ -154,12 +154,15 @@ def measured() -> Groups:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="replace the tables in both pages")
+    options = parser.parse_args()
     groups = measured()
     for make in (overview, every_peer, goals, front):
         lines = "\n".join(make(groups))
         marker = f"<!-- table: {make.__name__} -->\n"
         print(marker + lines + "\n")
-        for page in PAGES if "--write" in sys.argv else ():
+        for page in PAGES if options.write else ():
             text = page.read_text(encoding="utf-8")
             pattern = re.escape(marker) + r"(\|.*\n)*"
             page.write_text(re.sub(pattern, lambda _, new=marker + lines + "\n": new, text), encoding="utf-8")

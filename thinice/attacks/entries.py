@@ -35,7 +35,7 @@ def broken_promises(search: Search, who: Tensor, target: Tensor, gap: Tensor, gr
     that promise most, it is what their effects differ by from the promises, over what was promised.
     """
     if not len(who):
-        return gap
+        return gap.new_zeros(0)
     promise, edge = _promises(search, who, gradient.nan_to_num())
     promised, entries = _most(promise, SOUNDED)
     logits = _try(search, who, torch.zeros_like(gradient), entries, edge.gather(1, entries))

@@ -203,7 +203,17 @@ def race(
         goals = None if targets is None else targets[who]
         search = Search(model, inputs[who], labels[who], sample_ids[who], norm=norm, seed=seed, targets=goals)
         budget = Budget(
-            classes, rounds, steps, rivals, noise, walk, starts, rough_steps, rough_steps, corners, corner_steps
+            classes=classes,
+            rounds=rounds,
+            steps=steps,
+            rivals=rivals,
+            noise=noise,
+            walk=walk,
+            starts=starts,
+            rough_steps=rough_steps,
+            other_steps=rough_steps,
+            corners=corners,
+            corner_steps=corner_steps,
         )
         way = _search_corners if search.sparse else _search
         settled, rough[who], starved[who] = way(search, budget)

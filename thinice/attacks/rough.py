@@ -55,7 +55,8 @@ def explore(
             delta = search.noise(who, 2 * scale)
         else:
             delta = torch.where(best.isfinite()[:, None], search.best_delta[who], search.noise(who, scale))
-            towards = search.rival(who, 2 - start // 3 % 2) if search.targets is None else target
+            rank = 2 - start // 3 % 2  # in turn the likeliest after the class that was reached, and the next
+            towards = search.rival(who, rank) if search.targets is None else target
         rows = search.rows(who, towards, delta)
         again = start > 0 and side == 0
         rows.crossed = best.isfinite() if again else ~rows.crossed
