@@ -14,8 +14,9 @@ from tests.conftest import ROOT
 
 # From the ground up; a room may import rooms of lower levels, and its own.
 LEVELS = [
+    {"names", "process"},
     {"types", "errors"},
-    {"norms", "losses", "progress", "precision", "embedded"},
+    {"norms", "losses", "progress", "precision", "embedded", "writing"},
     {"models", "datasets"},
     {"attacks", "training", "pruning"},
     {"robustness"},

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DataError", "InputError", "MissingExtraError", "StoreError", "ThinIceError"]
+from thinice.names import LONGEST_MESSAGE, shown
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "InputError",
+    "MissingExtraError",
+    "StoreError",
+    "StoreWarning",
+    "ThinIceError",
+]
 
 
 class ThinIceError(Exception):
-    """The base of every error that a user can mend; the command line prints it without a traceback."""
+    """The base of every error that a user can mend; the command line prints it without a traceback.
+
+    Messages hold names that strangers gave: each is printable and bounded in length, whatever these are.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message, LONGEST_MESSAGE))
 
 
 class InputError(ThinIceError, ValueError):
@@ -23,6 +39,10 @@ class DataError(ThinIceError):
 
 class StoreError(ThinIceError):
     """A store is locked by another process, newer than this version, or not a store."""
+
+
+class StoreWarning(UserWarning):
+    """A store was opened, but not all that lies beside it belongs to it or could be read."""
 
 
 class MissingExtraError(ThinIceError, ImportError):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from thinice.names import shown
 from thinice.types import Norm
 
 __all__ = ["Progress", "Reporter", "auto_reporter", "in_notebook"]
@@ -50,6 +51,11 @@ class Progress:
         """Time left at the speed so far; NaN before the first sample is done."""
         measured = self.done - self.resumed
         return self.seconds / measured * (self.total - self.done) if measured else float("nan")
+
+    @property
+    def line(self) -> str:
+        """The title, printable and bounded in length, and `text`."""
+        return f"{shown(self.title)}: {self.text}"
 
     @property
     def text(self) -> str:
@@ -116,7 +122,7 @@ def _notebook() -> Reporter:
     handles: dict[str, object] = {}
 
     def report(progress: Progress) -> None:
-        shown = {"text/plain": f"{progress.title}: {progress.text}"}
+        shown = {"text/plain": progress.line}
         handle = handles.get(progress.title)
         if handle is None:
             handles[progress.title] = display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython is untyped here
@@ -132,7 +138,7 @@ def _terminal(stream: Stream) -> Reporter:
     def report(progress: Progress) -> None:
         width = 24
         filled = width * progress.done // max(progress.total, 1)
-        stream.write(f"\r\x1b[2K{progress.title} [{'#' * filled}{'.' * (width - filled)}] {progress.text}")
+        stream.write(f"\r\x1b[2K{shown(progress.title)} [{'#' * filled}{'.' * (width - filled)}] {progress.text}")
         if progress.done == progress.total:
             stream.write("\n")
         stream.flush()
@@ -147,7 +153,7 @@ def _log(stream: Stream, every: float) -> Reporter:
         nonlocal last
         if progress.done == progress.total or time.monotonic() - last >= every:
             last = time.monotonic()
-            stream.write(f"{progress.title}: {progress.text}\n")
+            stream.write(f"{progress.line}\n")
             stream.flush()
 
     return report

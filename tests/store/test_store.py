@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from thinice.errors import StoreError
+from thinice.process import Process, this_process
 from thinice.store import open_store
 from thinice.store.connection import ask, writing
-from thinice.store.process import Process, this_process
 from thinice.store.queries import query
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +16,13 @@ from thinice.cli.demo import demo
 from thinice.cli.evaluate import evaluate
 from thinice.cli.export import export
 from thinice.cli.measure import measure
+from thinice.cli.output import accept_any_encoding
 from thinice.cli.report import report
 from thinice.cli.runs import runs
 from thinice.cli.sql import sql
-from thinice.errors import ThinIceError
+from thinice.cli.stopping import stoppable
+from thinice.errors import StoreWarning, ThinIceError
+from thinice.names import LONGEST_MESSAGE, shown
 
 __all__ = ["app", "main"]
 
@@ -30,7 +36,7 @@ app = typer.Typer(
 )
 
 for command in (demo, compare, measure, evaluate, check, report, runs, sql, export):
-    app.command()(command)
+    app.command()(stoppable(command))
 
 
 def _version(asked: bool) -> None:
@@ -53,14 +59,26 @@ def thinice(
     """
 
 
+def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401 - whatever Python adds
+    """Show what thinice warns of as one line, and other warnings as Python does."""
+    if issubclass(category, StoreWarning):
+        print(f"thinice: warning: {shown(str(message), LONGEST_MESSAGE)}", file=sys.stderr, flush=True)
+    else:
+        others(message, category, *where)
+
+
 def main() -> None:
     """Run the command line; errors that a user can mend end it with one line and exit code 1."""
+    accept_any_encoding()
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", StoreWarning)
+            warnings.showwarning = partial(_warn, warnings.showwarning)
+            app()
     except ThinIceError as error:
         sys.exit(f"thinice: {error}")
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:  # a full disk, say
-        sys.exit(f"thinice: {error}")
+        sys.exit(f"thinice: {shown(str(error), LONGEST_MESSAGE)}")

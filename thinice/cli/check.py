@@ -9,6 +9,7 @@ import typer
 
 from thinice.cli.messages import Speaker
 from thinice.cli.options import STORE, Format, FormatOption, Quiet
+from thinice.cli.output import put
 from thinice.cli.render import render
 
 __all__ = ["check"]
@@ -53,6 +54,6 @@ def check(
     for signature in store_signatures(opened):
         say(str(signature))
     if rows or format is not Format.TABLE:
-        print(render(rows, format))
+        put(render(rows, format), format)
     if rows:
         raise typer.Exit(CONTRADICTED)

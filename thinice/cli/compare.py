@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinice.cli.loading import load
-from thinice.cli.messages import Speaker, interruptible
+from thinice.cli.messages import Speaker
 from thinice.cli.options import (
     STORE,
     Architecture,
@@ -37,8 +37,11 @@ from thinice.cli.options import (
     TrustPickle,
     batch_size_value,
 )
+from thinice.cli.output import put
 from thinice.cli.render import aligned, render
+from thinice.cli.stopping import interruptible
 from thinice.errors import InputError
+from thinice.names import LONGEST_MESSAGE, shown
 from thinice.types import DEFAULT_ATTACK, Basis
 
 if TYPE_CHECKING:
@@ -152,7 +155,7 @@ def report(
     comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Speaker, *, device: str
 ) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
-    print(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how))
+    put(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how), how)
     warn(comparisons, store, say)
     if figures is not None:
         from thinice.figures import save_figures
@@ -178,13 +181,14 @@ def table(comparisons: Sequence[Comparison]) -> str:
     """Return what people read: a column a pruned network, then the answer to the question and its caveats."""
     first = comparisons[0]
     head = (
-        f"{len(first.labels)} samples of {first.data} ({first.split}); epsilon: distance to the boundary of "
-        f"{first.dense}, {first.norm}, by {first.attack.name}"
+        f"{len(first.labels)} samples of {shown(first.data)} ({first.split}); epsilon: distance to the boundary of "
+        f"{shown(first.dense)}, {first.norm}, by {first.attack.name}"
     )
     columns = [dict(one.table()) for one in comparisons]
-    lines = [["", *(one.pruned for one in comparisons)]]
+    lines = [["", *(shown(one.pruned) for one in comparisons)]]
     lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
     answers = [one.answer for one in comparisons]
     notes = [f"{one.pruned}: {note}" for one in comparisons for note in one.separation.notes]
     search = [f"{first.dense}: {note}" for note in first.search_notes]
-    return "\n".join([head, "", aligned(lines), "", *answers, *notes, *search])
+    told = [shown(sentence, LONGEST_MESSAGE) for sentence in (*answers, *notes, *search)]
+    return "\n".join([head, "", aligned(lines), "", *told])

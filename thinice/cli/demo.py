@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from thinice.cli.compare import FIGURES, Figures, prepare, report
-from thinice.cli.messages import Speaker, interruptible
+from thinice.cli.messages import Speaker
 from thinice.cli.options import STORE, Device, Format, FormatOption, Limit, NormOption, Quiet, StorePath
+from thinice.cli.stopping import interruptible
 
 __all__ = ["demo"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinice.cli.loading import load
-from thinice.cli.messages import Speaker, interruptible
+from thinice.cli.messages import Speaker
 from thinice.cli.options import (
     STORE,
     Architecture,
@@ -34,7 +34,9 @@ from thinice.cli.options import (
     TrustPickle,
     batch_size_value,
 )
+from thinice.cli.output import put
 from thinice.cli.render import render
+from thinice.cli.stopping import interruptible
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
@@ -235,7 +237,7 @@ def evaluate(
         say(f"warning: {signature}")
     if format in {Format.TABLE, Format.MARKDOWN}:
         rows = [row | {"budget": budget_text(row["budget"], norm)} for row in rows]
-    print(render(rows, format))
+    put(render(rows, format), format)
 
 
 def claimed(path: Path, claims: Sequence[Reported]) -> Reported:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from thinice.cli.loading import load
-from thinice.cli.messages import Speaker, interruptible
+from thinice.cli.messages import Speaker
 from thinice.cli.options import (
     STORE,
     Architecture,
@@ -34,7 +34,9 @@ from thinice.cli.options import (
     TrustPickle,
     batch_size_value,
 )
+from thinice.cli.output import put
 from thinice.cli.render import render
+from thinice.cli.stopping import interruptible
 from thinice.types import DEFAULT_ATTACK
 
 __all__ = ["measure"]
@@ -100,4 +102,4 @@ def measure(
                 measured = campaign.epsilons(one, bound)
                 rows.append(summarise(one, samples, bound, measured))
                 say.notes(one.name, search_notes(measured.outcomes, measured.stages, measured.diagnoses))
-    print(render(rows, format))
+    put(render(rows, format), format)

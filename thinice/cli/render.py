@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from thinice.cli.options import Format
+from thinice.names import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,9 +21,21 @@ __all__ = ["aligned", "records", "render"]
 
 Row = Mapping[str, object]
 
+LONGEST_CELL = 300
+"""Of tables for people; the answers of the store's checks are shorter, and CSV and JSON hold the whole text."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How text begins that a spreadsheet takes for a formula."""
+
+UNPRINTABLE = re.compile(r"[^\x20-\x7e\n]")
+"""What JSON may have to escape; the newlines outside of its strings are layout."""
+
 
 def render(rows: Sequence[Row], how: Format) -> str:
     """Return the rows as text; missing values are empty (null in JSON), never NaN.
+
+    In tables for people, text is printable and bounded in length. In CSV, text that a spreadsheet would run as a
+    formula has an apostrophe before it; numbers are left alone.
 
     >>> print(render([{"name": "a", "n": 1}, {"name": "b", "n": None}], Format.CSV))
     name,n
@@ -30,11 +44,12 @@ def render(rows: Sequence[Row], how: Format) -> str:
     """
     if how is Format.JSON:
         plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
-        return json.dumps(plain, indent=2, default=str, ensure_ascii=False)
+        return UNPRINTABLE.sub(_as_json, json.dumps(plain, indent=2, default=str, ensure_ascii=False))
     if not rows:
         return "no rows" if how is Format.TABLE else ""
     names = list(rows[0])
     cells = [[_cell(row.get(name), how) for name in names] for row in rows]
+    names = [_cell(name, how) for name in names]
     if how is Format.CSV:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([names, *cells])
@@ -91,8 +106,15 @@ def _cell(value: object, how: Format) -> str:
     if value is None:
         return ""
     if isinstance(value, list | dict):
-        return json.dumps(value, default=str, ensure_ascii=False)
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return text if how is Format.CSV else shown(text, LONGEST_CELL)
     if isinstance(value, float):
         return repr(value) if how is Format.CSV else f"{value:.4g}"
     text = str(value)
-    return text if how is Format.CSV else " ".join(text.split())
+    if how is not Format.CSV:
+        return shown(" ".join(text.split()), LONGEST_CELL)
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
+
+
+def _as_json(letter: re.Match[str]) -> str:
+    return letter[0] if letter[0].isprintable() else json.dumps(letter[0])[1:-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
+from thinice.cli.output import put
 from thinice.cli.render import records, render
 
 __all__ = ["runs"]
@@ -16,4 +17,4 @@ def runs(
     from thinice import open_store
 
     found = open_store(store).runs()
-    print(render(records(found), format))
+    put(render(records(found), format), format)

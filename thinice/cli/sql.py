@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
+from thinice.cli.output import put
 from thinice.cli.render import records, render
 from thinice.errors import InputError
 
@@ -45,7 +46,7 @@ def sql(
         raise InputError("`--file` and a query are given: one of them is enough")
     opened = open_store(store)
     if query is None and file is None:
-        print(render(records(opened.tables()), format))
+        put(render(records(opened.tables()), format), format)
         return
     queries = statements(_text(file) if file is not None else query or "")
     if not queries:
@@ -53,7 +54,7 @@ def sql(
     if len(queries) > 1 and format in {Format.CSV, Format.JSON}:
         raise InputError(f"`--format {format}` takes one query, got {len(queries)}: ask them one by one, or as a table")
     answers = [_answer(opened, one) for one in queries]  # all or nothing: an error comes before any output
-    print("\n\n".join(_shown(answer, format) for answer in answers))
+    put("\n\n".join(_shown(answer, format) for answer in answers), format)
 
 
 def _answer(opened: Store, query: str) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from thinice.errors import StoreError
+from thinice.process import Process, this_process
 from thinice.store.connection import ask, one_line, writing
-from thinice.store.process import Process, this_process
 from thinice.store.queries import query
 from thinice.store.schema import now
 

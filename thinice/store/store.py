@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from thinice.errors import StoreError
+from thinice.process import Process
 from thinice.store.connection import Connection, ask, missing, plain, reading
 from thinice.store.explain import explained, nearest, quoted
 from thinice.store.export import export
-from thinice.store.process import Process
 from thinice.store.queries import query
 from thinice.store.record import recorded
 from thinice.store.run import Run

@@ -1,0 +1,42 @@
+"""What strangers named, as people can read it: no control characters, and no longer than a line of text."""
+
+from __future__ import annotations
+
+__all__ = ["LONGEST_MESSAGE", "LONGEST_NAME", "escaped", "shown"]
+
+LONGEST_NAME = 60
+LONGEST_MESSAGE = 1000
+
+
+def escaped(text: str, *, keep: str = "") -> str:
+    r"""Return a text with its unprintable characters as backslash escapes, but for those to `keep`.
+
+    What is not printable are the control characters that steer a terminal (ESC, BEL, C1), those that turn the direction
+    of writing (U+202E), invisible ones, and halves of characters from names that are not UTF-8.
+
+    Examples
+    --------
+    >>> print(escaped("a\x1b[2Jb\u202ec"))
+    a\x1b[2Jb\u202ec
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
+def shown(text: str, longest: int = LONGEST_NAME) -> str:
+    r"""Return a name or a message as one printable line of at most `longest` characters, cut in the middle.
+
+    Examples
+    --------
+    >>> print(shown("dense\n.pt"), shown("a" * 500 + ".pt", 12))
+    dense\n.pt aaaaaa…aa.pt
+    """
+    line = escaped(text if len(text) <= longest else text[:longest] + text[-longest:])  # never escape megabytes
+    if len(text) <= longest and len(line) <= longest:
+        return line
+    head = longest // 2
+    return f"{line[:head]}…{line[len(line) - (longest - head - 1) :]}"
