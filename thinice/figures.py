@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from thinice.errors import InputError
 from thinice.plots import figure_set, plot_security, plot_sparsity
 from thinice.plots.sparsity import QUANTITIES
 from thinice.types import Transition
+from thinice.writing import nest, writable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,20 +109,26 @@ def _security(comparison: Comparison) -> dict[str, NDArray[np.float32]]:
 def _write(figures: Mapping[str, Figure], place: Path) -> list[Path]:
     try:
         place.mkdir(parents=True, exist_ok=True)
-        return [_save(figure, place / f"{title}.{kind}") for title, figure in figures.items() for kind in FORMATS]
+        with nest(place) as unfinished:
+            return [
+                _save(figure, place / f"{title}.{kind}", unfinished)
+                for title, figure in figures.items()
+                for kind in FORMATS
+            ]
     except OSError as error:
         raise InputError(f"`figures` {place} cannot be written: {error.strerror or error}") from None
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    unborn = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with mpl.rc_context({"svg.fonttype": "none"}):
-            figure.savefig(unborn, format=path.suffix[1:], dpi=150, bbox_inches="tight")
-        unborn.replace(path)
-    finally:
-        unborn.unlink(missing_ok=True)
-    return path
+def _save(figure: Figure, path: Path, unfinished: Path) -> Path:
+    writable(path, argument="figures", like=_is_picture, kind="a PNG or SVG picture")
+    unborn = unfinished / path.name
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(unborn, format=path.suffix[1:], dpi=150, bbox_inches="tight")
+    return unborn.replace(path)
+
+
+def _is_picture(head: bytes) -> bool:
+    return head.startswith(b"\x89PNG") or (head.startswith(b"<?xml") and b"<svg" in head)
 
 
 def _folder_names(comparisons: Sequence[Comparison]) -> list[str]:

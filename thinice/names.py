@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["LONGEST_MESSAGE", "LONGEST_NAME", "escaped", "shown"]
+__all__ = ["FORMULA", "LONGEST_MESSAGE", "LONGEST_NAME", "escaped", "shown"]
 
 LONGEST_NAME = 60
 LONGEST_MESSAGE = 1000
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How text begins that a spreadsheet takes for a formula."""
 
 
 def escaped(text: str, *, keep: str = "") -> str:

@@ -43,6 +43,7 @@ from thinice.cli.stopping import interruptible
 from thinice.errors import InputError
 from thinice.names import LONGEST_MESSAGE, shown
 from thinice.types import DEFAULT_ATTACK, Basis
+from thinice.writing import refuse_folder
 
 if TYPE_CHECKING:
     from thinice import Comparison
@@ -149,6 +150,7 @@ def prepare(figures: Path | None) -> None:
         figures.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"`--figures` {figures} cannot be made: {error.strerror or error}") from None
+    refuse_folder(figures, f"`--figures` {figures}")
 
 
 def report(

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from thinice.cli.options import STORE, StorePath
+from thinice.cli.options import STORE, StorePath, Timeout
+from thinice.cli.output import put
 
 __all__ = ["export"]
 
@@ -24,9 +25,10 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     store: StorePath = STORE,
+    timeout: Timeout = None,
 ) -> None:
     """Write the store's tables, a view, or the answer to a query to Parquet or CSV."""
     from thinice import open_store
 
-    for file in open_store(store).export(path, format=kind, what=what, overwrite=overwrite):
-        print(file)
+    for file in open_store(store).export(path, format=kind, what=what, overwrite=overwrite, timeout=timeout):
+        put(str(file))

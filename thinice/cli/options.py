@@ -34,6 +34,7 @@ __all__ = [
     "Split",
     "Steps",
     "StorePath",
+    "Timeout",
     "TrustPickle",
     "batch_size_value",
     "normalization_value",
@@ -103,6 +104,10 @@ Kept = Annotated[
         "--kept",
         help="Fraction of weights kept, for checkpoints with scores instead of masks (HYDRA, HARP, RST).",
     ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Give up a query that takes longer."),
 ]
 TrustPickle = Annotated[
     bool,

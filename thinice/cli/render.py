@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from thinice.cli.options import Format
-from thinice.names import shown
+from thinice.names import FORMULA, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +23,6 @@ Row = Mapping[str, object]
 
 LONGEST_CELL = 300
 """Of tables for people; the answers of the store's checks are shorter, and CSV and JSON hold the whole text."""
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How text begins that a spreadsheet takes for a formula."""
 
 UNPRINTABLE = re.compile(r"[^\x20-\x7e\n]")
 """What JSON may have to escape; the newlines outside of its strings are layout."""

@@ -9,6 +9,7 @@ import typer
 
 from thinice.cli.messages import Speaker
 from thinice.cli.options import STORE, Quiet
+from thinice.cli.output import put
 
 __all__ = ["report"]
 
@@ -16,12 +17,15 @@ __all__ = ["report"]
 def report(
     store: Annotated[Path, typer.Argument(help="The DuckDB file that keeps everything measured.")] = STORE,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PATH", help="The page; one that is there is replaced.")
+        Path, typer.Option("--output", "-o", metavar="PATH", help="The page; an older report is replaced.")
     ] = Path("report.html"),
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="NAME|PATH", help="Where the images are, if not where they were measured."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is no report; never the store.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a store as one HTML page that opens offline in any browser: answer, tables, figures, every sample.
@@ -32,6 +36,6 @@ def report(
     from thinice.report import save_report
 
     say = Speaker(quiet=quiet)
-    page = save_report(store, output, samples=data)
-    print(page)
+    page = save_report(store, output, samples=data, overwrite=overwrite)
+    put(str(page))
     say(f"{page.stat().st_size / 1e6:.1f} MB; open it in a browser")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thinice.cli.options import STORE, Format, FormatOption, StorePath
+from thinice.cli.options import STORE, Format, FormatOption, StorePath, Timeout
 from thinice.cli.output import put
 from thinice.cli.render import records, render
 from thinice.errors import InputError
@@ -32,6 +32,7 @@ def sql(
         typer.Option("--file", "-f", metavar="PATH", help="Read the query from a file; - is standard input."),
     ] = None,
     store: StorePath = STORE,
+    timeout: Timeout = None,
     format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
 ) -> None:
     """Ask the store in SQL, read only; without a query, list its tables and views and what they hold.
@@ -53,13 +54,13 @@ def sql(
         raise InputError(f"`{file or 'QUERY'}` holds no query: `thinice sql` alone says what there is to ask")
     if len(queries) > 1 and format in {Format.CSV, Format.JSON}:
         raise InputError(f"`--format {format}` takes one query, got {len(queries)}: ask them one by one, or as a table")
-    answers = [_answer(opened, one) for one in queries]  # all or nothing: an error comes before any output
+    answers = [_answer(opened, one, timeout) for one in queries]  # all or nothing: an error comes before any output
     put("\n\n".join(_shown(answer, format) for answer in answers), format)
 
 
-def _answer(opened: Store, query: str) -> pd.DataFrame:
+def _answer(opened: Store, query: str, timeout: float | None) -> pd.DataFrame:
     described = re.fullmatch(r"\s*describe\s+(\w+)\s*;?\s*", query, re.IGNORECASE)
-    return opened.describe(described[1]) if described else opened.sql(query)
+    return opened.describe(described[1]) if described else opened.sql(query, timeout=timeout)
 
 
 def _shown(answer: pd.DataFrame, how: Format) -> str:

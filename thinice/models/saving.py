@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from thinice.models.classifier import Classifier, as_classifier, own_copy
 from thinice.models.identify import WithoutMemory
 from thinice.models.normalization import NormalizationLike, Normalized
 from thinice.models.registry import build, find_architecture, origin_of
+from thinice.writing import nest, writable
 
 if TYPE_CHECKING:
     import os
@@ -40,6 +40,7 @@ def save_classifier(
     input_shape: tuple[int, int, int] | None = None,
     recipe: Mapping[str, Any] | None = None,
     parent: str | Classifier | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Return the path of the checkpoint written: ``.safetensors``, or for any other suffix torch's own format.
 
@@ -53,12 +54,14 @@ def save_classifier(
         A `Classifier`, or a module that `build` made (also inside `Normalized`, also with torch's pruning masks,
         which are folded in).
     path
-        Where to; folders are made.
+        Where to; folders are made, and a checkpoint that is there is replaced.
     architecture, arguments
         For a module that `build` did not make but whose parameters fit what it would make.
     classes, class_names, data, normalization, input_shape, recipe, parent
         As of `as_classifier`; for a classifier, ``class_names``, ``data``, ``recipe`` and ``parent`` replace its
         own. ``parent`` is the dense network this one came from, or its fingerprint.
+    overwrite
+        Replace a file that is no checkpoint; never a store.
 
     Raises
     ------
@@ -106,17 +109,21 @@ def save_classifier(
     header = _header(classifier)
     weights = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+    writable(path, argument="path", like=_is_checkpoint, kind="a checkpoint", overwrite=overwrite)
+    with nest(path.parent) as unfinished:
+        temporary = unfinished / path.name
         if path.suffix == ".safetensors":
             _write_safetensors(weights, header, temporary)
         else:
             with temporary.open("wb") as file:  # given a name, torch would write it into the archive
                 torch.save(header | {"state_dict": weights}, file)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
+
+
+def _is_checkpoint(head: bytes) -> bool:
+    """Whether a file begins like an archive of torch, or like safetensors: a length, then JSON."""
+    return (head.startswith(b"PK\x03\x04") and b"/data.pkl" in head) or head[8:10] == b'{"'
 
 
 def _write_safetensors(weights: Mapping[str, Tensor], header: Mapping[str, Any], path: Path) -> None:

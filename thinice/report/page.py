@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import files
@@ -35,6 +34,7 @@ from thinice.report.words import (
 )
 from thinice.store import Store, open_store
 from thinice.types import Transition
+from thinice.writing import nest, writable
 
 __all__ = ["save_report"]
 
@@ -52,7 +52,11 @@ CAPTIONS = {
 
 
 def save_report(
-    store: Store | str | Path, path: str | Path = "report.html", *, samples: Samples | str | None = None
+    store: Store | str | Path,
+    path: str | Path = "report.html",
+    *,
+    samples: Samples | str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write all comparisons of a store as one HTML page that needs no other file and no network; return its path.
 
@@ -66,14 +70,17 @@ def save_report(
     store : Store or path
         What to report.
     path : path
-        The file to write; one that is there is replaced, whole or not at all.
+        The file to write, whole or not at all; an older report that is there is replaced.
     samples : Samples or str, optional
         The images, or the name or path of their data set, where they are not found under the recorded name.
+
+    overwrite : bool
+        Replace a file that is no report; never a store.
 
     Raises
     ------
     InputError
-        When the store holds no comparison, or the file cannot be written.
+        When the store holds no comparison, or the file must not, or cannot, be written.
     StoreError
         When there is no store.
 
@@ -93,19 +100,22 @@ def save_report(
 
     """
     opened = store if isinstance(store, Store) else open_store(store)
-    place = Path(path).expanduser()
-    if not place.parent.is_dir() or place.is_dir():
-        raise InputError(f"`path` {place} cannot be written: give a file in a folder that is there")
-    unborn = place.with_name(f".{place.name}.{os.getpid()}")
+    place = writable(
+        path, argument="path", like=_is_report, kind="a report of thinice", overwrite=overwrite, store=opened.path
+    )
     page = _page(opened, samples)
     try:
-        unborn.write_text(page, encoding="utf-8", newline="\n")
-        unborn.replace(place)
+        with nest(place.parent) as unfinished:
+            unborn = unfinished / place.name
+            unborn.write_text(page, encoding="utf-8", newline="\n")
+            unborn.replace(place)
     except OSError as error:
         raise InputError(f"`path` {place} cannot be written: {error.strerror or error}") from None
-    finally:
-        unborn.unlink(missing_ok=True)
     return place
+
+
+def _is_report(head: bytes) -> bool:
+    return head.startswith(b"<!doctype html>") and b"<title>Thin ice: " in head
 
 
 def _page(store: Store, samples: Samples | str | None) -> str:

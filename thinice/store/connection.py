@@ -18,22 +18,24 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import duckdb
 import numpy as np
 
-from thinice.errors import StoreError
+from thinice.errors import InputError, StoreError
 from thinice.store.aside import step_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Connection", "ask", "missing", "one_line", "plain", "reading", "writing"]
+__all__ = ["Connection", "ask", "interruptibly", "missing", "one_line", "plain", "reading", "writing"]
 
 Connection = duckdb.DuckDBPyConnection
+T = TypeVar("T")
 Mode = Literal["read_only", "read_write"]
 
 STORAGE_VERSION = "v1.4.0"
@@ -41,6 +43,9 @@ STORAGE_VERSION = "v1.4.0"
 
 STEP_ASIDE_AFTER = 2.0
 """Seconds that a writer grants to readers; a query is done sooner, a forgotten notebook is not."""
+
+TICK = 0.05
+"""Seconds between two looks at the clock, and for Ctrl-C where a waiting thread does not hear it (Windows)."""
 
 LOG_BYTES = 16 << 20
 """A log of this size is read in a tenth of a second."""
@@ -127,6 +132,46 @@ def _attach_now(connection: Connection, path: Path, mode: Mode) -> None:
 def ask(connection: Connection, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
     """Run a statement to its end and return its rows: a result that is not read to its end blocks DuckDB."""
     return connection.execute(statement, plain(parameters)).fetchall()
+
+
+def interruptibly(connection: Connection, work: Callable[[], T], timeout: float | None = None) -> T:
+    """Return what a piece of work with a connection returns; Ctrl-C ends it at once, and so does the time limit.
+
+    The work runs in a thread, for only the main thread hears Ctrl-C, and it must not wait inside DuckDB.
+    """
+    if timeout is not None and not timeout > 0:
+        raise InputError(f"`timeout` must be above 0 seconds, got {timeout:g}")
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            done.set_exception(error)
+
+    worker = threading.Thread(target=run, daemon=True)
+    try:
+        worker.start()
+        _wait(worker, timeout)
+    except BaseException:
+        _interrupt(connection, worker)
+        raise
+    return done.result()
+
+
+def _wait(worker: threading.Thread, timeout: float | None) -> None:
+    start = time.monotonic()
+    while worker.is_alive():
+        worker.join(TICK)
+        if timeout is not None and worker.is_alive() and time.monotonic() - start > timeout:
+            raise StoreError(f"the query was given up after {timeout:g} seconds, as `timeout` says")
+
+
+def _interrupt(connection: Connection, worker: threading.Thread) -> None:
+    """End the work of a thread; an interrupt that comes before DuckDB has begun is lost, so it is sent again."""
+    while worker.is_alive():
+        connection.interrupt()
+        worker.join(TICK)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - a parameter of a query is any value, and so is what it becomes

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from thinice.errors import InputError, StoreError
-from thinice.store.connection import reading
+from thinice.names import FORMULA
+from thinice.store.connection import interruptibly, reading
 from thinice.store.explain import catalog, explained, quoted
+from thinice.writing import nest, writable
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -22,6 +23,9 @@ __all__ = ["Format", "export"]
 Format = Literal["parquet", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+TEXTS = {"varchar", "enum", "blob", "union", "variant"}
+"""DuckDB's kinds of columns whose text anybody may have written."""
+
 
 def export(
     store: Path,
@@ -31,6 +35,7 @@ def export(
     *,
     format: Format | None,  # noqa: A002 - the word people use for it
     overwrite: bool,
+    timeout: float | None,
 ) -> list[Path]:
     """Write what `Store.export` says, and return the paths."""
     target = Path(path).expanduser()
@@ -39,17 +44,16 @@ def export(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
-            tempfile.TemporaryDirectory(prefix=".thinice-", dir=folder) as unfinished,
-            reading(store, patience, folder=Path(unfinished)) as connection,
+            nest(folder) as unfinished,
+            reading(store, patience, folder=unfinished) as connection,
         ):
             tables = [name for name, kind in catalog(connection).items() if kind == "table"]
             names = {f"{name}.{chosen}": name for name in tables} if what is None else {target.name: what}
-            there = [folder / name for name in names if (folder / name).exists()]
-            if there and not overwrite:
-                raise InputError(f"`path` {there[0]} is there already: choose another one, or `overwrite=True`")
+            for name in names:
+                writable(folder / name, argument="path", overwrite=overwrite, store=store)
             for name, wanted in names.items():
-                _write(connection, wanted, Path(unfinished) / name, chosen)
-            return [(Path(unfinished) / name).replace(folder / name) for name in names]
+                _write(connection, wanted, unfinished / name, chosen, timeout)
+            return [(unfinished / name).replace(folder / name) for name in names]
     except OSError as error:
         raise StoreError(f"`path` {target} cannot be written: {error.strerror or error}") from None
 
@@ -67,13 +71,16 @@ def _format(target: Path, what: str | None, wanted: str | None) -> Format:
     raise InputError(f"`format` must be one of {', '.join(FORMATS)}, got {chosen!r}")
 
 
-def _write(connection: Connection, wanted: str, file: Path, chosen: Format) -> None:
-    with explained(connection):
+def _write(connection: Connection, wanted: str, file: Path, chosen: Format, timeout: float | None) -> None:
+    def write() -> None:
         answer = _answer(connection, wanted)
         if chosen == "parquet":
             _portable(answer).to_parquet(str(file), compression="zstd")
         else:
-            answer.to_csv(str(file), header=True)
+            _no_formulas(answer).to_csv(str(file), header=True)
+
+    with explained(connection):
+        interruptibly(connection, write, timeout)
 
 
 def _portable(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
@@ -82,6 +89,19 @@ def _portable(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
     if not json:
         return answer
     return answer.project(f"* replace ({', '.join(f'{name}::text as {name}' for name in json)})")
+
+
+def _no_formulas(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Return the answer with an apostrophe before text that a spreadsheet would run as a formula."""
+    columns = []
+    for name, kind in zip(answer.columns, answer.types, strict=True):
+        column, title = quoted(name), quoted(f"'{name}" if name.startswith(FORMULA) else name)
+        if kind.id in TEXTS:
+            text = f"{column}::text"
+            column = f"case when left({text}, 1) in ({', '.join(f'chr({ord(sign)})' for sign in FORMULA)}) "
+            column += f"then chr(39) || {text} else {text} end"
+        columns.append(f"{column} as {title}")
+    return answer.project(", ".join(columns))
 
 
 def _answer(connection: Connection, wanted: str) -> duckdb.DuckDBPyRelation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from thinice.errors import StoreError
 from thinice.store.connection import ask, reading, writing
 from thinice.store.queries import query
+from thinice.writing import nest
 
 if TYPE_CHECKING:
     from thinice.store.connection import Connection
@@ -45,8 +45,8 @@ def make(path: Path, patience: float) -> None:
     if not path.parent.is_dir():
         raise StoreError(f"{path} cannot be made: there is no folder {path.parent}")
     try:
-        with tempfile.TemporaryDirectory(prefix=".thinice-", dir=path.parent) as nest:
-            unborn = Path(nest) / path.name
+        with nest(path.parent) as unfinished:
+            unborn = unfinished / path.name
             with writing(unborn, patience, create=True) as connection:
                 _apply(connection, list(migrations()))
             if unborn.with_name(f"{unborn.name}.wal").exists():  # DuckDB says nothing when it cannot fold its log in

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from thinice.errors import StoreError
 from thinice.process import Process
-from thinice.store.connection import Connection, ask, missing, plain, reading
+from thinice.store.connection import Connection, ask, interruptibly, missing, plain, reading
 from thinice.store.explain import explained, nearest, quoted
 from thinice.store.export import export
 from thinice.store.queries import query
@@ -106,7 +106,13 @@ class Store:
     def __exit__(self, *_: object) -> None:
         """Leave it: there is nothing to close."""
 
-    def sql(self, query: str, parameters: Sequence[object] | Mapping[str, object] | None = None) -> pd.DataFrame:
+    def sql(
+        self,
+        query: str,
+        parameters: Sequence[object] | Mapping[str, object] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> pd.DataFrame:
         """Return the answer to a question in DuckDB's SQL.
 
         Parameters
@@ -115,6 +121,8 @@ class Store:
             Any statement that reads; `tables` and `describe` say what there is.
         parameters : sequence or mapping, optional
             Values for ``?`` or for ``$name`` in the query.
+        timeout : float, optional
+            Seconds after which the query is given up; Ctrl-C ends it at any time.
 
         Returns
         -------
@@ -124,8 +132,8 @@ class Store:
         Raises
         ------
         StoreError
-            When DuckDB refuses the query, with the nearest names of tables and columns. The query can change nothing,
-            and reach no other file.
+            When DuckDB refuses the query, with the nearest names of tables and columns, or it takes longer than
+            `timeout`. The query can change nothing, and reach no other file.
 
         Examples
         --------
@@ -140,10 +148,14 @@ class Store:
         with reading(self.path, self._patience) as connection, explained(connection):
             if len(connection.extract_statements(query)) > 1:
                 raise StoreError("one query at a time: only the last answer would be shown")
-            answer: Connection | None = connection.execute(query, None if parameters is None else plain(parameters))
-            if answer is None:
-                raise StoreError("the query is empty: `tables` says what there is to ask")
-            return answer.df()
+
+            def answer() -> pd.DataFrame:
+                rows: Connection | None = connection.execute(query, None if parameters is None else plain(parameters))
+                if rows is None:
+                    raise StoreError("the query is empty: `tables` says what there is to ask")
+                return rows.df()
+
+            return interruptibly(connection, answer, timeout)
 
     def tables(self) -> pd.DataFrame:
         """Return all tables and views: name, kind, rows (of tables), comment."""
@@ -186,10 +198,12 @@ class Store:
         format: Format | None = None,  # noqa: A002 - the word people use for it
         what: str | None = None,
         overwrite: bool = False,
+        timeout: float | None = None,
     ) -> list[Path]:
         """Write tables, a view or the answer to a query to Parquet or CSV files, and return their paths.
 
-        Each file appears under its name complete or not at all.
+        Each file appears under its name complete or not at all. In CSV, text that a spreadsheet would run as a formula
+        (it begins with ``= + - @``, a tab or a line break) has an apostrophe before it.
 
         Parameters
         ----------
@@ -200,17 +214,19 @@ class Store:
         what : str, optional
             Name of a table or view, or a query; without it all tables are written.
         overwrite : bool
-            Replace files that are there.
+            Replace files that are there; never the store, nor what is no regular file.
+        timeout : float, optional
+            Seconds after which a query is given up.
 
         Raises
         ------
         InputError
             For an unknown format, or a file that is there.
         StoreError
-            When DuckDB refuses the query.
+            When DuckDB refuses the query, or it takes longer than `timeout`.
 
         """
-        return export(self.path, self._patience, path, what, format=format, overwrite=overwrite)
+        return export(self.path, self._patience, path, what, format=format, overwrite=overwrite, timeout=timeout)
 
     @contextmanager
     def run(

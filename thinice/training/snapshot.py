@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from thinice.errors import CheckpointError
+from thinice.writing import nest, writable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,6 @@ def write_snapshot(
     history: list[Epoch],
 ) -> None:
     """Write the file in one step: a crash in the middle leaves that of the epoch before."""
-    partial = path.with_name(path.name + ".partial")
     state = {
         "recipe": asdict(recipe),
         "samples": samples,
@@ -54,8 +54,10 @@ def write_snapshot(
         "optimizer": optimizer.state_dict(),
         "history": [asdict(epoch) for epoch in history],
     }
-    torch.save(state, partial)
-    partial.replace(path)
+    with nest(path.parent) as unfinished:
+        partial = unfinished / path.name
+        torch.save(state, partial)
+        partial.replace(path)
 
 
 def read_snapshot(
@@ -69,6 +71,7 @@ def read_snapshot(
         The file is not a snapshot, or one of another recipe or number of samples.
 
     """
+    writable(path, argument="resume", like=lambda _: True)  # what it holds is judged below
     if not path.exists():
         return []
     try:

@@ -1,0 +1,152 @@
+"""What thinice writes over, and what it never does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import zlib
+
+import matplotlib as mpl
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import thinice
+from thinice.errors import InputError
+from thinice.figures import _write
+from thinice.models import build, save_classifier
+from thinice.store import open_store
+from thinice.training import Recipe, fit
+from thinice.writing import nest, refuse_folder, writable
+
+
+def is_page(head):
+    return head.startswith(b"<page>")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path / "thinice.duckdb", new=True).path
+
+
+def may(path, **options):
+    return writable(path, argument="path", like=is_page, kind="a page", **options)
+
+
+def test_what_is_new_or_older_of_the_same_kind_or_empty_may_be_written(tmp_path):
+    place = tmp_path / "page.html"
+    assert may(place) == place
+    for content in (b"<page>old", b""):
+        place.write_bytes(content)
+        assert may(place) == place
+        assert place.read_bytes() == content  # asking writes nothing
+
+
+def test_another_kind_is_refused_but_for_overwrite(tmp_path):
+    place = tmp_path / "thesis.tex"
+    place.write_bytes(b"years of work")
+    with pytest.raises(InputError, match=r"is there already and is not a page: choose another path$"):
+        may(place)
+    with pytest.raises(InputError, match="--overwrite"):
+        may(place, overwrite=False)
+    assert may(place, overwrite=True) == place
+
+
+@pytest.mark.parametrize("overwrite", [None, False, True])
+def test_a_store_its_log_and_other_databases_are_never_replaced(tmp_path, store, overwrite):
+    (tmp_path / "hard").hardlink_to(store)
+    (tmp_path / "folder").mkdir()
+    places = [store, tmp_path / "hard", tmp_path / "thinice.duckdb.wal", tmp_path / "folder" / ".." / store.name]
+    for place in places:
+        with pytest.raises(InputError, match="is the store itself"):
+            may(place, overwrite=overwrite, store=store)
+    with pytest.raises(InputError, match="a DuckDB database"):
+        may(store, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("overwrite", [None, True])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path, overwrite):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "page.html").write_bytes(b"<page>")
+    (tmp_path / "link").symlink_to(tmp_path / "page.html")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    for place in (tmp_path / "folder", tmp_path / "fifo", "/dev/null"):
+        with pytest.raises(InputError, match="a folder, a device"):
+            may(place, overwrite=overwrite)
+    for name in ("link", "dangling"):
+        with pytest.raises(InputError, match="is a symbolic link"):
+            may(tmp_path / name, overwrite=overwrite)
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="there is no folder"):
+        may(tmp_path / "none" / "page.html")
+
+    def read_only(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(InputError, match=r"`path` .*page.html cannot be written: Read-only file system"):
+        may(tmp_path / "page.html")
+    with pytest.raises(InputError, match="Read-only"):
+        refuse_folder(tmp_path, "`--figures`")
+
+
+def test_nests_of_killed_processes_are_swept_and_those_of_the_living_are_not(tmp_path):
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom thinice.writing import nest\n"
+        "with nest(Path(sys.argv[1])) as unfinished:\n"
+        "    (unfinished / 'half').write_text('x')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=False)
+    assert done.returncode == -9
+    (left,) = tmp_path.iterdir()
+    elsewhere = tmp_path / f".thinice-1-1-{zlib.crc32(socket.gethostname().encode()) ^ 1:08x}-abc"
+    strange = tmp_path / ".thinice-notes"
+    elsewhere.mkdir()
+    strange.mkdir()
+    with nest(tmp_path) as living, nest(tmp_path) as other:
+        assert not left.exists()
+        assert living.is_dir()
+        assert other.is_dir()
+        assert sorted(tmp_path.iterdir()) == sorted([living, other, elsewhere, strange])
+    assert sorted(tmp_path.iterdir()) == sorted([elsewhere, strange])
+
+
+def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(tmp_path, store):
+    network = build("digits_cnn", 10)
+    for name in ("a.pt", "a.safetensors"):
+        for _ in range(2):
+            save_classifier(network, tmp_path / name)
+    thesis = tmp_path / "thesis.docx"
+    thesis.write_bytes(b"PK\x03\x04 word/document.xml")  # a ZIP archive as well
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        save_classifier(network, thesis)
+    assert thesis.read_bytes() == b"PK\x03\x04 word/document.xml"
+    before = store.read_bytes()
+    with pytest.raises(InputError, match="a DuckDB database"):
+        save_classifier(network, store, overwrite=True)
+    assert store.read_bytes() == before
+    assert thinice.load_classifier(save_classifier(network, thesis, overwrite=True)).classes == 10
+
+
+def test_a_training_is_not_resumed_from_a_device_or_a_link(tmp_path):
+    os.mkfifo(tmp_path / "fifo")  # reading one would wait for ever
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    with pytest.raises(InputError, match="a device"):
+        fit(network, torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]), Recipe(epochs=1), resume=tmp_path / "fifo")
+
+
+def test_figures_replace_pictures_and_nothing_else(tmp_path):
+    mpl.use("agg")
+    for _ in range(2):
+        assert [path.name for path in _write({"roc": Figure()}, tmp_path)] == ["roc.png", "roc.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "roc.svg"]
+    (tmp_path / "roc.svg").write_text("notes")
+    with pytest.raises(InputError, match=r"roc.svg is there already and is not a PNG or SVG picture"):
+        _write({"roc": Figure()}, tmp_path)
+    assert (tmp_path / "roc.svg").read_text() == "notes"
