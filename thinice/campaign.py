@@ -19,7 +19,7 @@ from thinice.measurement import BatchSize, Tally, batches, forward, pick_device
 from thinice.models import Classifier
 from thinice.progress import Reporter, auto_reporter
 from thinice.stats import Separation
-from thinice.store import Run, Store
+from thinice.store import Run, Store, stored_adversarial
 from thinice.types import Diagnosis, Outcome, Stage
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class Campaign:
                 position=int(position),
                 prediction=int(measured.predictions[position]),
                 inputs=self.samples.inputs[[int(position)]][0].numpy(),
-                adversarial=np.frombuffer(kept[sample_id], dtype="<f4").reshape(shape),
+                adversarial=stored_adversarial(kept[sample_id], shape),
             )
             for sample_id, position in zip(ids, positions, strict=True)
             if sample_id in kept

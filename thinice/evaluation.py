@@ -33,7 +33,7 @@ from thinice.robustness import (
 from thinice.scrutiny import Scrutiny, scrutinise
 from thinice.stats import SurvivalCurve, survival_curve, wilson
 from thinice.stats.budgets import budget_ladder
-from thinice.store import Store, open_store
+from thinice.store import Store, open_store, stored_adversarial
 from thinice.types import Effort, Interval, Norm, Precision
 
 if TYPE_CHECKING:
@@ -204,9 +204,7 @@ class Robustness:
         kept = open_store(self.store).sql(ADVERSARIALS, {"measurement_id": self.measurement_id})
         broken = set(self.sample_ids[~self.robust & (self.fell_to != CLEAN) & ~self.known].tolist())
         columns = zip(kept["sample_id"], kept["adversarial"], kept["shape"], strict=True)
-        return {
-            int(one): np.frombuffer(bytes(blob), "<f4").reshape(shape) for one, blob, shape in columns if one in broken
-        }
+        return {int(one): stored_adversarial(blob, shape) for one, blob, shape in columns if one in broken}
 
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, verdict, what it fell to, length of that adversarial, passes."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from thinice.consistency.contradiction import Contradiction, contradictions
 from thinice.consistency.evidence import Evidence, fixed_budget, minimum_norm
+from thinice.store import stored_settings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -111,7 +112,7 @@ def _evidence(rows: pd.DataFrame) -> list[Evidence]:
     """Return what each attack in the rows of one network says."""
     attacks = rows.drop_duplicates("attack_id").to_dict("records")
     for one in attacks:
-        one["settings"] = json.loads(one["settings"])
+        one["settings"] = stored_settings(one["settings"])
     found = list[Evidence]()
     for one in attacks:
         name, norm, settings, budget = _label(one, attacks), one["norm"], one["settings"], one["budget"]

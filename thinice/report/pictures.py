@@ -14,7 +14,7 @@ from PIL import Image, features
 from thinice.datasets import Samples, load_samples
 from thinice.errors import DataError, InputError, ThinIceError
 from thinice.report.facts import Compared, Data, Measured
-from thinice.store import Store
+from thinice.store import Store, stored_adversarial
 from thinice.types import Outcome, Transition
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def close_ups(store: Store, measured: Measured, comparisons: Sequence[Compared],
     if kept.empty:
         return None
     shape = tuple(measured.data.row["shape"])
-    adversarials = np.stack([np.frombuffer(blob, dtype="<f4").reshape(shape) for blob in kept["adversarial"]])
+    adversarials = np.stack([stored_adversarial(blob, shape) for blob in kept["adversarial"]])
     rows = np.searchsorted(measured.data.sample_ids, kept["sample_id"].to_numpy())
     seen = pictures.samples is not None and bool((pictures.positions[rows] >= 0).all())
     return Close(rows, pictures.images(rows) if seen else None, adversarials)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,6 +13,7 @@ import numpy as np
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import Compared, Row
 from thinice.stats import quantile
+from thinice.store import stored_settings
 from thinice.types import Outcome, Transition
 
 __all__ = [
@@ -304,7 +304,7 @@ def measurement(compared: Compared) -> str:
             [
                 ("attack", attack["name"]),
                 ("norm", attack["norm"]),
-                *((name, _text(value)) for name, value in json.loads(attack["settings"]).items()),
+                *((name, _text(value)) for name, value in stored_settings(attack["settings"]).items()),
                 ("fingerprint", attack["fingerprint"]),
             ],
             caption="Attack, with all settings that change its result",
@@ -328,7 +328,7 @@ def _run(run: Row) -> list[tuple[str, str]]:
         if name == "command":
             rows.append((name, shlex.join(value)))
         elif name in {"versions", "settings"}:
-            rows += [(f"{name}: {key}", _text(one)) for key, one in json.loads(value).items()]
+            rows += [(f"{name}: {key}", _text(one)) for key, one in stored_settings(value).items()]
         else:
             rows.append((name, _text(value)))
     return rows

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -28,6 +28,7 @@ import numpy as np
 
 from thinice.errors import InputError, StoreError
 from thinice.store.aside import step_aside
+from thinice.store.log import identity, log_of, orphaned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +47,9 @@ STEP_ASIDE_AFTER = 2.0
 
 TICK = 0.05
 """Seconds between two looks at the clock, and for Ctrl-C where a waiting thread does not hear it (Windows)."""
+
+MISMATCH = "WAL does not match database file"
+"""What DuckDB says of a log beside a file that it does not belong to."""
 
 LOG_BYTES = 16 << 20
 """A log of this size is read in a tenth of a second."""
@@ -108,10 +112,13 @@ def _attached(path: Path, mode: Mode, patience: float) -> Iterator[Connection]:
 def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> None:
     start = time.monotonic()
     while True:
+        log = identity(log_of(path))
         try:
             _attach_now(connection, path, mode)
         except duckdb.Error as error:
             waited = time.monotonic() - start
+            if MISMATCH in str(error) and orphaned(path, log):
+                continue
             if not _locked(error):
                 raise _refusal(path, error) from None
             if mode == "read_write" and waited >= min(STEP_ASIDE_AFTER, patience) and step_aside(path):
@@ -149,29 +156,28 @@ def interruptibly(connection: Connection, work: Callable[[], T], timeout: float 
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             done.set_exception(error)
 
-    worker = threading.Thread(target=run, daemon=True)
     try:
-        worker.start()
-        _wait(worker, timeout)
+        threading.Thread(target=run, daemon=True).start()
+        _wait(done, timeout)
     except BaseException:
-        _interrupt(connection, worker)
+        _interrupt(connection, done)
         raise
     return done.result()
 
 
-def _wait(worker: threading.Thread, timeout: float | None) -> None:
+def _wait(done: Future[T], timeout: float | None) -> None:
     start = time.monotonic()
-    while worker.is_alive():
-        worker.join(TICK)
-        if timeout is not None and worker.is_alive() and time.monotonic() - start > timeout:
+    while not done.done():
+        wait([done], TICK)
+        if timeout is not None and not done.done() and time.monotonic() - start > timeout:
             raise StoreError(f"the query was given up after {timeout:g} seconds, as `timeout` says")
 
 
-def _interrupt(connection: Connection, worker: threading.Thread) -> None:
+def _interrupt(connection: Connection, done: Future[T]) -> None:
     """End the work of a thread; an interrupt that comes before DuckDB has begun is lost, so it is sent again."""
-    while worker.is_alive():
+    while not done.done():
         connection.interrupt()
-        worker.join(TICK)
+        wait([done], TICK)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - a parameter of a query is any value, and so is what it becomes
@@ -210,9 +216,21 @@ def _refusal(path: Path, error: duckdb.Error) -> StoreError:
             f"{path} is open in a DuckDB connection of this very process: close that connection, or read with "
             f"`open_store(…).sql(…)`, which keeps none"
         )
+    if "replaying WAL" in text:
+        return StoreError(_log_refusal(path, text))
     if "version number" in text:
         return StoreError(f"{path} was written by a newer DuckDB: pip install --upgrade duckdb ({one_line(error)})")
     return StoreError(f"{path} cannot be opened: {one_line(error)}")
+
+
+def _log_refusal(path: Path, text: str) -> str:
+    name = log_of(path).name
+    if MISMATCH in text:
+        return f"{path} cannot be opened, for {name} beside it belongs to another store: move that away"
+    return (
+        f"{path} cannot be opened, for its log {name} is damaged: move that away to open the store without what was "
+        f"stored last"
+    )
 
 
 def _who_locks(path: Path, text: str) -> str:

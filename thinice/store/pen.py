@@ -38,7 +38,12 @@ class Pen:
         """Yield a connection in a transaction that also notes that this run is alive."""
         with writing(self._path, self._patience, bulky=bulky) as connection:
             yield connection
-            ask(connection, "update runs set seen = $now where run_id = $run_id", run_id=self.run_id, now=now())
+            ask(
+                connection,
+                "update runs set seen = greatest(seen, $now) where run_id = $run_id",
+                run_id=self.run_id,
+                now=now(),
+            )
 
     def _missing(
         self, name: str, sample_ids: npt.ArrayLike, key: Mapping[str, int], *adopted: str, **more: int

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from thinice.errors import StoreError
 from thinice.store.connection import ask, reading, writing
+from thinice.store.log import identity, log_of, making, set_aside, tell
 from thinice.store.queries import query
 from thinice.writing import nest
 
@@ -49,9 +50,12 @@ def make(path: Path, patience: float) -> None:
             unborn = unfinished / path.name
             with writing(unborn, patience, create=True) as connection:
                 _apply(connection, list(migrations()))
-            if unborn.with_name(f"{unborn.name}.wal").exists():  # DuckDB says nothing when it cannot fold its log in
+            if log_of(unborn).exists():  # DuckDB says nothing when it cannot fold its log in
                 raise StoreError(f"{path} cannot be made: its first tables could not be written; is the disk full?")
-            _give_name(unborn, path)
+            with making(path.parent):
+                if not path.exists() and identity(log_of(path)) is not None:
+                    set_aside(log_of(path))
+                _give_name(unborn, path)
     except OSError as error:
         raise StoreError(f"{path} cannot be made: {error.strerror or error}") from None
 
@@ -78,9 +82,30 @@ def upgrade(path: Path, patience: float) -> None:
     """
     with reading(path, patience) as connection:
         pending = _pending(connection, path)
+        _tell_of_damage(connection, path)
     if pending:
         with writing(path, patience) as connection:
             _apply(connection, _pending(connection, path))
+
+
+def _tell_of_damage(connection: Connection, path: Path) -> None:
+    """Warn of a log that DuckDB did not read to its end, which it does not say itself."""
+    log = log_of(path)
+    seen = identity(log)
+    if seen is None:
+        return
+    ((read, size),) = ask(
+        connection,
+        "select wal_size, format_bytes($size) from pragma_database_size() where database_name = 'store'",
+        size=seen[1],
+    )
+    if seen[1] == 0:
+        tell(f"{log} is empty: if it held anything, that is lost; the same command measures again what is missing")
+    elif read != size:
+        tell(
+            f"{log} is damaged, or its writer was killed in the middle: of {size}, {read} could be read; the same "
+            f"command measures again what is missing"
+        )
 
 
 def _pending(connection: Connection, path: Path) -> list[str]:

@@ -3,7 +3,7 @@ select
     run_id,
     started,
     ended,
-    epoch(coalesce(ended, seen) - started) as seconds,
+    greatest(epoch(coalesce(ended, seen) - started), 0) as seconds,
     outcome,
     command,
     device,

@@ -1,0 +1,83 @@
+"""Stores that are damaged, or were not written by thinice: one line each; and a clock that was put back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+import thinice
+from tests.report.stores import write_store
+from thinice.consistency import check_store
+from thinice.errors import StoreError
+from thinice.report import save_report
+from thinice.store import connection, open_store, stored_adversarial, stored_settings
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return thinice.load_samples("digits", limit=40)
+
+
+@pytest.fixture
+def damaged(digits, tmp_path):
+    store = write_store(tmp_path / "thinice.duckdb", digits)
+
+    def change(statement):
+        with connection.writing(store.path, 1) as connected:
+            connected.execute(statement)
+        return store
+
+    return change
+
+
+def test_an_adversarial_of_one_byte_is_one_line(damaged, tmp_path):
+    store = damaged("update witnesses set adversarial = 'x'::blob")
+    with pytest.raises(StoreError, match=r"an adversarial of shape \[1, 8, 8\] has 1 bytes"):
+        save_report(store, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("settings", ["[1, 2]", "7", "null"])
+def test_settings_without_names_are_one_line(damaged, tmp_path, settings):
+    store = damaged(f"update attacks set settings = '{settings}'")
+    with pytest.raises(StoreError, match="these are no settings"):
+        save_report(store, tmp_path / "report.html")
+    with pytest.raises(StoreError, match="these are no settings"):
+        check_store(store)
+
+
+def test_settings_of_a_run_without_names_are_one_line(damaged, tmp_path):
+    store = damaged("update runs set versions = '[1]'")
+    with pytest.raises(StoreError, match="these are no settings"):
+        save_report(store, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '"a"', None])
+def test_what_is_no_json_is_no_settings(text):
+    with pytest.raises(StoreError, match="these are no settings"):
+        stored_settings(text)
+
+
+def test_adversarials_are_read_as_they_were_written():
+    values = np.linspace(0, 1, 12, dtype="<f4").reshape(3, 2, 2)
+    np.testing.assert_array_equal(stored_adversarial(values.tobytes(), (3, 2, 2)), values)
+    for shape in ((3, 2, 3), (), (-3, -2, 2), (0,)):
+        with pytest.raises(StoreError, match="has 48 bytes"):
+            stored_adversarial(values.tobytes(), shape)
+
+
+def test_a_run_never_lasts_less_than_nothing(tmp_path, monkeypatch):
+    store = open_store(tmp_path / "thinice.duckdb", new=True)
+    back = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=1)
+    with store.run(["x"], device="cpu", seed=0) as run:
+        monkeypatch.setattr("thinice.store.pen.now", lambda: back)
+        monkeypatch.setattr("thinice.store.record.now", lambda: back)
+        run.attack(name="a", norm="l2", settings={})
+    row = store.sql("from runs").iloc[0]
+    assert row["started"] <= row["seen"]
+    assert row["started"] <= row["ended"]
+    assert store.runs()["seconds"].tolist() == [0]
+    with connection.writing(store.path, 1) as connected:
+        connected.execute("update runs set ended = started - interval 1 hour")  # as older versions stored it
+    assert store.runs()["seconds"].tolist() == [0]
