@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import socket
 import subprocess
@@ -9,14 +10,18 @@ import sys
 import zlib
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
 
 import thinice
+from tests.report.stores import write_store
+from thinice.cli import main
 from thinice.errors import InputError
 from thinice.figures import _write
 from thinice.models import build, save_classifier
+from thinice.report import save_report
 from thinice.store import open_store
 from thinice.training import Recipe, fit
 from thinice.writing import nest, refuse_folder, writable
@@ -150,3 +155,82 @@ def test_figures_replace_pictures_and_nothing_else(tmp_path):
     with pytest.raises(InputError, match=r"roc.svg is there already and is not a PNG or SVG picture"):
         _write({"roc": Figure()}, tmp_path)
     assert (tmp_path / "roc.svg").read_text() == "notes"
+
+
+@pytest.fixture
+def reported(tmp_path):
+    return write_store(tmp_path / "thinice.duckdb", thinice.load_samples("digits", limit=40))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leave out the figures of the page, which take seconds."""
+    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_report_replaces_a_report_and_never_the_store(reported, tmp_path):
+    page = save_report(reported, tmp_path / "report.html")
+    first = page.read_bytes()
+    assert save_report(reported, page).read_bytes() == first
+    before = reported.path.read_bytes()
+    for place in (reported.path, tmp_path / "thinice.duckdb.wal"):
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="is the store itself, or its log"):
+                save_report(reported, place, overwrite=overwrite)
+    assert reported.path.read_bytes() == before
+    assert not (tmp_path / "thinice.duckdb.wal").exists()
+    checkpoint = save_classifier(build("digits_cnn", 10), tmp_path / "dense.pt")
+    weights = checkpoint.read_bytes()
+    with pytest.raises(InputError, match=r"dense.pt is there already and is not a report of thinice.*--overwrite"):
+        save_report(reported, checkpoint)
+    assert checkpoint.read_bytes() == weights
+    assert save_report(reported, checkpoint, overwrite=True).read_bytes() == first
+
+
+def test_a_report_that_cannot_be_written_does_no_work(reported, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("the page was made before its place was looked at")
+
+    monkeypatch.setattr("thinice.report.page._page", never)
+    with pytest.raises(InputError, match="/dev/full is a folder, a device"):
+        save_report(reported, "/dev/full")
+    with pytest.raises(InputError, match="there is no folder"):
+        save_report(reported, tmp_path / "none" / "report.html")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "-o", "thinice.duckdb"),
+        ("report", "-o", "thinice.duckdb", "--overwrite"),
+        ("export", "thinice.duckdb", "--format", "csv", "--what", "runs"),
+        ("export", "thinice.duckdb", "--format", "csv", "--what", "runs", "--overwrite"),
+        ("export", "thinice.duckdb.wal", "--format", "csv", "--what", "runs"),
+        ("export", "link.csv", "--what", "runs", "--overwrite"),
+    ],
+    ids=" ".join,
+)
+def test_no_command_writes_over_the_store(reported, tmp_path, monkeypatch, capsys, words):
+    (tmp_path / "link.csv").symlink_to(reported.path)
+    before, names = reported.path.read_bytes(), sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["thinice", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert str(end.value.code).startswith("thinice: `path` ")
+    assert capsys.readouterr().out == ""
+    assert reported.path.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == names
+
+
+def test_exported_text_that_a_spreadsheet_would_run_is_marked(store, tmp_path):
+    query = """select unnest(['=1+1', '-2', 'a=1', null]) as "=name", -1.5 as number,
+        '@x'::enum('@x') as kind, '+y'::blob as raw, ['=z'] as list, '"-j"'::json as json"""
+    (file,) = open_store(store).export(tmp_path / "a.csv", what=query)
+    head, *rows = csv.reader(file.read_text().splitlines())
+    assert head == ["'=name", "number", "kind", "raw", "list", "json"]
+    assert [row[0] for row in rows] == ["'=1+1", "'-2", "a=1", ""]
+    assert rows[0][1:] == ["-1.5", "'@x", "'+y", "['=z']", '"-j"']
+    (parquet,) = open_store(store).export(tmp_path / "a.parquet", what="select '=1+1' as name")
+    assert pd.read_parquet(parquet)["name"].tolist() == ["=1+1"]
