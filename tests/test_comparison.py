@@ -250,3 +250,9 @@ def test_distances_of_both_networks_are_drawn(networks, samples, tmp_path):
     other = replace(result, pruned="other")
     assert tmp_path / "security.svg" in save_figures([result, other], tmp_path)
     assert "other" in (tmp_path / "security.svg").read_text()
+
+
+def test_a_comparison_shows_hostile_names_without_obeying_them(result):
+    hostile = replace(result, pruned="\x1b[2J" + "n" * 100_000)
+    assert repr(hostile).isprintable()
+    assert len(repr(hostile)) <= 1000

@@ -20,6 +20,7 @@ from thinice.datasets import Samples, as_samples
 from thinice.errors import InputError
 from thinice.measurement import BatchSize, Tally, batches, forward, settle
 from thinice.models import Classifier, as_classifier
+from thinice.names import LONGEST_MESSAGE, shown
 from thinice.progress import Reporter
 from thinice.robustness import (
     LONGER,
@@ -129,7 +130,8 @@ class Robustness:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        return f"<Robustness of {self.network} on {len(self)} samples of {self.data}: {self.answer}>"
+        text = f"<Robustness of {self.network} on {len(self)} samples of {self.data}: {self.answer}>"
+        return shown(text, LONGEST_MESSAGE)
 
     @property
     def clean_accuracy(self) -> float:
@@ -359,7 +361,7 @@ def evaluate(
                 found = replace(found, scrutiny=looked)
     if found.scrutiny is not None and found.scrutiny.warnings:
         told = "; ".join(found.scrutiny.warnings)
-        warnings.warn(f"{found.network}: {told}", DoubtfulWarning, stacklevel=2)
+        warnings.warn(f"{shown(found.network)}: {told}", DoubtfulWarning, stacklevel=2)
     return found
 
 

@@ -15,6 +15,7 @@ from thinice.comparison.words import answer, page, table
 from thinice.errors import InputError
 from thinice.measurement import pick_device
 from thinice.models import Classifier
+from thinice.names import LONGEST_MESSAGE, shown
 from thinice.precision import exact
 from thinice.slices import BoundarySlice, slice_boundary
 from thinice.stats import (
@@ -134,7 +135,7 @@ class Comparison:
     pruned_fell_to: NDArray[np.str_] | None = None
 
     def __repr__(self) -> str:
-        return f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>"
+        return shown(f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>", LONGEST_MESSAGE)
 
     @property
     def norm(self) -> Norm:
