@@ -51,7 +51,7 @@ def overhead(rounds: int = 3) -> Numbers:
     import thinice
 
     numbers: Numbers = {}
-    digits = thinice.load_samples("digits", split="test", limit=512)
+    digits = thinice.load_samples("digits", split="test")[:512]
     embedded = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     for name, classifier, samples in (("digits", embedded, digits), ("resnet20", *_resnet20(100))):
         batch = 512 if name == "digits" else 128  # as "auto" takes them on a processor

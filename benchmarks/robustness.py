@@ -48,7 +48,7 @@ class Case:
 
 def resnet20(reference: Path) -> Case:
     weights = reference / "weights" / "cifar10-resnet20.th"
-    samples = thinice.load_samples(f"npz:{reference / 'data' / 'cifar10-exact-100.npz'}", split="all", limit=40)
+    samples = thinice.load_samples(f"npz:{reference / 'data' / 'cifar10-exact-100.npz'}", split="all")[:40]
     classifier = thinice.load_classifier(weights, architecture="resnet20", normalization=IMAGENET)
     return Case(classifier, samples, {"linf": ("1/255", "2/255"), "l2": ("0.1",), "l0": ("4",)}, few=4)
 

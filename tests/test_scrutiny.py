@@ -154,7 +154,7 @@ def tuned(monkeypatch, dense):
     return run
 
 
-def test_the_first_of_another_split_tune(tuned, samples):
+def test_a_balanced_draw_of_another_split_tunes(tuned, samples):
     found, (shape, labels, ids, settings) = tuned(samples, norm="l2", seed=5)
     other = thinice.load_samples("digits", split="train", limit=64)
     assert (shape, labels, ids) == (tuple(other.inputs.shape), other.labels.tolist(), other.sample_ids.tolist())
@@ -164,8 +164,12 @@ def test_the_first_of_another_split_tune(tuned, samples):
 
 def test_of_the_same_split_those_that_are_not_evaluated(tuned, samples):
     heard = []
-    _, (shape, _, ids, _) = tuned(samples, split="test", say=heard.append)
+    chosen = thinice.load_samples("digits")[:70]  # not those that a limit draws
+    _, (shape, labels, ids, _) = tuned(chosen, split="test", say=heard.append)
     assert shape[0] == 64
+    assert {labels.count(label) for label in range(10)} == {6, 7}
+    assert not set(ids) & set(chosen.sample_ids.tolist())
+    _, (_, _, ids, _) = tuned(samples, split="test")
     assert not set(ids) & set(samples.sample_ids.tolist())
     assert "ho-fmn tuned on 64 samples of test, median linf" in heard[0]
 

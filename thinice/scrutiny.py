@@ -10,6 +10,7 @@ import numpy as np
 from thinice.attacks.tuning import tune
 from thinice.consistency import Contradiction, check_store
 from thinice.datasets import load_samples
+from thinice.datasets.draw import draw
 from thinice.errors import InputError
 from thinice.indicators import Finding, black_box_stronger, check_attack, check_network, worst_first
 from thinice.measurement import pick_device
@@ -246,8 +247,8 @@ def tuned_settings(
     attack : str
         Name of the attack.
     data, split, image_size
-        Where the others are taken from, the first of the split, as of `thinice.load_samples`; by default the data set
-        of ``samples``.
+        Where the others are taken from, as many of each class, as of `thinice.load_samples` with a `limit`; by default
+        the data set of ``samples``.
     norm, device, seed
         Of the attack.
     say : callable
@@ -265,14 +266,15 @@ def tuned_settings(
         return {}
     taken = set(samples.sample_ids.tolist()) if split == samples.split else set()
     pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(taken), image_size=image_size)
-    free = [k for k, one in enumerate(pool.sample_ids.tolist()) if one not in taken][:HELD_OUT]
+    free = [k for k, one in enumerate(pool.sample_ids.tolist()) if one not in taken]
     if not free:
         raise InputError(f"`split` {split!r} has no samples but those to be evaluated: name another, or leave some out")
-    where, few = pick_device(device), pool[np.array(free)]
+    others = pool[np.array(free)]
+    where, few = pick_device(device), others[draw(others.sample_ids, others.labels, HELD_OUT)]
     columns = (column.to(where) for column in (few.inputs[:], few.labels, few.sample_ids))
     found = tune(classifier.to(where), *columns, norm=norm, seed=seed)
     default, best = found.trials[0].median, found.median
-    say(f"{classifier.name}: ho-fmn tuned on {len(free)} samples of {split}, median {norm} {default:.4g} to {best:.4g}")
+    say(f"{classifier.name}: ho-fmn tuned on {len(few)} samples of {split}, median {norm} {default:.4g} to {best:.4g}")
     return dict(found.settings)
 
 

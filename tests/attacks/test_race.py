@@ -189,16 +189,15 @@ def test_a_result_is_the_samples_own(norm, effort):
         return race(model, inputs[index], labels[index], ids[index], norm=norm, **RACE_EFFORTS[effort])
 
     everyone = torch.arange(len(inputs))
-    whole, backwards = lengths(everyone), lengths(everyone.flip(0))
+    whole = lengths(everyone)
     assert whole.rough.any()
     if norm in ("l2", "linf"):
         assert not whole.rough.all()
-    for index in everyone.split(5):
+    for index in everyone.flip(0).split([9, 6, 1]):  # in other company, in another order, and alone
         part = lengths(index)
         torch.testing.assert_close(part.candidates, whole.candidates[index], rtol=0, atol=1e-5)
         torch.testing.assert_close(part.evaluations, whole.evaluations[index])
         torch.testing.assert_close(part.converged, whole.converged[index])
-    torch.testing.assert_close(backwards.candidates.flip(0), whole.candidates, rtol=0, atol=1e-5)
 
 
 def test_the_seed_and_the_sample_id_matter_and_repeat():

@@ -299,6 +299,9 @@ def test_in_l1_near_samples_are_searched_alike_beside_far_ones(monkeypatch, span
     labels, ids = model(inputs).argmax(1), torch.arange(40)
     together = race(model, inputs, labels, ids, norm="l1")
     cost = together.evaluations.round()
-    assert len(cost.unique()) > 1  # some went the one way, some the other
-    alone = [race(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l1") for i in range(40)]
-    assert torch.allclose(torch.cat([one.candidates for one in alone]), together.candidates, atol=1e-6)
+    ends = cost.argsort()[[*range(4), *range(-4, 0)]]
+    assert cost[ends[0]] < cost[ends[-1]]  # some went the one way, some the other: these are searched alone
+    others = torch.tensor([i for i in ids.tolist() if i not in ends])
+    for part in (*ends.split(1), *others.split(11)):
+        apart = race(model, inputs[part], labels[part], ids[part], norm="l1")
+        assert torch.allclose(apart.candidates, together.candidates[part], atol=1e-6)

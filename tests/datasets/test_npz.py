@@ -91,7 +91,9 @@ def test_arrays_without_a_split_are_for_testing(tmp_path):
 def test_selections_keep_ids(tmp_path):
     path = save(tmp_path, x=CHW, y=LABELS)
     whole = load_samples(path)
-    assert load_samples(path, limit=4).fingerprint == whole[:4].fingerprint
+    few = load_samples(path, limit=4)
+    assert few.fingerprint == whole[few.sample_ids].fingerprint
+    assert few.notes == (*whole.notes, "limit: 4 of 6 samples, 1 to 2 of each class, the same ones every time")
     some = load_samples(path, sample_ids=[5, 1])
     assert some.fingerprint == whole[[5, 1]].fingerprint
     assert some.classes == whole.classes

@@ -142,7 +142,9 @@ def test_cifar(tmp_path, monkeypatch, name, kind, training):
     assert samples.labels.tolist() == labels
     assert samples.classes == tuple(names)
     assert len(load_samples(name, split="train", root=tmp_path)) == training
-    assert load_samples(name, root=tmp_path, limit=2).fingerprint == samples[:2].fingerprint
+    two = load_samples(name, root=tmp_path, limit=2)
+    assert two.fingerprint == samples[two.sample_ids].fingerprint
+    assert two.notes[0].startswith("limit: 2 of 6 samples, ")
 
 
 class Trap:

@@ -26,11 +26,13 @@ def demo(
     prepare(figures)
     paths = example_checkpoints()
     say("thinice compare dense.pt pruned-90.pt pruned-95.pt, on the embedded digits")
+    samples = load_samples("digits", limit=limit)
+    say.notes(samples.name, samples.notes)
     with interruptible(f"What was measured is in {store}; the same command goes on there."):
         comparisons = compare_all(
             paths["dense"],
             [paths["pruned-90"], paths["pruned-95"]],
-            load_samples("digits", limit=limit),
+            samples,
             norm=norm,
             device=device,
             store=store,

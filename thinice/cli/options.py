@@ -61,7 +61,9 @@ Data = Annotated[
     ),
 ]
 Split = Annotated[str, typer.Option("--split", help="Part of the data set.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N samples.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Only N samples: as many of each class, the same ones every time.")
+]
 ImageSize = Annotated[
     int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
 ]

@@ -34,7 +34,8 @@ def load_digits(request: Request) -> Samples:
     testing = rank_in_class % 2 == 0
     inside = {"test": testing, "train": ~testing, "all": torch.ones_like(testing)}[split]
     ids = inside.nonzero().flatten()
-    chosen = ids[request.choose(ids)]
+    places, notes = request.choose(labels[ids], ids)
+    chosen = ids[places]
     return build_samples(
         images[chosen],
         labels[chosen],
@@ -42,4 +43,5 @@ def load_digits(request: Request) -> Samples:
         classes=tuple("0123456789"),
         name=request.name,
         split=split,
+        notes=notes,
     )

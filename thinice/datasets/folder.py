@@ -43,13 +43,10 @@ class Tree:
         notes: tuple[str, ...] = (),
     ) -> Samples:
         """Return the wanted samples; `base` is what their sources are relative to."""
-        chosen = request.choose(len(self.paths))
+        labels = torch.tensor(self.labels, dtype=torch.int64)
+        chosen, drawn = request.choose(labels)
         paths = [self.paths[place] for place in chosen.tolist()]
         inputs, digests = read_files(paths, request.image_size)
-        labels = torch.tensor(self.labels, dtype=torch.int64)
-        met, there = len(set(labels[chosen].tolist())), len(set(self.labels))
-        if request.limit is not None and met < there:
-            notes += (f"files are sorted by class: the first {len(paths)} hold {met} of {there} classes",)
         return build_samples(
             inputs,
             labels[chosen],
@@ -58,7 +55,7 @@ class Tree:
             name=request.name,
             split=split,
             sources=tuple(Path(path).relative_to(base).as_posix() for path in paths),
-            notes=notes,
+            notes=(*notes, *drawn),
             digests=digests,
         )
 

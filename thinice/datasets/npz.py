@@ -55,7 +55,7 @@ def load_npz(request: Request) -> Samples:
         truth = as_labels(labels, len(images))
         classes = as_classes(names, truth)
     request.refuse_image_size(images.shape)
-    chosen = request.choose(len(images))
+    chosen, notes = request.choose(truth)
     with blamed_on(path):
         inputs = as_pixels(as_tensor(images[chosen.numpy()], "inputs"))
     note = f"{path.name}: images {layout}, {images.dtype}"
@@ -68,7 +68,7 @@ def load_npz(request: Request) -> Samples:
         classes=classes,
         name=request.name,
         split=split,
-        notes=(note,),
+        notes=(note, *notes),
     )
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from thinice.datasets import vision
 from thinice.datasets.digits import load_digits
+from thinice.datasets.draw import check_limit
 from thinice.datasets.folder import load_folder
 from thinice.datasets.npz import load_npz
-from thinice.datasets.request import Request, check_image_size, check_limit
+from thinice.datasets.request import Request, check_image_size
 from thinice.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,9 +79,10 @@ def load_samples(
     split : str
         ``"test"``, ``"train"``, and what else the data set has.
     limit : int, optional
-        The first so many samples, in order.
+        So many samples: as many of each class as can be, and the same ones every time; a smaller limit takes a part
+        of those of a larger one. Their order and their ids are those of the whole data set.
     sample_ids : sequence of int, optional
-        These samples, in this order; `limit` then takes the first of them.
+        These samples, in this order; `limit` then takes some of them.
     image_size : int, optional
         For image files: the shorter side is resized to so many pixels (bilinear, antialiased), then the
         centre square is cropped. Needed where the images have different sizes.
@@ -100,7 +102,7 @@ def load_samples(
     Examples
     --------
     >>> load_samples("digits", limit=100)
-    <Samples digits/test: 100 x 1x8x8, 10 classes (9 to 11 of each), fingerprint e5eab7b33e9b>
+    <Samples digits/test: 100 x 1x8x8, 10 classes (10 of each), fingerprint 20c32a7fbdb5>
     >>> load_samples("digits", sample_ids=[1796, 0], split="all").sample_ids.tolist()
     [1796, 0]
 

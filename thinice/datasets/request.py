@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from thinice.datasets.checks import as_ids, as_tensor
+from thinice.datasets.draw import draw, draw_note
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,9 +42,12 @@ class Request:
             raise InputError(f"`split` of {self.name} must be one of {', '.join(allowed)}, got {self.split!r}")
         return self.split
 
-    def choose(self, available: Tensor | int) -> Tensor:
-        """Return positions among the available ids: of the listed ones, or of all; at most `limit`."""
-        ids = torch.arange(available) if isinstance(available, int) else available
+    def choose(self, labels: Tensor, ids: Tensor | None = None) -> tuple[Tensor, tuple[str, ...]]:
+        """Return positions among the available samples, and what is to be said of them.
+
+        Those of the listed ids, or all; of these at most `limit` (`thinice.datasets.draw`). No image is needed for it.
+        """
+        ids = torch.arange(len(labels)) if ids is None else ids
         places = torch.arange(len(ids))
         if self.sample_ids is not None:
             wanted = as_tensor(self.sample_ids, "sample_ids")
@@ -59,7 +63,10 @@ class Request:
                     f"({len(ids)} samples, ids {int(ids.min())} to {int(ids.max())}), got {absent[0]}"
                     + (f" and {len(absent) - 1} more outside" if len(absent) > 1 else "")
                 )
-        return places[: self.limit]
+        if self.limit is None or self.limit >= len(places):
+            return places, ()
+        drawn = draw(ids[places], labels[places], self.limit)
+        return places[drawn], (draw_note(labels[places], drawn),)
 
     def refuse_image_size(self, shape: Sequence[int]) -> None:
         """Raise `InputError` where arrays, which are used as they are, are asked for in another size."""
@@ -68,12 +75,6 @@ class Request:
                 f"`image_size` is for image files; {self.name} has {shape[-2]}x{shape[-1]} pixels, "
                 f"got {self.image_size}: leave it out"
             )
-
-
-def check_limit(limit: int | None) -> None:
-    """Raise `InputError` unless the limit is None or a positive integer."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1):
-        raise InputError(f"`limit` must be a positive integer, got {limit!r}: leave it out for all samples")
 
 
 def check_image_size(image_size: int | None) -> None:

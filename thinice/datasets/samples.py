@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from thinice.datasets.checks import as_classes, as_ids, as_index, as_labels, as_tensor, refuse_repeats
+from thinice.datasets.draw import check_limit, draw, draw_note
 from thinice.datasets.inputs import LazyInputs, as_pixels, pixel_digests, shape_text
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def as_samples(
     *,
     sample_ids: Numbers | None = None,
     classes: Sequence[str] | None = None,
+    limit: int | None = None,
     name: str = "tensors",
 ) -> Samples:
     """Return samples out of plain tensors, after every check that a data set must pass.
@@ -154,6 +156,8 @@ def as_samples(
         (N,) distinct indices in the untouched data set; 0, 1, 2 … where not given.
     classes : sequence of str, optional
         Distinct names; ``"0"``, ``"1"`` … up to the largest label where not given.
+    limit : int, optional
+        So many of them, as `thinice.load_samples` takes them.
     name : str
         What to call the set.
 
@@ -174,16 +178,17 @@ def as_samples(
     thinice.errors.InputError: `inputs` must lie in [0, 1], got [255, 255]: divide by 255
 
     """
+    check_limit(limit)
     images = as_pixels(as_tensor(inputs, "inputs"))
     truth = as_labels(labels, len(images))
-    return build_samples(
-        images,
-        truth,
-        sample_ids=torch.arange(len(images)) if sample_ids is None else as_ids(sample_ids, len(images)),
-        classes=as_classes(classes, truth),
-        name=name,
-        split="all",
-    )
+    ids = torch.arange(len(images)) if sample_ids is None else as_ids(sample_ids, len(images))
+    names = as_classes(classes, truth)
+    notes: tuple[str, ...] = ()
+    if limit is not None and limit < len(images):
+        drawn = draw(ids, truth, limit)
+        notes = (draw_note(truth, drawn),)
+        images, truth, ids = images[drawn], truth[drawn], ids[drawn]
+    return build_samples(images, truth, sample_ids=ids, classes=names, name=name, split="all", notes=notes)
 
 
 def build_samples(

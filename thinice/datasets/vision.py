@@ -87,7 +87,7 @@ class ArraySet:
             labels = as_labels(getattr(raw, self.labels), len(images))
         except InputError as error:
             raise DataError(f"{request.name} in {request.root} is damaged: {error}") from error
-        chosen = request.choose(len(images))
+        chosen, notes = request.choose(labels)
         return build_samples(
             Pixels(images[chosen]),
             labels[chosen],
@@ -95,6 +95,7 @@ class ArraySet:
             classes=self.classes or tuple(raw.classes),
             name=request.name,
             split=split,
+            notes=notes,
         )
 
 
