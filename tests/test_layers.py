@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 # From the ground up; a room may import rooms of lower levels, and its own.
 LEVELS = [
     {"types", "errors"},
-    {"norms", "losses", "progress", "precision", "embedded"},
+    {"norms", "losses", "progress", "precision", "embedded", "paths"},
     {"models", "datasets"},
     {"attacks", "training", "pruning"},
     {"robustness"},

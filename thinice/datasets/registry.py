@@ -15,6 +15,7 @@ from thinice.datasets.folder import load_folder
 from thinice.datasets.npz import load_npz
 from thinice.datasets.request import Request, check_image_size, check_limit
 from thinice.errors import DataError
+from thinice.paths import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,7 +117,7 @@ def load_samples(
             limit=limit,
             sample_ids=sample_ids,
             image_size=image_size,
-            root=Path(root).expanduser() if root is not None else data_folder(),
+            root=expanded(root, "root") if root is not None else data_folder(),
             download=download,
         )
     )
@@ -127,10 +128,10 @@ def find_dataset(name: str) -> tuple[DatasetRow, Path]:
     kind, colon, rest = name.partition(":")
     row = DATASETS.get(kind.lower().replace("_", "-"))
     if row is not None and row.takes_path == bool(rest) and row.takes_path == bool(colon):
-        return row, Path(rest).expanduser()
+        return row, expanded(rest, "data")
     if row is not None:
         raise DataError(f"data set {name!r}: write {row.spelling}")
-    path = Path(name).expanduser()
+    path = expanded(name, "data")
     if name and path.is_dir():
         return DATASETS["folder"], path
     if path.suffix == ".npz":
@@ -145,8 +146,8 @@ def data_folder() -> Path:
     """Return where data sets are kept: ``THINICE_DATA``, else the platform's place for a user's data."""
     chosen = os.environ.get("THINICE_DATA")
     if chosen:
-        return Path(chosen).expanduser()
-    home = Path.home()
+        return expanded(chosen, "THINICE_DATA")
+    home = expanded("~", "THINICE_DATA")
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
     elif sys.platform == "darwin":

@@ -15,6 +15,7 @@ import numpy as np
 
 from thinice.datasets import Samples
 from thinice.errors import InputError
+from thinice.paths import expanded
 from thinice.plots import TRANSITIONS
 from thinice.report.facts import Compared, Data, read_facts
 from thinice.report.figures import draw_figures
@@ -93,7 +94,7 @@ def save_report(
 
     """
     opened = store if isinstance(store, Store) else open_store(store)
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not place.parent.is_dir() or place.is_dir():
         raise InputError(f"`path` {place} cannot be written: give a file in a folder that is there")
     unborn = place.with_name(f".{place.name}.{os.getpid()}")

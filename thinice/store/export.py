@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from thinice.errors import InputError, StoreError
+from thinice.paths import expanded
 from thinice.store.connection import reading
 from thinice.store.explain import catalog, explained, quoted
 
@@ -33,7 +34,7 @@ def export(
     overwrite: bool,
 ) -> list[Path]:
     """Write what `Store.export` says, and return the paths."""
-    target = Path(path).expanduser()
+    target = expanded(path)
     chosen = _format(target, what, format)
     folder = target if what is None else target.parent
     try:
