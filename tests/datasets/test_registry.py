@@ -84,6 +84,12 @@ def test_torchvision_is_imported_only_by_the_sets_that_need_it():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, f"folder:{'x' * 5000}", f"npz:{'x' * 5000}.npz"])
+def test_a_name_that_is_too_long_is_one_line(name):
+    with pytest.raises(DataError, match=r"cannot be read: File name too long$"):
+        load_samples(name)
+
+
 @pytest.mark.parametrize("name", ["~nosuchuser", "folder:~nosuchuser/images", "npz:~nosuchuser/images.npz"])
 def test_a_home_that_is_not_there_is_said(name):
     with pytest.raises(

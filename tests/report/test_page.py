@@ -574,3 +574,16 @@ def test_figures_say_the_numbers_of_the_store(store, report):
     (one, _) = (row for row in store.sql("from separation order by comparison_id").itertuples())
     uri = re.search(r'<figure class="roc"><img src="([^"]*)"', report.read_text(encoding="utf-8"))[1]
     assert f"AUC {one.auc:.3f} (95%: {one.auc_low:.3f} to {one.auc_high:.3f})" in unquote(html.unescape(uri))
+
+
+@pytest.mark.usefixtures("unadorned")
+def test_a_long_path_is_shortened_on_the_page_and_found_on_the_disk(tmp_path):
+    folder = tmp_path / ("d" * 150)
+    for k, image in enumerate(natural_images(12, 8)):
+        (folder / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / "ab"[k % 2] / f"{k:02}.png")
+    store = write_store(tmp_path / "thinice.duckdb", thinice.load_samples(folder), witnesses=4)
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No pictures" not in page
+    assert payload(page)["data"][0]["sheet"] is not None
+    assert str(folder) not in page

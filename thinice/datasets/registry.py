@@ -108,19 +108,22 @@ def load_samples(
     """
     check_limit(limit)
     check_image_size(image_size)
-    row, path = find_dataset(os.fspath(name))
-    return row.load(
-        Request(
-            name=f"{row.name}:{path}" if row.takes_path else row.name,
-            path=path,
-            split=split,
-            limit=limit,
-            sample_ids=sample_ids,
-            image_size=image_size,
-            root=expanded(root, "root") if root is not None else data_folder(),
-            download=download,
+    try:
+        row, path = find_dataset(os.fspath(name))
+        return row.load(
+            Request(
+                name=f"{row.name}:{path}" if row.takes_path else row.name,
+                path=path,
+                split=split,
+                limit=limit,
+                sample_ids=sample_ids,
+                image_size=image_size,
+                root=expanded(root, "root") if root is not None else data_folder(),
+                download=download,
+            )
         )
-    )
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(f"data set {os.fspath(name)} cannot be read: {error.strerror or error}") from error
 
 
 def find_dataset(name: str) -> tuple[DatasetRow, Path]:

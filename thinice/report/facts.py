@@ -68,9 +68,13 @@ OWN = "Distance to the decision boundary of the pruned network itself, by the sa
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """One selection of samples: its row of ``datasets`` and, in the order of sample_id, those of ``samples``."""
+    """One selection of samples: its row of ``datasets`` and, in the order of sample_id, those of ``samples``.
+
+    Names in `row` are as short as a page needs them; `name` is what the data set is really called.
+    """
 
     row: Row
+    name: str
     sample_ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     digests: NDArray[np.uint64]
@@ -238,6 +242,7 @@ def _data(store: Store, row: Row) -> Data:
     frame = _of(store, SAMPLES, row["dataset_id"])
     return Data(
         _named(row),
+        row["name"],
         frame["sample_id"].to_numpy(np.int64),
         frame["label"].to_numpy(np.int64),
         frame["digest"].to_numpy(np.uint64),
