@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 LEVELS = [
     {"names", "process"},
     {"types", "errors"},
-    {"norms", "losses", "progress", "precision", "embedded", "writing"},
+    {"norms", "losses", "progress", "precision", "embedded", "writing", "paths"},
     {"models", "datasets"},
     {"attacks", "training", "pruning"},
     {"robustness"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_every_form_says_the_same(tmp_path, name, text):
         ("a.csv", "checkpoint,reported\na.pt,54\na.pt,50\n", "names a.pt more than once"),
         ("a.json", '{"a.pt": true}', "entry 1: True is no accuracy"),
         ("a.yaml", "a: [", "is no YAML"),
-        ("a.yaml", "!!python/object/apply:os.system ['true']", "is no YAML: could not determine a constructor"),
+        ("a.yaml", "!!python/object/apply:os.system ['true']", "line 1: tags such as"),
     ],
 )
 def test_what_cannot_be_read_is_refused_on_one_line(tmp_path, name, text, message):
@@ -70,6 +71,50 @@ def test_what_cannot_be_read_is_refused_on_one_line(tmp_path, name, text, messag
     with pytest.raises(InputError, match=message) as caught:
         read_reported(written(tmp_path, name, text))
     assert "\n" not in str(caught.value)
+
+
+def aliases(levels=9):
+    """Return YAML of some hundred letters that stands for 10^levels values."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "a.pt: !!int x", "line 1: tags such as tag:yaml.org,2002:int are not read"),
+        ("a.yaml", "a.pt: 2024-13-45", "entry 1: '2024-13-45' is no accuracy"),
+        ("a.yaml", "a.pt: 1:30", "entry 1: '1:30' is no accuracy"),
+        ("a.yaml", "\n".join(" " * k + "a:" for k in range(900)), "line 9: nested too deeply"),
+        ("a.yaml", "[" * 100_000, "line 1: nested too deeply"),
+        ("a.yaml", "a.pt: 0.5\nb.pt: 0.6\na.pt: 0.9", "line 3: a.pt stands there more than once"),
+        ("a.yaml", "- checkpoint: a.pt\n  reported: 1\n  reported: 2", "line 3: reported stands there more than once"),
+        ("a.yaml", aliases(), "line 1: anchors and aliases"),
+        ("a.yaml", "&a [*a]", "line 1: anchors and aliases"),
+        ("a.yaml", "- checkpoint: [a.pt]\n  reported: 1", "entry 1: `checkpoint` must be one file"),
+        ("a.json", '{"a.pt": 0.5, "a.pt": 0.9}', "a.pt stands there more than once"),
+        ("a.json", '[{"checkpoint": "a.pt", "reported": 1, "reported": 2}]', "reported stands there more than once"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", '{"a.pt": ' + "9" * 5000 + "}", "entry 1: inf is no accuracy"),
+        ("a.csv", "checkpoint,reported\na.pt," + "1" * 131_073, "is no CSV: field larger than field limit"),
+        ("a.csv", "checkpoint,reported,reported\na.pt,1,2", "line 1: reported stands there more than once"),
+        ("a.csv", "x" * 1_000_001, "1,000,001 bytes, more than the 1,000,000 that are read"),
+        ("a.csv", "checkpoint,reported\n~nosuchuser/a.pt,1", "~nosuchuser has no home folder"),
+    ],
+)
+def test_hostile_lists_are_refused_on_one_line(tmp_path, name, text, message):
+    if name.endswith("yaml"):
+        pytest.importorskip("yaml")
+    with pytest.raises(InputError, match=message) as caught:
+        read_reported(written(tmp_path, name, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(InputError, match="not a regular file"):
+        read_reported(tmp_path / "a.csv")
 
 
 def test_a_missing_file_and_a_missing_extra_say_so(tmp_path, monkeypatch):

@@ -28,6 +28,10 @@ FINE = 41
 """Points a side of the boundary's slice: lines between them look smooth, and large networks take their time."""
 
 
+LETTERS = 60
+"""Of a network's name in that of its folder: file systems take 255 bytes, and a letter may be four."""
+
+
 def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
     """Return the figures of a comparison by name.
 
@@ -135,7 +139,7 @@ def _folder_names(comparisons: Sequence[Comparison]) -> list[str]:
     """Return a safe and distinct folder name for each pruned network, whatever its file was called."""
     names: list[str] = []
     for comparison in comparisons:
-        plain = re.sub(r"[^\w.-]+", "_", comparison.pruned).strip("._") or "pruned"
+        plain = re.sub(r"[^\w.-]+", "_", comparison.pruned).strip("._")[:LETTERS] or "pruned"
         name, k = plain, 2
         while name in names:
             name, k = f"{plain}-{k}", k + 1

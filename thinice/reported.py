@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thinice.errors import InputError, MissingExtraError
 from thinice.evaluation import Robustness
+from thinice.paths import expanded, read_whole
+
+if TYPE_CHECKING:
+    from yaml.events import Event
+    from yaml.nodes import Node
 
 __all__ = ["Reported", "against", "read_reported"]
 
 FORM = "a list of `checkpoint` and `reported` (54.3% or 0.543), as CSV, JSON or YAML"
+LARGEST = 1_000_000
+"""Bytes of such a file; each line is one network."""
+DEEPEST = 10
+"""Lists and objects inside each other; two are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +73,9 @@ def read_reported(path: Path) -> list[Reported]:
     [('dense.pt', 0.543), ('pruned.pt', 0.51)]
 
     """
+    path = expanded(path, "reported")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole(path, LARGEST).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"`reported` {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     entries = _entries(path, text)
@@ -74,6 +85,8 @@ def read_reported(path: Path) -> list[Reported]:
     for place, entry in enumerate(entries, 1):
         if not isinstance(entry, Mapping) or not {"checkpoint", "reported"} <= set(entry):
             raise InputError(f"`reported` {path}, entry {place}: it must be {FORM}")
+        if isinstance(entry["checkpoint"], list | Mapping):
+            raise InputError(f"`reported` {path}, entry {place}: `checkpoint` must be one file")
         if None in entry:  # 54,3 is two columns
             raise InputError(f"`reported` {path}, entry {place} has more columns than the header: write 54.3, not 54,3")
         pairs.append((str(entry["checkpoint"]).strip(), *_value(path, place, entry["reported"])))
@@ -86,7 +99,7 @@ def read_reported(path: Path) -> list[Reported]:
         accuracy = round(value / 100, 12) if marked or percent else value  # 54.3 / 100 is 0.543
         if not 0 <= accuracy <= 1:
             raise InputError(f"`reported` {path}, entry {place}: {value:g} is no accuracy, of 0 to 100 %")
-        found.append(Reported(path.parent / Path(checkpoint).expanduser(), accuracy))
+        found.append(Reported(path.parent / expanded(checkpoint, "checkpoint"), accuracy))
     return found
 
 
@@ -119,11 +132,18 @@ def _entries(path: Path, text: str) -> Sequence[Any]:
     """Return the entries of a file, in the form that its ending names."""
     kind = path.suffix.lower()
     if kind == ".csv":
-        return list(csv.DictReader(text.splitlines(), skipinitialspace=True))
+        try:
+            rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+            _refuse_twice(path, rows.fieldnames or (), ", line 1")
+            return list(rows)
+        except csv.Error as error:
+            raise InputError(f"`reported` {path} is no CSV: {error}") from None
     if kind == ".json":
         try:
-            return _listed(json.loads(text))
-        except ValueError as error:
+            return _listed(json.loads(text, parse_int=str, object_pairs_hook=lambda pairs: _once(path, pairs)))
+        except RecursionError:
+            raise InputError(f"`reported` {path} is nested too deeply: it must be {FORM}") from None
+        except json.JSONDecodeError as error:
             raise InputError(f"`reported` {path} is no JSON: {error}") from None
     if kind in {".yaml", ".yml"}:
         try:
@@ -131,11 +151,55 @@ def _entries(path: Path, text: str) -> Sequence[Any]:
         except ImportError as error:
             raise MissingExtraError(f"reading {path} (or write it as CSV)", "yaml") from error
         try:
-            return _listed(yaml.safe_load(text))
+            _refuse_knots(path, yaml.parse(text, Loader=yaml.BaseLoader))
+            node = yaml.compose(text, Loader=yaml.BaseLoader)
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())
             raise InputError(f"`reported` {path} is no YAML: {reason}") from None
+        return _listed(None if node is None else _plain(path, node))
     raise InputError(f"`reported` {path}: the name must end in .csv, .json, .yaml or .yml")
+
+
+def _refuse_knots(path: Path, events: Iterable[Event]) -> None:
+    """Raise `InputError` for YAML that is small on paper and large in memory, before anything is built from it."""
+    depth = 0
+    for event in events:
+        line = f"`reported` {path}, line {event.start_mark.line + 1}"
+        if getattr(event, "anchor", None) is not None:
+            raise InputError(f"{line}: anchors and aliases (& and *) are not read: write the value out")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise InputError(f"{line}: tags such as {tag} are not read: leave it out")
+        depth += type(event).__name__.endswith("StartEvent") - type(event).__name__.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise InputError(f"{line}: nested too deeply: it must be {FORM}")
+
+
+def _plain(path: Path, node: Node) -> Any:  # noqa: ANN401 (as deep as the file)
+    """Return lists, objects and texts; whether a text is a number, a date or a boolean is not YAML's to decide."""
+    if node.id == "scalar":
+        return node.value
+    if node.id == "sequence":
+        return [_plain(path, item) for item in node.value]
+    content: dict[str, Any] = {}
+    for key, value in node.value:
+        name, line = str(_plain(path, key)), f", line {key.start_mark.line + 1}"
+        if name in content:
+            _refuse_twice(path, [name, name], line)
+        content[name] = _plain(path, value)
+    return content
+
+
+def _refuse_twice(path: Path, keys: Sequence[str], line: str) -> None:
+    """Raise `InputError` where a key stands twice, naming it and its line: the last value would win silently."""
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise InputError(f"`reported` {path}{line}: {twice[0]} stands there more than once: leave one")
+
+
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose keys stand there once."""
+    _refuse_twice(path, [key for key, _ in pairs], "")
+    return dict(pairs)
 
 
 def _listed(content: object) -> Sequence[Any]:

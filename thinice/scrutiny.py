@@ -40,6 +40,8 @@ HELD_OUT = 64
 """So many samples tune an attack, as published."""
 LONGEST = 4
 """So many contradictions are told one by one."""
+NAMED = 100
+"""So many samples of a contradiction are named, the worst; all are counted."""
 
 KEPT = """
 select indicator, sample_ids, looked_at, value from findings where measurement_id = $measurement_id order by rowid
@@ -186,7 +188,7 @@ def scrutinise(
             Finding(name, tuple(map(int, ids)), int(of), None if np.isnan(value) else float(value))
             for name, ids, of, value in rows
         )
-    checks = check_store(store, measurement_id=found.measurement_id)
+    checks = check_store(store, measurement_id=found.measurement_id, most=NAMED)
     return Scrutiny(findings, tuple(one for check in checks for one in check.contradictions))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinice.errors import InputError
+from thinice.paths import expanded
 from thinice.process import Process, this_process
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def writable(
         Where the file must not, or cannot, be written.
 
     """
-    place = Path(path).expanduser()
+    place = expanded(path, argument)
     said = f"`{argument}` {place}"
     if store is not None and any(_same(place, kept) for kept in (store, store.with_name(f"{store.name}.wal"))):
         raise InputError(f"{said} is the store itself, or its log: choose another path")

@@ -16,7 +16,7 @@ from thinice.cli.compare import warn
 from thinice.consistency import check_store
 from thinice.embedded import example_checkpoints
 from thinice.signatures import store_signatures
-from thinice.store import open_store
+from thinice.store import Store, open_store
 from thinice.types import Outcome
 
 IDS = np.arange(20, 26)
@@ -233,6 +233,39 @@ def test_a_comparison_whose_interval_reaches_a_half(filled):
     warn([SimpleNamespace(pruned="near")], filled.store.path, heard.append)
     assert [one.split(":")[:2] for one in heard] == [["warning", " no_separation, near"]]
     assert seen == "AUC 0.650 against dense on digits (linf, clean), and it may be as low as 0.470"
+
+
+def test_samples_read_in_parts_say_what_they_say_at_once(filled, monkeypatch):
+    """Of four thousand samples, a few hundred rows at a time are fetched, and of what contradicts the worst."""
+    ids, rng = np.arange(7, 4007), np.random.default_rng(0)
+    near, far = rng.uniform(0.001, 0.1, 4000), rng.uniform(0.001, 1, 4000)
+    far[::50] = math.nan
+    far[1::50] = 0
+    filled.epsilons("fmn", "linf", near, ids=ids)
+    filled.epsilons("cw", "l2", far, ids=ids)
+    filled.verdicts("pgd", "linf", 0.05, far[:3000] > 0.3)
+    at_once, fetched = check_store(filled.store), []
+    monkeypatch.setattr("thinice.consistency.stored.ROWS", 500)
+    asked = Store.sql
+    monkeypatch.setattr(Store, "sql", lambda *given: (fetched.append(len(answer := asked(*given))), answer)[1])
+    assert check_store(filled.store) == at_once
+    assert sum(fetched) > 11_000
+    assert 490 < max(fetched) < 510
+    (worst,) = check_store(filled.store, most=3)
+    assert [one.samples for one in worst.contradictions] == [one.samples for one in at_once[0].contradictions]
+    assert [one.compared for one in worst.contradictions] == [one.compared for one in at_once[0].contradictions]
+    for few, every in zip(worst.contradictions, at_once[0].contradictions, strict=True):
+        assert every.samples == len(every.sample_ids)
+        assert (few.sample_ids, few.claimed, few.bounds) == (every.sample_ids[:3], every.claimed[:3], every.bounds[:3])
+    # by another way: what the two epsilons of each sample say of each other, through linf <= l2 <= sqrt(48) linf
+    known = np.where(np.isnan(far), np.inf, far.astype(np.float32).astype(float))
+    near = near.astype(np.float32).astype(float)
+    refuted = {
+        ("cw", "fmn"): np.isfinite(known) & (known > 0) & (near * math.sqrt(48) < known * 0.9),
+        ("fmn", "cw"): (known > 0) & (known < near * 0.9),
+    }
+    counted = {(one.claim, one.proof): one.samples for one in at_once[0].contradictions if one.kind == "norm"}
+    assert {pair: counted[pair] for pair in refuted} == {pair: int(which.sum()) for pair, which in refuted.items()}
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """Image folders: the order of torchvision's ImageFolder, its pixels, and every wrong tree."""
 
+import os
 import shutil
-import warnings
+import struct
 import zipfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,7 +231,101 @@ def test_a_truncated_image_is_named_at_the_latest_when_used(tree, name):
 
 def test_images_with_16_bits_are_refused(tree):
     Image.fromarray(np.full((8, 10), 40_000, np.uint16)).save(tree / "cat" / "0.png")
-    refused(r"cat/0.png has more than 8 bits a pixel \(mode I;16\)", f"folder:{tree}")
+    refused(r"cat/0.png has more than 8 bits a channel \(mode I;16\)", f"folder:{tree}")
+
+
+def colour_png(depth):
+    header = struct.pack(">IIBBBBB", 10, 8, depth, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(8 * (1 + 10 * 3 * depth // 8)))
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+def colour_tiff(depth):
+    pixels = bytes(10 * 8 * 3 * depth // 8)
+    entries = (
+        *((256, 3, 1, 10), (257, 3, 1, 8), (258, 3, 3, 8 + len(pixels)), (259, 3, 1, 1), (262, 3, 1, 2)),
+        *((273, 4, 1, 8), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, 1, len(pixels))),
+    )
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    depths = struct.pack("<HHH", *(3 * (depth,)))
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(pixels) + len(depths))
+    return head + pixels + depths + struct.pack("<H", len(entries)) + table + bytes(4)
+
+
+def colour_ppm(depth):
+    return f"P6 10 8 {2**depth - 1}\n".encode() + bytes(10 * 8 * 3 * depth // 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("0.png", colour_png), ("0.tif", colour_tiff), ("0.ppm", colour_ppm), ("0.jpg", colour_png)]
+)
+def test_colours_of_16_bits_are_not_cut_to_8_in_silence(tree, name, written):
+    (tree / "cat" / name).write_bytes(written(8))
+    assert load_samples(f"folder:{tree}").inputs[:].shape == (11, 3, 8, 10)
+    (tree / "cat" / name).write_bytes(written(16))
+    with Image.open(tree / "cat" / name) as image:
+        assert image.mode == "RGB"  # nothing but the header says it
+    refused(rf"cat/{name} has more than 8 bits a channel \(mode RGB\)", f"folder:{tree}")
+
+
+def test_pipes_and_devices_are_not_waited_for(tree):
+    os.mkfifo(tree / "cat" / "0.png")
+    refused(r"cat/0.png cannot be read as an image \(a folder, pipe or device, not a regular file\)", f"folder:{tree}")
+    (tree / "cat" / "0.png").unlink()
+    (tree / "cat" / "0.png").symlink_to("/dev/zero")
+    refused(r"cat/0.png cannot be read as an image \(a folder, pipe or device, not a regular file\)", f"folder:{tree}")
+
+
+def test_an_image_that_becomes_a_device_is_not_waited_for(tree):
+    samples = load_samples(f"folder:{tree}")
+    (tree / "ant" / "A.bmp").unlink()
+    (tree / "ant" / "A.bmp").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="not a regular file"):
+        samples.inputs[:1]
+
+
+def test_a_huge_file_is_not_read(tree):
+    with (tree / "cat" / "0.png").open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    refused(r"0.png cannot be read as an image \(1,099,511,627,776 bytes, more than", f"folder:{tree}")
+
+
+def test_programs_that_draw_are_no_images(tree):
+    """Pillow hands PostScript to Ghostscript, by what is in a file, not by its name."""
+    (tree / "cat" / "0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 8\n%%EndComments\n")
+    refused(r"0.png cannot be read as an image \(none of BMP, .*WEBP\)", f"folder:{tree}")
+
+
+def test_sizes_that_no_network_takes_are_refused_before_anything_is_read(tree):
+    (tree / "ant" / "A.bmp").write_bytes(b"damaged")
+    refused(r"`image_size` must be at most 4096 pixels, got 100000", f"folder:{tree}", InputError, image_size=100_000)
+
+
+def test_an_image_too_narrow_to_be_resized_is_refused(tmp_path):
+    write_image(tmp_path / "one" / "image.png", size=(1000, 1))
+    assert load_samples(tmp_path, image_size=32).inputs[:].shape == (1, 3, 32, 32)
+    samples = load_samples(tmp_path, image_size=224)
+    with pytest.raises(DataError, match=r"image.png has 1000x1 pixels: too narrow to be resized to 224"):
+        samples.inputs[:]
+
+
+def test_an_image_too_large_to_be_used_whole_is_refused(tmp_path):
+    write_image(tmp_path / "one" / "image.png", size=(8193, 1))
+    refused(r"image.png has 8193x1 pixels: give image_size=224", tmp_path)
+
+
+@pytest.mark.parametrize("place", [b"cat/caf\xe9.png", b"caf\xe9/0.png"])
+def test_a_name_that_is_not_utf8_is_told(tree, place):
+    path = Path(os.fsdecode(os.fsencode(tree) + b"/" + place))
+    try:
+        write_image(path)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    refused(r"the name .*caf\\udce9.* is not UTF-8: rename it", f"folder:{tree}")
 
 
 def test_an_image_that_would_fill_the_memory_is_refused(tree, monkeypatch):
@@ -238,8 +335,18 @@ def test_an_image_that_would_fill_the_memory_is_refused(tree, monkeypatch):
 
 def test_a_folder_that_links_to_itself_ends(tree):
     (tree / "dog" / "again").symlink_to(tree / "dog")
-    with warnings.catch_warnings():
-        assert len(load_samples(f"folder:{tree}", limit=8)) == 8
+    refused(r"dog/again is in .*dog twice, by a link: remove the link", f"folder:{tree}", limit=8)
+
+
+def test_links_that_double_at_each_step_end(tree):
+    """A folder of two links to the next one, thirty deep, is a thousand million folders."""
+    for k in range(30):
+        (tree.parent / f"step{k}").mkdir()
+        for name in "ab":
+            (tree.parent / f"step{k}" / name).symlink_to(tree.parent / f"step{k + 1}")
+    (tree.parent / "step30").mkdir()
+    (tree / "dog" / "links").symlink_to(tree.parent / "step0")
+    refused(r"twice, by a link: remove the link", f"folder:{tree}", limit=8)
 
 
 @pytest.mark.data

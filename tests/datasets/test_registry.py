@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from thinice.datasets import DATASETS, load_samples
 from thinice.datasets.registry import data_folder, find_dataset
-from thinice.errors import DataError
+from thinice.errors import DataError, InputError
 
 NAMES = (
     *("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "imagenette", "imagenet"),
@@ -64,7 +63,8 @@ def test_where_data_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("THINICE_DATA", str(tmp_path))
     assert data_folder() == tmp_path
     monkeypatch.delenv("THINICE_DATA")
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
     for platform, place in (
         ("linux", ".local/share/thinice/data"),
         ("darwin", "Library/Application Support/thinice/data"),
@@ -82,3 +82,17 @@ def test_where_data_are_kept(monkeypatch, tmp_path):
 def test_torchvision_is_imported_only_by_the_sets_that_need_it():
     code = "import sys, thinice.datasets; sys.exit('torchvision' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, f"folder:{'x' * 5000}", f"npz:{'x' * 5000}.npz"])
+def test_a_name_that_is_too_long_is_one_line(name):
+    with pytest.raises(DataError, match=r"cannot be read: File name too long$"):
+        load_samples(name)
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser", "folder:~nosuchuser/images", "npz:~nosuchuser/images.npz"])
+def test_a_home_that_is_not_there_is_said(name):
+    with pytest.raises(
+        InputError, match=r"`data` ~nosuchuser.*: ~nosuchuser has no home folder: write the path in full"
+    ):
+        load_samples(name)

@@ -179,6 +179,7 @@ BRIGHTEST = GOOD.eq(GOOD.max())
         (GOOD, [0, 1, 2], {"classes": ["a", "b"]}, "`labels` must be below 2, .* got 2"),
         (GOOD, [0, 1, 1], {"classes": ["a", "a"]}, "`classes` must be distinct names"),
         (GOOD, [0, 1, 1], {"classes": "ab"}, "`classes` must be distinct names"),
+        (GOOD, [0, 1, 1], {"classes": ["a", "caf\udce9"]}, r"`classes` must be names in UTF-8, got 'caf\\udce9'"),
         (GOOD, [0, 1, 1], {"sample_ids": [0, 1]}, r"`sample_ids` must have the shape \(3,\)"),
         (GOOD, [0, 1, 1], {"sample_ids": [0, 1, 1]}, "`sample_ids` must be distinct, got 1 more than once"),
         (GOOD, [0, 1, 1], {"sample_ids": [0, 1, -4]}, "`sample_ids` must not be negative, got -4"),

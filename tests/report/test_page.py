@@ -13,6 +13,7 @@ import sys
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
+import duckdb
 import numpy as np
 import pytest
 import torch
@@ -362,9 +363,113 @@ def test_of_very_many_the_nearest_have_pictures(store, tmp_path, monkeypatch):
     assert "Only the 20 samples nearest to the boundary have a picture." in page
     data = payload(page)
     cells, epsilon = np.array(data["data"][0]["cells"]), data["measured"][0]["epsilon"]
-    distances = np.array([np.inf if value is None else value for value in epsilon])
+    distances = np.array([value or np.inf for value in epsilon])  # those wrong from the start are on no ice
+    lost = [np.array([code == "1" for code in one["transitions"]]) for one in data["comparisons"]]
     assert sorted(cells[cells >= 0]) == list(range(20))
-    assert distances[cells >= 0].max() <= distances[cells < 0].min()
+    for group in (np.isfinite(distances), *lost):  # the nearest, and the nearest lost of each comparison, in turn
+        nearest = np.flatnonzero(group)[np.argsort(distances[group])]
+        assert (cells[nearest[:7]] >= 0).all()
+        assert (cells[nearest[20:]] < 0).sum() >= len(nearest) - 40
+
+
+def without_data(page):
+    return re.sub(r'id="data">.*?</script>|<img id="sheet.*?>|data-row="\d+"', "", page, flags=re.DOTALL)
+
+
+@pytest.mark.usefixtures("unadorned")
+def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(store, report, tmp_path, monkeypatch):
+    monkeypatch.setattr("thinice.report.page.SHOWN", 60)
+    page = save_report(store, tmp_path / "few.html").read_text(encoding="utf-8")
+    few, every = payload(page), payload(report.read_text(encoding="utf-8"))
+    note = f"Of 300 samples the {len(few['data'][0]['ids'])} nearest to the boundary stand here one by one"
+    assert note in page
+    assert "Samples near the boundary</h2>" in page
+    assert "Every sample</h2>" in report.read_text(encoding="utf-8")
+    assert few["data"][0]["n"] == every["data"][0]["n"] == 300
+    place = {sample_id: row for row, sample_id in enumerate(every["data"][0]["ids"])}
+    rows = [place[sample_id] for sample_id in few["data"][0]["ids"]]
+    assert 60 <= len(rows) < 300
+    for name in ("labels", "cells"):
+        if few["data"][0][name] is not None:
+            whole = every["data"][0][name] or list(range(300))
+            assert few["data"][0][name] == [whole[row] for row in rows]
+    for mine, theirs in zip(few["measured"], every["measured"], strict=True):
+        for name in ("epsilon", "outcomes", "far", "predictions"):
+            assert mine[name] == [theirs[name][row] for row in rows]
+        for axis, other in zip(mine["axes"], theirs["axes"], strict=True):
+            assert axis["values"] == [other["values"][row] for row in rows]
+        assert [rows[row] for row in mine["closeRows"]] == theirs["closeRows"]
+    for mine, theirs in zip(few["comparisons"], every["comparisons"], strict=True):
+        assert mine["transitions"] == "".join(theirs["transitions"][row] for row in rows)
+    buttons = re.findall(r'<button type="button" data-row="(\d+)">(\d+)</button>', page)
+    assert len(buttons) == 50
+    assert all(few["data"][0]["ids"][int(row)] == int(sample_id) for row, sample_id in buttons)
+    # tables and statistics are those of the page that shows all
+    again = save_report(store, tmp_path / "again.html")
+    monkeypatch.undo()
+    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})
+    full = save_report(store, tmp_path / "full.html").read_text(encoding="utf-8")
+    said = without_data(again.read_text(encoding="utf-8"))
+    said = said.replace("Samples near the boundary</h2>", "Every sample</h2>")
+    assert re.sub(r"<p>Of 300 samples.*?</p>", "", said) == without_data(full)
+
+
+def many(path, n, letters=1):
+    """Return a store of n samples, made inside the database, with names of so many letters."""
+    store = thinice.open_store(path, new=True)
+    one = np.array([0])
+    with store.run(["thinice"], device="cpu", seed=0) as run:
+        data = run.dataset(
+            fingerprint="data",
+            name="nowhere" * letters,
+            split="test",
+            shape=(1, 8, 8),
+            classes=[f"{k}{'class' * letters}{k}" for k in range(10)],
+            sample_ids=one,
+            labels=one,
+            digests=one.astype(np.uint64),
+        )
+        dense, pruned = (
+            run.checkpoint(fingerprint=name, name=name * letters, architecture="cnn", classes=10, sparsity=0.0)
+            for name in ("dense", "pruned")
+        )
+        run.comparison(run.measurement(dense, data, run.attack(name="fmn", norm="linf", settings={"steps": 1})), pruned)
+    with duckdb.connect(path) as connection:
+        ids = f"from generate_series(0, {n - 1}) as made(i)"
+        connection.execute("update datasets set n = ?", [n])
+        connection.execute(f"insert or ignore into samples select 1, i, i % 10, i, null {ids}")
+        connection.execute(
+            f"""insert into epsilons by name select 1 as measurement_id, i as sample_id, 'found' as outcome,
+            0.001 + (i * 7919) % 10007 / 1e5 as epsilon, (i + 1) % 10 as prediction, i % 10 as clean_prediction,
+            9 as evaluations, false as adopted, 1 as run_id {ids}"""
+        )
+        connection.execute(
+            f"""insert into predictions by name select 2 as checkpoint_id, 1 as dataset_id, i as sample_id,
+            (i + (i % 13 = 0)::int) % 10 as prediction, 1 as run_id {ids}"""
+        )
+    return store
+
+
+@pytest.mark.usefixtures("unadorned")
+def test_a_page_grows_with_what_is_shown_and_not_with_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr("thinice.report.page.SHOWN", 1000)
+    pages = [save_report(many(tmp_path / f"{n}.duckdb", n), tmp_path / f"{n}.html") for n in (2000, 20_000)]
+    small, large = (page.read_text(encoding="utf-8") for page in pages)
+    assert len(payload(small)["data"][0]["ids"]) == len(payload(large)["data"][0]["ids"]) == 1000
+    assert 0.95 < len(large) / len(small) < 1.05
+    lost = sum(k % 13 == 0 for k in range(20_000))
+    assert f"pruned loses {lost:,} of the 20,000 samples" in large
+
+
+@pytest.mark.usefixtures("unadorned")
+def test_names_of_many_letters_are_shortened(tmp_path):
+    plain = save_report(many(tmp_path / "plain.duckdb", 50), tmp_path / "plain.html").read_text(encoding="utf-8")
+    long = save_report(many(tmp_path / "long.duckdb", 50, 2000), tmp_path / "long.html").read_text(encoding="utf-8")
+    assert 0 < len(long) - len(plain) < 20_000
+    assert "class" * 20 not in long
+    assert payload(long)["data"][0]["classes"][3].startswith("3class")
+    assert payload(long)["data"][0]["classes"][3].endswith("class3")
+    assert {len(name) for name in payload(long)["data"][0]["classes"]} == {100}
 
 
 @pytest.mark.usefixtures("unadorned")
@@ -469,3 +574,16 @@ def test_figures_say_the_numbers_of_the_store(store, report):
     (one, _) = (row for row in store.sql("from separation order by comparison_id").itertuples())
     uri = re.search(r'<figure class="roc"><img src="([^"]*)"', report.read_text(encoding="utf-8"))[1]
     assert f"AUC {one.auc:.3f} (95%: {one.auc_low:.3f} to {one.auc_high:.3f})" in unquote(html.unescape(uri))
+
+
+@pytest.mark.usefixtures("unadorned")
+def test_a_long_path_is_shortened_on_the_page_and_found_on_the_disk(tmp_path):
+    folder = tmp_path / ("d" * 150)
+    for k, image in enumerate(natural_images(12, 8)):
+        (folder / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / "ab"[k % 2] / f"{k:02}.png")
+    store = write_store(tmp_path / "thinice.duckdb", thinice.load_samples(folder), witnesses=4)
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No pictures" not in page
+    assert payload(page)["data"][0]["sheet"] is not None
+    assert str(folder) not in page

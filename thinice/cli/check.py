@@ -39,7 +39,7 @@ def check(
 
     say, rows = Speaker(quiet=quiet), list[dict[str, object]]()
     opened = open_store(store)
-    checks = check_store(opened, tolerance=tolerance)
+    checks = check_store(opened, tolerance=tolerance, most=None if samples else 1)
     for one in checks:
         for found in one.contradictions:
             place: dict[str, object] = {"network": one.network, "data": one.data}

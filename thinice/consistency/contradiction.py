@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
@@ -11,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from thinice.consistency.bounds import implied_bound
-from thinice.consistency.evidence import Evidence
+from thinice.consistency.evidence import Evidence, FloatColumn
 from thinice.errors import InputError
 from thinice.types import Norm
 
-__all__ = ["Contradiction", "Kind", "contradictions"]
+__all__ = ["Contradiction", "Kind", "Tally", "contradictions"]
 
 Kind = Literal["verified", "clean", "norm", "budget", "steps", "attack"]
 MEANINGS: dict[Kind, str] = {
@@ -43,8 +44,10 @@ class Contradiction:
         The norms that they speak of.
     compared : int
         Samples of which both speak.
+    samples : int
+        How many of them contradict.
     sample_ids : tuple of int
-        The samples that contradict, the worst first.
+        These samples, the worst first; of very many, the worst alone where a caller asked for so many.
     claimed, bounds : tuple of float
         What was claimed of each, and what the proof allows at most, both in ``claim_norm``.
 
@@ -56,6 +59,7 @@ class Contradiction:
     proof: str
     proof_norm: Norm
     compared: int
+    samples: int
     sample_ids: tuple[int, ...]
     claimed: tuple[float, ...]
     bounds: tuple[float, ...]
@@ -68,11 +72,11 @@ class Contradiction:
     @property
     def share(self) -> float:
         """The share of the samples compared that contradict."""
-        return len(self.sample_ids) / self.compared
+        return self.samples / self.compared
 
     def __str__(self) -> str:
         return (
-            f"{self.claim} ({self.claim_norm}) against {self.proof} ({self.proof_norm}): {len(self.sample_ids)} of "
+            f"{self.claim} ({self.claim_norm}) against {self.proof} ({self.proof_norm}): {self.samples} of "
             f"{self.compared} samples; sample {self.sample_ids[0]} claimed {self.claimed[0]:.4g}, at most "
             f"{self.bounds[0]:.4g}: {self.meaning}"
         )
@@ -80,7 +84,7 @@ class Contradiction:
     def to_dict(self) -> dict[str, str | int | float]:
         """Return the pair in one row: how many samples contradict, and the worst of them."""
         return self._pair | {
-            "samples": len(self.sample_ids),
+            "samples": self.samples,
             "of": self.compared,
             "worst": self.sample_ids[0],
             "claimed": self.claimed[0],
@@ -138,35 +142,112 @@ def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: flo
     ('norm', (5, 6, 7, 8, 9), 0.869)
 
     """
-    if not 0 <= tolerance < 1:
-        raise InputError(f"`tolerance` must be a share of at least 0 and below 1, got {tolerance!r}")
-    pairs = permutations(evidence, 2)
-    found = [one for claim, proof in pairs for one in _refuted(claim, proof, entries, tolerance)]
-    return tuple(sorted(found, key=lambda one: list(MEANINGS).index(one.kind)))
+    tally = Tally(tolerance=tolerance)
+    tally.add(dict(enumerate(evidence)), entries=entries)
+    return tally.contradictions()
 
 
-def _refuted(claim: Evidence, proof: Evidence, entries: int, tolerance: float) -> Iterable[Contradiction]:
-    shared, at_claim, at_proof = np.intersect1d(claim.sample_ids, proof.sample_ids, return_indices=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Refuted:
+    """Samples for which one attack refutes another: how many, and the worst of them, columns of one length."""
+
+    count: int
+    sample_ids: npt.NDArray[np.int64]
+    claimed: FloatColumn
+    bounds: FloatColumn
+
+    def worst(self, most: int | None) -> _Refuted:
+        """Return the same with the worst first, and no others than `most` of them."""
+        order = np.argsort(self.bounds / self.claimed, kind="stable")[:most]
+        return _Refuted(self.count, self.sample_ids[order], self.claimed[order], self.bounds[order])
+
+    def __or__(self, other: _Refuted) -> _Refuted:
+        return _Refuted(
+            self.count + other.count,
+            np.concatenate([self.sample_ids, other.sample_ids]),
+            np.concatenate([self.claimed, other.claimed]),
+            np.concatenate([self.bounds, other.bounds]),
+        )
+
+
+class Tally:
+    """Contradictions among attacks on one network, counted part by part where not all samples are in memory at once.
+
+    Parameters
+    ----------
+    tolerance : float
+        As for `contradictions`.
+    most : int, optional
+        So many of the samples of each contradiction are named, the worst; all are counted.
+
+    """
+
+    def __init__(self, *, tolerance: float = 0.1, most: int | None = None) -> None:
+        if not 0 <= tolerance < 1:
+            raise InputError(f"`tolerance` must be a share of at least 0 and below 1, got {tolerance!r}")
+        self._tolerance, self._most = tolerance, most
+        self._compared = Counter[tuple[int, int]]()
+        self._refuted = dict[tuple[int, int, Kind], _Refuted]()
+        self._attacks = dict[int, tuple[str, Norm]]()
+
+    def add(self, evidence: Mapping[int, Evidence], *, entries: int) -> None:
+        """Count what attacks say of some more samples; an attack has the same number in every part.
+
+        Samples that were counted before must not come again; those of a later part come after the others.
+        """
+        self._attacks |= {attack: (said.name, said.norm) for attack, said in evidence.items()}
+        for (claimant, claim), (prover, proof) in permutations(evidence.items(), 2):
+            pair = (claimant, prover)
+            compared, refuted = _refuted(claim, proof, entries, self._tolerance)
+            self._compared[pair] += compared
+            for kind, samples in refuted.items():
+                key = (*pair, kind)
+                before = self._refuted.get(key)
+                self._refuted[key] = (samples if before is None else before | samples).worst(self._most)
+
+    def contradictions(self, names: Mapping[int, str] | None = None) -> tuple[Contradiction, ...]:
+        """Return one for each pair and kind that contradicts; `names` are what to call the attacks instead."""
+        kinds = list(MEANINGS)
+        found = []
+        for claimant, prover, kind in sorted(self._refuted, key=lambda key: (kinds.index(key[2]), key[:2])):
+            samples = self._refuted[claimant, prover, kind]
+            (claim, claim_norm), (proof, proof_norm) = self._attacks[claimant], self._attacks[prover]
+            found.append(
+                Contradiction(
+                    kind=kind,
+                    claim=claim if names is None else names[claimant],
+                    claim_norm=claim_norm,
+                    proof=proof if names is None else names[prover],
+                    proof_norm=proof_norm,
+                    compared=self._compared[claimant, prover],
+                    samples=samples.count,
+                    sample_ids=tuple(samples.sample_ids.tolist()),
+                    claimed=tuple(samples.claimed.tolist()),
+                    bounds=tuple(samples.bounds.tolist()),
+                )
+            )
+        return tuple(found)
+
+
+def _refuted(claim: Evidence, proof: Evidence, entries: int, tolerance: float) -> tuple[int, dict[Kind, _Refuted]]:
+    """Return of how many samples both speak, and those for which the proof refutes the claim, in order of their ids."""
+    shared, at_claim, at_proof = np.intersect1d(
+        claim.sample_ids, proof.sample_ids, assume_unique=True, return_indices=True
+    )
     claimed, reached = claim.claimed[at_claim], proof.reached[at_proof]
     at_most = implied_bound(reached, proof.norm, claim.norm, entries)
     estimate = claim.kind == "minimum"
     refuted = at_most < claimed * (1 - tolerance) if estimate else (at_most <= claimed) & (claimed > 0)
     # a budget does not say whether the clean sample was wrong; an epsilon of 0 does
-    clean: tuple[Kind, npt.NDArray[np.bool_]] = ("clean", refuted & (reached == 0))
-    for kind, samples in (clean, (_kind(claim, proof), refuted & (reached > 0))):
-        if samples.any():
-            worst = np.flatnonzero(samples)[np.argsort(at_most[samples] / claimed[samples], kind="stable")]
-            yield Contradiction(
-                kind=kind,
-                claim=claim.name,
-                claim_norm=claim.norm,
-                proof=proof.name,
-                proof_norm=proof.norm,
-                compared=len(shared),
-                sample_ids=tuple(shared[worst].tolist()),
-                claimed=tuple(claimed[worst].tolist()),
-                bounds=tuple(at_most[worst].tolist()),
-            )
+    groups: dict[Kind, npt.NDArray[np.bool_]] = {
+        "clean": refuted & (reached == 0),
+        _kind(claim, proof): refuted & (reached > 0),
+    }
+    return len(shared), {
+        kind: _Refuted(int(group.sum()), shared[group], claimed[group], at_most[group])
+        for kind, group in groups.items()
+        if group.any()
+    }
 
 
 def _kind(claim: Evidence, proof: Evidence) -> Kind:

@@ -4,54 +4,73 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from thinice.consistency.contradiction import Contradiction, contradictions
+from thinice.consistency.contradiction import Contradiction, Tally
 from thinice.consistency.evidence import Evidence, fixed_budget, minimum_norm
 from thinice.store import stored_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     import pandas as pd
 
     from thinice.store import Store
 
-    Attack = dict[Hashable, Any]  # a row of the answer, its settings read
+    Row = dict[str, Any]  # of an answer
+    Group = tuple[int, str, str, int]  # network, name and split of the data, variant of the samples
 
 __all__ = ["Check", "check_store"]
 
 # every verdict of an attack: an epsilon, or robust or not at a budget; a sample_id that stands for different contents
 # in different selections counts as different samples
-EVERYTHING = """
-with said as (
+SAID = """
+with wanted as (
+    from measurements
+    where $measurement_id is null
+        or checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
+),
+said as (
     select measurement_id, sample_id, epsilon::double as epsilon, null::double as budget, null::boolean as robust
     from epsilons
+    where sample_id between $first and $last
     union all
     select measurement_id, sample_id, epsilon::double, budget, robust_alone
     from verdicts
-    where robust_alone is not null
+    where robust_alone is not null and sample_id between $first and $last
 )
 select
-    k.checkpoint_id, k.name as network, d.name as data, d.split, list_product(d.shape)::bigint as entries,
-    a.attack_id, a.name as attack, a.norm::text as norm, a.settings::text as settings,
-    said.sample_id, said.epsilon, said.budget, said.robust,
+    m.checkpoint_id, m.dataset_id, m.attack_id, said.sample_id, said.epsilon, said.budget, said.robust,
     dense_rank() over (partition by d.name, d.split, said.sample_id order by s.digest) as variant
 from said
-join measurements m using (measurement_id)
-join checkpoints k using (checkpoint_id)
+join wanted m using (measurement_id)
 join datasets d using (dataset_id)
-join attacks a using (attack_id)
 join samples s on s.dataset_id = m.dataset_id and s.sample_id = said.sample_id
-where $measurement_id is null
-    or m.checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
 qualify row_number() over (
-    partition by k.checkpoint_id, d.name, d.split, a.attack_id, s.digest, said.sample_id order by m.measurement_id
+    partition by m.checkpoint_id, d.name, d.split, m.attack_id, s.digest, said.sample_id order by m.measurement_id
 ) = 1
-order by k.checkpoint_id, d.name, d.split, variant, a.attack_id, said.sample_id
+order by m.attack_id, said.sample_id
 """
+# ranges of sample_id that hold about so many rows each
+PARTS = """
+with counted as (
+    select sample_id, count(*) as rows
+    from (select measurement_id, sample_id from epsilons union all select measurement_id, sample_id from robustness)
+    join measurements using (measurement_id)
+    where $measurement_id is null
+        or checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
+    group by sample_id
+)
+select min(sample_id) as first, max(sample_id) as last
+from (select sample_id, sum(rows) over (order by sample_id) // $rows as part from counted)
+group by part
+order by part
+"""
+NETWORKS = "select checkpoint_id, name from checkpoints"
+DATA = "select dataset_id, name, split, list_product(shape)::bigint as entries from datasets"
+ATTACKS = "select attack_id, name as attack, norm::text as norm, settings::text as settings from attacks"
+ROWS = 200_000
+"""What is held in memory at once: a store may be larger than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +95,14 @@ class Check:
     contradictions: tuple[Contradiction, ...]
 
 
-def check_store(store: Store, *, tolerance: float = 0.1, measurement_id: int | None = None) -> tuple[Check, ...]:
+def check_store(
+    store: Store, *, tolerance: float = 0.1, measurement_id: int | None = None, most: int | None = None
+) -> tuple[Check, ...]:
     """Return which results in a store cannot all be true: one check for each network and data set.
 
     Epsilons and verdicts at budgets of the same network and samples are held against each other, whatever run and
     selection they come from. What an attack was spared, because the store knew the sample broken, is not its claim.
+    Samples are read in parts, so that a large store does not have to fit into memory.
 
     Parameters
     ----------
@@ -90,6 +112,8 @@ def check_store(store: Store, *, tolerance: float = 0.1, measurement_id: int | N
         As for `contradictions`.
     measurement_id : int, optional
         Only of the network of this measurement.
+    most : int, optional
+        So many of the samples of each contradiction are named, the worst; all are counted.
 
     Examples
     --------
@@ -99,36 +123,60 @@ def check_store(store: Store, *, tolerance: float = 0.1, measurement_id: int | N
     ()
 
     """
+    networks = {row["checkpoint_id"]: row["name"] for row in _rows(store, NETWORKS)}
+    data = {row["dataset_id"]: row for row in _rows(store, DATA)}
+    attacks = {row["attack_id"]: _attack(row) for row in _rows(store, ATTACKS)}
+    tallies: dict[Group, Tally] = {}
+    heard: dict[Group, set[int]] = {}
+    wanted = {"measurement_id": measurement_id}
+    for part in _rows(store, PARTS, wanted | {"rows": ROWS}):
+        said = store.sql(SAID, wanted | part)
+        for name in ("name", "split"):
+            said[name] = said["dataset_id"].map({key: row[name] for key, row in data.items()})
+        for place, rows in said.groupby(["checkpoint_id", "name", "split", "variant"]):
+            group = cast("Group", place)
+            evidence = _evidence(rows, attacks)
+            tally = tallies.setdefault(group, Tally(tolerance=tolerance, most=most))
+            tally.add(evidence, entries=data[rows["dataset_id"].iloc[0]]["entries"])
+            heard.setdefault(group, set()).update(evidence)
     checks = list[Check]()
-    frame = store.sql(EVERYTHING, {"measurement_id": measurement_id})
-    for (_, network, data, split, _), rows in frame.groupby(["checkpoint_id", "network", "data", "split", "variant"]):
-        evidence = _evidence(rows)
-        found = contradictions(evidence, entries=int(rows["entries"].iloc[0]), tolerance=tolerance)
-        checks.append(Check(str(network), str(data), str(split), tuple(one.name for one in evidence), found))
+    for group in sorted(tallies):
+        network, name, split, _ = group
+        alike = [attacks[attack] for attack in sorted(heard[group])]
+        labels = {attack["attack_id"]: _label(attack, alike) for attack in alike}
+        found = tallies[group].contradictions(labels)
+        checks.append(Check(networks[network], name, split, tuple(labels.values()), found))
     return tuple(checks)
 
 
-def _evidence(rows: pd.DataFrame) -> list[Evidence]:
-    """Return what each attack in the rows of one network says."""
-    attacks = rows.drop_duplicates("attack_id").to_dict("records")
-    for one in attacks:
-        one["settings"] = stored_settings(one["settings"])
-    found = list[Evidence]()
-    for one in attacks:
-        name, norm, settings, budget = _label(one, attacks), one["norm"], one["settings"], one["budget"]
+def _rows(store: Store, query: str, parameters: Row | None = None) -> list[Row]:
+    return cast("list[Row]", store.sql(query, parameters).to_dict("records"))
+
+
+def _attack(row: Row) -> Row:
+    """Return an attack with its settings read."""
+    return row | {"settings": stored_settings(row["settings"])}
+
+
+def _evidence(rows: pd.DataFrame, attacks: dict[int, Row]) -> dict[int, Evidence]:
+    """Return what each attack in the rows of one network says, by the attack's number."""
+    said = dict[int, Evidence]()
+    for attack in rows["attack_id"].unique().tolist():
+        part = rows[rows["attack_id"] == attack]
+        one, budget = attacks[attack], part["budget"].iloc[0]
+        name, norm, settings = one["attack"], one["norm"], one["settings"]
         others = {key: value for key, value in settings.items() if key != "steps"}
-        family, steps = json.dumps([one["attack"], norm, others], sort_keys=True), settings.get("steps")
-        part = rows[rows["attack_id"] == one["attack_id"]]
+        family, steps = json.dumps([name, norm, others], sort_keys=True), settings.get("steps")
         ids, epsilon = part["sample_id"].to_numpy(), part["epsilon"].to_numpy(dtype=np.float64)
         if np.isnan(budget):
-            found.append(minimum_norm(name, norm, ids, epsilon, family=family, steps=steps))
+            said[attack] = minimum_norm(name, norm, ids, epsilon, family=family, steps=steps)
         else:
             robust = part["robust"].to_numpy(dtype=bool)
-            found.append(fixed_budget(name, norm, budget, ids, robust, length=epsilon, family=family, steps=steps))
-    return found
+            said[attack] = fixed_budget(name, norm, budget, ids, robust, length=epsilon, family=family, steps=steps)
+    return said
 
 
-def _label(one: Attack, attacks: list[Attack]) -> str:
+def _label(one: Row, attacks: list[Row]) -> str:
     """Return the name of an attack, and the settings that tell it from others of that name."""
     alike = [other["settings"] for other in attacks if (other["attack"], other["norm"]) == (one["attack"], one["norm"])]
     names = sorted({name for settings in alike for name in settings})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from thinice.errors import InputError
+from thinice.paths import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +76,14 @@ def as_classes(classes: Sequence[str] | None, labels: Tensor) -> tuple[str, ...]
         if largest >= MOST_CLASSES:
             raise InputError(f"`labels` must be below {MOST_CLASSES:,}, got {largest}: they count classes from 0")
         return tuple(str(label) for label in range(largest + 1))
-    if isinstance(classes, str) or len(set(classes)) != len(classes):
+    if isinstance(classes, str):
         raise InputError(f"`classes` must be distinct names, one for each class, got {classes!r}")
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise InputError(f"`classes` must be distinct names, one for each class, got {twice[0]!r} more than once")
+    foreign = [name for name in classes if unwritable(str(name))]
+    if foreign:
+        raise InputError(f"`classes` must be names in UTF-8, got {foreign[0]!r}")
     if largest >= len(classes):
         raise InputError(f"`labels` must be below {len(classes)}, the number of `classes`, got {largest}")
     return tuple(classes)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from thinice.datasets.checks import as_index
 from thinice.datasets.inputs import shape_text
 from thinice.errors import DataError
+from thinice.paths import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["ImageFiles", "read_files"]
 
 THREADS = min(8, os.cpu_count() or 1)
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, NotImplementedError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+"""What Pillow raises for files that are damaged."""
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's readers that are asked, whatever a file is called: others run programs or have seen little use."""
+LARGEST = 256 * 2**20
+"""Bytes of an image file."""
+LONGEST = 8192
+"""Pixels of a side at which an image is used: a batch is a few hundred megabytes, at least."""
 
 Path_ = TypeVar("Path_")
 Result = TypeVar("Result")
@@ -75,12 +88,12 @@ class ImageFiles:
 
     def _decode(self, path: str) -> NDArray[np.uint8]:
         try:
-            with Image.open(path) as opened:
+            with opened_image(read_whole(path, LARGEST)) as opened:
                 image = opened.convert("RGB")
         except UNREADABLE as error:
             raise unreadable(path, error) from error
         if self.image_size is not None:
-            image = resize_and_crop(image, self.image_size)
+            image = resize_and_crop(path, image, self.image_size)
         if image.size != (self.width, self.height):
             raise DataError(
                 f"{path} has {image.width}x{image.height} pixels, but had {self.width}x{self.height} "
@@ -119,21 +132,51 @@ def read_files(paths: Sequence[str], image_size: int | None) -> tuple[ImageFiles
 def inspect(path: str, image_size: int | None) -> tuple[int, tuple[int, int]]:
     """Return a file's content hash and its (width, height), read from its header."""
     try:
-        content = Path(path).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            size, mode = image.size, image.mode
+        content = read_whole(path, LARGEST)
+        with opened_image(content) as image:
+            size, mode, many = image.size, image.mode, has_many_bits(image, content)
     except UNREADABLE as error:
         raise unreadable(path, error) from error
-    if mode.startswith(("I", "F")):
-        raise DataError(f"{path} has more than 8 bits a pixel (mode {mode}): convert it to an 8-bit image")
+    if many:
+        raise DataError(f"{path} has more than 8 bits a channel (mode {mode}): convert it to an 8-bit image")
+    if min(size) < 1:
+        raise DataError(f"{path} has {size[0]}x{size[1]} pixels: repair or remove it")
+    if image_size is None and max(size) > LONGEST:
+        raise DataError(f"{path} has {size[0]}x{size[1]} pixels: give image_size=224, or what the network takes")
     digest = hashlib.blake2b(f"file {image_size}".encode(), digest_size=8)
     digest.update(content)
     return int.from_bytes(digest.digest(), "little"), size
 
 
-def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
+def opened_image(content: bytes) -> Image.Image:
+    """Return an image whose header was read, of a format that images of data sets have."""
+    Image.init()  # knows all formats
+    return Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def has_many_bits(image: Image.Image, content: bytes) -> bool:
+    """Return whether a channel has more than eight bits, which Pillow cuts to eight in silence where there are three.
+
+    >>> [has_many_bits(opened_image(c), c) for c in (b"P6 1 1 255 " + bytes(3), b"P6 1 1 65535 " + bytes(6))]
+    [False, True]
+    """
+    if image.mode.startswith(("I", "F")):
+        return True
+    if image.format == "PNG":
+        return bool(content[24] > 8)  # after the signature and the width and height of the first chunk
+    if image.format == "TIFF":
+        bits = image.getexif().get(258, 1)  # BitsPerSample
+        return bool(max(bits if isinstance(bits, tuple) else (bits,)) > 8)
+    if isinstance(image, ImageFile) and image.format == "PPM":
+        return any(isinstance(part, int) and part > 255 for part in image.tile[0].args or ())
+    return False
+
+
+def resize_and_crop(path: str, image: Image.Image, size: int) -> Image.Image:
     """Return the centre square of the image after its shorter side was resized to `size`."""
     shorter, width, height = min(image.size), image.width, image.height
+    if size * max(image.size) // shorter > 8 * LONGEST:
+        raise DataError(f"{path} has {width}x{height} pixels: too narrow to be resized to {size}")
     if shorter != size:
         image = image.resize((size * width // shorter, size * height // shorter), Image.Resampling.BILINEAR)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
@@ -151,5 +194,7 @@ def in_threads(function: Callable[[Path_], Result], items: Sequence[Path_]) -> I
 
 def unreadable(path: str, error: BaseException) -> DataError:
     """Return the error of a file that is no image."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its own text is an address in memory
+        reason = f"none of {', '.join(FORMATS)}"
     return DataError(f"{path} cannot be read as an image ({reason}): repair or remove it")

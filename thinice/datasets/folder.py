@@ -12,8 +12,11 @@ import torch
 from thinice.datasets.files import read_files
 from thinice.datasets.samples import Samples, build_samples
 from thinice.errors import DataError
+from thinice.paths import unwritable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from thinice.datasets.request import Request
 
 __all__ = ["Tree", "load_folder", "read_tree"]
@@ -112,7 +115,7 @@ def read_tree(folder: Path) -> Tree:
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        for where, _, files in sorted(os.walk(folder / name, followlinks=True)):
+        for where, _, files in sorted(walk(folder / name)):
             found = [str(Path(where, file)) for file in sorted(files) if file.lower().endswith(ENDINGS)]
             paths += found
             labels += [label] * len(found)
@@ -120,4 +123,23 @@ def read_tree(folder: Path) -> Tree:
         raise DataError(
             f"folder {folder} has {len(classes)} class folders, but no image ({', '.join(ENDINGS)}) in them"
         )
+    for path in (*classes, *paths):
+        if unwritable(path):
+            told = path.encode("utf-8", "backslashreplace").decode("ascii", "backslashreplace")
+            raise DataError(f"folder {folder}: the name {told} is not UTF-8: rename it")
     return Tree(paths, labels, tuple(classes))
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does, through links too; or raise `DataError` where they lead to one folder twice."""
+
+    def unreadable(error: OSError) -> None:
+        raise DataError(f"folder {error.filename} cannot be read ({error.strerror}): repair or remove it")
+
+    met: set[tuple[int, int]] = set()
+    for where, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        status = Path(where).stat()
+        if (status.st_dev, status.st_ino) in met:
+            raise DataError(f"folder {where} is in {folder} twice, by a link: remove the link")
+        met.add((status.st_dev, status.st_ino))
+        yield where, folders, files

@@ -16,6 +16,7 @@ from thinice.datasets.folder import load_folder
 from thinice.datasets.npz import load_npz
 from thinice.datasets.request import Request, check_image_size
 from thinice.errors import DataError
+from thinice.paths import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,19 +110,22 @@ def load_samples(
     """
     check_limit(limit)
     check_image_size(image_size)
-    row, path = find_dataset(os.fspath(name))
-    return row.load(
-        Request(
-            name=f"{row.name}:{path}" if row.takes_path else row.name,
-            path=path,
-            split=split,
-            limit=limit,
-            sample_ids=sample_ids,
-            image_size=image_size,
-            root=Path(root).expanduser() if root is not None else data_folder(),
-            download=download,
+    try:
+        row, path = find_dataset(os.fspath(name))
+        return row.load(
+            Request(
+                name=f"{row.name}:{path}" if row.takes_path else row.name,
+                path=path,
+                split=split,
+                limit=limit,
+                sample_ids=sample_ids,
+                image_size=image_size,
+                root=expanded(root, "root") if root is not None else data_folder(),
+                download=download,
+            )
         )
-    )
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(f"data set {os.fspath(name)} cannot be read: {error.strerror or error}") from error
 
 
 def find_dataset(name: str) -> tuple[DatasetRow, Path]:
@@ -129,10 +133,10 @@ def find_dataset(name: str) -> tuple[DatasetRow, Path]:
     kind, colon, rest = name.partition(":")
     row = DATASETS.get(kind.lower().replace("_", "-"))
     if row is not None and row.takes_path == bool(rest) and row.takes_path == bool(colon):
-        return row, Path(rest).expanduser()
+        return row, expanded(rest, "data")
     if row is not None:
         raise DataError(f"data set {name!r}: write {row.spelling}")
-    path = Path(name).expanduser()
+    path = expanded(name, "data")
     if name and path.is_dir():
         return DATASETS["folder"], path
     if path.suffix == ".npz":
@@ -147,8 +151,8 @@ def data_folder() -> Path:
     """Return where data sets are kept: ``THINICE_DATA``, else the platform's place for a user's data."""
     chosen = os.environ.get("THINICE_DATA")
     if chosen:
-        return Path(chosen).expanduser()
-    home = Path.home()
+        return expanded(chosen, "THINICE_DATA")
+    home = expanded("~", "THINICE_DATA")
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
     elif sys.platform == "darwin":

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Request"]
 
+MOST_PIXELS = 4096
+"""One image of this side is 200 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -78,8 +81,12 @@ class Request:
 
 
 def check_image_size(image_size: int | None) -> None:
-    """Raise `InputError` unless the size is None or a positive integer."""
+    """Raise `InputError` unless the size is None or a positive integer that images can be resized to."""
     if image_size is not None and (
         isinstance(image_size, bool) or not isinstance(image_size, int | np.integer) or image_size < 1
     ):
         raise InputError(f"`image_size` must be a positive number of pixels, got {image_size!r}")
+    if image_size is not None and image_size > MOST_PIXELS:
+        raise InputError(
+            f"`image_size` must be at most {MOST_PIXELS} pixels, got {image_size}: networks take 32 to 600"
+        )

@@ -25,6 +25,7 @@ from thinice.models.normalization import (
     parse_normalization,
 )
 from thinice.models.saving import FORMAT, FORMAT_VERSION, rebuild
+from thinice.paths import expanded
 
 if TYPE_CHECKING:
     import os
@@ -91,7 +92,7 @@ def load_classifier(
     >>> classifier.architecture, classifier.classes
     ('resnet20', 10)
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if kept is not None and not 0 < kept <= 1:
         raise InputError(f"`kept` must be the fraction of weights kept, above 0 and at most 1, got {kept}")
     inside = parse_normalization(normalization)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 
 from thinice.plots.palette import INK, NETWORKS, REFERENCE, TRANSITIONS, tint
-from thinice.plots.sheet import TICK, extent, heading, sheet
+from thinice.plots.sheet import NOTE, TICK, extent, heading, sheet
 from thinice.plots.text import fonts, plain, shorten
 from thinice.plots.units import unit_of
 from thinice.types import Transition
@@ -94,7 +94,7 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     entries = _regions(ax, across, up, dense, pruned)
     entries += _lines(ax, plane, networks, dense, pruned)
     entries += _points(ax, plane, networks)
-    true = _class(plane.label, classes)
+    true = shorten(_class(plane.label, classes), 130, NOTE)
     notes = [f"Names: what {networks[0]} sees there, then {networks[1]}, if that is another class. True class: {true}."]
     heading(ax, "Where pruning moved the boundary", notes=notes, entries=entries)
     _settle(ax, own=own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import cache, lru_cache
 
 import matplotlib as mpl
@@ -26,6 +27,10 @@ WIDE_FONTS = (
     "Segoe UI Symbol",
     "WenQuanYi Zen Hei",
 )
+
+
+LONGEST = 400
+"""Letters of a text that are measured: more are wider than any figure."""
 
 
 def plain(text: object) -> str:
@@ -58,20 +63,23 @@ def width(text: str, size: float, *, bold: bool = False) -> float:
 
 def shorten(text: str, room: float, size: float) -> str:
     """Return `plain` text cut in the middle, with an ellipsis, to at most `room` points."""
-    if width(text, size) <= room:
+    letters = text.replace(r"\$", "$")
+    if len(letters) <= LONGEST and width(text, size) <= room:
         return text
-    text = text.replace(r"\$", "$")
-    for kept in range(len(text) - 1, 0, -1):
-        cut = (text[: (kept + 1) // 2].rstrip() + "…" + text[len(text) - kept // 2 :].lstrip()).replace("$", r"\$")
-        if width(cut, size) <= room:
-            return cut
-    return "…"
+    letters = letters if len(letters) <= LONGEST else letters[: LONGEST // 2] + letters[-LONGEST // 2 :]
+
+    def cut(kept: int) -> str:
+        ends = letters[: (kept + 1) // 2].rstrip(), letters[len(letters) - kept // 2 :].lstrip()
+        return "…".join(ends).replace("$", r"\$")
+
+    too_many = bisect_left(range(1, len(letters)), True, key=lambda kept: width(cut(kept), size) > room)
+    return cut(too_many)
 
 
 def wrap(text: str, room: float, size: float) -> list[str]:
     """Return the lines of `plain` text that fit into `room` points."""
     lines = [""]
-    for word in text.split():
+    for word in (shorten(word, room, size) for word in text.split()):
         longer = f"{lines[-1]} {word}".lstrip()
         if lines[-1] and width(longer, size) > room:
             lines.append(word)

@@ -17,13 +17,18 @@ from thinice.types import Norm, Outcome, Transition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Axis", "Compared", "Data", "Facts", "Measured", "Row", "read_facts"]
+__all__ = ["Axis", "Compared", "Data", "Facts", "Measured", "Row", "brief", "read_facts"]
+
+LETTERS = 100
+"""Of a name that others gave: what a page shows of it."""
 
 Row = dict[str, Any]
 
 COMPARISONS = """
 select c.*, m.checkpoint_id, m.dataset_id, m.attack_id
-from comparisons c join measurements m using (measurement_id) order by comparison_id
+from comparisons c join measurements m using (measurement_id)
+where comparison_id in (select comparison_id from transitions)
+order by comparison_id
 """
 SAMPLES = "select * from samples where dataset_id = $key order by sample_id"
 EPSILONS = "select * exclude (measurement_id, run_id, adopted) from epsilons where measurement_id = $key"
@@ -63,9 +68,13 @@ OWN = "Distance to the decision boundary of the pruned network itself, by the sa
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """One selection of samples: its row of ``datasets`` and, in the order of sample_id, those of ``samples``."""
+    """One selection of samples: its row of ``datasets`` and, in the order of sample_id, those of ``samples``.
+
+    Names in `row` are as short as a page needs them; `name` is what the data set is really called.
+    """
 
     row: Row
+    name: str
     sample_ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     digests: NDArray[np.uint64]
@@ -167,7 +176,7 @@ def read_facts(store: Store) -> Facts:
         Where the store has none.
 
     """
-    rows = [row for row in records(store.sql(COMPARISONS)) if len(_of(store, TRANSITIONS, row["comparison_id"]))]
+    rows = records(store.sql(COMPARISONS))
     if not rows:
         raise InputError(f"{store.path} holds no comparison yet: thinice compare dense.pt pruned.pt makes one")
     tables = {name: _keyed(store, name) for name in ("checkpoints", "datasets", "attacks", "statistics")}
@@ -181,6 +190,21 @@ def read_facts(store: Store) -> Facts:
             measured[key] = _measured(store, row, tables, data[row["dataset_id"]])
         comparisons.append(_compared(store, row, tables, measured[key], signatures))
     return Facts(tuple(comparisons), _meanings(store, "statistics"))
+
+
+def brief(text: str, most: int = LETTERS) -> str:
+    """Return text that others wrote with its middle left out where it is very long.
+
+    >>> brief("seven letters", 7)
+    'sev…ers'
+    """
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
+def _named(row: Row) -> Row:
+    """Return a row of checkpoints, data sets or attacks with names that a page has room for."""
+    classes = {"classes": [brief(name) for name in row["classes"]]} if isinstance(row.get("classes"), list) else {}
+    return row | {"name": brief(row["name"])} | classes
 
 
 def records(frame: pd.DataFrame) -> list[Row]:
@@ -217,11 +241,14 @@ def _meanings(store: Store, table: str) -> dict[str, str]:
 def _data(store: Store, row: Row) -> Data:
     frame = _of(store, SAMPLES, row["dataset_id"])
     return Data(
-        row,
+        _named(row),
+        row["name"],
         frame["sample_id"].to_numpy(np.int64),
         frame["label"].to_numpy(np.int64),
         frame["digest"].to_numpy(np.uint64),
-        tuple(frame["source"]) if len(frame) and frame["source"].notna().all() else None,
+        tuple(brief(path, 4 * LETTERS) for path in frame["source"])
+        if len(frame) and frame["source"].notna().all()
+        else None,
     )
 
 
@@ -230,11 +257,11 @@ def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: D
     outcomes = frame["outcome"].astype(object).map({outcome.text: int(outcome) for outcome in Outcome})
     known = {"outcome", "epsilon", "prediction", "clean_prediction"}
     of_network = _predictions(store, row["checkpoint_id"], data)
-    dense = tables["checkpoints"][row["checkpoint_id"]]
+    dense = _named(tables["checkpoints"][row["checkpoint_id"]])
     return Measured(
         row["measurement_id"],
         dense,
-        tables["attacks"][row["attack_id"]],
+        _named(tables["attacks"][row["attack_id"]]),
         data,
         frame["epsilon"].to_numpy(np.float64, na_value=np.nan),
         np.asarray(outcomes.fillna(-1), np.int64),
@@ -254,7 +281,9 @@ def _compared(
     measured: Measured,
     signatures: tuple[Signature, ...],
 ) -> Compared:
-    key, pruned, data = row["comparison_id"], tables["checkpoints"][row["pruned_checkpoint_id"]], measured.data
+    key, data = row["comparison_id"], measured.data
+    networks = [tables["checkpoints"][row[name]] for name in ("checkpoint_id", "pruned_checkpoint_id")]
+    names, pruned = {network["name"] for network in networks}, _named(networks[1])
     frame = _aligned(_of(store, TRANSITIONS, key), data)
     keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
     own = frame["pruned_epsilon"].to_numpy(np.float64, na_value=np.nan)
@@ -276,7 +305,7 @@ def _compared(
         tables["statistics"].get(key),
         tuple(records(store.sql(RUNS, keys | {"comparison": key, "measurement": row["measurement_id"]}))),
         tuple(records(store.sql(FINDINGS, {"dense": row["checkpoint_id"], "pruned": row["pruned_checkpoint_id"]}))),
-        tuple(one for one in signatures if {measured.dense["name"], pruned["name"]} & set(one.networks)),
+        tuple(one for one in signatures if names & set(one.networks)),
     )
 
 

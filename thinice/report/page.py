@@ -9,6 +9,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from thinice.report.words import (
     escaped,
     headline,
     measurement,
+    nearest,
     overview,
     rivals,
     statistics,
@@ -33,10 +35,18 @@ from thinice.report.words import (
     warnings,
 )
 from thinice.store import Store, open_store
-from thinice.types import Transition
+from thinice.types import Outcome, Transition
 from thinice.writing import nest, writable
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["save_report"]
+
+SHOWN = 50_000
+"""Of more samples than this the nearest stand on the page one by one; tables and figures rest on all."""
+VALUES, LEAST = 200_000, 1000
+"""Samples times comparisons and measurements: of many comparisons fewer samples are shown, but so many at least."""
 
 CAPTIONS = {
     "distribution": "How far samples lay from the dense boundary, by what pruning did to them.",
@@ -60,7 +70,8 @@ def save_report(
 ) -> Path:
     """Write all comparisons of a store as one HTML page that needs no other file and no network; return its path.
 
-    The page tells the question and the answer, shows tables, figures and every sample, and says how it was measured.
+    The page tells the question and the answer, shows tables, figures and every sample (of very many
+    those nearest to the boundary), and says how it was measured.
     Pictures of the samples come from the data set that the store names. They are shown only where every one is, by
     its content, the sample that was measured; where they are not to be had the page says why. Nothing is downloaded.
     The same store gives the same page.
@@ -124,7 +135,7 @@ def _page(store: Store, samples: Samples | str | None) -> str:
     sections = [
         _section(one, place, facts.meanings, seen[id(one.measured)]) for place, one in enumerate(facts.comparisons)
     ]
-    notes = {seen[id(one.measured)].pictures.note for one in facts.comparisons}
+    notes = {note for one in facts.comparisons for note in _notes(one.measured.data, seen[id(one.measured)])}
     style, script = _source("report.css").replace("/*palette*/", _palette()), _source("report.js")
     names = [f"{one.measured.dense['name']} → {one.pruned['name']}" for one in facts.comparisons]
     return Template(_source("report.html")).substitute(
@@ -140,7 +151,12 @@ def _page(store: Store, samples: Samples | str | None) -> str:
         overview=overview(facts.comparisons),
         above="".join(above for above, _ in sections),
         below="".join(below for _, below in sections),
-        thinnest="".join(thinnest(one, place) for place, one in enumerate(facts.comparisons)),
+        thinnest="".join(
+            thinnest(one, place, seen[id(one.measured)].rows) for place, one in enumerate(facts.comparisons)
+        ),
+        shown="Every sample"
+        if all(len(seen[id(one.measured)].rows) == len(one.known) for one in facts.comparisons)
+        else "Samples near the boundary",
         legend=_legend(),
         notes="".join(f"<p>{escaped(note)}</p>" for note in sorted(notes) if note),
         sheets="".join(f'<img id="sheet-{k}" src="{sheet.uri}" alt="">' for k, sheet in enumerate(sheets)),
@@ -154,26 +170,47 @@ def _look(
 ) -> tuple[dict[int, Seen], list[Sheet]]:
     """Return what each measurement shows, by its id, and all sheets; pictures of the same data are packed once."""
     sheets: list[Sheet] = []
-    pictures, seen = {}, {}
-    for one in comparisons:
-        measured, data = one.measured, one.measured.data
-        if id(measured) in seen:
-            continue
-        if id(data) not in pictures:
-            found = find_pictures(data, _nearest_first(comparisons, data), given)
-            pictures[id(data)] = found, pack_all(found)
-            sheets += [sheet for sheet in (pictures[id(data)][1],) if sheet]
-        same = [other for other in comparisons if other.measured is measured]
-        close = close_ups(store, measured, same, pictures[id(data)][0])
-        seen[id(measured)] = Seen(*pictures[id(data)], close, pack_close(close) if close else None)
-        sheets += [sheet for sheet in (seen[id(measured)].close_sheet,) if sheet]
+    seen: dict[int, Seen] = {}
+    columns = len(comparisons) + len({id(one.measured) for one in comparisons})
+    most = min(SHOWN, max(LEAST, VALUES // columns))
+    for data in {id(one.measured.data): one.measured.data for one in comparisons}.values():
+        same = [one for one in comparisons if one.measured.data is data]
+        order = _nearest_first(same, data)
+        pictures = find_pictures(data, order, given)
+        sheet = pack_all(pictures)
+        measurements = {id(one.measured): one.measured for one in same}
+        close = {
+            key: close_ups(store, measured, [one for one in same if one.measured is measured], pictures)
+            for key, measured in measurements.items()
+        }
+        needed = [*(nearest(one) for one in same), *(found.rows for found in close.values() if found)]
+        rows = np.unique(np.concatenate([order[:most], *needed]))
+        sheets += [sheet] if sheet else []
+        for key, found in close.items():
+            seen[key] = Seen(rows, pictures, sheet, found, pack_close(found) if found else None)
+            sheets += [packed for packed in (seen[key].close_sheet,) if packed]
     return seen, sheets
 
 
-def _nearest_first(comparisons: Sequence[Compared], data: Data) -> np.typing.NDArray[np.int64]:
-    """Return the rows of the data, those nearest to any boundary first."""
-    distances = np.stack([one.measured.epsilon for one in comparisons if one.measured.data is data])
-    return np.argsort(np.where(np.isnan(distances), np.inf, distances).min(axis=0), kind="stable")
+def _nearest_first(comparisons: Sequence[Compared], data: Data) -> NDArray[np.int64]:
+    """Return the rows of the data: the nearest to any boundary and the nearest lost ones in turn, then all others."""
+    place = np.full(len(data.sample_ids), np.inf)
+    for one in comparisons:
+        found = np.flatnonzero(one.measured.outcomes == Outcome.FOUND)
+        found = found[np.argsort(one.measured.epsilon[found], kind="stable")]
+        for group in (found, found[one.transitions[found] == Transition.LOST]):
+            place[group] = np.minimum(place[group], np.arange(len(group)))
+    return np.argsort(place, kind="stable")
+
+
+def _notes(data: Data, seen: Seen) -> tuple[str, ...]:
+    """Return what must be said of the samples and their pictures."""
+    whole, shown = len(data.sample_ids), len(seen.rows)
+    few = (
+        f"Of {whole:,} samples the {shown:,} nearest to the boundary stand here one by one; all tables and figures "
+        "rest on all of them."
+    )
+    return (few, seen.pictures.note) if shown < whole else (seen.pictures.note,)
 
 
 def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) -> tuple[str, str]:

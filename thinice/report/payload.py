@@ -25,8 +25,12 @@ DIGITS, EPSILON_DIGITS = 4, 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What one measurement shows: its samples' pictures, and the nearest with their adversarials; with their sheets."""
+    """What one measurement shows: its samples' pictures, and the nearest with their adversarials; with their sheets.
 
+    `rows` are those of the data that stand on the page, in order, the same for all measurements of the data.
+    """
+
+    rows: NDArray[np.int64]
     pictures: Pictures
     sheet: Sheet | None
     close: Close | None
@@ -46,16 +50,19 @@ def payload(comparisons: Sequence[Compared], seen: Mapping[int, Seen], sheets: S
                 {
                     "name": one.row["name"],
                     "classes": list(one.classes),
-                    "ids": one.sample_ids.tolist(),
-                    "labels": one.labels.tolist(),
-                    "sources": one.sources,
+                    "n": len(one.sample_ids),
+                    "ids": one.sample_ids[of_data[id(one)].rows].tolist(),
+                    "labels": one.labels[of_data[id(one)].rows].tolist(),
+                    "sources": one.sources and [one.sources[row] for row in of_data[id(one)].rows.tolist()],
                     "sheet": _sheet(of_data[id(one)].sheet, sheets),
-                    "cells": _cells(of_data[id(one)].pictures),
+                    "cells": _cells(of_data[id(one)]),
                 }
                 for one in data
             ],
             "measured": [_measured(one, data.index(one.data), seen[id(one)], sheets) for one in measured],
-            "comparisons": [_compared(one, measured.index(one.measured)) for one in comparisons],
+            "comparisons": [
+                _compared(one, measured.index(one.measured), seen[id(one.measured)].rows) for one in comparisons
+            ],
         }
     )
 
@@ -74,38 +81,38 @@ def script_json(value: object) -> str:
 
 def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> dict[str, Any]:
     unit = UNITS[one.norm]
-    close = seen.close
+    close, rows = seen.close, seen.rows
     return {
         "data": data,
         "dense": one.dense["name"],
         "norm": one.norm,
         "label": unit.label,
         "suffix": unit.suffix,
-        "epsilon": _numbers(one.epsilon * unit.scale, EPSILON_DIGITS),
-        "outcomes": one.outcomes.tolist(),
-        "far": one.far_predictions.tolist(),
-        "predictions": one.predictions.tolist(),
-        "axes": [_axis(axis, one.norm) for axis in one.axes],
+        "epsilon": _numbers(one.epsilon[rows] * unit.scale, EPSILON_DIGITS),
+        "outcomes": one.outcomes[rows].tolist(),
+        "far": one.far_predictions[rows].tolist(),
+        "predictions": one.predictions[rows].tolist(),
+        "axes": [_axis(axis, one.norm, rows) for axis in one.axes],
         "close": _sheet(seen.close_sheet, sheets),
-        "closeRows": [] if close is None else close.rows.tolist(),
+        "closeRows": [] if close is None else np.searchsorted(rows, close.rows).tolist(),
         "amplification": [] if close is None or close.inputs is None else _numbers(amplification(close)),
     }
 
 
-def _compared(one: Compared, measured: int) -> dict[str, Any]:
+def _compared(one: Compared, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
     codes = {"": "-"} | {name: str(k) for k, name in enumerate(Transition)}
     return {
         "measured": measured,
         "pruned": one.pruned["name"],
-        "transitions": "".join(codes[name] for name in one.transitions.tolist()),
-        "predictions": one.pruned_predictions.tolist(),
-        "axes": [_axis(axis, one.measured.norm) for axis in one.axes],
+        "transitions": "".join(codes[name] for name in one.transitions[rows].tolist()),
+        "predictions": one.pruned_predictions[rows].tolist(),
+        "axes": [_axis(axis, one.measured.norm, rows) for axis in one.axes],
     }
 
 
-def _axis(axis: Axis, norm: Norm) -> dict[str, Any]:
+def _axis(axis: Axis, norm: Norm, rows: NDArray[np.int64]) -> dict[str, Any]:
     scale, suffix = (UNITS[norm].scale, UNITS[norm].suffix) if axis.is_epsilon else (1.0, "")
-    return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(axis.values * scale)}
+    return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(axis.values[rows] * scale)}
 
 
 def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | None:
@@ -121,10 +128,10 @@ def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | Non
     }
 
 
-def _cells(pictures: Pictures) -> list[int] | None:
+def _cells(seen: Seen) -> list[int] | None:
     """Return the cell of each sample, -1 where it has none; None where the n-th sample is in the n-th cell."""
-    whole = np.array_equal(pictures.positions, np.arange(len(pictures.positions)))
-    return None if whole else pictures.positions.tolist()
+    cells = seen.pictures.positions[seen.rows]
+    return None if np.array_equal(cells, np.arange(len(cells))) else cells.tolist()
 
 
 def _numbers(values: NDArray[Any], digits: int = DIGITS) -> list[float | int | None]:

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from thinice.datasets import Samples, load_samples
 from thinice.errors import DataError, InputError, ThinIceError
-from thinice.report.facts import Compared, Data, Measured
+from thinice.report.facts import Compared, Data, Measured, brief
 from thinice.store import Store, stored_adversarial
 from thinice.types import Outcome, Transition
 
@@ -45,6 +45,8 @@ RUNGS: tuple[tuple[int | None, float], ...] = (
     *((30, 0.75), (30, 0.5), (10, 0.5)),
 )
 """WebP qualities (None: lossless) and scales, the best first: the first that fits is taken."""
+NOTE = 500
+"""Letters of the reason why there are no pictures: it may hold names of strangers."""
 TRIAL = 400
 """Cells that are packed to foretell the weight of a sheet."""
 WITNESSES = """
@@ -123,7 +125,7 @@ def find_pictures(data: Data, nearest: NDArray[np.int64], given: Samples | str |
     try:
         samples = _chosen(given, data, rows) if isinstance(given, Samples) else _load(data, rows, given)
     except ThinIceError as error:
-        return Pictures(None, nowhere, f"No pictures: {error}.")
+        return Pictures(None, nowhere, f"No pictures: {brief(str(error), NOTE)}.")
     nowhere[rows] = np.arange(len(rows))
     few = f"Only the {len(rows):,} samples nearest to the boundary have a picture." if len(rows) < len(nearest) else ""
     return Pictures(samples, nowhere, few)
@@ -137,7 +139,7 @@ def _load(data: Data, rows: NDArray[np.int64], name: str | None = None) -> Sampl
     for size in sizes:
         try:
             found = load_samples(
-                name or data.row["name"],
+                name or data.name,
                 split=data.row["split"],
                 sample_ids=data.sample_ids[rows],
                 image_size=size,

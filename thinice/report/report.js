@@ -71,7 +71,7 @@
     const far = (row) => (now.measured.outcomes[row] === 0 ? Infinity : epsilon[row] ?? Number.MAX_VALUE);
     order.sort((a, b) => (far(a) === far(b) ? a - b : far(a) - far(b)));
     counts.forEach((count, k) => { $$(`count-${k}`).textContent = count.toLocaleString("en"); });
-    $$("status").textContent = `${order.length.toLocaleString("en")} of ${now.transitions.length.toLocaleString("en")}`
+    $$("status").textContent = `${order.length.toLocaleString("en")} of ${now.samples.n.toLocaleString("en")}`
       + ` samples shown${without ? `; ${without.toLocaleString("en")} have no ${axis.name}` : ""}.`;
     $$("axis").title = axis.meaning ?? "";
     plot.setAttribute("aria-label", `Epsilon against ${axis.name} of ${order.length} samples`);

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import html
+import json
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import starmap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thinice.plots import TRANSITIONS, UNITS
-from thinice.report.facts import Compared, Row
+from thinice.report.facts import Compared, Row, brief
 from thinice.stats import quantile
-from thinice.store import stored_settings
 from thinice.types import Outcome, Transition
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "answer",
@@ -22,6 +26,7 @@ __all__ = [
     "escaped",
     "headline",
     "measurement",
+    "nearest",
     "overview",
     "rivals",
     "statistics",
@@ -40,6 +45,8 @@ MEANINGS = {
 IN_UNIT = {"median_kept", "median_lost", "shift"}
 """Statistics in the unit of epsilon."""
 THINNEST = 25
+CELL = 1000
+"""Letters of a cell that others wrote: longer ones lose their middle."""
 
 
 def escaped(text: object) -> str:
@@ -89,7 +96,8 @@ def table(
 
     def cell(place: int, value: object) -> str:
         side = ' class="number"' if place in numbers else ""
-        return f'<th scope="row">{escaped(value)}</th>' if place == 0 else f"<td{side}>{escaped(value)}</td>"
+        text = escaped(brief(str(value), CELL))
+        return f'<th scope="row">{text}</th>' if place == 0 else f"<td{side}>{text}</td>"
 
     heads = "".join(
         f'<th scope="col"{" class=number" if place in numbers else ""}>{escaped(name)}</th>'
@@ -159,15 +167,17 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
 def warnings(compared: Compared) -> str:
     """Return what speaks against the numbers: raised checks and failure signatures; empty where nothing does."""
     said = [
-        f"{one['network']}, {one['attack']} in {one['norm']}: {one['seen']} ({one['indicator']}, "
+        f"{brief(one['network'])}, {brief(one['attack'])} in {one['norm']}: {one['seen']} ({one['indicator']}, "
         f"{one['samples']:,} of {one['looked_at']:,} samples); {one['advice']}"
         for one in compared.findings
         if one["raised"]
     ]
-    said += [f"{', '.join(one.networks)}: {one.seen} ({one.name}); {one.advice}" for one in compared.signatures]
+    said += [
+        f"{', '.join(map(brief, one.networks))}: {one.seen} ({one.name}); {one.advice}" for one in compared.signatures
+    ]
     if not said:
         return ""
-    lines = "".join(f"<li>{escaped(line)}.</li>" for line in said)
+    lines = "".join(f"<li>{escaped(brief(line, CELL))}.</li>" for line in said)
     return f'<div class="warnings"><h2>What speaks against these numbers</h2><ul>{lines}</ul></div>'
 
 
@@ -241,14 +251,23 @@ def overview(comparisons: Sequence[Compared]) -> str:
     return table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
 
 
-def thinnest(compared: Compared, place: int) -> str:
-    """Return the samples nearest to the boundary as a table; the page's script makes buttons of their ids."""
+def nearest(compared: Compared) -> NDArray[np.int64]:
+    """Return the rows of the samples in the table of those nearest to the boundary."""
+    measured = compared.measured
+    found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
+    return found[np.argsort(measured.epsilon[found], kind="stable")][:THINNEST]
+
+
+def thinnest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
+    """Return the samples nearest to the boundary as a table; the page's script makes buttons of their ids.
+
+    The script knows them by their place among the rows `shown` on the page.
+    """
     measured, unit = compared.measured, UNITS[compared.measured.norm]
     data = measured.data
-    found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
-    order = found[np.argsort(measured.epsilon[found], kind="stable")][:THINNEST]
+    order = nearest(compared)
     lines = []
-    for row in order.tolist():
+    for row, at in zip(order.tolist(), np.searchsorted(shown, order).tolist(), strict=True):
         name = Transition(str(compared.transitions[row]))
         cells = (
             class_name(data.classes, data.labels[row]),
@@ -256,8 +275,8 @@ def thinnest(compared: Compared, place: int) -> str:
             class_name(data.classes, compared.pruned_predictions[row]),
         )
         lines.append(
-            f'<tr><td class="picture"><canvas data-row="{row}" aria-hidden="true"></canvas></td>'
-            f'<th scope="row"><button type="button" data-row="{row}">{data.sample_ids[row]}</button></th>'
+            f'<tr><td class="picture"><canvas data-row="{at}" aria-hidden="true"></canvas></td>'
+            f'<th scope="row"><button type="button" data-row="{at}">{data.sample_ids[row]}</button></th>'
             f'<td class="number">{escaped(unit.text(measured.epsilon[row]))}</td>'
             f'<td><span class="mark {name.name.lower()}"></span>{name} {escaped(TRANSITIONS[name].word)}</td>'
             + "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
@@ -304,7 +323,7 @@ def measurement(compared: Compared) -> str:
             [
                 ("attack", attack["name"]),
                 ("norm", attack["norm"]),
-                *((name, _text(value)) for name, value in stored_settings(attack["settings"]).items()),
+                *_settings(attack["settings"]),
                 ("fingerprint", attack["fingerprint"]),
             ],
             caption="Attack, with all settings that change its result",
@@ -312,6 +331,12 @@ def measurement(compared: Compared) -> str:
     ]
     parts += [table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
     return "".join(parts)
+
+
+def _settings(stored: str) -> list[tuple[str, str]]:
+    """Return settings that the store keeps as JSON, a row each; what is no object, as it stands there."""
+    settings = json.loads(stored)
+    return [(name, _text(value)) for name, value in settings.items()] if isinstance(settings, dict) else [("", stored)]
 
 
 def _side_by_side(left: Row, right: Row, *, skip: set[str]) -> list[tuple[str, str, str]]:
@@ -328,7 +353,7 @@ def _run(run: Row) -> list[tuple[str, str]]:
         if name == "command":
             rows.append((name, shlex.join(value)))
         elif name in {"versions", "settings"}:
-            rows += [(f"{name}: {key}", _text(one)) for key, one in stored_settings(value).items()]
+            rows += [(f"{name}: {key}", text) for key, text in _settings(value)]
         else:
             rows.append((name, _text(value)))
     return rows

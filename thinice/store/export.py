@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from thinice.errors import InputError, StoreError
 from thinice.names import FORMULA
+from thinice.paths import expanded
 from thinice.store.connection import interruptibly, reading
 from thinice.store.explain import catalog, explained, quoted
 from thinice.writing import nest, writable
@@ -38,7 +39,7 @@ def export(
     timeout: float | None,
 ) -> list[Path]:
     """Write what `Store.export` says, and return the paths."""
-    target = Path(path).expanduser()
+    target = expanded(path)
     chosen = _format(target, what, format)
     folder = target if what is None else target.parent
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from thinice.errors import StoreError
+from thinice.paths import expanded
 from thinice.process import Process
 from thinice.store.connection import Connection, ask, interruptibly, missing, plain, reading
 from thinice.store.explain import explained, nearest, quoted
@@ -58,7 +59,7 @@ def open_store(path: str | PathLike[str] = "thinice.duckdb", *, new: bool = Fals
     0        0
 
     """
-    place = Path(path).expanduser().resolve()
+    place = expanded(path).resolve()
     if new and not place.exists():
         make(place, patience)
     return Store(place, patience)
