@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from thinice.errors import StoreError
 from thinice.store.connection import Connection, ask, missing, plain, reading
-from thinice.store.explain import explained, nearest, quoted
+from thinice.store.explain import explained, nearest, quoted, statements
 from thinice.store.export import export
 from thinice.store.process import Process
 from thinice.store.queries import query
@@ -138,7 +138,7 @@ class Store:
 
         """
         with reading(self.path, self._patience) as connection, explained(connection):
-            if len(connection.extract_statements(query)) > 1:
+            if len(statements(query)) > 1:
                 raise StoreError("one query at a time: only the last answer would be shown")
             answer: Connection | None = connection.execute(query, None if parameters is None else plain(parameters))
             if answer is None:
