@@ -1,9 +1,9 @@
 """The versions of what we depend on: the lowest that are declared, the lock, and what pip installs today.
 
-versions.py lowest           the lower bounds of pyproject.toml, as constraints for pip
-versions.py lock REPORT      what pip would install (pip install --dry-run --report), as a lock
-versions.py changes REPORT   how that differs from the lock: one line a package, nothing where it does not
-versions.py without NAME     the lock without a package, and those that start alike and may pin it: torchvision
+- ``versions.py lowest``: the lower bounds of pyproject.toml, as constraints for pip
+- ``versions.py lock REPORT``: what pip would install (``pip install --dry-run --report``), as a lock
+- ``versions.py changes REPORT``: how that differs from the lock, one line a package; nothing where it does not
+- ``versions.py without NAME``: the lock without a package and those named alike, which may pin it (torch, torchvision)
 """
 
 from __future__ import annotations
