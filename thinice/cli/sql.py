@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
 from thinice.cli.render import records, render
-from thinice.errors import InputError
+from thinice.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +53,18 @@ def sql(
         raise InputError(f"`{file or 'QUERY'}` holds no query: `thinice sql` alone says what there is to ask")
     if len(queries) > 1 and format in {Format.CSV, Format.JSON}:
         raise InputError(f"`--format {format}` takes one query, got {len(queries)}: ask them one by one, or as a table")
-    answers = [_answer(opened, one) for one in queries]  # all or nothing: an error comes before any output
+    answers = list(_answers(opened, queries))  # all or nothing: an error comes before any output
     print("\n\n".join(_shown(answer, format) for answer in answers))
+
+
+def _answers(opened: Store, queries: Sequence[str]) -> Iterator[pd.DataFrame]:
+    for place, query in enumerate(queries, start=1):
+        try:
+            yield _answer(opened, query)
+        except StoreError as error:
+            if len(queries) == 1:
+                raise
+            raise StoreError(f"query {place} of {len(queries)}: {error}") from None
 
 
 def _answer(opened: Store, query: str) -> pd.DataFrame:
