@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from thinice.cli import main
+from thinice.cli.app import app
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -48,9 +49,16 @@ def test_every_file_that_is_linked_is_there():
         assert (ROOT / target).exists(), target
 
 
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+
+
+def test_the_table_of_commands_has_each_once_and_no_other():
+    assert sorted(re.findall(r"^\| `thinice (\w+)", README, re.MULTILINE)) == sorted(COMMANDS)
+
+
 def test_every_option_is_one_of_the_commands(monkeypatch, capsys):
     known = set()
-    for command in ("demo", "compare", "measure", "evaluate", "check", "report", "runs", "sql", "export"):
+    for command in COMMANDS:
         monkeypatch.setattr(sys, "argv", ["thinice", command, "--help"])
         with pytest.raises(SystemExit):
             main()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression, minimize
+from scipy.special import logit
 
 from thinice.errors import InputError
 from thinice.stats import closest_losses, risk_bins, risk_curve, wilson
@@ -71,6 +72,31 @@ def test_logistic_agrees_with_the_likelihood_maximised_by_scipy():
     intercept, slope = minimize(cost, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11}).x
     curve = risk_curve(kept, lost, method="logistic", resamples=2)
     assert curve.risk == pytest.approx(1 / (1 + np.exp(-intercept - slope * curve.epsilon)), abs=2e-4)
+
+
+@pytest.mark.parametrize("group", [[0.0, 0.0, 1.0], [5.0], [1.0] * 999 + [1e9]])
+def test_logistic_of_two_equal_groups_is_flat(group):
+    # whatever the slope, equal groups are as likely under it as under its opposite: the most likely one is 0
+    curve = risk_curve(kept=group, lost=group, method="logistic", resamples=200)
+    assert curve.risk == pytest.approx(np.full(len(set(group)), 0.5), abs=1e-12)
+
+
+@given(kept=few, lost=few)
+def test_logistic_is_where_the_derivatives_of_the_likelihood_are_zero(kept, lost):
+    """On paper: the risks sum to the lost samples, and the prior pulls the slope with b / 10^4."""
+    curve = risk_curve(kept, lost, method="logistic", resamples=2)
+    found_kept, found_lost = (np.array(group)[np.isfinite(group)] for group in (kept, lost))
+    if not (found_kept.size and found_lost.size):
+        return  # the risk is constant
+    together = np.concatenate([found_kept, found_lost])
+    is_lost = np.repeat([0.0, 1.0], [len(found_kept), len(found_lost)])
+    risk = curve.risk[np.searchsorted(curve.epsilon, together)]
+    assert risk.sum() == pytest.approx(is_lost.sum(), abs=1e-9)
+    if len(curve.epsilon) > 1:
+        steepest = np.argsort(np.abs(curve.risk - 0.5))[:2]  # elsewhere 1 - risk may have lost its digits
+        slope = np.diff(logit(curve.risk[steepest]))[0] / np.diff(curve.epsilon[steepest])[0]
+        pull = (together - together.mean()) @ (is_lost - risk) / together.var()
+        assert pull == pytest.approx(slope / 1e4, rel=1e-4, abs=1e-9)
 
 
 def test_logistic_leaves_out_what_it_cannot_place_and_says_so():

@@ -115,9 +115,17 @@ def test_several_queries_are_answered_in_turn(ask, tmp_path):
 
 
 def test_a_mistake_in_the_last_query_prints_nothing(ask):
-    code, out, err = ask("select 1; from nothing")
-    assert (code, out) == (1, "")
-    assert "there is no table or view 'nothing'" in err
+    for text in ("select 1; from nothing", "select 1;\n-- the second\nfrom nothing;\n-- done"):
+        code, out, err = ask(text)
+        assert (code, out) == (1, "")
+        assert err.startswith("thinice: query 2 of 2: there is no table or view 'nothing'")
+    assert ask("from nothing")[2].startswith("thinice: there is no table or view 'nothing'")
+
+
+def test_comments_around_a_query_change_nothing(ask):
+    described = ask("describe runs")
+    assert "The command line, word by word." in described[1]
+    assert ask("-f", "-", stdin="-- what there is\ndescribe runs; -- of runs\n/* done */") == described
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import typer
 from thinice.cli.check import check
 from thinice.cli.compare import compare
 from thinice.cli.demo import demo
+from thinice.cli.doctor import doctor, versions
 from thinice.cli.evaluate import evaluate
 from thinice.cli.export import export
 from thinice.cli.measure import measure
@@ -35,22 +36,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, compare, measure, evaluate, check, report, runs, sql, export):
+for command in (demo, compare, measure, evaluate, check, report, runs, sql, export, doctor):
     app.command()(stoppable(command))
 
 
 def _version(asked: bool) -> None:
     if asked:
-        from thinice import __version__
-
-        print(f"thinice {__version__}")
+        print(versions())
         raise typer.Exit
 
 
 @app.callback()
 def thinice(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_version)
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions for a bug report.",
+            is_eager=True,
+            callback=_version,
+        ),
     ] = False,
 ) -> None:
     """Tell which samples pruning loses, and how close to the decision boundary they lay.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 from thinice.cli.options import STORE, Format, FormatOption, StorePath, Timeout
 from thinice.cli.output import put
 from thinice.cli.render import records, render
-from thinice.errors import InputError
+from thinice.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +55,18 @@ def sql(
         raise InputError(f"`{file or 'QUERY'}` holds no query: `thinice sql` alone says what there is to ask")
     if len(queries) > 1 and format in {Format.CSV, Format.JSON}:
         raise InputError(f"`--format {format}` takes one query, got {len(queries)}: ask them one by one, or as a table")
-    answers = [_answer(opened, one, timeout) for one in queries]  # all or nothing: an error comes before any output
+    answers = list(_answers(opened, queries, timeout))  # all or nothing: an error comes before any output
     put("\n\n".join(_shown(answer, format) for answer in answers), format)
+
+
+def _answers(opened: Store, queries: Sequence[str], timeout: float | None) -> Iterator[pd.DataFrame]:
+    for place, query in enumerate(queries, start=1):
+        try:
+            yield _answer(opened, query, timeout)
+        except StoreError as error:
+            if len(queries) == 1:
+                raise
+            raise StoreError(f"query {place} of {len(queries)}: {error}") from None
 
 
 def _answer(opened: Store, query: str, timeout: float | None) -> pd.DataFrame:

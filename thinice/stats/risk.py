@@ -8,9 +8,8 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.isotonic import isotonic_regression
-from sklearn.linear_model import LogisticRegression
 
 from thinice.errors import InputError
 from thinice.stats.cells import cells, even_groups, pooled_cells
@@ -356,20 +355,42 @@ def _isotonic(epsilon: FloatColumn) -> Fit:
 def _logistic(epsilon: FloatColumn) -> Fit:
     def fit(kept: FloatColumn, lost: FloatColumn) -> FloatColumn:
         n = kept + lost
-        centre = np.average(epsilon, weights=n)
-        spread = np.sqrt(np.average((epsilon - centre) ** 2, weights=n)) or 1.0
         if lost.sum() in (0, n.sum()):
             return np.full(len(epsilon), float(lost.any()))
-        scaled = ((epsilon - centre) / spread)[:, None]
-        model = LogisticRegression(C=SLOPE_VARIANCE, solver="newton-cholesky", tol=1e-10, max_iter=1000)
-        model.fit(
-            np.concatenate([scaled, scaled]),
-            np.repeat([0, 1], len(epsilon)),
-            sample_weight=np.concatenate([kept, lost]),
-        )
-        return np.asarray(expit(model.decision_function(scaled)))
+        centre = np.average(epsilon, weights=n)
+        spread = np.sqrt(np.average((epsilon - centre) ** 2, weights=n)) or 1.0
+        scaled = (epsilon - centre) / spread
+        intercept, slope = _most_likely(scaled, n, lost)
+        return np.asarray(expit(intercept + slope * scaled))
 
     return fit
+
+
+def _most_likely(x: FloatColumn, n: FloatColumn, lost: FloatColumn) -> FloatColumn:
+    """Return intercept and slope of the most likely logistic curve, given the slope's prior: Newton's method, damped.
+
+    The cost is strictly convex where both groups have a sample, so that every step lowers it, shortened where need be.
+    The last is the step that could gain no more than the cost's last digits.
+    """
+    features = np.stack([np.ones_like(x), x], axis=1)
+    precision = np.diag([0.0, 1 / SLOPE_VARIANCE])  # the intercept has no prior
+
+    def cost(parameters: FloatColumn) -> float:
+        score = features @ parameters
+        return float(n @ np.logaddexp(0, score) - lost @ score + parameters @ precision @ parameters / 2)
+
+    share = lost.sum() / n.sum()
+    parameters = np.array([logit(share), 0.0])
+    while True:
+        risk = expit(features @ parameters)
+        gradient = features.T @ (n * risk - lost) + precision @ parameters
+        step = np.linalg.solve(features.T @ (features * (n * risk * (1 - risk))[:, None]) + precision, gradient)
+        before, gain = cost(parameters), gradient @ step
+        if gain <= 1e-12 * (1 + before):
+            return np.asarray(parameters - step)
+        while cost(parameters - step) > before - 0.25 * gain:
+            step, gain = step / 2, gain / 2
+        parameters = parameters - step
 
 
 def _band(

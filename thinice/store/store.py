@@ -13,7 +13,7 @@ from thinice.errors import StoreError
 from thinice.paths import expanded
 from thinice.process import Process
 from thinice.store.connection import Connection, ask, interruptibly, missing, plain, reading
-from thinice.store.explain import explained, nearest, quoted
+from thinice.store.explain import explained, nearest, quoted, statements
 from thinice.store.export import export
 from thinice.store.queries import query
 from thinice.store.record import recorded
@@ -147,7 +147,7 @@ class Store:
 
         """
         with reading(self.path, self._patience) as connection, explained(connection):
-            if len(connection.extract_statements(query)) > 1:
+            if len(statements(query)) > 1:
                 raise StoreError("one query at a time: only the last answer would be shown")
 
             def answer() -> pd.DataFrame:

@@ -1,0 +1,101 @@
+"""`thinice doctor`: what there is on this machine, for whoever looks for the reason that something does not work."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from thinice.cli.options import STORE, Format, FormatOption, StorePath
+from thinice.cli.output import put
+from thinice.cli.render import render
+
+__all__ = ["doctor", "versions"]
+
+BELOW = ("torch", "duckdb")
+PATIENCE = 1.0
+"""Seconds: a run holds the store for some milliseconds at a time."""
+
+
+def versions() -> str:
+    """Return the versions that a report of a fault should name, on one line; nothing heavy is imported."""
+    python = f"Python {platform.python_version()}"
+    return ", ".join([f"thinice {_version('thinice')}", python, *(f"{name} {_version(name)}" for name in BELOW)])
+
+
+def doctor(
+    store: StorePath = STORE,
+    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
+) -> None:
+    """Show what thinice finds here: versions, device, extras that are installed, data, the state of the store.
+
+    Nothing is changed, downloaded or measured.
+    """
+    facts = [*_machine(), *_packages(), *_data(), *_store(store)]
+    put(render([{"what": what, "found": found} for what, found in facts], format), format)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _machine() -> Iterator[tuple[str, str]]:
+    import torch
+
+    from thinice.measurement import pick_device
+
+    yield "Python", f"{platform.python_version()}, {platform.platform()}"
+    device = pick_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    yield "device", f"{device.type} ({name})"
+    yield "threads", f"{torch.get_num_threads()}"
+    tf32 = ", tf32" if device.type == "cuda" else ""
+    yield "precision", f"float32{tf32}, bf16"
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    """Tell each direct dependency, and the extra that brings it where it is an optional one."""
+    yield "thinice", _version("thinice")
+    for requirement in metadata.requires("thinice") or []:
+        wanted, _, condition = requirement.partition(";")
+        extra = re.search(r"extra == ['\"](\w+)['\"]", condition)
+        name = re.split(r"[^\w.-]", wanted.strip())[0]
+        if name == "thinice" or (extra is not None and extra[1] in {"all", "dev", "test"}):
+            continue
+        found = _version(name)
+        wish = f": pip install 'thinice[{extra[1]}]'" if extra is not None else ": install thinice anew"
+        yield name, found if found != "missing" else found + wish
+
+
+def _data() -> Iterator[tuple[str, str]]:
+    from thinice.datasets.registry import data_folder
+
+    folder = data_folder()
+    there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    yield "data", f"{folder}: {', '.join(there) if there else 'nothing there yet; THINICE_DATA names another folder'}"
+
+
+def _store(path: Path) -> Iterator[tuple[str, str]]:
+    """Tell whether a store can be read now; it is opened as it is, and not brought to the newest schema."""
+    from thinice.errors import StoreError
+    from thinice.store.connection import reading
+    from thinice.store.explain import catalog
+
+    try:
+        with reading(path, PATIENCE) as connection:
+            ours = "runs" in catalog(connection)
+    except StoreError as error:
+        yield "store", str(error)
+        return
+    log = path.with_name(f"{path.name}.wal")
+    if ours:
+        yield "store", f"{path}: not locked, {path.stat().st_size / 1e6:.1f} MB"
+    else:
+        yield "store", f"{path}: a DuckDB database, but not a thinice store"
+    if log.exists():
+        yield "store's log", f"{log}: belongs to the store; a run writes, or one was killed: copy both or none"
