@@ -268,16 +268,52 @@ def test_dropout_does_not_repeat_the_order_of_samples():
     assert drawn[0] != drawn[1]
 
 
-def test_an_objective_that_returns_the_mean_is_refused():
+def test_answers_of_another_shape_are_refused():
+    """A column of weights would broadcast to (N, N) and train something else."""
+
     class Mean(Linear):
         def losses(self, model, inputs, crafted, labels):
             values, logits = super().losses(model, inputs, crafted, labels)
             return Losses(values.mean(), logits)
 
-    with pytest.raises(
-        InputError, match=r"must return one loss a sample, \(2,\), got \(\): leave the mean to the loop"
-    ):
+    class Column(Hook):
+        def weigh(self, sample_ids, losses):
+            return losses[:, None]
+
+    class Row(Hook):
+        def penalty(self, model):
+            return model[1].weight[0]
+
+    with pytest.raises(InputError, match=r"`objective` Mean must return the shape \(2,\), got \(\): leave the mean to"):
         train(one_weight(), two_samples(), ONE_STEP, objective=Mean())
+    with pytest.raises(InputError, match=r"`weigh` of Column must return the shape \(2,\), got \(2, 1\): one factor a"):
+        train(one_weight(), two_samples(), ONE_STEP, objective=Linear(), hooks=[Column()])
+    with pytest.raises(InputError, match=r"`penalty` of Row must return the shape \(\), got \(1,\): take its sum"):
+        train(one_weight(), two_samples(), ONE_STEP, objective=Linear(), hooks=[Row()])
+
+
+def test_what_is_no_hook_or_objective_is_refused():
+    with pytest.raises(InputError, match=r"derived from thinice\.training\.Hook, got the class Hook: make one of it"):
+        train(one_weight(), two_samples(), ONE_STEP, hooks=[Hook])
+    with pytest.raises(InputError, match="Hook, got 3"):
+        train(one_weight(), two_samples(), ONE_STEP, hooks=[3])
+    with pytest.raises(InputError, match="`objective` 3 is unknown: choose from"):
+        train(one_weight(), two_samples(), ONE_STEP, objective=3)
+
+
+def test_chance_in_prepare_repeats_and_leaves_the_caller_alone():
+    drawn = []
+
+    class Draw(Hook):
+        def prepare(self, model):
+            drawn.append(torch.rand(2).tolist())
+
+    for seed in (0, 0, 1):
+        torch.rand(1)
+        state = torch.get_rng_state()
+        train(network(), blobs(8), Recipe(epochs=1, seed=seed), hooks=[Draw()])
+        assert torch.equal(torch.get_rng_state(), state)
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.names())

@@ -11,7 +11,7 @@ from tests.training.small import blobs, network, weights
 from thinice.datasets import as_samples
 from thinice.errors import CheckpointError, InputError
 from thinice.pruning import prune
-from thinice.training import Recipe, accuracy, train
+from thinice.training import SCHEDULES, Recipe, accuracy, train
 from thinice.training.natural import Natural
 
 
@@ -62,6 +62,29 @@ def test_every_step_is_torchs():
             optimizer.step()
             schedule.step()
     torch.testing.assert_close(weights(ours), weights(theirs))
+
+
+@pytest.mark.parametrize("name", SCHEDULES.names())
+def test_every_schedule_is_a_factor(name):
+    schedule = SCHEDULES.get(name)
+    factors = [schedule(step / 1000) for step in range(1000)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) == 1
+    assert Recipe(epochs=1, learning_rate=0.3, schedule=name).rate(0.25) == 0.3 * schedule(0.25)
+
+
+def test_a_new_schedule_is_a_function_and_a_line(monkeypatch):
+    monkeypatch.setitem(SCHEDULES.rows, "late", (lambda done: float(done >= 0.5), "nothing in the first half"))
+    module = network()
+    before = module[0].weight.clone()
+    weights_by_epoch = []
+    recipe = Recipe(epochs=2, schedule="late", momentum=0.0)
+    history = train(
+        module, blobs(), recipe, progress=lambda _: weights_by_epoch.append(module[0].weight.detach().clone())
+    )
+    assert [epoch.learning_rate for epoch in history] == [0, 0.1]
+    assert torch.equal(weights_by_epoch[0], before)
+    assert not torch.equal(weights_by_epoch[1], before)
 
 
 def test_the_seed_repeats_everything_and_leaves_the_caller_alone():
@@ -166,6 +189,7 @@ def test_diverging_is_an_error():
         ({"epochs": 2.5}, "`epochs`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"shift": -1}, "`shift` must be a whole number of at least 0, got -1"),
+        ({"schedule": "cosin"}, "`schedule` 'cosin' is unknown: did you mean cosine?"),
         ({"learning_rate": 0.0}, "`learning_rate` must be above 0, got 0.0"),
         ({"learning_rate": math.nan}, "`learning_rate`"),
         ({"momentum": 1.0}, "`momentum` must lie from 0 to below 1, got 1.0"),

@@ -40,6 +40,19 @@ class PruningMethod(Hook, ABC):
     sparsity : float
         In [0, 1): the fraction of prunable weights that shall be zero.
 
+    Examples
+    --------
+    >>> import torch
+    >>> from thinice.models import prunable_weights
+    >>> @dataclass(kw_only=True)
+    ... class Positive(PruningMethod):
+    ...     def masks(self, model):
+    ...         return Masks({name: weight.detach() > 0 for name, weight in prunable_weights(model).items()})
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> layer.weight.data = torch.tensor([[1.0, -1.0]])
+    >>> prune(layer, Positive()).module.weight.tolist()
+    [[1.0, 0.0]]
+
     """
 
     searches: ClassVar[bool] = False

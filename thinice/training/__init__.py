@@ -23,6 +23,7 @@ from thinice.training.loop import (
     Losses,
     Objective,
     accuracy,
+    global_stream,
     random_flip,
     random_shift,
     run_epoch,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OBJECTIVES",
+    "SCHEDULES",
     "Batch",
     "Constraint",
     "Epoch",
@@ -57,10 +59,18 @@ OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
 )
 """What training can minimise, by name."""
 
+SCHEDULES: Registry[Callable[[float], float]] = Registry(
+    "schedule",
+    {
+        "cosine": ("thinice.training.loop:cosine", "falls along a half cosine, from 1 to 0"),
+    },
+)
+"""How the learning rate changes, by name: from the part of all steps that is done, in [0, 1), to its factor."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """SGD with Nesterov momentum, at a learning rate that falls along a half cosine.
+    """SGD with Nesterov momentum, at a learning rate that follows a schedule.
 
     How a network is trained, as a value: everything but the network, the data and the objective.
 
@@ -69,7 +79,7 @@ class Recipe:
     epochs : int
         Passes over the data, at most a million.
     learning_rate : float
-        Of the first step; the last one's is almost 0 (Loshchilov and Hutter 2017, without restarts).
+        What the schedule's factor multiplies; with ``"cosine"``, that of the first step.
     batch_size : int
         Samples a step; the last step of an epoch takes what is left.
     momentum, weight_decay : float
@@ -81,6 +91,9 @@ class Recipe:
     seed : int
         Of order, augmentation, the objective's draws and dropout, but not of the initial weights: those come with
         the network. Below 2**43.
+    schedule : str
+        A name in `SCHEDULES`. ``"cosine"`` falls along a half cosine, the last step's rate is almost 0 (Loshchilov and
+        Hutter 2017, without restarts).
 
     Examples
     --------
@@ -98,8 +111,10 @@ class Recipe:
     shift: int = 0
     flip: bool = False
     seed: int = 0
+    schedule: str = "cosine"
 
     def __post_init__(self) -> None:
+        SCHEDULES.get(self.schedule)
         for name, least, below in (
             ("epochs", 1, 10**6 + 1),
             ("batch_size", 1, math.inf),
@@ -120,7 +135,7 @@ class Recipe:
 
     def rate(self, done: float) -> float:
         """Return the learning rate when this fraction of all steps is done."""
-        return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        return self.learning_rate * SCHEDULES.get(self.schedule)(done)
 
 
 def train(
@@ -182,14 +197,16 @@ def train(
     (20, True)
 
     """
-    if isinstance(objective, str):
+    if not isinstance(objective, Objective):
         objective = OBJECTIVES.make(objective)
-    for argument, given in (("samples", samples), ("validation", validation)):
-        if given is not None:
-            _check_samples(module, given, argument)
+    _check_hooks(hooks)
+    _check_samples(module, samples, "samples")
+    if validation is not None:
+        _check_samples(module, validation, "validation")
     takes_part = [*hooks] if masks is None else [*hooks, HeldMasks(masks)]
-    for hook in takes_part:
-        hook.prepare(module)
+    with global_stream(_device(module), recipe.seed, "prepare"):
+        for hook in takes_part:
+            hook.prepare(module)
     optimizer = _optimizer(module, takes_part, recipe)
     path = None if resume is None else Path(resume)
     history: list[Epoch] = []
@@ -233,17 +250,27 @@ def _optimizer(module: nn.Module, hooks: Sequence[Hook], recipe: Recipe) -> torc
     )
 
 
+def _device(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def _check_hooks(hooks: Sequence[object]) -> None:
+    for hook in hooks:
+        if not isinstance(hook, Hook):
+            name = f"the class {hook.__name__}: make one of it" if isinstance(hook, type) else repr(hook)
+            raise InputError(f"`hooks` must be objects of a class derived from thinice.training.Hook, got {name}")
+
+
 def _check_samples(module: nn.Module, samples: object, argument: str) -> None:
     if not isinstance(samples, Samples):
         kind = type(samples).__name__
         raise InputError(f"`{argument}` must be Samples, got {kind}: thinice.as_samples(inputs, labels) makes them")
     if len(samples) == 0:
         raise InputError(f"`{argument}` must not be empty: choose at least one sample")
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     module.eval()
     try:
         with torch.no_grad():
-            width = module(samples.inputs[:1].to(device)).shape[-1]
+            width = module(samples.inputs[:1].to(_device(module))).shape[-1]
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -28,6 +30,8 @@ __all__ = [
     "Losses",
     "Objective",
     "accuracy",
+    "cosine",
+    "global_stream",
     "random_flip",
     "random_shift",
     "run_epoch",
@@ -51,6 +55,24 @@ class Objective(ABC):
     One file each, and one row in `thinice.training.OBJECTIVES`. Write it as a frozen dataclass: its fields are its
     settings, and snapshots tell by them whether they belong to the same training. There are two halves, so that
     whatever needs a second gradient for the same batch (weight or score perturbation) does not craft it again.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> @dataclass(frozen=True)
+    ... class Noisy(Objective):
+    ...     scale: float = 0.1
+    ...
+    ...     def craft(self, model, inputs, labels, generator):
+    ...         return inputs + self.scale * torch.randn(inputs.shape, generator=generator).to(inputs.device)
+    ...
+    ...     def losses(self, model, inputs, crafted, labels):
+    ...         logits = model(crafted)
+    ...         return Losses(torch.nn.functional.cross_entropy(logits, labels, reduction="none"), logits)
+    >>> Noisy().losses(torch.nn.Identity(), None, torch.zeros(3, 2), torch.tensor([0, 1, 1])).values.shape
+    torch.Size([3])
+
     """
 
     def craft(
@@ -107,7 +129,30 @@ class Hook:
 
     In order: `prepare`; in each step `around_backward` (and in it `weigh` and `penalty`), the optimiser's step,
     `after_step`, `after_batch`; after the steps of an epoch `after_epoch`; then `state_dict`, for the snapshot.
-    torch's global random state is a stream of the epoch's own throughout, and the caller's afterwards.
+    torch's global random state is a stream of its own in `prepare` and in each epoch, and the caller's afterwards.
+
+    Examples
+    --------
+    Samples that were right and are wrong again (Toneva et al. 2019):
+
+    >>> from thinice.datasets import load_samples
+    >>> from thinice.models import build
+    >>> from thinice.training import Recipe, train
+    >>> class Forgetting(Hook):
+    ...     def prepare(self, model):
+    ...         self.right, self.events = set(), 0
+    ...
+    ...     def after_batch(self, batch):
+    ...         right = (batch.logits.argmax(1) == batch.labels).tolist()
+    ...         for number, now in zip(batch.sample_ids.tolist(), right, strict=True):
+    ...             self.events += number in self.right and not now
+    ...             (self.right.add if now else self.right.discard)(number)
+    >>> forgetting = Forgetting()
+    >>> samples = load_samples("digits", limit=100)
+    >>> _ = train(build("digits_cnn"), samples, Recipe(epochs=3), hooks=[forgetting])
+    >>> 0 < len(forgetting.right) <= 100
+    True
+
     """
 
     def prepare(self, model: nn.Module) -> None:
@@ -199,6 +244,24 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
+@contextmanager
+def global_stream(device: torch.device, seed: int, *names: str | int) -> Iterator[None]:
+    """Let torch's global random state be a named stream for a while; afterwards it is what it was.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with global_stream(torch.device("cpu"), 0, "start"):
+    ...     first = torch.rand(2)
+    >>> torch.equal(first, torch.rand(2, generator=stream(0, "start")))
+    True
+
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(stream(seed, *names).initial_seed())
+        yield
+
+
 def run_epoch(
     model: nn.Module,
     samples: Samples,
@@ -221,8 +284,7 @@ def run_epoch(
     crafting = stream(recipe.seed, "objective", number)
     batches = torch.split(torch.randperm(len(samples), generator=generator), recipe.batch_size)
     model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stream(recipe.seed, "global", number).initial_seed())
+    with global_stream(device, recipe.seed, "global", number):
         for step, index in enumerate(batches):
             inputs, labels = samples.inputs[index].to(device), samples.labels[index].to(device)
             if recipe.shift:
@@ -270,24 +332,39 @@ def _backward(
     sample_ids: Tensor,
 ) -> Batch:
     values, logits = objective.losses(model, inputs, crafted, labels)
-    if values.shape != labels.shape:
-        raise InputError(
-            f"`objective` must return one loss a sample, {tuple(labels.shape)}, got {tuple(values.shape)}: "
-            "leave the mean to the loop"
-        )
+    _check_shape(values, labels.shape, f"`objective` {type(objective).__name__}", "leave the mean to the loop")
     weighted = values
     for hook in hooks:
         weights = hook.weigh(sample_ids, values.detach())
         if weights is not None:
+            _check_shape(weights, labels.shape, f"`weigh` of {type(hook).__name__}", "one factor a sample")
             weighted = weighted * weights
     loss = weighted.mean()
     for hook in hooks:
         penalty = hook.penalty(model)
         if penalty is not None:
+            _check_shape(penalty, loss.shape, f"`penalty` of {type(hook).__name__}", "take its sum")
             loss = loss + penalty
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     return Batch(sample_ids, labels, values.detach(), logits.detach(), loss.detach())
+
+
+def _check_shape(value: Tensor, shape: torch.Size, name: str, way_out: str) -> None:
+    if value.shape != shape:
+        raise InputError(f"{name} must return the shape {tuple(shape)}, got {tuple(value.shape)}: {way_out}")
+
+
+def cosine(done: float) -> float:
+    """Return the factor of the learning rate along a half cosine: 1 at the start, 0 when all is done.
+
+    Examples
+    --------
+    >>> [round(cosine(part), 3) for part in (0, 0.5, 1)]
+    [1.0, 0.5, 0.0]
+
+    """
+    return (1 + math.cos(math.pi * done)) / 2
 
 
 @torch.no_grad()
