@@ -83,6 +83,37 @@ def test_a_method_is_prepared_afresh():
     assert first.history[-1].loss == second.history[-1].loss
 
 
+def test_a_method_can_search_with_perturbed_scores(tmp_path):
+    """S2AP in small: the gradient is taken at scores moved uphill, applied at the scores themselves, and resumed."""
+
+    @dataclass(kw_only=True)
+    class Sharp(ToyScores):
+        gamma: float = 0.1
+
+        def around_backward(self, model, backward):
+            backward()
+            moves = []
+            with torch.no_grad():
+                for layer in self.layers(model).values():
+                    gradient = layer.scores.grad
+                    moves.append(self.gamma * layer.scores.norm() * gradient / (gradient.norm() + 1e-12))
+                    layer.scores += moves[-1]
+            batch = backward()
+            with torch.no_grad():
+                for layer, move in zip(self.layers(model).values(), moves, strict=True):
+                    layer.scores -= move
+            return batch
+
+    sharp = searched(Sharp())
+    assert outcome(sharp) != outcome(searched())
+    assert outcome(searched(Sharp(gamma=0.2))) != outcome(sharp)
+    path = tmp_path / "search.pt"
+    stop_after(2, path, Sharp())
+    assert outcome(searched(Sharp(), resume=path)) == outcome(sharp)
+    with pytest.raises(CheckpointError, match=r"hooks\.gamma was 0\.1, is 0\.2"):
+        searched(Sharp(gamma=0.2), resume=path)
+
+
 def outcome(pruned):
     masks = torch.cat([mask.flatten() for mask in pruned.masks.kept.values()])
     return weights(pruned.module).tolist(), masks.tolist(), [(epoch.loss, epoch.accuracy) for epoch in pruned.history]
@@ -157,6 +188,14 @@ def test_another_search_is_not_resumed(tmp_path):
         searched(objective="natural", resume=path)
     with pytest.raises(CheckpointError, match="belongs to another training"):
         train(network(), blobs(), SEARCH, objective="toy-margin", resume=path)
+
+
+def test_a_search_in_another_network_is_not_resumed(tmp_path):
+    """Frozen weights are what the masks are searched for: with others, the file's masks would be of another network."""
+    path = tmp_path / "search.pt"
+    searched(resume=path)
+    with pytest.raises(CheckpointError, match=r"\(network\.frozen was '.*', is '.*'\): remove it, or give `resume`"):
+        prune(network(seed=5), "toy-scores", samples=blobs(), recipe=SEARCH, objective="toy-margin", resume=path)
 
 
 def test_a_search_needs_samples_and_a_ranking_none():

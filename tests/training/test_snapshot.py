@@ -52,9 +52,9 @@ def others():
         "images": ({"samples": brighter}, "data was '"),
         "labels": ({"samples": turned}, "data was '"),
         "fewer": ({"samples": samples[:50]}, "data was '"),
-        "layers": ({"module": unbiased}, "network was '"),
-        "activation": ({"module": smoother}, "network was '"),
-        "frozen": ({"module": frozen}, "network was '"),
+        "layers": ({"module": unbiased}, "network.structure was '"),
+        "activation": ({"module": smoother}, "network.structure was '"),
+        "frozen": ({"module": frozen}, "network.structure was '"),
         "hooks": ({"hooks": [Hook()]}, "hooks was [], is [{'class': "),
     }
 
@@ -191,6 +191,20 @@ def test_a_file_cannot_fill_the_screen(tmp_path):
         resumed(path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize("odd", [torch.zeros(3), {}, [1, 2], "text", None, {"epochs": {"epochs": 1}}])
+@pytest.mark.parametrize("part", ["key", "recipe", "epochs", "format"])
+def test_odd_content_is_one_line(tmp_path, part, odd):
+    path = tmp_path / "state.pt"
+    resumed(path)
+    state = torch.load(path, weights_only=True)
+    holder = {"key": state, "format": state, "recipe": state["key"], "epochs": state["key"]["recipe"]}[part]
+    holder[part] = odd
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="give `resume` another path") as error:
+        resumed(path)
+    assert "\n" not in str(error.value)
 
 
 def test_another_format_is_told(tmp_path):

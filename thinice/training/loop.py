@@ -173,7 +173,8 @@ class Hook:
     def around_backward(self, model: nn.Module, backward: Backward) -> Batch:  # noqa: ARG002 - for those that perturb
         """Return the batch whose gradients the optimiser shall use, after ``backward()`` computed them.
 
-        A hook that perturbs calls it, moves parameters, calls it again and moves them back.
+        A hook that perturbs calls it, moves parameters, calls it again and moves them back. Each call is a forward
+        pass in training mode: it moves the running statistics of batch norm.
         """
         return backward()
 

@@ -66,8 +66,9 @@ def snapshot_key(
 ) -> Key:
     """Return what two trainings must share for one to go on where the other stopped.
 
-    Settings of recipe, objective and hooks as they are; fingerprints of samples, masks and the network (layers,
-    names, shapes, what is trained). The weights at the start are not among them: they are in the file.
+    Settings of recipe, objective and hooks as they are; fingerprints of samples and masks, of the network's structure
+    (layers, names, shapes, what is trained) and of its frozen parameters, which a search for masks starts from. The
+    trained ones at the start are not among them: where they got to is in the file.
 
     Raises
     ------
@@ -80,14 +81,15 @@ def snapshot_key(
         for name, value in sorted(module.state_dict(keep_vars=True).items())
         if isinstance(value, Tensor)
     ]
-    network = hashlib.sha256(json.dumps([repr(module), tensors]).encode()).hexdigest()[:32]
+    structure = hashlib.sha256(json.dumps([repr(module), tensors]).encode()).hexdigest()[:32]
+    frozen = {name: parameter for name, parameter in module.named_parameters() if not parameter.requires_grad}
     return {
         "recipe": _described(recipe, "recipe"),
         "objective": _described(objective, "objective"),
         "hooks": [_described(hook, "hooks") for hook in hooks],
         "masks": None if masks is None else fingerprint_of("masks", {}, masks.kept, None),
         "data": samples.fingerprint,
-        "network": network,
+        "network": {"structure": structure, "frozen": fingerprint_of("frozen", {}, frozen, None)},
     }
 
 
@@ -140,18 +142,18 @@ def read_snapshot(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle in another protocol: it is no snapshot, or it is
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        format_version, other = state["format"], dict(state["key"])
+        format_version, other = int(state["format"]), dict(state["key"])
+        differences = [] if other == key else _differences(other, key) or ["fields are missing"]
     except DAMAGED as error:
         raise CheckpointError(f"{path} is not a snapshot of a training: give `resume` another path") from error
     if format_version != FORMAT:
         raise CheckpointError(
-            f"{path} is a snapshot of format {reprlib.repr(format_version)}, this version reads format {FORMAT}: "
+            f"{path} is a snapshot of format {format_version}, this version reads format {FORMAT}: "
             "remove it, or give `resume` another path"
         )
-    if other != key:
+    if differences:
         raise CheckpointError(
-            f"{path} belongs to another training ({'; '.join(_differences(other, key))}): "
-            "remove it, or give `resume` another path"
+            f"{path} belongs to another training ({'; '.join(differences)}): remove it, or give `resume` another path"
         )
     try:
         history = [Epoch(**epoch) for epoch in state["history"]]
