@@ -34,7 +34,7 @@ from thinice.attacks.nearest import predict
 from thinice.measurement import pick_device
 from thinice.models import Classifier, as_classifier, build
 from thinice.precision import exact
-from thinice.training import Recipe, fit
+from thinice.training import Recipe, train
 
 STEPS = 200
 FOOLBOX = {"linf": "LInfFMNAttack", "l2": "L2FMNAttack", "l1": "L1FMNAttack", "l0": "L0FMNAttack"}
@@ -177,9 +177,9 @@ def prepared(options: argparse.Namespace, device: torch.device) -> tuple[Classif
     if options.epochs is None:
         raise SystemExit("give a --checkpoint, or --epochs to train a ResNet-18")
     torch.manual_seed(0)
-    train = thinice.load_samples(options.data, split="train")
+    images = thinice.load_samples(options.data, split="train")
     module = build("resnet18", len(samples.classes), channels=samples.inputs.shape[1]).to(device)
-    fit(module, train.inputs, train.labels, Recipe(epochs=options.epochs, shift=4, flip=True), progress=print)
+    train(module, images, Recipe(epochs=options.epochs, shift=4, flip=True), progress=print)
     return as_classifier(module.cpu(), name=f"resnet18, {options.epochs} epochs"), samples
 
 

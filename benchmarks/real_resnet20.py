@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from thinice.datasets import Samples, load_samples
 from thinice.models import Classifier, load_classifier, save_classifier
 from thinice.pruning import prune
-from thinice.training import Epoch, Recipe, accuracy, fit
+from thinice.training import Epoch, Recipe, accuracy, train
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     data = f"folder:{arguments.images}"
-    train, test = load_samples(data, split="train"), load_samples(data, split="test")
+    images, test = load_samples(data, split="train"), load_samples(data, split="test")
     judged = {"test images": test}
     if arguments.exact is not None:
         judged["exact images"] = load_samples(f"npz:{arguments.exact}", split="all")
@@ -44,26 +44,26 @@ def main(arguments: argparse.Namespace) -> None:
     report(dense, judged)
 
     recipe = Recipe(epochs=arguments.epochs, learning_rate=0.05, shift=4, flip=True)
-    inputs = train.inputs[:]  # all in memory: decoding the files in every epoch takes as long as the network does
+    # All in memory: decoding the files in every epoch takes as long as the network does.
+    images = replace(images, inputs=images.inputs[:])
     for sparsity in arguments.sparsity:
         name = f"pruned-{sparsity * 100:g}"
-        method = {"sparsity": sparsity, "criterion": "magnitude", "scope": "global", "structure": "weight"}
+        method = {"method": "magnitude", "sparsity": sparsity, "scope": "global", "structure": "weight"}
         pruned = prune(dense, **method)
         pruned.module.eval()
-        print(f"{name} before fine-tuning: {accuracy(pruned.module, test.inputs, test.labels):.4f}", flush=True)
+        print(f"{name} before fine-tuning: {accuracy(pruned.module, test):.4f}", flush=True)
         start = time.monotonic()
-        fit(
+        train(
             pruned.module,
-            inputs,
-            train.labels,
+            images,
             recipe,
             masks=pruned.masks,
             progress=show,
             resume=folder / f"{name}.training",
         )
         print(f"{name}: fine-tuned in {time.monotonic() - start:.0f} s", flush=True)
-        origin = {"name": "CIFAR-10 images", "split": train.split, "fingerprint": train.fingerprint}
-        whole = {"data": origin, "pruning": method, "training": asdict(recipe)}
+        origin = {"name": "CIFAR-10 images", "split": images.split, "fingerprint": images.fingerprint}
+        whole = {"data": origin, "pruning": method, "training": {"objective": "natural"} | asdict(recipe)}
         path = save_classifier(pruned.module, folder / f"{name}.pt", recipe=whole, parent=dense, **facts)
         report(load_classifier(path), judged)
 
@@ -79,8 +79,7 @@ def show(epoch: Epoch) -> None:
 def report(network: Classifier, judged: dict[str, Samples]) -> None:
     """Print sparsity, and accuracy on each set."""
     accuracies = ", ".join(
-        f"{accuracy(network.module, samples.inputs, samples.labels):.4f} on {len(samples)} {kind}"
-        for kind, samples in judged.items()
+        f"{accuracy(network.module, samples):.4f} on {len(samples)} {kind}" for kind, samples in judged.items()
     )
     print(f"{network.name}: sparsity {network.sparsity:.4f}, accuracy {accuracies}", flush=True)
 

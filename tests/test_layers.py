@@ -16,10 +16,12 @@ from tests.conftest import ROOT
 LEVELS = [
     {"names", "process"},
     {"types", "errors"},
-    {"norms", "losses", "progress", "precision", "embedded", "writing", "paths"},
+    {"norms", "losses", "progress", "precision", "embedded", "writing", "paths", "registry"},
     {"models", "datasets"},
-    {"attacks", "training", "pruning"},
+    {"attacks"},
     {"robustness"},
+    {"training"},  # adversarial training attacks
+    {"pruning"},  # a search for masks trains
     {"measurement", "store", "stats", "indicators"},
     {"campaign", "slices", "consistency", "signatures"},
     {"scrutiny"},

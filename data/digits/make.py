@@ -18,35 +18,41 @@ from torch import Tensor
 from thinice.datasets import Samples, load_samples
 from thinice.models import Classifier, build, load_classifier, save_classifier
 from thinice.pruning import prune
-from thinice.training import Recipe, fit
+from thinice.training import Recipe, train
 
 SPARSITIES = (0.90, 0.95)
 TRAINING = Recipe(epochs=30, learning_rate=0.05, batch_size=64, shift=1)
 FINE_TUNING = Recipe(epochs=5, learning_rate=0.01, batch_size=64, shift=1)
+OBJECTIVE = "natural"
 
 
 def main(folder: Path) -> None:
     """Train, prune, fine-tune, save, and print what the saved files do on the test samples."""
     torch.set_num_threads(1)  # the sums of several threads come in another order
-    train = load_samples("digits", split="train")
+    samples = load_samples("digits", split="train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TRAINING.seed)
-        module = build("digits_cnn", len(train.classes))
-    facts = {"class_names": train.classes, "data": train.name}
-    origin = {"data": {"name": train.name, "split": train.split, "fingerprint": train.fingerprint}}
+        module = build("digits_cnn", len(samples.classes))
+    facts = {"class_names": samples.classes, "data": samples.name}
+    origin = {"data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint}}
 
-    fit(module, train.inputs, train.labels, TRAINING)
-    recipe = origin | {"training": asdict(TRAINING)}
+    train(module, samples, TRAINING, objective=OBJECTIVE)
+    recipe = origin | {"training": told(TRAINING)}
     dense = load_classifier(save_classifier(module, folder / "dense.pt", recipe=recipe, **facts))
     networks = [dense]
     for sparsity in SPARSITIES:
-        method = {"sparsity": sparsity, "criterion": "magnitude", "scope": "global", "structure": "weight"}
+        method = {"method": "magnitude", "sparsity": sparsity, "scope": "global", "structure": "weight"}
         pruned = prune(dense, **method)
-        fit(pruned.module, train.inputs, train.labels, FINE_TUNING, masks=pruned.masks)
-        recipe = origin | {"pruning": method, "training": asdict(FINE_TUNING)}
+        train(pruned.module, samples, FINE_TUNING, objective=OBJECTIVE, masks=pruned.masks)
+        recipe = origin | {"pruning": method, "training": told(FINE_TUNING)}
         path = folder / f"pruned-{sparsity * 100:.0f}.pt"
         networks.append(load_classifier(save_classifier(pruned.module, path, recipe=recipe, parent=dense, **facts)))
     print(table(networks, load_samples("digits", split="test")))
+
+
+def told(recipe: Recipe) -> dict[str, object]:
+    """Return what a file says of a training."""
+    return {"objective": OBJECTIVE} | asdict(recipe)
 
 
 def table(networks: list[Classifier], samples: Samples) -> str:

@@ -11,7 +11,8 @@ from torch.nn.utils import prune as torch_prune
 
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
-from thinice.pruning import CRITERIA, SCOPES, STRUCTURES, Masks, prune
+from thinice.pruning import Masks, prune
+from thinice.pruning.magnitude import SCOPES, STRUCTURES, lowest_masks
 
 
 def network():
@@ -41,6 +42,7 @@ def linear(*values):
 
 
 WEIGHTS = ("0.weight", "3.weight", "5.weight")
+RANKINGS = ("magnitude", "random")
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.95, 0.333])
@@ -123,13 +125,13 @@ def test_kernels_go_whole():
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_every_method(criterion, structure, scope):
+@pytest.mark.parametrize("method", RANKINGS)
+def test_every_method(method, structure, scope):
     original = network()
     before = copy.deepcopy(original.state_dict())
     for sparsity in (0.0, 0.5, 0.9, 0.9999):
-        pruned = prune(original, sparsity=sparsity, criterion=criterion, structure=structure, scope=scope)
-        again = prune(original, sparsity=sparsity, criterion=criterion, structure=structure, scope=scope)
+        pruned = prune(original, sparsity=sparsity, method=method, structure=structure, scope=scope)
+        again = prune(original, sparsity=sparsity, method=method, structure=structure, scope=scope)
         assert tuple(pruned.masks.kept) == WEIGHTS
         for name, mask in pruned.masks.kept.items():
             assert torch.equal(pruned.module.get_parameter(name), original.get_parameter(name) * mask)
@@ -145,14 +147,15 @@ def test_every_method(criterion, structure, scope):
 @given(
     sparsity=st.floats(0, 0.99),
     sizes=st.lists(st.integers(20, 60), min_size=1, max_size=3),
-    criterion=st.sampled_from(sorted(CRITERIA)),
+    method=st.sampled_from(RANKINGS),
     scope=st.sampled_from(SCOPES),
     seed=st.integers(0, 5),
 )
-def test_the_count_is_exact(sparsity, sizes, criterion, scope, seed):
+def test_the_count_is_exact(sparsity, sizes, method, scope, seed):
     torch.manual_seed(seed)
     module = nn.Sequential(*[nn.Linear(size, 5) for size in sizes])
-    pruned = prune(module, sparsity=sparsity, criterion=criterion, scope=scope, seed=seed)
+    chance = {"seed": seed} if method == "random" else {}
+    pruned = prune(module, method, sparsity=sparsity, scope=scope, **chance)
     totals = [5 * size for size in sizes]
     wanted = (
         sum(min(round(sparsity * total), total - 1) for total in totals)
@@ -166,7 +169,7 @@ def test_the_count_is_exact(sparsity, sizes, criterion, scope, seed):
 def test_random_is_uniform_and_follows_its_seed():
     module = nn.Linear(100, 100)
     first, second, again = (
-        prune(module, sparsity=0.5, criterion="random", seed=seed).masks.kept["weight"] for seed in (0, 1, 0)
+        prune(module, sparsity=0.5, method="random", seed=seed).masks.kept["weight"] for seed in (0, 1, 0)
     )
     assert torch.equal(first, again)
     # two independent halves agree on half of the weights: 5000 of 10 000, standard deviation 50
@@ -176,16 +179,24 @@ def test_random_is_uniform_and_follows_its_seed():
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    prune(module, criterion="random")
+    prune(module, method="random")
     assert torch.equal(torch.rand(3), expected)  # the caller's random state is untouched
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_halving_again_halves_what_is_alive(criterion):
-    half = prune(nn.Linear(40, 10), sparsity=0.5, criterion=criterion, seed=0)
-    quarter = prune(half.module, sparsity=0.75, criterion=criterion, seed=1)
+@pytest.mark.parametrize("method", RANKINGS)
+def test_halving_again_halves_what_is_alive(method):
+    half = prune(nn.Linear(40, 10), method, sparsity=0.5)
+    quarter = prune(half.module, method, sparsity=0.75)
     assert not (quarter.masks.kept["weight"] & ~half.masks.kept["weight"]).any()
     assert quarter.masks.density == 0.25
+
+
+def test_scores_are_only_read():
+    scores = {"a": torch.rand(4, 5), "b": torch.rand(3)}
+    before = {name: layer.clone() for name, layer in scores.items()}
+    kept = lowest_masks(scores, sparsity=0.5, scope="local")
+    assert all(torch.equal(scores[name], before[name]) for name in scores)
+    assert [int(mask.sum()) for mask in kept.values()] == [10, 1]
 
 
 def test_a_classifier_is_copied_and_trainable_again():
@@ -217,7 +228,11 @@ def test_a_frozen_module_stays_as_frozen_as_it_was():
         ({"sparsity": float("nan")}, "`sparsity`"),
         ({"sparsity": True}, "`sparsity`"),
         ({"sparsity": "0.9"}, "`sparsity`"),
-        ({"criterion": "size"}, "`criterion` must be one of magnitude, random, got 'size'"),
+        ({"method": "size"}, "`method` 'size' is unknown: choose from magnitude, random"),
+        ({"method": "magnitud"}, "`method` 'magnitud' is unknown: did you mean magnitude?"),
+        ({"method": "random", "seed": -1}, "`seed` must be a whole number of at least 0, got -1"),
+        ({"seed": 1}, "`method` 'magnitude' has no setting 'seed': it has scope, sparsity, structure"),
+        ({"criterion": "random"}, "`method` 'magnitude' has no setting 'criterion': it has scope, sparsity, structure"),
         ({"scope": "all"}, "`scope` must be one of global, local, got 'all'"),
         ({"structure": "channel"}, "`structure` must be one of weight, kernel, filter, got 'channel'"),
     ],

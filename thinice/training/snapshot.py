@@ -1,32 +1,51 @@
-"""A training between two epochs, in a file: what `fit` needs to go on as if nothing had happened."""
+"""A training between two epochs, in a file: what it needs to go on as if nothing had happened.
+
+Random numbers need no room in it: each epoch's streams are made from the seed and the epoch's number. Nor does the
+schedule: the learning rate follows from the recipe and the part that is done.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import pickle
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+import reprlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+from torch import Tensor, nn
 
-from thinice.errors import CheckpointError
+from thinice.errors import CheckpointError, InputError
+from thinice.models.fingerprint import fingerprint_of
+from thinice.training.loop import Hook, Objective
 from thinice.writing import nest, writable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from thinice.datasets import Samples
+    from thinice.training import Recipe
+    from thinice.training.loop import Constraint
 
-    from thinice.training.recipe import Recipe
+__all__ = ["Epoch", "Key", "read_snapshot", "snapshot_key", "write_snapshot"]
 
-__all__ = ["Epoch", "read_snapshot", "write_snapshot"]
+FORMAT = 1
+Key: TypeAlias = dict[str, Any]
+DAMAGED = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError)
+"""What reading and taking over the parts of a file raises where they are not those of a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """One pass over the training data: mean loss and accuracy on it, as seen on the way.
 
-    `number` counts from 1; `learning_rate` is that of the first step; `validation_accuracy` is measured after
-    the epoch, ``None`` without validation samples.
+    `number` counts from 1; `learning_rate` is that of the first step; `loss` is what was minimised, penalties
+    included; `accuracy` is that of the logits of the objective: in adversarial training, on the crafted inputs;
+    `validation_accuracy` is measured after the epoch, ``None`` without validation samples.
     """
 
     number: int
@@ -37,21 +56,69 @@ class Epoch:
     seconds: float
 
 
+def snapshot_key(
+    module: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    *,
+    objective: Objective,
+    masks: Constraint | None,
+    hooks: Sequence[Hook],
+) -> Key:
+    """Return what two trainings must share for one to go on where the other stopped.
+
+    Settings of recipe, objective and hooks as they are; fingerprints of samples and masks, of the network's structure
+    (layers, names, shapes, what is trained) and of its frozen parameters, which a search for masks starts from. The
+    trained ones at the start are not among them: where they got to is in the file.
+
+    Raises
+    ------
+    InputError
+        An objective or a hook whose settings cannot be told.
+
+    """
+    tensors = [
+        (name, list(value.shape), str(value.dtype), value.requires_grad)
+        for name, value in sorted(module.state_dict(keep_vars=True).items())
+        if isinstance(value, Tensor)
+    ]
+    structure = hashlib.sha256(json.dumps([repr(module), tensors]).encode()).hexdigest()[:32]
+    frozen = {name: parameter for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {
+        "recipe": _described(recipe, "recipe"),
+        "objective": _described(objective, "objective"),
+        "hooks": [_described(hook, "hooks") for hook in hooks],
+        "masks": None if masks is None else fingerprint_of("masks", {}, masks.kept, None),
+        "data": samples.fingerprint,
+        "network": {"structure": structure, "frozen": fingerprint_of("frozen", {}, frozen, None)},
+    }
+
+
 def write_snapshot(
     path: Path,
-    recipe: Recipe,
-    samples: int,
+    key: Key,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    history: list[Epoch],
+    hooks: Sequence[Hook],
+    history: Sequence[Epoch],
 ) -> None:
-    """Write the file in one step: a crash in the middle leaves that of the epoch before."""
+    """Write the file in one step: a crash in the middle leaves that of the epoch before.
+
+    Raises
+    ------
+    InputError
+        The state of a hook holds what a safe file cannot.
+
+    """
+    for hook in hooks:
+        _check_plain(hook.state_dict(), hook)
     state = {
-        "recipe": asdict(recipe),
-        "samples": samples,
+        "format": FORMAT,
+        "key": key,
         "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": optimizer.state_dict()["state"],
+        "hooks": [hook.state_dict() for hook in hooks],
         "history": [asdict(epoch) for epoch in history],
     }
     with nest(path.parent) as unfinished:
@@ -61,26 +128,117 @@ def write_snapshot(
 
 
 def read_snapshot(
-    path: Path, recipe: Recipe, samples: int, module: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, key: Key, module: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]
 ) -> list[Epoch]:
-    """Fill module and optimizer from the file and return its history; nothing happens where it does not exist.
+    """Return the history in the file after filling module, optimiser and hooks from it; [] where there is no file.
 
     Raises
     ------
     CheckpointError
-        The file is not a snapshot, or one of another recipe or number of samples.
+        The file is not a snapshot, or one of another training: the message names what differs.
 
     """
     writable(path, argument="resume", like=lambda _: True)  # what it holds is judged below
     if not path.exists():
         return []
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        same = (state["recipe"], state["samples"]) == (asdict(recipe), samples)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle in another protocol: it is no snapshot, or it is
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        format_version, other = int(state["format"]), dict(state["key"])
+        differences = [] if other == key else _differences(other, key) or ["fields are missing"]
+    except DAMAGED as error:
         raise CheckpointError(f"{path} is not a snapshot of a training: give `resume` another path") from error
-    if not same:
-        raise CheckpointError(f"{path} belongs to another training: remove it, or give `resume` another path")
-    module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    return [Epoch(**epoch) for epoch in state["history"]]
+    if format_version != FORMAT:
+        raise CheckpointError(
+            f"{path} is a snapshot of format {format_version}, this version reads format {FORMAT}: "
+            "remove it, or give `resume` another path"
+        )
+    if differences:
+        raise CheckpointError(
+            f"{path} belongs to another training ({'; '.join(differences)}): remove it, or give `resume` another path"
+        )
+    try:
+        history = [Epoch(**epoch) for epoch in state["history"]]
+        if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
+            raise ValueError(f"{path}: epochs are missing")
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict({"state": state["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})
+        _check_shapes(optimizer)
+        for hook, hook_state in zip(hooks, state["hooks"], strict=True):
+            hook.load_state_dict(hook_state)
+    except DAMAGED as error:
+        raise CheckpointError(f"{path} is a damaged snapshot: remove it, or give `resume` another path") from error
+    return history
+
+
+def _check_plain(value: object, hook: Hook) -> None:
+    if isinstance(value, list | tuple):
+        for part in value:
+            _check_plain(part, hook)
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            _check_plain(name, hook)
+            _check_plain(part, hook)
+    elif not isinstance(value, Tensor) and value is not None and type(value) not in {bool, int, float, str}:
+        raise InputError(
+            f"`hooks`: the state of {_name_of(hook)} holds {type(value).__qualname__}, which a safe file cannot: "
+            "give tensors, numbers, texts, lists and dicts"
+        )
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
+    for parameter, state in optimizer.state.items():
+        for value in state.values():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{tuple(value.shape)} does not fit {tuple(parameter.shape)}")
+
+
+def _described(thing: object, argument: str) -> Any:  # noqa: ANN401 - plain values, as deep as the settings
+    """Return settings as plain values that a safe file can hold; of tensors, a fingerprint."""
+    described: Any
+    if thing is None or isinstance(thing, bool):
+        described = thing
+    elif isinstance(thing, int | float | str):
+        described = next(kind(thing) for kind in (int, float, str) if isinstance(thing, kind))  # of NumPy's, torch's
+    elif isinstance(thing, Tensor):
+        described = fingerprint_of("tensor", {}, {"": thing}, None)
+    elif isinstance(thing, Mapping):
+        described = {str(name): _described(value, argument) for name, value in thing.items()}
+    elif isinstance(thing, list | tuple):
+        described = [_described(value, argument) for value in thing]
+    elif inspect.isfunction(thing) and "<" not in thing.__qualname__:  # neither a lambda nor inside a function
+        described = f"{thing.__module__}:{thing.__qualname__}"
+    elif is_dataclass(thing) and not isinstance(thing, type):
+        settings = {field.name: getattr(thing, field.name) for field in fields(thing) if field.init}
+        described = {"class": _name_of(thing)} | {name: _described(value, argument) for name, value in settings.items()}
+    elif isinstance(thing, Objective | Hook) and type(thing).__init__ is object.__init__:  # it takes no settings
+        described = {"class": _name_of(thing)}
+    else:
+        raise InputError(
+            f"`{argument}`: a snapshot cannot tell the settings of {_name_of(thing)}: "
+            "make it a dataclass of numbers, texts, tensors and the like, or leave `resume` out"
+        )
+    return described
+
+
+def _name_of(thing: object) -> str:
+    return f"{type(thing).__module__}:{type(thing).__qualname__}"
+
+
+def _differences(there: object, here: object, name: str = "") -> list[str]:
+    """Return which settings differ, as text of one line each; what the file says is shortened and quoted."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        names = [*here, *(key for key in there if key not in here)]
+        parts = [
+            _differences(there.get(key), here.get(key), f"{name}.{key}" if name else str(key))
+            for key in names
+            if there.get(key) != here.get(key)
+        ]
+        texts = [text for part in parts for text in part]
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = [(old, new) for old, new in zip(there, here, strict=True) if old != new]
+        texts = [text for old, new in pairs for text in _differences(old, new, name)]
+    else:
+        texts = [f"{name} was {reprlib.repr(there)}, is {reprlib.repr(here)}"]
+    return [" ".join(text.split())[:200] for text in texts[:5]]

@@ -1,0 +1,192 @@
+"""Pruning by a score of each weight as it is: its magnitude, or chance; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from thinice.errors import InputError
+from thinice.models import prunable_weights
+from thinice.pruning import PruningMethod
+from thinice.pruning.masks import Masks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["SCOPES", "STRUCTURES", "Magnitude", "Random", "Ranking", "lowest_masks"]
+
+SCOPES = ("global", "local")
+
+STRUCTURES: Mapping[str, int | None] = {"weight": None, "kernel": 2, "filter": 1}
+"""The leading axes that tell the units apart: one weight, one (output, input) pair, one output channel.
+
+Units of several weights exist in convolutions alone: the outputs of the last linear layer are the classes.
+"""
+
+
+@dataclass(kw_only=True)
+class Ranking(PruningMethod):
+    """Pruning of the units with the lowest scores.
+
+    Attributes
+    ----------
+    sparsity : float
+        In [0, 1): the fraction of prunable weights that shall be zero, to the nearest whole number of weights.
+        What is zero already goes first and counts. With kernels and filters, the fraction of the convolutions'
+        weights, which is not exceeded.
+    scope : {"global", "local"}
+        Rank all layers together, or each by itself.
+    structure : {"weight", "kernel", "filter"}
+        What is removed as one: a weight, the kernel of an (output, input) pair, an output channel.
+
+    Notes
+    -----
+    A unit of several weights has their mean score; of equals the first goes first. Every layer keeps its best unit,
+    so that no layer is deleted (as happened to published networks with global filter pruning). Criteria, scopes and
+    structures are those of Merkle, Samsinger and Schöttle, Pruning in the Face of Adversaries, 2022.
+
+    """
+
+    scope: str = "global"
+    structure: str = "weight"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value, known in (("scope", self.scope, SCOPES), ("structure", self.structure, (*STRUCTURES,))):
+            if value not in known:
+                raise InputError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
+
+    def scores(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a score for each weight, in its shape, by the name of the layer's; the lowest go first."""
+        raise NotImplementedError
+
+    def masks(self, model: nn.Module) -> Masks:
+        """Return the masks without the lowest units.
+
+        Raises
+        ------
+        InputError
+            For a network without units of this structure, or weights that are not finite.
+
+        """
+        weights = {name: weight.detach().cpu().float() for name, weight in prunable_weights(model).items()}
+        ranked = {
+            name: weight for name, weight in weights.items() if STRUCTURES[self.structure] is None or weight.ndim > 2
+        }
+        if not ranked:
+            raise InputError(f"`network` has nothing to prune: no layer has units of structure {self.structure!r}")
+        broken = [name for name, weight in ranked.items() if not weight.isfinite().all()]
+        if broken:
+            raise InputError(f"`network` cannot be ranked: {broken[0]} has weights that are not finite")
+        kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+        kept |= lowest_masks(self.scores(ranked), sparsity=self.sparsity, scope=self.scope, structure=self.structure)
+        return Masks({name: kept[name].to(weight.device) for name, weight in prunable_weights(model).items()})
+
+
+@dataclass(kw_only=True)
+class Magnitude(Ranking):
+    """The weights of smallest absolute value go.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = torch.nn.Linear(4, 1)
+    >>> layer.weight.data = torch.tensor([[0.3, -0.1, 0.5, -0.4]])
+    >>> Magnitude(sparsity=0.5).masks(layer).kept["weight"]
+    tensor([[False, False,  True,  True]])
+
+    """
+
+    def scores(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return absolute values."""
+        return {name: weight.abs() for name, weight in weights.items()}
+
+
+@dataclass(kw_only=True)
+class Random(Ranking):
+    """Weights go by chance; what is zero already goes first.
+
+    Attributes
+    ----------
+    seed : int
+        Of the draws.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Random(sparsity=0.5, seed=1).masks(torch.nn.Linear(4, 5))
+    <Masks 1 layers, 10 of 20 weights kept, sparsity 0.5000>
+
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise InputError(f"`seed` must be a whole number of at least 0, got {self.seed!r}")
+
+    def scores(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return uniform draws for what is alive, and less for what is zero."""
+        generator = torch.Generator().manual_seed(self.seed)  # one stream, layer after layer
+        return {
+            name: torch.rand(weight.shape, generator=generator).masked_fill(weight == 0, -1.0)
+            for name, weight in weights.items()
+        }
+
+
+def lowest_masks(
+    scores: Mapping[str, Tensor], *, sparsity: float, scope: str = "global", structure: str = "weight"
+) -> dict[str, Tensor]:
+    """Return boolean masks in the shape of the scores that drop the units with the lowest ones; True keeps.
+
+    Parameters
+    ----------
+    scores : mapping of str to Tensor
+        One score for each weight of each layer, finite, on the CPU.
+    sparsity, scope, structure
+        As in `Ranking`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scores = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([5.0, 6.0])}
+    >>> lowest_masks(scores, sparsity=0.5)["a"]
+    tensor([False, False, False,  True])
+    >>> lowest_masks(scores, sparsity=0.5, scope="local")["b"]
+    tensor([False,  True])
+
+    """
+    axes = STRUCTURES[structure]
+    units = {name: _unit_scores(layer, axes) for name, layer in scores.items()}
+    removed: dict[str, Tensor] = {}
+    for group in [list(units)] if scope == "global" else [[name] for name in units]:
+        sizes = {name: scores[name].numel() // units[name].numel() for name in group}
+        removed |= _lowest({name: units[name].flatten() for name in group}, sizes, sparsity)
+    kept = {name: torch.ones_like(layer, dtype=torch.bool) for name, layer in scores.items()}
+    for name, layer in removed.items():
+        kept[name][layer.reshape(units[name].shape)] = False
+    return kept
+
+
+def _unit_scores(scores: Tensor, axes: int | None) -> Tensor:
+    """Return one score a unit, in the shape of the leading axes; the best unit of the layer is out of reach."""
+    units = scores.contiguous().clone() if axes is None else scores.flatten(axes).mean(-1)
+    units.view(-1)[units.argmax()] = torch.inf
+    return units
+
+
+def _lowest(scores: dict[str, Tensor], sizes: dict[str, int], sparsity: float) -> dict[str, Tensor]:
+    """Return for each layer of a group which units go: the lowest, as long as their weights fit the target."""
+    together = torch.cat(list(scores.values()))
+    weights = torch.cat([torch.full(layer.shape, sizes[name]) for name, layer in scores.items()])
+    order = together.argsort(stable=True)
+    fits = weights[order].cumsum(0) <= round(sparsity * int(weights.sum()))
+    removed = torch.zeros_like(together, dtype=torch.bool)
+    removed[order] = fits & together[order].isfinite()
+    parts = torch.split(removed, [len(layer) for layer in scores.values()])
+    return dict(zip(scores, parts, strict=True))

@@ -1,0 +1,151 @@
+"""Names and what they stand for: imported when asked, so that listing the names costs no import."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Generic, TypeVar, cast
+
+from thinice.errors import InputError, ThinIceError
+
+__all__ = ["Registry"]
+
+T = TypeVar("T")
+Made = TypeVar("Made")
+
+
+class Registry(Generic[T]):
+    """A table of names: what each stands for, and one line about it for help texts.
+
+    Parameters
+    ----------
+    argument : str
+        The argument whose values the names are: errors name it.
+    rows : mapping of str to (target, summary)
+        A target is the object itself, or ``"package.module:object"``, which is imported when it is asked for.
+    error : type of ThinIceError
+        Raised for a name that is not in the table.
+
+    Examples
+    --------
+    >>> shapes = Registry("shape", {"circle": ("math:tau", "all round"), "square": (4.0, "four corners")})
+    >>> shapes.names()
+    ('circle', 'square')
+    >>> shapes.get("square"), round(shapes.get("circle"), 2)
+    (4.0, 6.28)
+    >>> shapes.get("sqare")
+    Traceback (most recent call last):
+    ...
+    thinice.errors.InputError: `shape` 'sqare' is unknown: did you mean square?
+
+    """
+
+    def __init__(
+        self,
+        argument: str,
+        rows: Mapping[str, tuple[str | T, str]] | None = None,
+        *,
+        error: type[ThinIceError] = InputError,
+    ) -> None:
+        self.argument = argument
+        self.error = error
+        self.rows: dict[str, tuple[str | T, str]] = {}
+        for name, (target, summary) in (rows or {}).items():
+            self.add(name, target, summary)
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names, in the order in which they were added."""
+        return tuple(self.rows)
+
+    def summaries(self) -> dict[str, str]:
+        """Return the line about each name; nothing is imported."""
+        return {name: summary for name, (_, summary) in self.rows.items()}
+
+    def get(self, name: str, /) -> T:
+        """Return what a name stands for, imported now if it was not before.
+
+        Raises
+        ------
+        ThinIceError
+            The registry's own error where the name is unknown (it tells the nearest names), or cannot be imported.
+            A `MissingExtraError` of the module passes through.
+
+        """
+        if name not in self.names():
+            raise self.error(f"`{self.argument}` {name!r} is unknown: {self._hint(str(name))}")
+        target, _ = self.rows[name]
+        if not isinstance(target, str):
+            return target
+        module, _, attribute = target.partition(":")
+        try:
+            return cast("T", getattr(import_module(module), attribute))
+        except ThinIceError:
+            raise
+        except (ImportError, AttributeError) as error:
+            raise self.error(f"`{self.argument}` {name!r} cannot be loaded from {target}: {error}") from error
+
+    def make(self: Registry[Callable[..., Made]], name: str, /, **settings: object) -> Made:
+        """Return what the class or function behind a name makes of these settings.
+
+        Raises
+        ------
+        ThinIceError
+            As in `get`; InputError for a setting that it does not take, naming those that it takes.
+
+        Examples
+        --------
+        >>> Registry("number", {"fraction": ("fractions:Fraction", "exact")}).make("fraction", numerator=3)
+        Fraction(3, 1)
+
+        """
+        factory = self.get(name)
+        parameters = inspect.signature(factory).parameters.values()
+        known = sorted(
+            parameter.name
+            for parameter in parameters
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        )
+        unknown = [setting for setting in settings if setting not in known]
+        if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            raise InputError(
+                f"`{self.argument}` {name!r} has no setting {unknown[0]!r}: it has {', '.join(known) or 'none'}"
+            )
+        return factory(**settings)
+
+    def add(self, name: str, target: str | T, summary: str = "") -> None:
+        """Enter one more name.
+
+        Raises
+        ------
+        InputError
+            The name is taken, or a target in text is not ``"package.module:object"``.
+
+        Examples
+        --------
+        >>> shapes = Registry("shape")
+        >>> shapes.add("circle", "math:tau", "all round")
+        >>> shapes
+        <Registry of `shape`: circle>
+
+        """
+        if name in self.rows:
+            raise InputError(f"`{self.argument}` {name!r} is taken: choose another name")
+        if isinstance(target, str) and not all(target.partition(":")):
+            raise InputError(f"`target` of {self.argument} {name!r} must be 'package.module:object', got {target!r}")
+        self.rows[name] = (target, summary)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __repr__(self) -> str:
+        return f"<Registry of `{self.argument}`: {', '.join(self.rows) or 'empty'}>"
+
+    def _hint(self, name: str) -> str:
+        """Return how the name may have been meant: the nearest ones, or all where none is near."""
+        spellings = {known.casefold(): known for known in self.rows}
+        near = get_close_matches(name.casefold(), spellings, n=3, cutoff=0.6)
+        if near:
+            return f"did you mean {' or '.join(spellings[spelling] for spelling in near)}?"
+        return f"choose from {', '.join(self.rows)}"

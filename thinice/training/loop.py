@@ -1,0 +1,432 @@
+"""The one training loop: what is minimised comes as an `Objective`, what else takes part as `Hook`s."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    from thinice.datasets import Samples
+    from thinice.training import Recipe
+
+__all__ = [
+    "Backward",
+    "Batch",
+    "Constraint",
+    "HeldMasks",
+    "Hook",
+    "Losses",
+    "Objective",
+    "accuracy",
+    "cosine",
+    "global_stream",
+    "random_flip",
+    "random_shift",
+    "run_epoch",
+    "stream",
+]
+
+
+class Losses(NamedTuple):
+    """What an objective says of a batch: ``values`` (N,), one loss a sample, and the ``logits`` (N, C) behind them.
+
+    The logits are those that the accuracy of an epoch is read from: in adversarial training, of the crafted inputs.
+    """
+
+    values: Tensor
+    logits: Tensor
+
+
+class Objective(ABC):
+    """What training minimises: the mean of one loss a sample.
+
+    One file each, and one row in `thinice.training.OBJECTIVES`. Write it as a frozen dataclass: its fields are its
+    settings, and snapshots tell by them whether they belong to the same training. There are two halves, so that
+    whatever needs a second gradient for the same batch (weight or score perturbation) does not craft it again.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> @dataclass(frozen=True)
+    ... class Noisy(Objective):
+    ...     scale: float = 0.1
+    ...
+    ...     def craft(self, model, inputs, labels, generator):
+    ...         return inputs + self.scale * torch.randn(inputs.shape, generator=generator).to(inputs.device)
+    ...
+    ...     def losses(self, model, inputs, crafted, labels):
+    ...         logits = model(crafted)
+    ...         return Losses(torch.nn.functional.cross_entropy(logits, labels, reduction="none"), logits)
+    >>> Noisy().losses(torch.nn.Identity(), None, torch.zeros(3, 2), torch.tensor([0, 1, 1])).values.shape
+    torch.Size([3])
+
+    """
+
+    def craft(
+        self,
+        model: nn.Module,  # noqa: ARG002 - what follows are the arguments of those that craft
+        inputs: Tensor,
+        labels: Tensor,  # noqa: ARG002
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Tensor:
+        """Return the inputs (N, C, H, W) that `losses` is to see beside the original ones; here, those themselves.
+
+        Called once a batch, with the model in training mode; who needs eval mode sets it and sets it back. The
+        generator is a CPU one, of a stream of its own in each epoch: draw on the CPU and move.
+        """
+        return inputs
+
+    @abstractmethod
+    def losses(self, model: nn.Module, inputs: Tensor, crafted: Tensor, labels: Tensor) -> Losses:
+        """Return the loss of each sample, with its graph, and the logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch after its gradient, without graph.
+
+    Attributes
+    ----------
+    sample_ids : Tensor
+        (N,) int64, on the CPU: which samples these are.
+    labels, losses, logits : Tensor
+        (N,), (N,) and (N, C), on the device of the model: true classes, and what the objective returned.
+    loss : Tensor
+        (): what was minimised: the mean of the losses, weighted where hooks weigh, and all penalties.
+
+    """
+
+    sample_ids: Tensor
+    labels: Tensor
+    losses: Tensor
+    logits: Tensor
+    loss: Tensor
+
+
+Backward: TypeAlias = Callable[[], Batch]
+"""Computes the gradients of one batch anew, at the model's present parameters; can be called more than once."""
+
+
+class Hook:
+    """What takes part in training beside objective and optimiser; each method does nothing until one is written.
+
+    Pruning methods are hooks (`thinice.pruning.PruningMethod`); so are weights for single samples, records of
+    forgetting, and perturbed gradients (AWP, S2AP). Write it as a dataclass: its fields are its settings, and
+    snapshots tell by them whether they belong to the same training.
+
+    In order: `prepare`; in each step `around_backward` (and in it `weigh` and `penalty`), the optimiser's step,
+    `after_step`, `after_batch`; after the steps of an epoch `after_epoch`; then `state_dict`, for the snapshot.
+    torch's global random state is a stream of its own in `prepare` and in each epoch, and the caller's afterwards.
+
+    Examples
+    --------
+    Samples that were right and are wrong again (Toneva et al. 2019):
+
+    >>> from thinice.datasets import load_samples
+    >>> from thinice.models import build
+    >>> from thinice.training import Recipe, train
+    >>> class Forgetting(Hook):
+    ...     def prepare(self, model):
+    ...         self.right, self.events = set(), 0
+    ...
+    ...     def after_batch(self, batch):
+    ...         right = (batch.logits.argmax(1) == batch.labels).tolist()
+    ...         for number, now in zip(batch.sample_ids.tolist(), right, strict=True):
+    ...             self.events += number in self.right and not now
+    ...             (self.right.add if now else self.right.discard)(number)
+    >>> forgetting = Forgetting()
+    >>> samples = load_samples("digits", limit=100)
+    >>> _ = train(build("digits_cnn"), samples, Recipe(epochs=3), hooks=[forgetting])
+    >>> 0 < len(forgetting.right) <= 100
+    True
+
+    """
+
+    def prepare(self, model: nn.Module) -> None:
+        """Get ready, afresh, before the optimiser is made: freeze parameters, reparametrise layers, make duals."""
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Return what the optimiser trains besides the parameters of the model that need a gradient."""
+        return ()
+
+    def weigh(self, sample_ids: Tensor, losses: Tensor) -> Tensor | None:  # noqa: ARG002 - what those who weigh need
+        """Return (N,) factors of the losses of a batch, on their device; ``None``: all count alike."""
+        return None
+
+    def penalty(self, model: nn.Module) -> Tensor | None:  # noqa: ARG002 - what those with a penalty need
+        """Return a term () that is added to the mean loss, with its graph."""
+        return None
+
+    def around_backward(self, model: nn.Module, backward: Backward) -> Batch:  # noqa: ARG002 - for those that perturb
+        """Return the batch whose gradients the optimiser shall use, after ``backward()`` computed them.
+
+        A hook that perturbs calls it, moves parameters, calls it again and moves them back. Each call is a forward
+        pass in training mode: it moves the running statistics of batch norm.
+        """
+        return backward()
+
+    def after_step(self, model: nn.Module) -> None:
+        """Project, or put masks in force again, after each step of the optimiser."""
+
+    def after_batch(self, batch: Batch) -> None:
+        """Take note of which samples were seen, with which loss and logits."""
+
+    def after_epoch(self, model: nn.Module, done: float) -> None:
+        """Do what is done once an epoch; ``done``, in (0, 1], is the part of all epochs that is behind."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changed since `prepare` and is not in the model: tensors, numbers, texts, lists, dicts."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a snapshot, after `prepare`."""
+
+
+class Constraint(Protocol):
+    """Masks, as training sees them: `thinice.pruning.Masks`."""
+
+    @property
+    def kept(self) -> Mapping[str, Tensor]:
+        """Boolean masks by the name of the weight; True keeps."""
+        ...
+
+    def apply_(self, module: nn.Module) -> None:
+        """Set what is not kept to zero, in place."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldMasks(Hook):
+    """Fixed masks, in force before the first step and after every one."""
+
+    masks: Constraint
+
+    def prepare(self, model: nn.Module) -> None:
+        """Put them in force."""
+        self.masks.apply_(model)
+
+    def after_step(self, model: nn.Module) -> None:
+        """Put them in force again: momentum and weight decay moved what they hold."""
+        self.masks.apply_(model)
+
+    def after_epoch(self, model: nn.Module, done: float) -> None:  # noqa: ARG002 - the same all along
+        """Put them in force again: other hooks may have moved weights."""
+        self.masks.apply_(model)
+
+
+def stream(seed: int, *names: str | int) -> torch.Generator:
+    """Return a CPU generator whose numbers belong to a seed and a name alone.
+
+    The seed of the generator is a hash of both (63 bits of BLAKE2b), so that no two streams overlap because their
+    seeds were chosen next to each other.
+
+    Examples
+    --------
+    >>> import torch
+    >>> first, again, other = (torch.rand(2, generator=stream(0, "start", epoch)) for epoch in (1, 1, 2))
+    >>> torch.equal(first, again), torch.equal(first, other)
+    (True, False)
+
+    """
+    digest = hashlib.blake2b(json.dumps([seed, *names]).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@contextmanager
+def global_stream(device: torch.device, seed: int, *names: str | int) -> Iterator[None]:
+    """Let torch's global random state be a named stream for a while; afterwards it is what it was.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with global_stream(torch.device("cpu"), 0, "start"):
+    ...     first = torch.rand(2)
+    >>> torch.equal(first, torch.rand(2, generator=stream(0, "start")))
+    True
+
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(stream(seed, *names).initial_seed())
+        yield
+
+
+def run_epoch(
+    model: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    *,
+    objective: Objective,
+    hooks: Sequence[Hook],
+    optimizer: torch.optim.Optimizer,
+    number: int,
+) -> tuple[float, float]:
+    """Return mean loss and accuracy of one pass over the samples; its random numbers belong to seed and number alone.
+
+    Three streams: order and augmentation; what the objective draws; torch's global state, which dropout and
+    hooks draw from. The model is left in eval mode.
+    """
+    device = optimizer.param_groups[0]["params"][0].device
+    loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+    # No two pairs of seed and epoch share this number, because a recipe has fewer epochs than its factor.
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
+    crafting = stream(recipe.seed, "objective", number)
+    batches = torch.split(torch.randperm(len(samples), generator=generator), recipe.batch_size)
+    model.train()
+    with global_stream(device, recipe.seed, "global", number):
+        for step, index in enumerate(batches):
+            inputs, labels = samples.inputs[index].to(device), samples.labels[index].to(device)
+            if recipe.shift:
+                inputs = random_shift(inputs, recipe.shift, generator)
+            if recipe.flip:
+                inputs = random_flip(inputs, generator)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate((number - 1 + step / len(batches)) / recipe.epochs)
+            backward: Backward = partial(
+                _backward,
+                model,
+                optimizer,
+                objective,
+                hooks,
+                inputs=inputs,
+                crafted=objective.craft(model, inputs, labels, crafting),
+                labels=labels,
+                sample_ids=samples.sample_ids[index],
+            )
+            for hook in hooks:
+                backward = partial(hook.around_backward, model, backward)
+            batch = backward()
+            optimizer.step()
+            for hook in hooks:
+                hook.after_step(model)
+            for hook in hooks:
+                hook.after_batch(batch)
+            loss_sum += batch.loss * len(index)
+            correct += (batch.logits.argmax(1) == labels).sum()
+        for hook in hooks:
+            hook.after_epoch(model, number / recipe.epochs)
+    model.eval()
+    return float(loss_sum) / len(samples), float(correct) / len(samples)
+
+
+def _backward(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    hooks: Sequence[Hook],
+    *,
+    inputs: Tensor,
+    crafted: Tensor,
+    labels: Tensor,
+    sample_ids: Tensor,
+) -> Batch:
+    values, logits = objective.losses(model, inputs, crafted, labels)
+    _check_shape(values, labels.shape, f"`objective` {type(objective).__name__}", "leave the mean to the loop")
+    weighted = values
+    for hook in hooks:
+        weights = hook.weigh(sample_ids, values.detach())
+        if weights is not None:
+            _check_shape(weights, labels.shape, f"`weigh` of {type(hook).__name__}", "one factor a sample")
+            weighted = weighted * weights
+    loss = weighted.mean()
+    for hook in hooks:
+        penalty = hook.penalty(model)
+        if penalty is not None:
+            _check_shape(penalty, loss.shape, f"`penalty` of {type(hook).__name__}", "take its sum")
+            loss = loss + penalty
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    return Batch(sample_ids, labels, values.detach(), logits.detach(), loss.detach())
+
+
+def _check_shape(value: Tensor, shape: torch.Size, name: str, way_out: str) -> None:
+    if value.shape != shape:
+        raise InputError(f"{name} must return the shape {tuple(shape)}, got {tuple(value.shape)}: {way_out}")
+
+
+def cosine(done: float) -> float:
+    """Return the factor of the learning rate along a half cosine: 1 at the start, 0 when all is done.
+
+    Examples
+    --------
+    >>> [round(cosine(part), 3) for part in (0, 0.5, 1)]
+    [1.0, 0.5, 0.0]
+
+    """
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+@torch.no_grad()
+def accuracy(module: nn.Module, samples: Samples, *, batch_size: int = 500) -> float:
+    """Return the fraction of samples whose prediction is the label, of a module in eval mode.
+
+    Raises
+    ------
+    InputError
+        The module is in training mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from thinice.datasets import as_samples
+    >>> samples = as_samples(torch.eye(4).reshape(4, 1, 2, 2), [0, 1, 2, 0])
+    >>> accuracy(torch.nn.Flatten().eval(), samples)
+    0.75
+
+    """
+    if any(layer.training for layer in module.modules()):
+        raise InputError("`module` is in training mode, where predictions depend on the batch: call module.eval()")
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    correct = 0
+    for index in torch.split(torch.arange(len(samples)), batch_size):
+        correct += int((module(samples.inputs[index].to(device)).argmax(1).cpu() == samples.labels[index]).sum())
+    return correct / len(samples)
+
+
+def random_shift(inputs: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Return each image (N, C, H, W) moved by up to so many pixels both ways; zeros come in at the edge.
+
+    Examples
+    --------
+    >>> import torch
+    >>> moved = random_shift(torch.ones(5, 1, 8, 8), 1, torch.Generator().manual_seed(0))
+    >>> bool((moved.sum((1, 2, 3)) >= 49).all())
+    True
+
+    """
+    count, _, height, width = inputs.shape
+    corners = torch.randint(2 * pixels + 1, (2, count, 1), generator=generator)
+    rows, columns = (
+        (corner + torch.arange(size)).to(inputs.device) for corner, size in zip(corners, (height, width), strict=True)
+    )
+    padded = torch.nn.functional.pad(inputs, [pixels] * 4)
+    images = torch.arange(count, device=inputs.device)
+    moved = padded[images[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
+    return moved.permute(0, 3, 1, 2).contiguous()
+
+
+def random_flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each image (N, C, H, W) mirrored left to right with chance one half.
+
+    Examples
+    --------
+    >>> import torch
+    >>> flipped = random_flip(torch.tensor([1.0, 2.0]).expand(100, 1, 1, 2), torch.Generator().manual_seed(0))
+    >>> 30 < int(flipped[:, 0, 0, 0].eq(2).sum()) < 70
+    True
+
+    """
+    chosen = torch.rand(len(inputs), generator=generator) < 0.5
+    return torch.where(chosen.to(inputs.device)[:, None, None, None], inputs.flip(-1), inputs)
