@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_classifier", "unused_kept"]
 
-SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx", ".pt2")
+SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
 
 
 def load_classifier(
@@ -49,7 +49,7 @@ def load_classifier(
     """Return the classifier that a checkpoint file holds.
 
     Read are thinice's own files; state dicts in torch's and the safetensors format, nested, prefixed, with masks,
-    scores or parametrisations, as the programs of the pruning literature leave them; ONNX and torch.export programs.
+    scores or parametrisations, as the programs of the pruning literature leave them; ONNX programs.
     Nothing in a file can run. `Classifier.notes` says what was found out and converted.
 
     Parameters
@@ -109,8 +109,8 @@ def unused_kept(kept: float) -> str:
 
 def _load(path: Path, said: _Said, *, kept: float | None, trust_pickle: bool) -> Classifier:
     container = sniff(path)
-    if container in {Container.ONNX, Container.EXPORT}:
-        return _from_program(container, said)
+    if container is Container.ONNX:
+        return _from_program(said)
     header: Mapping[str, Any] | None = None
     held: Any
     if container is Container.SAFETENSORS:
@@ -318,20 +318,18 @@ def _from_module(module: nn.Module, said: _Said) -> Classifier:
     )
 
 
-def _from_program(container: Container, said: _Said) -> Classifier:
+def _from_program(said: _Said) -> Classifier:
+    from thinice.models.onnx_program import load_onnx  # noqa: PLC0415 - needs an extra
+
     said.whole("a whole program")
-    if container is Container.ONNX:
-        from thinice.models.onnx_program import load_onnx as load  # noqa: PLC0415 - needs an extra
-    else:
-        from thinice.models.export_program import load_export as load  # noqa: PLC0415 - rarely needed
-    program = load(said.path)
+    program = load_onnx(said.path)
     _check_finite(program.state_dict(), str(said.path))
     program.settle(str(said.path))
     _check_classes(said, program.classes)
     return assemble(
         program,
         name=said.name,
-        architecture=str(container),
+        architecture=str(Container.ONNX),
         arguments={"sha256": sha256(said.path.read_bytes()).hexdigest()},
         classes=program.classes,
         normalization=said.normalization,

@@ -21,6 +21,8 @@ __all__ = ["Container", "Unread", "read_safetensors", "read_torch", "sniff"]
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
+EXPORT_SUFFIX = ".pt2"
+
 ONNX_START = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x2a\x3a]")
 """Protocol buffers have no magic number; these are the version and the next field of an ONNX model."""
 
@@ -42,7 +44,6 @@ class Container(StrEnum):
     TORCH = "torch"
     SAFETENSORS = "safetensors"
     ONNX = "onnx"
-    EXPORT = "torch.export"
 
 
 class Unread:
@@ -104,6 +105,8 @@ def _head(path: Path) -> tuple[bytes, int]:
 
 
 def _sniff_archive(path: Path) -> Container:
+    if path.suffix == EXPORT_SUFFIX:
+        raise _export(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
@@ -111,20 +114,26 @@ def _sniff_archive(path: Path) -> Container:
         raise CheckpointError(
             f"{path}: is a truncated or damaged archive ({error}): download or save it again"
         ) from None
-    if any(name.startswith("models/") and name.endswith(".json") for name in names):
-        return Container.EXPORT
-    if "serialized_exported_program.json" in names:
-        raise CheckpointError(
-            f"{path}: is a torch.export file of an old format: export it again with torch 2.9 or newer"
-        )
+    models = any(name.startswith("models/") and name.endswith(".json") for name in names)
+    if models or "archive_format" in names or "serialized_exported_program.json" in names:
+        raise _export(path)
     if any(name.startswith("code/") for name in names) or "constants.pkl" in names:
         raise CheckpointError(
             f"{path}: is a TorchScript program, which torch has deprecated: save its weights with "
-            "torch.save(torch.jit.load(path).state_dict(), …), or export the network with torch.export"
+            "torch.save(torch.jit.load(path).state_dict(), …), or export the network to ONNX"
         )
     if "data.pkl" in names:
         return Container.TORCH
     raise CheckpointError(f"{path}: is a zip archive but not a checkpoint (no data.pkl in it): unpack it first")
+
+
+def _export(path: Path) -> CheckpointError:
+    """Return the refusal of a program of ``torch.export``: its operators take any argument, also one out of bounds."""
+    return CheckpointError(
+        f"{path}: is a torch.export program (.pt2), which is not read: loading one can run code and corrupt memory: "
+        "export the network to ONNX, or save its state_dict() and load that with the architecture's own code "
+        "(--architecture, or thinice.as_classifier(module) in Python)"
+    )
 
 
 def _likeness(head: bytes) -> str:

@@ -107,7 +107,7 @@ def _translated(model: Any, version: int, path: Path) -> Any:  # noqa: ANN401 - 
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: cannot be translated from operator set {version} to {NEWEST_OPSET} ({_line(error)}): export "
-            f"it with opset_version={NEWEST_OPSET}, or with torch.export"
+            f"it with opset_version={NEWEST_OPSET}"
         ) from None
     for node in model.graph.node:
         node.domain = "" if node.domain == ASIDE else node.domain
@@ -153,7 +153,7 @@ def _converted(model: Any, path: Path) -> fx.GraphModule:  # noqa: ANN401 - a pr
         return onnx2torch.convert(model)  # type: ignore[no-any-return] # untyped
     except failures as error:
         raise CheckpointError(
-            f"{path}: cannot be converted ({_line(error)}): export it with opset_version=13, or with torch.export"
+            f"{path}: cannot be converted ({_line(error)}): export it with opset_version=13"
         ) from None
 
 
