@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from torch.nn.utils import weight_norm
 
 from thinice.errors import InputError
 from thinice.models import as_classifier, build, find_architecture, known_architectures, load_classifier
-from thinice.models.export_program import Graph, Name, load_export
 from thinice.models.fast import ChannelsLast, _close, fast_form, folded
 
 SIDES = {"preact_resnet18": 64}  # made for 224 pixels
@@ -333,12 +331,6 @@ def test_a_network_that_writes_into_its_input_leaves_the_callers_alone():
 # Programs out of files ------------------------------------------------------------------------------------------------
 
 
-def exported(module, inputs, path, *, decomposed=False):
-    found = torch.export.export(module, (inputs,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-    torch.export.save(found.run_decompositions() if decomposed else found, path)
-    return path
-
-
 def as_onnx(module, inputs, path):
     """As torch's exporter writes it with batch norms kept; equal statistics are held once, and copied by Identity."""
     pytest.importorskip("onnx2torch")
@@ -358,17 +350,11 @@ def as_onnx(module, inputs, path):
     return path
 
 
-def steps_of(module):
-    return [step for layer in module.modules() if isinstance(layer, Graph) for step in layer.steps]
-
-
 def norm_steps(module):
-    """Batch norms left in a program, of either kind of file."""
+    """Batch norms left in a program."""
     traced = [node for layer in module.modules() if isinstance(layer, fx.GraphModule) for node in layer.graph.nodes]
-    return (
-        sum("batch_norm" in step.operation for step in steps_of(module))
-        + sum("batch_norm" in str(node.target).lower() for node in traced)
-        + sum("BatchNorm" in type(layer).__name__ for layer in module.modules())
+    return sum("batch_norm" in str(node.target).lower() for node in traced) + sum(
+        "BatchNorm" in type(layer).__name__ for layer in module.modules()
     )
 
 
@@ -387,15 +373,10 @@ def same(fast, module, inputs):
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # onnx2torch's own
 @pytest.mark.parametrize("name", ["resnet20", "digits_cnn"])
-@pytest.mark.parametrize("kind", ["exported", "decomposed", "onnx"])
-def test_programs_are_folded_as_the_network_itself(name, kind, tmp_path):
+def test_programs_are_folded_as_the_network_itself(name, tmp_path):
     module = lived_in(build(name))
     inputs = torch.rand(4, *(find_architecture(name).input_shape or (3, 32, 32)))
-    if kind == "onnx":
-        path = as_onnx(module, inputs, tmp_path / "net.onnx")
-    else:
-        path = exported(module, inputs, tmp_path / "net.pt2", decomposed=kind == "decomposed")
-    classifier = load_classifier(path, normalization="none")
+    classifier = load_classifier(as_onnx(module, inputs, tmp_path / "net.onnx"), normalization="none")
     before = {place: value.clone() for place, value in classifier.module.state_dict().items()}
     wanted = folded(module)[1]
     assert norm_steps(classifier.module) >= wanted > 0
@@ -417,7 +398,7 @@ class Pairs(nn.Module):
     def __init__(self):
         super().__init__()
         self.grouped, self.one = nn.Conv2d(4, 8, 3, stride=2, groups=2), nn.BatchNorm2d(8, affine=False)
-        self.padded, self.two = nn.Conv2d(8, 6, 3, padding="same", bias=False), nn.BatchNorm2d(6, eps=0.1)
+        self.padded, self.two = nn.Conv2d(8, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6, eps=0.1)
         self.linear, self.three = nn.Linear(24, 5), nn.BatchNorm1d(5)
 
     def forward(self, inputs):
@@ -425,14 +406,11 @@ class Pairs(nn.Module):
         return self.three(self.linear(functional.relu(self.two(self.padded(maps))).flatten(1)))
 
 
-@pytest.mark.parametrize("kind", ["exported", "decomposed"])
-def test_layers_of_other_kinds_are_folded_in_programs(kind, tmp_path):
+def test_layers_of_other_kinds_are_folded_in_programs(tmp_path):
     module = lived_in(Pairs())
-    path = exported(module, INPUTS, tmp_path / "net.pt2", decomposed=kind == "decomposed")
-    classifier = load_classifier(path, normalization="none")
+    classifier = load_classifier(as_onnx(module, INPUTS, tmp_path / "net.onnx"), normalization="none")
     fast = fast_form(classifier, INPUTS)
-    count = 3 if kind == "exported" else 2  # decomposed, the linear layer is a product of transposed weights
-    assert f"batch norms folded ({count})" in fast.notes[-1]
+    assert "batch norms folded (3)" in fast.notes[-1]
     same(fast, module, INPUTS)
 
 
@@ -443,31 +421,6 @@ class Deconvolved(nn.Module):
 
     def forward(self, inputs):
         return self.norm(self.conv(inputs)).mean((2, 3))
-
-
-class Computed(nn.Module):
-    """The weight is computed in the program."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
-
-    def forward(self, inputs):
-        maps = functional.conv2d(inputs, self.conv.weight * 2, self.conv.bias)
-        return self.norm(maps).mean((2, 3))
-
-
-@pytest.mark.parametrize("network", [Read, Deconvolved, Computed])
-@pytest.mark.parametrize("decomposed", [True, False])
-def test_what_cannot_be_folded_in_a_program_stays(network, decomposed, tmp_path):
-    module = lived_in(network())
-    path = exported(module, INPUTS, tmp_path / "net.pt2", decomposed=decomposed)
-    classifier = load_classifier(path, normalization="none")
-    assert folded(classifier.module)[1] == 0
-    fast = fast_form(classifier, INPUTS)
-    assert norm_steps(fast.module) == 1
-    assert "folded" not in fast.notes[-1]
-    same(fast, module, INPUTS)
 
 
 @pytest.mark.parametrize("network", [Read, Deconvolved])
@@ -483,7 +436,7 @@ def test_what_cannot_be_folded_in_an_onnx_file_stays(network, tmp_path):
 
 def test_a_program_among_other_layers_is_folded(tmp_path):
     module = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
-    held = load_export(exported(module, INPUTS, tmp_path / "net.pt2"))
+    held = load_classifier(as_onnx(module, INPUTS, tmp_path / "net.onnx"), normalization="none").network
     classifier = as_classifier(nn.Sequential(held, nn.Linear(64, 3)), normalization="half")
     fast = fast_form(classifier, INPUTS)
     assert fast.notes[-1] == "searched with batch norms folded (1), channels last"
@@ -491,47 +444,10 @@ def test_a_program_among_other_layers_is_folded(tmp_path):
         torch.testing.assert_close(fast(INPUTS), classifier(INPUTS), rtol=0, atol=1e-5)
 
 
-def test_a_program_whose_numbers_mislead_keeps_its_own_form(tmp_path):
-    """Unusual files: names given twice, numbers of other shapes, steps that overwrite what another read."""
-    module = lived_in(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()))
-    path = exported(module, INPUTS, tmp_path / "net.pt2")
-    classifier = load_classifier(path, normalization="none")
-    graph = load_export(path).graph
-    conv, norm, *rest = graph.steps
-    weight = conv.arguments["weight"].name
-
-    def turned(steps, held=graph.held):
-        """The classifier with other steps."""
-        twin = Graph(tuple(steps), graph.given, graph.result, held)
-        for place, value in graph.state_dict(keep_vars=True).items():
-            twin.register_buffer(place, value.detach())
-        network = copy.deepcopy(classifier.network)
-        network.graph = twin
-        return replace(classifier, module=network)
-
-    again = replace(norm, arguments={**norm.arguments, "input": Name(graph.given)}, results=conv.results)
-    copied = replace(rest[0], operation="torch.ops.aten.add.Tensor", arguments={"self": Name(weight), "other": 1.0})
-    cases = [
-        ([conv, again, norm, *rest], 0),  # the convolution's name now belongs to a norm of the inputs
-        ([replace(copied, results=(weight,)), conv, norm, *rest], 1),  # a step overwrites the weight
-        ([conv, replace(norm, arguments={**norm.arguments, "eps": 1}), *rest], 0),
-        ([conv, norm, *rest], 1),
-    ]
-    for steps, count in cases:
-        strange = turned(steps)
-        assert folded(strange.module)[1] == count
-        fast = fast_form(strange, INPUTS)
-        with torch.no_grad():
-            torch.testing.assert_close(fast(INPUTS), strange(INPUTS), rtol=0, atol=1e-4)
-        assert ("folded" in fast.notes[-1]) is (steps[:2] == [conv, norm] and count == 1)
-
-
-@pytest.mark.parametrize("kind", ["pt2", "onnx"])
-def test_programs_can_be_compiled(kind, monkeypatch, tmp_path):
+def test_programs_can_be_compiled(monkeypatch, tmp_path):
     """As far as torch's tracer: its own compiler for C++ is another matter."""
     module = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
-    make = exported if kind == "pt2" else as_onnx
-    classifier = load_classifier(make(module, INPUTS, tmp_path / f"net.{kind}"), normalization="none")
+    classifier = load_classifier(as_onnx(module, INPUTS, tmp_path / "net.onnx"), normalization="none")
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda network, **options: compile_(network, backend="aot_eager", **options))
     fast = fast_form(classifier, INPUTS, compiled=True)

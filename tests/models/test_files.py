@@ -362,9 +362,28 @@ def test_other_archives_are_named(tmp_path):
     archive(path, "net/data.pkl", "net/constants.pkl", "net/code/__torch__.py")
     with pytest.raises(CheckpointError, match="is a TorchScript program"):
         load_classifier(path)
-    archive(path, "version", "serialized_exported_program.json")
-    with pytest.raises(CheckpointError, match=r"is a torch\.export file of an old format"):
-        load_classifier(path)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_exported_programs_are_refused(trusted, tmp_path):
+    """Their operators take any argument, also one that writes where it must not."""
+    path, renamed = tmp_path / "net.pt2", tmp_path / "net.pt"
+    torch.export.save(torch.export.export(nn.Linear(4, 3), (torch.zeros(2, 4),)), path)
+    renamed.write_bytes(path.read_bytes())
+    cut = tmp_path / "cut.pt2"
+    cut.write_bytes(path.read_bytes()[:-100])
+    old, inductor = tmp_path / "old.zip", tmp_path / "inductor.pt2"
+    archive(old, "version", "serialized_exported_program.json")
+    archive(inductor, "net/data/aotinductor/model/net.so")
+    for file in (path, renamed, cut, old, inductor):
+        with pytest.raises(
+            CheckpointError, match=r"is a torch\.export program .*run code and corrupt memory"
+        ) as caught:
+            load_classifier(file, trust_pickle=trusted)
+        message = str(caught.value)
+        assert message.startswith(str(file))
+        assert "\n" not in message
+        assert all(way in message for way in ("ONNX", "--architecture", "thinice.as_classifier(module)"))
 
 
 def test_real_torchscript_is_named(tmp_path):

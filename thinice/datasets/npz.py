@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
     from thinice.datasets.request import Request
 
 __all__ = ["load_npz"]
-
-UNREADABLE = (
-    *(OSError, ValueError, EOFError, MemoryError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-)
-"""What NumPy and zipfile raise for archives that are damaged, foreign or pickled."""
 
 PAIRS = {
     "test": (("x_test", "y_test"), ("test_images", "test_labels")),
@@ -92,7 +85,10 @@ def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], li
             images_key, labels_key, found = find_keys(path, archive, split)
             keys = [images_key, labels_key, *(["classes"] if "classes" in archive else [])]
             images, labels, *names = (archive[key] for key in keys)
-    except UNREADABLE as error:
+        classes = [str(name) for name in names[0].ravel()] if names else None
+    except DataError:
+        raise
+    except Exception as error:  # what NumPy and zipfile stumble over in a stranger's file may be anything
         reason = " ".join(str(error).split())
         if "pickle" in reason:
             reason = "it holds Python objects, which are never unpickled: save plain arrays of numbers"
@@ -100,7 +96,7 @@ def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], li
     for key, array in zip(keys, (images, labels, *names), strict=True):
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path} cannot be read: {key} is not an array")
-    return images, labels, [str(name) for name in names[0].ravel()] if names else None, found
+    return images, labels, classes, found
 
 
 def find_keys(path: Path, archive: Mapping[str, object], split: str) -> tuple[str, str, str]:

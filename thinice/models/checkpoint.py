@@ -24,6 +24,8 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
+from thinice.models.pickles import plain
+from thinice.models.program import MOST_NUMBERS
 from thinice.models.saving import FORMAT, FORMAT_VERSION, rebuild
 from thinice.paths import expanded
 
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load_classifier", "unused_kept"]
 
-SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx", ".pt2")
+COMPUTABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
 
 
 def load_classifier(
@@ -50,7 +53,7 @@ def load_classifier(
     """Return the classifier that a checkpoint file holds.
 
     Read are thinice's own files; state dicts in torch's and the safetensors format, nested, prefixed, with masks,
-    scores or parametrisations, as the programs of the pruning literature leave them; ONNX and torch.export programs.
+    scores or parametrisations, as the programs of the pruning literature leave them; ONNX programs.
     Nothing in a file can run. `Classifier.notes` says what was found out and converted.
 
     Parameters
@@ -96,7 +99,12 @@ def load_classifier(
     if kept is not None and not 0 < kept <= 1:
         raise InputError(f"`kept` must be the fraction of weights kept, above 0 and at most 1, got {kept}")
     inside = parse_normalization(normalization)
-    said = _Said(path, name or _stem(path), architecture, arguments, classes, inside, normalization is not None)
+    name = name or _stem(path)
+    if not _in_utf8(name):
+        raise InputError(
+            f"`name` {plain(name)} is not UTF-8 and cannot be stored: give another `name`, or rename the file"
+        )
+    said = _Said(path, name, architecture, arguments, classes, inside, normalization is not None)
     found = _load(path, said, kept=kept, trust_pickle=trust_pickle)
     if kept is not None and not any("kept fraction" in note for note in found.notes):
         return replace(found, notes=(*found.notes, unused_kept(kept)))
@@ -110,8 +118,8 @@ def unused_kept(kept: float) -> str:
 
 def _load(path: Path, said: _Said, *, kept: float | None, trust_pickle: bool) -> Classifier:
     container = sniff(path)
-    if container in {Container.ONNX, Container.EXPORT}:
-        return _from_program(container, said)
+    if container is Container.ONNX:
+        return _from_program(said)
     header: Mapping[str, Any] | None = None
     held: Any
     if container is Container.SAFETENSORS:
@@ -153,6 +161,14 @@ class _Said:
             raise InputError(f"`architecture` is not needed: {self.path} is {what}, leave the argument out")
 
 
+def _in_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _stem(path: Path) -> str:
     stem = path.name
     while (suffix := Path(stem).suffix) in SUFFIXES and stem != suffix:
@@ -163,7 +179,7 @@ def _stem(path: Path) -> str:
 def _json(path: Path, text: str) -> Mapping[str, Any]:
     try:
         header = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its thinice header is damaged: save it again")
@@ -174,21 +190,28 @@ def _from_own(header: Mapping[str, Any], said: _Said) -> Classifier:
     where = str(said.path)
     version = header.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(f"{where}: has format version {version}, newer than {FORMAT_VERSION}: update thinice")
+        raise CheckpointError(
+            f"{where}: has format version {plain(version)}, newer than {FORMAT_VERSION}: update thinice"
+        )
     try:
+        facts = {name: value for name, value in header.items() if name != "state_dict"}
+        json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()  # what is plain and in UTF-8 can be stored
+        recipe, parent = _kind(header, "recipe", Mapping), _kind(header, "parent", str)
         architecture, classes = str(header["architecture"]), int(header["classes"])
         arguments = dict(header["arguments"])
         entry = header["normalization"]
         inside = parse_normalization((entry["mean"], entry["std"])) if isinstance(entry, Mapping) else None
         class_names = None if header["class_names"] is None else tuple(map(str, header["class_names"]))
-        shape = None if header["input_shape"] is None else tuple(map(int, header["input_shape"]))
+        shape = None if header["input_shape"] is None else _image_shape(header["input_shape"])
         data = None if header["data"] is None else str(header["data"])
         tensors = {str(name): value for name, value in header["state_dict"].items()}
         _check_finite(tensors, where)
         network = rebuild(architecture, classes, arguments, tensors, where)
         unchanged = header["fingerprint"] == fingerprint_of(architecture, arguments, network.state_dict(), inside)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError) as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a stranger's header may hold anything
+        reason = plain(f"{type(error).__name__}: {error}".partition("\n")[0])
         raise CheckpointError(f"{where}: its thinice header is damaged ({reason}): save it again") from None
     if not unchanged:
         raise CheckpointError(f"{where}: its weights are not those it was saved with: save it again")
@@ -207,11 +230,25 @@ def _from_own(header: Mapping[str, Any], said: _Said) -> Classifier:
         normalization=inside if entry is not None else said.normalization,
         normalization_known=entry is not None or said.normalization_said,
         input_shape=shape,
-        recipe=header.get("recipe"),
-        parent=header.get("parent"),
+        recipe=recipe,
+        parent=parent,
         path=said.path,
         notes=() if entry is not None else _normalization_note(said),
     )
+
+
+def _kind(header: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - of that kind, or None
+    value = header.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}")
+    return value
+
+
+def _image_shape(sizes: Any) -> tuple[int, int, int]:  # noqa: ANN401 - whatever a header says
+    channels, height, width = map(int, sizes)
+    if min(channels, height, width) < 1 or channels * height * width > MOST_NUMBERS:
+        raise ValueError(f"input_shape {(channels, height, width)} is of no image")
+    return channels, height, width
 
 
 def _normalization_note(said: _Said) -> tuple[str, ...]:
@@ -222,9 +259,11 @@ def _normalization_note(said: _Said) -> tuple[str, ...]:
 
 def _from_foreign(found: Found, said: _Said) -> Classifier:
     where = str(said.path)
-    plain_weights(found)
+    _note_types(found)
+    found.weights = {name: _readable(value, name, where) for name, value in found.weights.items()}
+    _convert(found)
     _check_finite(found.weights, where)
-    _check_types(found)
+    _check_numbers(found)
     if said.architecture is None:
         identity = identify(found.weights, where)
         found.note(
@@ -257,6 +296,18 @@ def _from_foreign(found: Found, said: _Said) -> Classifier:
     )
 
 
+def _convert(found: Found) -> None:
+    try:
+        plain_weights(found)
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - shapes and types of a stranger's masks and scores may be anything
+        raise found.fail(
+            f"its masks or scores do not fit its weights ({plain(str(error).partition(chr(10))[0])}): save the masked "
+            "weights instead"
+        ) from None
+
+
 def _check_classes(said: _Said, classes: int | None) -> None:
     if said.classes is not None and classes is not None and said.classes != classes:
         raise CheckpointError(
@@ -265,22 +316,47 @@ def _check_classes(said: _Said, classes: int | None) -> None:
 
 
 def _check_finite(weights: Mapping[str, Any], where: str) -> None:
+    """Refuse what is no tensor, or not finite in float32, in which networks compute here."""
     for name, value in weights.items():
         if not isinstance(value, Tensor):
-            raise CheckpointError(f"{where}: {name} is a {type(value).__name__}, not a tensor: save the state_dict()")
+            kind = type(value).__name__
+            raise CheckpointError(f"{where}: {plain(name)} is a {kind}, not a tensor: save the state_dict()")
         if value.is_quantized:
-            raise CheckpointError(f"{where}: {name} is quantised: save the network in float32")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            count = int((~torch.isfinite(value)).sum())
+            raise CheckpointError(f"{where}: {plain(name)} is quantised: save the network in float32")
+        if not value.is_floating_point():
+            continue
+        if count := int((~torch.isfinite(_readable(value, name, where))).sum()):
             raise CheckpointError(
-                f"{where}: {name} has {count} values that are NaN or infinite: take another checkpoint"
+                f"{where}: {plain(name)} has {count} values that are NaN or infinite: take another checkpoint"
+            )
+        if count := int((~torch.isfinite(value.to(torch.float32))).sum()):
+            raise CheckpointError(
+                f"{where}: {plain(name)} has {count} values beyond the range of float32: take another checkpoint"
             )
 
 
-def _check_types(found: Found) -> None:
+def _readable(value: Tensor, name: str, where: str) -> Tensor:
+    """Return a tensor of a type that can be computed with: as it is, or in float32, which holds all of eight bits."""
+    if not value.is_floating_point() or value.dtype in COMPUTABLE:
+        return value
+    try:
+        return value.to(torch.float32)
+    except (RuntimeError, NotImplementedError):
+        kind = str(value.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{where}: {plain(name)} holds {kind}, which cannot be read as float32: save the network in float32"
+        ) from None
+
+
+def _note_types(found: Found) -> None:
     kinds = {value.dtype for value in found.weights.values() if value.is_floating_point()} - {torch.float32}
     if kinds:
-        found.note(f"weights converted to float32 from {', '.join(str(kind).removeprefix('torch.') for kind in kinds)}")
+        names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
+        found.note(f"weights converted to float32 from {', '.join(names)}")
+
+
+def _check_numbers(found: Found) -> None:
+    """Refuse weights that are no floating point numbers."""
     for name, value in found.weights.items():
         if not value.is_floating_point() and not name.endswith("num_batches_tracked") and value.ndim > 0:
             raise found.fail(
@@ -319,20 +395,18 @@ def _from_module(module: nn.Module, said: _Said) -> Classifier:
     )
 
 
-def _from_program(container: Container, said: _Said) -> Classifier:
+def _from_program(said: _Said) -> Classifier:
+    from thinice.models.onnx_program import load_onnx  # noqa: PLC0415 - needs an extra
+
     said.whole("a whole program")
-    if container is Container.ONNX:
-        from thinice.models.onnx_program import load_onnx as load  # noqa: PLC0415 - needs an extra
-    else:
-        from thinice.models.export_program import load_export as load  # noqa: PLC0415 - rarely needed
-    program = load(said.path)
+    program = load_onnx(said.path)
     _check_finite(program.state_dict(), str(said.path))
     program.settle(str(said.path))
     _check_classes(said, program.classes)
     return assemble(
         program,
         name=said.name,
-        architecture=str(container),
+        architecture=str(Container.ONNX),
         arguments={"sha256": sha256(said.path.read_bytes()).hexdigest()},
         classes=program.classes,
         normalization=said.normalization,

@@ -43,8 +43,8 @@ class Classifier:
     name
         What tables and figures call it: the file's stem, or what the caller said.
     architecture, arguments
-        What `build` needs to make it again; ``onnx`` and ``torch.export`` for whole programs,
-        ``module:CLASS`` for other modules.
+        What `build` needs to make it again; ``onnx`` for whole programs, ``module:CLASS`` for other
+        modules.
     classes
         Number of classes; ``None`` where a plain module does not tell (it has no linear layer).
     fingerprint

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from thinice.errors import CheckpointError, MissingExtraError
+from thinice.models.pickles import BOOKKEEPING, Unread, check_legacy, check_zipped, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Container", "Unread", "read_safetensors", "read_torch", "sniff"]
+__all__ = ["Container", "read_safetensors", "read_torch", "sniff"]
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+EXPORT_SUFFIX = ".pt2"
+MOST_DEPTH = 50
+"""Containers in one another: a state dict lies three or four deep."""
+MOST_TENSORS = 10_000
+"""In a state dict: the largest of torchvision have 1 500."""
+MOST_HEADER = 2**24
+"""Bytes of a safetensors header: 10 000 tensors take two million."""
 
 ONNX_START = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x2a\x3a]")
 """Protocol buffers have no magic number; these are the version and the next field of an ONNX model."""
@@ -42,33 +51,6 @@ class Container(StrEnum):
     TORCH = "torch"
     SAFETENSORS = "safetensors"
     ONNX = "onnx"
-    EXPORT = "torch.export"
-
-
-class Unread:
-    """Stands for harmless bookkeeping objects of other programs (options, scores); their content is not read."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-# Names of plain bookkeeping types that research checkpoints carry beside the weights. Each becomes an `Unread`:
-# the types themselves are neither imported nor called.
-BOOKKEEPING = (
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    "easydict.EasyDict",
-    "addict.addict.Dict",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
-    *(f"numpy.dtypes.{kind}DType" for kind in ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool")),
-    *(f"pathlib.{kind}" for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
-    *(f"pathlib._local.{kind}" for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
-)
 
 
 def sniff(path: Path) -> Container:
@@ -81,7 +63,7 @@ def sniff(path: Path) -> Container:
     """
     head, size = _head(path)
     if head.startswith(b"PK\x03\x04"):
-        return _sniff_archive(path)
+        return _sniff_archive(path, size)
     if len(head) > 8 and head[8:9] == b"{":
         if int.from_bytes(head[:8], "little") > size - 8:
             raise CheckpointError(f"{path}: is a truncated safetensors file: download or save it again")
@@ -103,28 +85,41 @@ def _head(path: Path) -> tuple[bytes, int]:
     return head, path.stat().st_size
 
 
-def _sniff_archive(path: Path) -> Container:
+def _sniff_archive(path: Path, size: int) -> Container:
+    if path.suffix == EXPORT_SUFFIX:
+        raise _export(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.partition("/")[2] or name for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+            entries = archive.infolist()
+    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
         raise CheckpointError(
-            f"{path}: is a truncated or damaged archive ({error}): download or save it again"
+            f"{path}: is a truncated or damaged archive ({_cause(error)}): download or save it again"
         ) from None
-    if any(name.startswith("models/") and name.endswith(".json") for name in names):
-        return Container.EXPORT
-    if "serialized_exported_program.json" in names:
-        raise CheckpointError(
-            f"{path}: is a torch.export file of an old format: export it again with torch 2.9 or newer"
-        )
+    names = [entry.filename.partition("/")[2] or entry.filename for entry in entries]
+    models = any(name.startswith("models/") and name.endswith(".json") for name in names)
+    if models or "archive_format" in names or "serialized_exported_program.json" in names:
+        raise _export(path)
     if any(name.startswith("code/") for name in names) or "constants.pkl" in names:
         raise CheckpointError(
             f"{path}: is a TorchScript program, which torch has deprecated: save its weights with "
-            "torch.save(torch.jit.load(path).state_dict(), …), or export the network with torch.export"
+            "torch.save(torch.jit.load(path).state_dict(), …), or export the network to ONNX"
         )
     if "data.pkl" in names:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise CheckpointError(f"{path}: is compressed, which torch.save never does: save it again with torch.save")
+        if sum(entry.file_size for entry in entries) > size:
+            raise CheckpointError(f"{path}: claims more numbers than the file holds: save it again")
         return Container.TORCH
     raise CheckpointError(f"{path}: is a zip archive but not a checkpoint (no data.pkl in it): unpack it first")
+
+
+def _export(path: Path) -> CheckpointError:
+    """Return the refusal of a program of ``torch.export``: its operators take any argument, also one out of bounds."""
+    return CheckpointError(
+        f"{path}: is a torch.export program (.pt2), which is not read: loading one can run code and corrupt memory: "
+        "export the network to ONNX, or save its state_dict() and load that with the architecture's own code "
+        "(--architecture, or thinice.as_classifier(module) in Python)"
+    )
 
 
 def _likeness(head: bytes) -> str:
@@ -146,52 +141,75 @@ def read_torch(path: Path, *, trust_pickle: bool = False) -> Any:  # noqa: ANN40
     Raises
     ------
     CheckpointError
-        A damaged file, or one that wants to run code, naming what it asks for.
+        A damaged file, one that wants to run code, naming what it asks for, or one that asks for too much.
     """
     try:
-        if trust_pickle:
-            return torch.load(path, map_location="cpu", weights_only=False)
-        with torch.serialization.safe_globals([(Unread, name) for name in BOOKKEEPING]):
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(path, str(error))) from None
-    except (RuntimeError, EOFError, LookupError, AttributeError, ImportError, OSError, TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0][:160] or type(error).__name__
-        raise CheckpointError(f"{path}: is truncated or damaged ({reason}): download or save it again") from None
-    _check_tensors(held, path)
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, about its formats
+            if trust_pickle:
+                held = torch.load(file, map_location="cpu", weights_only=False)
+            else:
+                held = _read_safely(file, path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
+        raise CheckpointError(f"{path}: is truncated or damaged ({_cause(error)}): download or save it again") from None
+    _check_nest("", held, path, (), {})
     return held
 
 
-def _check_tensors(held: object, path: Path) -> None:
-    """Refuse tensors that are larger than the file (views that repeat what is stored), and nests without an end."""
-    seen: set[int] = set()
-    waiting: list[tuple[str, object]] = [("", held)]
-    while waiting:
-        key, value = waiting.pop()
-        if isinstance(value, Tensor):
-            if value.layout is not torch.strided or value.is_meta or value.is_quantized:
-                raise CheckpointError(f"{path}: {key} is no ordinary dense tensor: save the plain state_dict()")
-            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                shape = tuple(value.shape)
-                raise CheckpointError(f"{path}: {key} {shape} claims more numbers than the file holds: save it anew")
-        elif isinstance(value, Mapping | list | tuple):
-            if id(value) in seen:
-                if any(value is inner for inner in (value.values() if isinstance(value, Mapping) else value)):
-                    raise CheckpointError(f"{path}: {key} contains itself: save the plain state_dict()")
-                continue
-            seen.add(id(value))
-            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-            waiting += [(f"{key}.{name}".lstrip("."), inner) for name, inner in pairs]
+def _read_safely(file: IO[bytes], path: Path) -> Any:  # noqa: ANN401 - whatever was saved
+    if file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC:
+        file.seek(0)
+        check_legacy(file, path)
+    else:
+        file.seek(0)
+        check_zipped(file, path)
+    file.seek(0)
+    with torch.serialization.safe_globals([(Unread, name) for name in BOOKKEEPING]):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _refusal(path: Path, reason: str) -> str:
-    wanted = re.search(r"GLOBAL ([\w.]+)", reason) or re.search(r"(?:class|function|type) ([\w.]+)", reason)
-    if wanted is None:
-        return f"{path}: cannot be read safely ({reason.partition(chr(10))[0]}): download or save it again"
-    return (
-        f"{path}: wants to run {wanted[1]} while loading (a pickled module or program), which can do anything on this "
-        "machine: save its state_dict() instead, or give trust_pickle=True (--trust-pickle) if you trust who made it"
-    )
+def _cause(error: Exception) -> str:
+    """Return why a file cannot be read, without torch's advice to let it run code."""
+    said = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    return plain(said.partition("\n")[0].partition(". ")[0] or type(error).__name__)
+
+
+def _check_nest(key: object, held: object, path: Path, above: tuple[int, ...], heights: dict[int, int]) -> int:
+    """Return how many containers deep something is.
+
+    Refused are tensors that are larger than the file (views that repeat what is stored), nests without an end or too
+    deep to be one, and things whose own attributes hide what they can do.
+    """
+    if isinstance(held, Tensor | Mapping) and any(
+        not isinstance(name, str) or hasattr(type(held), name) for name in getattr(held, "__dict__", ())
+    ):
+        raise CheckpointError(f"{path}: {plain(key)} hides what it can do: save the plain state_dict()")
+    if isinstance(held, Tensor):
+        _check_tensor(key, held, path)
+    elif isinstance(held, Mapping | list | tuple):
+        if id(held) in above:
+            raise CheckpointError(f"{path}: {plain(key)} contains itself: save the plain state_dict()")
+        if id(held) not in heights and len(above) < MOST_DEPTH:
+            inner = (*above, id(held))
+            pairs = held.items() if isinstance(held, Mapping) else enumerate(held)
+            heights[id(held)] = 1 + max(
+                (_check_nest(name, value, path, inner, heights) for name, value in pairs), default=0
+            )
+        height = heights.get(id(held), 1)
+        if len(above) + height > MOST_DEPTH:
+            raise CheckpointError(f"{path}: is nested more than {MOST_DEPTH} deep: save the plain state_dict()")
+        return height
+    return 0
+
+
+def _check_tensor(key: object, value: Tensor, path: Path) -> None:
+    if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+        raise CheckpointError(f"{path}: {plain(key)} is no ordinary dense tensor: save the plain state_dict()")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        shape = tuple(value.shape)
+        raise CheckpointError(f"{path}: {plain(key)} {shape} claims more numbers than the file holds: save it anew")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -205,11 +223,21 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         A damaged file.
     """
     try:
-        from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - an extra
+        from safetensors import safe_open  # noqa: PLC0415 - an extra
     except ImportError:
         raise MissingExtraError("reading safetensors", "safetensors") from None
+    with path.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+    if length > MOST_HEADER:
+        raise CheckpointError(f"{path}: its header of {length} bytes lists no network's weights: save it again")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: is a damaged safetensors file ({error}): download or save it again") from None
+            names = list(file.keys())[: MOST_TENSORS + 1]
+            tensors, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
+        raise CheckpointError(
+            f"{path}: is a damaged safetensors file ({_cause(error)}): download or save it again"
+        ) from None
+    if len(tensors) > MOST_TENSORS:
+        raise CheckpointError(f"{path}: holds more than {MOST_TENSORS} tensors: save the network's state_dict()")
+    return tensors, metadata

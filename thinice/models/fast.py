@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeAlias, cast
@@ -21,7 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from thinice.errors import InputError
 from thinice.models.classifier import Classifier
-from thinice.models.export_program import Graph, Name, Step
 from thinice.models.program import Program
 
 __all__ = ["fast_form", "folded"]
@@ -33,13 +30,9 @@ KINKS = 0.01
 """Such a change may take a unit over its kink: gradients agree where they differ by this share at most."""
 FOLDABLE = {nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear}
 NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
-FOLDABLE_STEPS = re.compile(r"torch\.ops\.aten\.(conv[123]d\.(default|padding)|convolution\.default|linear\.default)")
-NORM_STEPS = re.compile(r"torch\.ops\.aten\.(batch_norm|_native_batch_norm_legit_no_training)\.default")
 
 Statistics: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 """Mean, variance, scale and shift of a batch norm."""
-Numbers: TypeAlias = tuple[Tensor, Tensor | None, Statistics, float]
-"""Weight and bias of a layer; statistics and eps of the batch norm after it."""
 
 
 def fast_form(classifier: Classifier, inputs: Tensor, *, compiled: bool = False) -> Classifier:
@@ -127,7 +120,7 @@ def folded(module: nn.Module) -> tuple[nn.Module, int]:
 
     Folded is a batch norm with fixed statistics that is the only reader of the layer's output. Everything else, and
     networks that `torch.fx` cannot trace, stay as they are. A layer that is used twice, or a batch norm that follows
-    two layers, is folded at each place by itself. Programs out of files are not traced: they are folded step by step.
+    two layers, is folded at each place by itself. Programs out of files are graphs already: they are not traced again.
 
     Examples
     --------
@@ -215,56 +208,7 @@ def _merged(
 
 def _fold_program(program: Program) -> int:
     """Fold batch norms of a program, in place; return how many."""
-    if isinstance(program.graph, Graph):
-        program.graph, count = _fold_steps(program.graph)
-        return count
     return _fold_traced(program.graph) if isinstance(program.graph, fx.GraphModule) else 0
-
-
-def _fold_steps(graph: Graph) -> tuple[Graph, int]:
-    """Return a program of steps whose batch norms are folded, and how many were. Steps stay data: none becomes code."""
-    readers = Counter([graph.result, *(name for step in graph.steps for name in step.read)])
-    makers = {name: step for step in graph.steps for name in step.results}
-    changed: dict[int, Step | None] = {}
-    added: dict[str, nn.Parameter] = {}
-    for norm in graph.steps:
-        source = norm.arguments.get("input")
-        layer = makers.get(source.name) if isinstance(source, Name) and readers[source.name] == 1 else None
-        numbers = None if layer is None else _numbers(graph, layer, norm)
-        if layer is None or numbers is None or any(readers[str(name)] for name in norm.results[1:]):
-            continue
-        names = {what: f"folded_{what}_{len(changed)}" for what in ("weight", "bias")}
-        added |= dict(zip(names.values(), _merged(*numbers), strict=True))
-        arguments = {**layer.arguments, **{what: Name(name) for what, name in names.items()}}
-        changed |= {id(layer): Step(layer.operation, arguments, norm.results[:1]), id(norm): None}
-    steps = tuple(_any_layout(step) for old in graph.steps if (step := changed.get(id(old), old)) is not None)
-    return graph.twin(steps, added), len(changed) // 2
-
-
-def _any_layout(step: Step) -> Step:
-    """Return a view as the reshaping that it is: views fail on channels last."""
-    if step.operation != "torch.ops.aten.view.default" or step.arguments.keys() != {"self", "size"}:
-        return step
-    arguments = {"self": step.arguments["self"], "shape": step.arguments["size"]}
-    return Step("torch.ops.aten.reshape.default", arguments, step.results)
-
-
-def _numbers(graph: Graph, layer: Step, norm: Step) -> Numbers | None:
-    """Return what `_merged` takes where a step is a batch norm and the one before it a layer that can take it up."""
-    if not NORM_STEPS.fullmatch(norm.operation) or not FOLDABLE_STEPS.fullmatch(layer.operation):
-        return None
-    names = [layer.arguments.get(what) for what in ("weight", "bias")]
-    names += [norm.arguments.get(what) for what in ("running_mean", "running_var", "weight", "bias")]
-    if not all(name is None or (isinstance(name, Name) and name.name in graph.held) for name in names):
-        return None  # a number that the program computes
-    found = [getattr(graph, graph.held[name.name]) if isinstance(name, Name) else None for name in names]
-    weight, bias, mean, variance, scale, shift = found
-    eps, transposed = norm.arguments.get("eps"), layer.arguments.get("transposed", False)
-    if weight is None or mean is None or variance is None or not isinstance(eps, float) or transposed is not False:
-        return None
-    if any(values is not None and values.shape != weight.shape[:1] for values in found[1:]):
-        return None
-    return weight, bias, (mean, variance, scale, shift), eps
 
 
 def _answers(classifier: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,11 @@ says so in a note. The facts are those of the published code of each method.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from thinice.errors import CheckpointError
+from thinice.models.containers import MOST_TENSORS
+from thinice.models.pickles import plain
 
 if TYPE_CHECKING:
     from thinice.models.normalization import Normalization
@@ -33,6 +38,8 @@ PREFIXES = (
     "0.",
     "1.",
 )
+LONGEST_NAME = 500
+"""Letters in the name of a parameter."""
 HARP_ALPHA = 0.1
 """HARP's smallest kept fraction of a layer, as a part of the global one."""
 
@@ -77,14 +84,16 @@ def find_weights(held: object, where: str, *, kept: float | None = None) -> Foun
     """
     outer: Mapping[str, Any] = {}
     path: list[str] = []
+    seen: dict[int, bool] = {}
     while isinstance(held, Mapping):
         tensors = {name: value for name, value in held.items() if isinstance(value, Tensor) and isinstance(name, str)}
-        nest = next((key for key in NESTS if _holds_tensors(held.get(key))), None)
+        nest = next((key for key in NESTS if _holds_tensors(held.get(key), seen)), None)
         if tensors and nest is None:
+            _check_names(tensors, where)
             found = Found(where, {name: value.detach() for name, value in tensors.items()}, outer, kept)
             if path:
                 found.note(f"weights found under {'.'.join(path)}")
-            if others := sorted(str(name) for name in held.keys() - tensors.keys()):
+            if others := sorted(plain(name) for name in held.keys() - tensors.keys()):
                 found.note(f"entries beside the weights were not used: {', '.join(others[:5])}")
             return found
         if nest is None:
@@ -92,16 +101,29 @@ def find_weights(held: object, where: str, *, kept: float | None = None) -> Foun
         outer = dict(outer) | {key: value for key, value in held.items() if key != nest}
         path.append(nest)
         held = held[nest]
-    entries = ", ".join(list(map(str, held))[:8]) if isinstance(held, Mapping) else type(held).__name__
+    entries = ", ".join(plain(name) for name in list(held)[:8]) if isinstance(held, Mapping) else type(held).__name__
     raise CheckpointError(f"{where}: holds no weights, only {entries or 'nothing'}: save the network's state_dict()")
 
 
-def _holds_tensors(held: object) -> bool:
+def _check_names(weights: Mapping[str, Tensor], where: str) -> None:
+    """Refuse what is no state dict of a network: too many tensors, and names that no program writes."""
+    if len(weights) > MOST_TENSORS:
+        raise CheckpointError(f"{where}: holds more than {MOST_TENSORS} tensors: save the network's state_dict()")
+    for name in weights:
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise CheckpointError(f"{where}: {plain(name)} is no name of a parameter: save the network's state_dict()")
+
+
+def _holds_tensors(held: object, seen: dict[int, bool]) -> bool:
+    """Return whether something is a mapping with tensors in it, or in one under a usual name; each is visited once."""
     if not isinstance(held, Mapping):
         return False
-    return any(isinstance(value, Tensor) for value in held.values()) or any(
-        _holds_tensors(held.get(key)) for key in NESTS
-    )
+    if id(held) not in seen:
+        seen[id(held)] = False  # until it is known: what contains itself holds no more for that
+        seen[id(held)] = any(isinstance(value, Tensor) for value in held.values()) or any(
+            _holds_tensors(held.get(key), seen) for key in NESTS
+        )
+    return seen[id(held)]
 
 
 def plain_weights(found: Found) -> Found:
@@ -132,12 +154,10 @@ def _strip(found: Found) -> None:
 
 def _take_normalization(found: Found) -> bool:
     """Move a layer that holds nothing but ``mean`` and ``std`` out of the weights; tell whether there was one."""
+    inside = Counter(name[: dot.end()] for name in found.weights for dot in re.finditer(r"\.", name))
     for layer in found.layers("mean"):
         mean, std = found.weights[f"{layer}mean"], found.weights.get(f"{layer}std")
-        beside = [
-            name for name in found.weights if name.startswith(layer) and name not in {f"{layer}mean", f"{layer}std"}
-        ]
-        if std is None or mean.shape != std.shape or mean.numel() > 4 or (layer and beside):
+        if std is None or mean.shape != std.shape or mean.numel() > 4 or (layer and inside[layer] > 2):
             continue
         if found.normalization is not None:
             raise found.fail(f"has two normalisation layers, one of them {layer}mean: save the inner network alone")
@@ -159,13 +179,20 @@ def _drop_copies(found: Found) -> None:
     named = {name: value for name, value in found.weights.items() if not name.startswith("model.")}
     if not copies or not named:
         return
-    for name in copies:
-        inner = name.split(".", 2)[-1]
-        twins = [value for other, value in named.items() if other.endswith(f".{inner}")]
-        if not any(torch.equal(found.weights[name], twin) for twin in twins):
-            return
+    ends = {(name[dot.end() :], _content(value)) for name, value in named.items() for dot in re.finditer(r"\.", name)}
+    if not all((name.split(".", 2)[-1], _content(found.weights[name])) in ends for name in copies):
+        return
     found.weights = named
     found.note(f"{len(copies)} copies under model. dropped; they equal the parameters beside them")
+
+
+def _content(values: Tensor) -> tuple[object, ...]:
+    """Return what equal tensors have in common, to be looked up."""
+    return (
+        values.dtype,
+        values.shape,
+        sha256(values.contiguous().flatten().view(torch.uint8).numpy().tobytes()).digest(),
+    )
 
 
 def _drop_unused(found: Found) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from thinice.errors import CheckpointError
+from thinice.errors import CheckpointError, InputError
 from thinice.models.registry import TORCHVISION, build, find_architecture, known_architectures
 
 __all__ = ["Identity", "WithoutMemory", "fit", "identify", "signature"]
@@ -21,6 +22,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 PROBE_CLASSES = (7, 11)
 """Two class counts that no fixed layer has: what differs between them is the classifier."""
 PROBE_CHANNELS = (3, 5)
+MOST_CALLS = 50_000
+"""torch's functions called while one network is built: the largest of torchvision call 10 000."""
+MOST_REAL = 10_000_000
+"""Numbers of a tensor of zeros or ones that a network may look at while it is built."""
 FILLERS = {
     "normal_",
     "uniform_",
@@ -45,16 +50,31 @@ class Identity:
 
 
 class WithoutMemory(TorchFunctionMode):
-    """Networks built inside have parameters without content; what they compute of shapes stays real."""
+    """Networks built inside have parameters without content; what they compute of shapes stays real.
+
+    What a file says may mean a giant: one that takes too many steps to build is refused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        self.calls += 1
+        if self.calls > MOST_CALLS:
+            raise InputError(f"`arguments` ask for a network of more than {MOST_CALLS} steps: give the usual ones")
         options = dict(kwargs or {})
         filled = args[0] if args else options.get("tensor")
         if getattr(func, "__name__", "") in FILLERS and isinstance(filled, Tensor) and filled.is_meta:
             return filled  # to initialise what has no content would take longer than all the rest
-        if func is torch.empty:
+        if func is torch.empty or (func in {torch.zeros, torch.ones} and _numbers(args) > MOST_REAL):
             options["device"] = "meta"
         return func(*args, **options)
+
+
+def _numbers(sizes: Any) -> int:  # noqa: ANN401 - one size, several, or a sequence
+    """Return how many numbers a tensor of these sizes has."""
+    return math.prod(sizes[0] if sizes and not isinstance(sizes[0], int) else sizes)
 
 
 @functools.lru_cache(maxsize=512)

@@ -6,12 +6,14 @@ onnx2torch writes the names of a file's steps into Python code and runs it, so n
 from __future__ import annotations
 
 import contextlib
+import keyword
 import re
 from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
 from thinice.errors import CheckpointError, MissingExtraError
+from thinice.models.pickles import plain
 from thinice.models.program import Program
 
 if TYPE_CHECKING:
@@ -21,9 +23,13 @@ __all__ = ["NEWEST_OPSET", "load_onnx"]
 
 NEWEST_OPSET = 17
 """onnx2torch lacks converters of newer operator sets; onnx itself translates such files down to this one."""
+MOST_STEPS = 10_000
+"""A DenseNet of 201 layers has a thousand."""
 ASIDE = "aside"
 HARMLESS = re.compile(r"[\w./:; -]+", re.ASCII)
 """Names of steps that exporters write. A quotation mark would end the text that a name stands in."""
+RESERVED = fx.GraphModule(nn.Module(), fx.Graph())
+"""What it has already, no layer of it can be called."""
 
 
 def load_onnx(path: Path) -> Program:
@@ -39,14 +45,24 @@ def load_onnx(path: Path) -> Program:
     try:
         import onnx  # noqa: PLC0415 - an extra
         import onnx2torch  # noqa: F401, PLC0415 - an extra
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # noqa: PLC0415 - of onnx
     except ImportError:
         raise MissingExtraError("reading ONNX files", "onnx") from None
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
         raise CheckpointError(f"{path}: is not a valid ONNX file ({_line(error)}): export it again") from None
+    if len(model.graph.node) > MOST_STEPS:
+        raise CheckpointError(f"{path}: has more than {MOST_STEPS} steps: export a smaller network")
+    try:
+        return _understood(model, path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what stands in a stranger's model may be anything
+        raise CheckpointError(f"{path}: cannot be understood ({_line(error)}): export it again") from None
+
+
+def _understood(model: Any, path: Path) -> Program:  # noqa: ANN401 - a protocol buffer
     notes: list[str] = []
     version = _opset(model, path)
     if version > NEWEST_OPSET:
@@ -54,10 +70,7 @@ def load_onnx(path: Path) -> Program:
         notes.append(f"ONNX operator set {version} translated to {NEWEST_OPSET}")
     declared, batch = _input_shape(model, path)
     _rename(model)
-    try:
-        _without_zeros(model)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: a shape in it cannot be read ({_line(error)}): export it again") from None
+    _without_zeros(model)
 
     def freed() -> Program | None:
         with contextlib.suppress(CheckpointError):
@@ -77,7 +90,7 @@ def _program(model: Any, path: Path, declared: tuple[int | None, ...]) -> Progra
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    return plain(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
 def _opset(model: Any, path: Path) -> int:  # noqa: ANN401 - a protocol buffer
@@ -104,10 +117,10 @@ def _translated(model: Any, version: int, path: Path) -> Any:  # noqa: ANN401 - 
     model.opset_import.add(domain=ASIDE, version=1)
     try:
         model = onnx.version_converter.convert_version(model, NEWEST_OPSET)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - a stranger's model may fail in any way
         raise CheckpointError(
             f"{path}: cannot be translated from operator set {version} to {NEWEST_OPSET} ({_line(error)}): export "
-            f"it with opset_version={NEWEST_OPSET}, or with torch.export"
+            f"it with opset_version={NEWEST_OPSET}"
         ) from None
     for node in model.graph.node:
         node.domain = "" if node.domain == ASIDE else node.domain
@@ -116,10 +129,18 @@ def _translated(model: Any, version: int, path: Path) -> Any:  # noqa: ANN401 - 
 
 def _constants(model: Any) -> dict[str, Any]:  # noqa: ANN401 - a protocol buffer
     """Return the tensors that stand in the file, by their names."""
-    steps = (node for node in model.graph.node if node.op_type == "Constant" and node.attribute[0].name == "value")
-    return {tensor.name: tensor for tensor in model.graph.initializer} | {
-        node.output[0]: node.attribute[0].t for node in steps
-    }
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        tensor = _constant(node)
+        if tensor is not None:
+            held[node.output[0]] = tensor
+    return held
+
+
+def _constant(node: Any) -> Any:  # noqa: ANN401 - a protocol buffer
+    """Return the tensor of a step that does nothing but give one; ``None`` of every other."""
+    values = [attribute.t for attribute in node.attribute if attribute.name == "value" and attribute.HasField("t")]
+    return values[0] if node.op_type == "Constant" and values and node.output else None
 
 
 def _without_zeros(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
@@ -136,24 +157,31 @@ def _without_zeros(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
 def _rename(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
     """Give each step a number for a name, unless all names are harmless and distinct, or all are empty."""
     names = [node.name.replace(".", "/") for node in model.graph.node]
-    if not any(names) or (all(map(HARMLESS.fullmatch, names)) and len(set(names)) == len(names)):
+    if not any(names) or (all(map(_is_harmless, names)) and len(set(names)) == len(names)):
         return
     for place, node in enumerate(model.graph.node):
         node.name = f"step_{place}"
+
+
+def _is_harmless(name: str) -> bool:
+    """Return whether a name may become one of Python code, and of a layer: no word of Python, or of modules."""
+    words = re.split(r"\W+", name)
+    return HARMLESS.fullmatch(name) is not None and not any(
+        keyword.iskeyword(word) or word == "self" or hasattr(RESERVED, word) for word in words if word
+    )
 
 
 def _converted(model: Any, path: Path) -> fx.GraphModule:  # noqa: ANN401 - a protocol buffer
     """Return torch's form of a model: with its weights settled where that can be converted, else as it stands."""
     import onnx2torch  # noqa: PLC0415 - an extra
 
-    failures = (NotImplementedError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
-    with contextlib.suppress(*failures):
+    with contextlib.suppress(Exception):  # what cannot be settled is converted as it stands
         return onnx2torch.convert(_settled(model))  # type: ignore[no-any-return] # untyped
     try:
         return onnx2torch.convert(model)  # type: ignore[no-any-return] # untyped
-    except failures as error:
+    except Exception as error:  # noqa: BLE001 - a stranger's model may fail in any way
         raise CheckpointError(
-            f"{path}: cannot be converted ({_line(error)}): export it with opset_version=13, or with torch.export"
+            f"{path}: cannot be converted ({_line(error)}): export it with opset_version=13"
         ) from None
 
 
@@ -172,11 +200,11 @@ def _settled(model: Any) -> Any:  # noqa: ANN401 - a protocol buffer
         node.input[:] = [origin.get(name, name) for name in node.input]
         if results.intersection(node.output):
             continue
-        if node.op_type == "Identity" and node.input[0] in held:
+        if node.op_type == "Identity" and node.output and set(node.input) <= held and node.input:
             origin[node.output[0]] = node.input[0]
             twin.graph.node.remove(node)
-        elif node.op_type == "Constant" and node.attribute[0].name == "value" and _is_weight(node.attribute[0].t):
-            twin.graph.initializer.add().CopyFrom(node.attribute[0].t)
+        elif (tensor := _constant(node)) is not None and _is_weight(tensor):
+            twin.graph.initializer.add().CopyFrom(tensor)
             twin.graph.initializer[-1].name = node.output[0]
             held.add(node.output[0])
             twin.graph.node.remove(node)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError
+from thinice.models.pickles import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Program"]
+__all__ = ["MOST_NUMBERS", "Program"]
 
 IMAGE_CHANNELS = (1, 3)
+MOST_NUMBERS = 2**24
+"""In one sample: an image of 3 x 2 365 x 2 365."""
+MOST_AT_ONCE = 2**26
+"""In one batch that a program is bound to."""
 
 
 class Program(nn.Module):
@@ -108,13 +114,19 @@ class Program(nn.Module):
         a few samples at once give what they give in batches of that size, any batch goes.
         """
         shape = tuple(size or 32 for size in self.declared)
+        numbers = math.prod(shape)
+        if numbers > MOST_NUMBERS or numbers * (self.batch or 1) > MOST_AT_ONCE:
+            raise CheckpointError(
+                f"{where}: declares inputs of shape {(self.batch or 'N', *shape)}, larger than any batch of images: "
+                "export it for images, one at a time"
+            )
         generator = torch.Generator().manual_seed(0)
         trial = torch.rand(4 if self.batch == 3 else 3, *shape, generator=generator)  # never one batch
         with torch.no_grad():
             try:
                 alone = self(self._as_samples(trial))
-            except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
-                reason = str(error).strip().partition("\n")[0]
+            except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way
+                reason = plain(str(error).strip().partition("\n")[0])
                 raise CheckpointError(f"{where}: cannot be run on inputs {tuple(trial.shape)} ({reason})") from None
             if self.batch is not None:
                 self._settle_batch(self.batch, trial, alone)
@@ -144,7 +156,7 @@ class Program(nn.Module):
     def _all_at_once(graph: nn.Module, arranged: Tensor, alone: Tensor) -> bool:
         try:
             together = _logits(graph(arranged), len(arranged))
-        except (RuntimeError, ValueError, TypeError, LookupError, AssertionError):
+        except Exception:  # noqa: BLE001 - a stranger's program may fail in any way
             return False  # the trial of a batch size that the graph need not accept
         return together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-4, atol=1e-5)
 

@@ -13,7 +13,7 @@ def prunable_weights(module: nn.Module) -> dict[str, nn.Parameter]:
 
     Prunable are the weights of convolutions and of linear layers, the packed input projections of attention
     among them: no biases, no normalisation layers, no embeddings. A weight that two layers share counts once.
-    A whole program (ONNX, torch.export) whose operations are not layers answers with its own list.
+    A whole program (ONNX) whose operations are not layers answers with its own list.
 
     Examples
     --------
