@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 import thinice
-from thinice.attacks import ATTACKS, Nearest, make_attack
+from thinice.attacks import ATTACKS, Claims, Nearest, make_attack
 from thinice.indicators import check_attack, check_network
 from thinice.models import as_classifier
 from thinice.robustness import make_ensemble
@@ -109,14 +111,13 @@ def test_attacks_of_foolbox_too(name, norm, network, samples, bare):
 
 
 @every_norm
-def test_the_fall_back_too(norm, network, samples, monkeypatch):
+def test_the_fall_back_too(norm, network, samples):
     inputs, labels, ids = samples.inputs[:6].float(), samples.labels[:6], samples.sample_ids[:6]
 
-    def nothing(model, inputs, labels, sample_ids):
-        return thinice.attacks.Claims(inputs.clone(), torch.zeros(len(inputs)))
+    def nothing(_model, inputs, *_):
+        return Claims(inputs.clone(), torch.zeros(len(inputs)))
 
-    attack = make_attack("fmn", norm=norm)
-    object.__setattr__(attack, "search", nothing)
+    attack = replace(make_attack("fmn", norm=norm), search=nothing)
     clamped, bare = (
         attack(model, inputs, labels, ids) for model in (Clamped(network, CLAMPS["hardtanh"]).eval(), network)
     )

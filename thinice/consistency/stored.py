@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Attack = dict[Hashable, Any]  # a row of the answer, its settings read
 
-__all__ = ["Check", "check_store"]
+__all__ = ["Check", "check_store", "stored_warnings"]
 
 # every verdict of an attack: an epsilon, or robust or not at a budget; a sample_id that stands for different contents
 # in different selections counts as different samples
@@ -50,6 +50,11 @@ qualify row_number() over (
     partition by k.checkpoint_id, d.name, d.split, a.attack_id, s.digest, said.sample_id order by m.measurement_id
 ) = 1
 order by k.checkpoint_id, d.name, d.split, variant, a.attack_id, said.sample_id
+"""
+
+RAISED = """
+select checkpoint, data, attack, norm, indicator, samples, looked_at, seen, advice
+from warnings order by checkpoint, data, indicator, measurement_id
 """
 
 
@@ -137,3 +142,23 @@ def _label(one: Attack, attacks: list[Attack]) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def stored_warnings(store: Store) -> tuple[str, ...]:
+    """Return what the checks of the evaluations in a store have raised: a sentence for each network, data and check.
+
+    Where several evaluations raised it, the first is named.
+
+    Examples
+    --------
+    >>> import tempfile, thinice
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stored_warnings(thinice.open_store(f"{folder}/new.duckdb", new=True))
+    ()
+    """
+    told: dict[tuple[str, str, str], str] = {}
+    for row in store.sql(RAISED).to_dict("records"):
+        place = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
+        what = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
+        told.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{place}: {what}")
+    return tuple(told.values())

@@ -371,7 +371,7 @@ def _number(value: object, traced: fx.GraphModule) -> object:
     if value.op == "get_attr":
         owner, _, leaf = str(value.target).rpartition(".")
         return _only_number(getattr(traced.get_submodule(owner), leaf))
-    return CONSTANT.get(_operation(value), math.nan)
+    return math.nan if "dtype" in value.kwargs else CONSTANT.get(_operation(value), math.nan)
 
 
 def _only_number(held: object) -> float:
@@ -389,8 +389,9 @@ def _unclamp_steps(graph: Graph) -> tuple[Graph, int]:
         source = step.arguments.get("self")
         if not isinstance(source, Name):
             continue
-        if name in CONSTANT:
-            constants |= dict.fromkeys(step.names, CONSTANT[name])
+        if name in {*CONSTANT, "full_like"} and step.arguments.get("dtype") is None:
+            fill = CONSTANT.get(name, step.arguments.get("fill_value"))
+            constants |= dict.fromkeys(step.names, float(fill) if isinstance(fill, int | float) else math.nan)
         elif source.name in constants and name in COPYING:
             constants |= dict.fromkeys(step.names, constants[source.name])
         elif source.name not in pixels:
