@@ -8,6 +8,7 @@ from torch import nn
 
 import thinice
 from thinice.attacks.tuning import tune
+from thinice.consistency import stored_warnings
 from thinice.evaluation import Evaluator, attack_of
 from thinice.models import as_classifier
 from thinice.scrutiny import scrutinise, tuned_settings
@@ -78,6 +79,15 @@ def test_a_softmax_inside_is_named(look):
     assert "attack what comes before the softmax" in warning
     named = look.store.sql("select checkpoint, attack from warnings where indicator = 'softmax_output'")
     assert named.values.tolist() == [["squashed", "fmn"]]
+
+
+def test_a_clamp_of_the_inputs_is_named(look, dense):
+    network = as_classifier(nn.Sequential(nn.Hardtanh(0, 1), dense.module), name="clamped")
+    (warning,) = look(network, "fmn", budget=0.1).warnings
+    assert warning.startswith("hidden_ends, 4 of 4 samples: a clamp of the inputs hides the gradient")
+    assert "other programs' attacks will look too weak" in warning
+    (told,) = stored_warnings(look.store)
+    assert told.startswith("clamped on digits, fmn in linf: hidden_ends, 4 of 4 samples: a clamp of the inputs")
 
 
 def test_attacks_that_contradict_each_other_are_told_and_those_of_other_networks_are_not(look, dense):

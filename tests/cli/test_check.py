@@ -336,7 +336,7 @@ def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reac
     assert "warning: dense:" not in err
     assert "warning" not in run(*words, "--no-checks")[2]
     store = open_store(tmp_path / "thinice.duckdb")
-    assert store.sql("select looked_at from findings")["looked_at"].tolist() == [3] * 10
+    assert store.sql("select looked_at from findings")["looked_at"].tolist() == [3] * 11
     code, _, err = run("evaluate", dense, "--limit", 30, "--attack", "fmn", "--steps", 1, "--budget", "60/255")
     assert "warning: dense: fmn, steps 1 (linf) against fmn, steps 20 (linf)" in err
 

@@ -181,7 +181,7 @@ def test_all_checks_at_once_and_the_attack_has_the_last_word():
     attack = make_attack("fmn", norm="linf", effort="quick")
     found = indicators(KNOWN.model, KNOWN.inputs, KNOWN.labels, IDS, attack, norm="linf")
     names = [one.name for one in found]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
     assert not [one for one in found if one.raised]
 
     found = indicators(KNOWN.model, KNOWN.inputs, KNOWN.labels, IDS, nothing, norm="linf")

@@ -14,7 +14,7 @@ from torch.nn.utils import weight_norm
 
 from thinice.errors import InputError
 from thinice.models import as_classifier, build, find_architecture, known_architectures, load_classifier
-from thinice.models.fast import ChannelsLast, _close, fast_form, folded
+from thinice.models.fast import ChannelsLast, _close, fast_form, folded, unclamped
 
 SIDES = {"preact_resnet18": 64}  # made for 224 pixels
 HUGE = {"wrn_28_10"}
@@ -477,3 +477,96 @@ def test_what_cannot_be_compiled_is_an_error(monkeypatch):
 )
 def test_how_close_logits_have_to_be(logits, same):
     assert _close(torch.tensor(logits), torch.tensor([[1.0, 2.0, 2.0001]])) == same
+
+
+# clamps of the inputs -------------------------------------------------------------------------------------------------
+
+
+class First(nn.Module):
+    """A function of the inputs, and a small network after it."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.rest = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Hardtanh(0, 1), nn.Flatten(), nn.Linear(64, 3))
+        self.register_buffer("limit", torch.ones(1))
+        self.register_buffer("limits", torch.tensor([1.0, 0.5, 1.0, 1.0]).view(1, 4, 1, 1))
+
+    def forward(self, inputs):
+        return self.rest(self.function(self, inputs))
+
+
+DROPPED = {
+    "clamp": (1, lambda _, x: x.clamp(0, 1)),
+    "one side, by name": (1, lambda _, x: x.clamp(max=1.5)),
+    "clip": (1, lambda _, x: torch.clip(x, 0.0, max=1.0)),
+    "twice": (2, lambda _, x: functional.hardtanh(x.clamp_min(0), max_val=1)),
+    "relu": (2, lambda _, x: functional.relu6(torch.relu(x))),
+    "tensors": (2, lambda self, x: torch.minimum(torch.maximum(x, torch.zeros_like(x)), self.limit)),
+    "the larger of two": (2, lambda self, x: torch.min(torch.max(x, torch.tensor(0.0)), self.limit)),
+    "rearranged": (1, lambda _, x: x.flatten(1).clamp(0, 1).reshape(x.shape)),
+    "a function of torch": (1, lambda _, x: functional.hardtanh(x, 0.0, 1.0)),
+    "in place afterwards": (1, lambda _, x: x.clamp(0, 1).mul_(2) + x),
+}
+LEFT = {
+    "cuts": lambda _, x: x.clamp(0, 0.99),
+    "cuts below": lambda _, x: x.clamp_min(0.01),
+    "one channel": lambda self, x: torch.minimum(x, self.limits),
+    "not first": lambda _, x: (x - 0.5).clamp(0, 1),
+    "in place": lambda _, x: x.clamp_(0, 1),
+    "changed in place before": lambda _, x: (x.sub_(0.5), x.clamp(0, 1))[1],
+    "the largest of all": lambda _, x: x + x.max(0).values,
+    "other values": lambda _, x: torch.maximum(x, x.flip(1)),
+    "values of the network": lambda _, x: x.clamp(max=x.amax() + 1),
+}
+
+
+@pytest.mark.parametrize(("count", "function"), DROPPED.values(), ids=DROPPED)
+def test_clamps_that_change_nothing_in_the_box_are_left_out(count, function):
+    module = First(function).eval()
+    ends = INPUTS.round()  # where torch's clamps have no gradient
+    bare, dropped = unclamped(module)
+    assert dropped == count
+    with torch.no_grad():
+        for inputs in (INPUTS, ends):
+            assert torch.equal(bare(inputs.clone()), module(inputs.clone()))
+    fast = fast_form(as_classifier(module), INPUTS)
+    assert fast.notes[-1] == (
+        f"searched with clamps of the inputs dropped ({count}), batch norms folded (1), channels last"
+    )
+    inside = INPUTS.clamp(0.01, 0.99).requires_grad_()
+    (expected,) = torch.autograd.grad(module(inside.clone())[:, 0].sum(), inside)
+    (gradient,) = torch.autograd.grad(fast(inside)[:, 0].sum(), inside)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", LEFT.values(), ids=LEFT)
+def test_clamps_that_do_something_stay(function):
+    module = First(function).eval()
+    assert unclamped(module) == (module, 0)
+    assert "dropped" not in fast_form(as_classifier(module), INPUTS).notes[-1]
+
+
+def test_layers_that_clamp_are_left_out_unless_something_else_has_a_say():
+    for layer, count in ((nn.Hardtanh(0, 1), 1), (nn.ReLU(), 1), (nn.ReLU6(), 1), (nn.Hardtanh(0, 0.9), 0)):
+        module = nn.Sequential(nn.Identity(), layer, nn.Flatten(), nn.Linear(144, 3))
+        assert unclamped(module)[1] == count
+    hooked = nn.Hardtanh(0, 1)
+    hooked.register_forward_hook(lambda _layer, _inputs, output: 2 * output)
+    module = nn.Sequential(hooked, nn.Flatten(), nn.Linear(144, 3))
+    assert unclamped(module) == (module, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # onnx2torch's own
+def test_programs_lose_their_clamps_too(tmp_path):
+    count, function = DROPPED["a function of torch"]
+    module = First(function).eval()
+    path = as_onnx(module, INPUTS, tmp_path / "net.onnx")
+    classifier = load_classifier(path, normalization="none")
+    fast = fast_form(classifier, INPUTS)
+    assert f"clamps of the inputs dropped ({count})" in fast.notes[-1]
+    point = INPUTS.round().requires_grad_()
+    (gradient,) = torch.autograd.grad(fast(point)[:, 0].sum(), point)
+    inside = INPUTS.round().clamp(1e-6, 1 - 1e-6).requires_grad_()
+    (expected,) = torch.autograd.grad(module(inside.clone())[:, 0].sum(), inside)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)

@@ -14,6 +14,7 @@ from thinice.attacks.fallback import fall_back
 from thinice.attacks.nearest import FORWARD, Claims, Model, Nearest, judge, predict
 from thinice.attacks.pushing import PULLING, pull_in, push_out
 from thinice.errors import InputError
+from thinice.models.ends import seen_inside
 from thinice.precision import lowered
 from thinice.types import NORMS, Diagnosis, Effort, Norm, Outcome, Precision
 
@@ -101,6 +102,9 @@ class Attack:
         not found then goes through the stages of `fall_back`, and so does what was found without a gradient to go by:
         there the nearer of the two counts.
 
+        Where a network hides its gradients at the ends of the box, behind a clamp, all searches see it with gradients
+        from a hair inside (`seen_inside`).
+
         Parameters
         ----------
         model : callable
@@ -121,22 +125,25 @@ class Attack:
         inputs = _checked(inputs, labels, sample_ids)
         clean = predict(model, inputs)
         spent = torch.full_like(labels, FORWARD, dtype=torch.float32)
-        seen, precision = search_model or model, self.precision
+        searched = inputs[(clean == labels) & (clean >= 0)]  # of none, nothing is asked
+        own = seen_inside(model, searched)
+        other = search_model is not None and search_model is not model
+        seen, precision = seen_inside(search_model, searched) if search_model and other else own, self.precision
         batch = (inputs, labels, sample_ids, clean)
         nearest, starved = self._once(model, seen, batch, precision=precision, spent=spent)
-        if seen is not model or precision != "float32":
+        if other or precision != "float32":
             lost = torch.nonzero((nearest.outcomes == Outcome.NOT_FOUND) & (clean >= 0)).squeeze(1)
             if len(lost):
                 rest = (inputs[lost], labels[lost], sample_ids[lost], clean[lost])
                 again, starved[lost] = self._once(
-                    model, model, rest, precision="float32", spent=nearest.evaluations[lost]
+                    model, own, rest, precision="float32", spent=nearest.evaluations[lost]
                 )
                 nearest = nearest.replaced(lost, again)
         undefined = torch.where(clean < 0, int(Diagnosis.NON_FINITE), nearest.diagnoses).to(torch.int8)
-        return self._rescued(model, replace(nearest, diagnoses=undefined), starved, batch)
+        return self._rescued(model, own, replace(nearest, diagnoses=undefined), starved, batch)
 
     def _rescued(
-        self, model: Model, nearest: Nearest, starved: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+        self, model: Model, own: Model, nearest: Nearest, starved: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor]
     ) -> Nearest:
         """Return the result with what the fall-back finds of lost and starved samples, where that is nearer."""
         empty = (nearest.outcomes == Outcome.NOT_FOUND) & (nearest.clean_predictions >= 0)
@@ -145,7 +152,7 @@ class Attack:
             return nearest
         inputs, labels, sample_ids, clean = (column[lost] for column in batch)
         seed = int(self.settings.get("seed") or 0)
-        claims = fall_back(model, inputs, labels, sample_ids, norm=self.norm, seed=seed)
+        claims = fall_back(own, inputs, labels, sample_ids, norm=self.norm, seed=seed)
         rescued = judge(
             model,
             inputs,

@@ -29,12 +29,12 @@ def check(
     """Check whether what the attacks in a store say of the same samples fits together: norms, budgets, steps.
 
     An adversarial in hand in one norm bounds the distance in all others; who falls at a budget is not robust there;
-    more steps must not change much. Patterns that failed studies show (robust accuracy that jumps over sparsities,
-    trends that disagree, no separation) are told on standard error. Exit code 0: all fits; 3: something contradicts,
-    one line for each pair of attacks; 1: the store cannot be read.
+    more steps must not change much. What the checks of the evaluations raised, and patterns that failed studies show
+    (robust accuracy that jumps over sparsities, trends that disagree, no separation), are told on standard error. Exit
+    code 0: all fits; 3: something contradicts, one line for each pair of attacks; 1: the store cannot be read.
     """
     from thinice import open_store
-    from thinice.consistency import check_store
+    from thinice.consistency import check_store, stored_warnings
     from thinice.signatures import store_signatures
 
     say, rows = Speaker(quiet=quiet), list[dict[str, object]]()
@@ -51,8 +51,8 @@ def check(
         say("nothing to hold against each other: measure or evaluate a network with a second attack, norm or budget")
     for meaning in dict.fromkeys(f"{found.kind}: {found.meaning}" for one in checks for found in one.contradictions):
         say(meaning)
-    for signature in store_signatures(opened):
-        say(str(signature))
+    for warning in (*stored_warnings(opened), *map(str, store_signatures(opened))):
+        say(warning)
     if rows or format is not Format.TABLE:
         put(render(rows, format), format)
     if rows:

@@ -9,7 +9,7 @@ from thinice.consistency.bounds import implied_bound
 from thinice.consistency.contradiction import Contradiction, Kind, contradictions
 from thinice.consistency.evidence import Evidence, fixed_budget, minimum_norm, verified
 from thinice.consistency.published import Point, Violation, violations
-from thinice.consistency.stored import Check, check_store
+from thinice.consistency.stored import Check, check_store, stored_warnings
 
 __all__ = [
     "Check",
@@ -23,6 +23,7 @@ __all__ = [
     "fixed_budget",
     "implied_bound",
     "minimum_norm",
+    "stored_warnings",
     "verified",
     "violations",
 ]

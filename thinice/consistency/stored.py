@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]  # of an answer
     Group = tuple[int, str, str, int]  # network, name and split of the data, variant of the samples
 
-__all__ = ["Check", "check_store"]
+__all__ = ["Check", "check_store", "stored_warnings"]
 
 # every verdict of an attack: an epsilon, or robust or not at a budget; a sample_id that stands for different contents
 # in different selections counts as different samples
@@ -71,6 +71,11 @@ DATA = "select dataset_id, name, split, list_product(shape)::bigint as entries f
 ATTACKS = "select attack_id, name as attack, norm::text as norm, settings::text as settings from attacks"
 ROWS = 200_000
 """What is held in memory at once: a store may be larger than that."""
+
+RAISED = """
+select checkpoint, data, attack, norm, indicator, samples, looked_at, seen, advice
+from warnings order by checkpoint, data, indicator, measurement_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +191,23 @@ def _label(one: Row, attacks: list[Row]) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def stored_warnings(store: Store) -> tuple[str, ...]:
+    """Return what the checks of the evaluations in a store have raised: a sentence for each network, data and check.
+
+    Where several evaluations raised it, the first is named.
+
+    Examples
+    --------
+    >>> import tempfile, thinice
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stored_warnings(thinice.open_store(f"{folder}/new.duckdb", new=True))
+    ()
+    """
+    told: dict[tuple[str, str, str], str] = {}
+    for row in store.sql(RAISED).to_dict("records"):
+        place = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
+        what = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
+        told.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{place}: {what}")
+    return tuple(told.values())

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thinice.attacks.nearest import Model, Nearest, predict
 from thinice.errors import InputError
 from thinice.indicators.finding import Finding, finding
 from thinice.losses import margin
+from thinice.models.ends import Onlooker
 from thinice.norms import NORM_TABLE
 from thinice.precision import exact
 from thinice.types import NORMS, Norm
@@ -181,15 +182,20 @@ class _Seen:
         return self.returned == torch.inf and self.leads[-1 - late] - self.leads[-1] > GAIN * fall
 
 
-class _Watched(nn.Module):
+Pass = tuple[bool, float, float]
+"""Whether with gradients, the least margin, and the least length of those that fool."""
+
+
+class _Watched(Onlooker):
     """A network that takes down what it is asked about one sample."""
 
-    def __init__(self, model: Model, sample: _Sample) -> None:
-        super().__init__()
-        self.model, self.sample = model, sample
-        self.passes: list[
-            tuple[bool, float, float]
-        ] = []  # with gradients, least margin, least length of those that fool
+    def __init__(self, model: Model, sample: _Sample, passes: list[Pass]) -> None:
+        super().__init__(model)
+        self.sample, self.passes = sample, passes
+
+    def over(self, model: Model) -> _Watched:
+        """Return another form of the network, whose passes are taken down with these."""
+        return _Watched(model, self.sample, self.passes).eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits."""
@@ -202,7 +208,7 @@ class _Watched(nn.Module):
 
 
 def _watch(model: Model, sample: _Sample, attack: AnyAttack) -> _Seen:
-    watched = _Watched(model, sample).eval()
+    watched = _Watched(model, sample, []).eval()
     result = attack(watched, *sample.arguments)
     iterations = [one for one in watched.passes if one[0]] or watched.passes
     return _Seen(

@@ -40,6 +40,11 @@ INDICATORS: Mapping[str, Indicator] = MappingProxyType(
             "leave out targeted DLR, and DLR too for fewer than 3: they need the third logit; take cross-entropy or "
             "margin",
         ),
+        "hidden_ends": Indicator(
+            "a clamp of the inputs hides the gradient of every pixel at 0 or 1",
+            "other programs' attacks will look too weak here, these take gradients a hair inside: leave the clamp out "
+            "where it changes nothing in [0, 1]",
+        ),
         "unavailable_gradients": Indicator(
             "no gradient reaches the input",
             "replace what cannot be differentiated (BPDA), or attack without gradients (Square)",

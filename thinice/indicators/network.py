@@ -10,6 +10,7 @@ from thinice.attacks import nearest
 from thinice.attacks.nearest import Model
 from thinice.indicators.finding import Finding, finding
 from thinice.losses import gradient_of, margin
+from thinice.models.ends import hides_ends
 from thinice.precision import exact
 
 __all__ = ["check_network"]
@@ -36,7 +37,8 @@ def check_network(
 ) -> tuple[Finding, ...]:
     """Return what AutoAttack's checks and the indicators that need no attack say of a network.
 
-    ``randomized_output``, ``batch_effects``, ``softmax_output``, ``few_classes``: of all samples.
+    ``randomized_output``, ``batch_effects``, ``softmax_output``, ``few_classes``: of all samples. ``hidden_ends``, of
+    all samples too: gradients vanish, or halve, at the ends of the box and are there a hair inside.
     ``unavailable_gradients``: the margin's gradient is 0 or no number; ``zero_gradients``: only that of the
     cross-entropy is 0; ``unstable_predictions``: mean of ``min(|m(x + noise) - m(x)| / |m(x)|, 1)`` over draws in the
     linf ball of 8/255, seen above 0.5; ``unconstrained_attack_failure``: signed steps down the margin, to anywhere in
@@ -80,6 +82,7 @@ def check_network(
         company = _logits(model, torch.cat([inputs, 1 - inputs]))[: len(inputs)]
         probable = _probabilities(logits) if len(logits) else torch.zeros_like(random)
         few = torch.full_like(random, logits.shape[1] < 4)
+        hidden = torch.full_like(random, hides_ends(model, inputs))
         right = (nearest.predict(model, inputs) == labels).nonzero().squeeze(1)
         points, classes, ids = inputs[right], labels[right], sample_ids[right]
         unavailable, zero = _gradients(model, points, classes)
@@ -90,6 +93,7 @@ def check_network(
         finding("batch_effects", _differ(logits, company) & ~random, sample_ids),
         finding("softmax_output", probable, sample_ids),
         finding("few_classes", few, sample_ids),
+        finding("hidden_ends", hidden, sample_ids),
         finding("unavailable_gradients", unavailable, ids),
         finding("zero_gradients", zero, ids),
         finding("unstable_predictions", shaken > SHAKEN, ids, shaken),
