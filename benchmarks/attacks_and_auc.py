@@ -20,9 +20,9 @@ ATTACKS: dict[str, dict[str, object]] = {
     "fmn 30": {"name": "fmn", "steps": 30},
     "fmn 100": {"name": "fmn", "steps": 100},
     "foolbox fmn 100": {"name": "foolbox:LInfFMNAttack", "steps": 100},
-    "quick": {"name": "race", "effort": "quick"},
-    "standard": {"name": "race", "effort": "standard"},
-    "thorough": {"name": "race", "effort": "thorough"},
+    "quick": {"name": "tmn", "effort": "quick"},
+    "standard": {"name": "tmn", "effort": "standard"},
+    "thorough": {"name": "tmn", "effort": "thorough"},
     "fmn 1000": {"name": "fmn", "steps": 1000},
 }
 

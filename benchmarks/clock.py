@@ -26,7 +26,7 @@ from peers import foolbox_fmn, library
 from torch import Tensor
 
 import thinice
-from thinice.attacks.nearest import judge
+from thinice.attacks.result import verify
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def report(
     first = next(iter(seconds.values()))
     for name, found in points.items():
         spent = torch.zeros(len(inputs))
-        epsilon = judge(model, inputs, found.detach(), labels, norm=options.norm, evaluations=spent).epsilon
+        epsilon = verify(model, inputs, found.detach(), labels, norm=options.norm, evaluations=spent).epsilon
         known = epsilon[~epsilon.isnan()].double()
         facts = {
             "program": name,

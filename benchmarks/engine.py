@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from networks import NETWORKS, VERIFIED, load, proofs
-from peers import PEERS, Counted, missing
+from peers import PEERS, PassCounter, missing
 from torch import Tensor
 
 from thinice.attacks import make_attack
 from thinice.attacks.fmn import fmn
 from thinice.attacks.ho_fmn import ho_fmn
-from thinice.attacks.nearest import judge
+from thinice.attacks.result import verify
 from thinice.attacks.tuning import tune
 from thinice.norms import NORM_TABLE
 
@@ -41,19 +41,19 @@ PACKAGES = ("torch", "foolbox", "adv-lib", "pyautoattack", "thinice")
 
 
 def ours(
-    model: Counted, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str, name: str, **settings: int | str
+    model: PassCounter, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str, name: str, **settings: int | str
 ) -> Tensor:
     """Return the adversarials of an attack as thinice's users get it, fall-back and judge included."""
     return make_attack(name, norm=norm, **settings)(model, inputs, labels, ids).adversarials
 
 
-def plain_fmn(model: Counted, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str, steps: int) -> Tensor:
+def plain_fmn(model: PassCounter, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str, steps: int) -> Tensor:
     """Return what FMN finds by itself."""
     return fmn(model, inputs, labels, ids, norm=norm, steps=steps).candidates
 
 
 ATTACKS: dict[str, Search] = {
-    **{f"race-{effort}": partial(ours, name="race", effort=effort) for effort in ("quick", "standard", "thorough")},
+    **{f"tmn-{effort}": partial(ours, name="tmn", effort=effort) for effort in ("quick", "standard", "thorough")},
     "fmn-100": partial(plain_fmn, steps=100),
     "fmn-300": partial(plain_fmn, steps=300),
 }
@@ -61,7 +61,7 @@ ATTACKS: dict[str, Search] = {
 
 def strong_searches(seeds: int) -> list[Search]:
     """Return the race with other seeds, and a long FMN."""
-    again = [partial(ours, name="race", effort="thorough", seed=seed) for seed in range(1, seeds + 1)]
+    again = [partial(ours, name="tmn", effort="thorough", seed=seed) for seed in range(1, seeds + 1)]
     return [*again, partial(plain_fmn, steps=1000)] if seeds else []
 
 
@@ -82,7 +82,7 @@ def tuned_ho_fmn(model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tens
     ids = torch.arange(len(inputs))
     settings = tune(model, inputs, labels, ids, norm=norm, optimizers=("sgd", "adam"), trials=8).settings
 
-    def search(model: Counted, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str) -> Tensor:
+    def search(model: PassCounter, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str) -> Tensor:
         return ho_fmn(model, inputs, labels, ids, norm=norm, **settings).candidates
 
     return search
@@ -99,10 +99,10 @@ def measured(name: str, norm: str, options: argparse.Namespace) -> tuple[str, di
     ids = torch.arange(options.first, options.first + len(inputs))
 
     def run(search: Search) -> Found:
-        counted, start = Counted(model), time.perf_counter()
+        counted, start = PassCounter(model), time.perf_counter()
         points = search(counted, inputs, labels, ids, norm=norm)
         seconds, passes = time.perf_counter() - start, counted.passes / len(inputs)
-        nearest = judge(model, inputs, points, labels, norm=norm, evaluations=torch.zeros(len(inputs)))
+        nearest = verify(model, inputs, points, labels, norm=norm, evaluations=torch.zeros(len(inputs)))
         return nearest.epsilon.nan_to_num(torch.inf).double().numpy(), passes, seconds
 
     free = slice(0, min(32, options.first))  # samples that are not measured

@@ -29,11 +29,11 @@ import torch
 from torch import Tensor
 
 import thinice
-from thinice.attacks import Nearest, concatenate, judge
-from thinice.attacks.nearest import predict
-from thinice.measurement import pick_device
+from thinice.analysis.measurement import pick_device
+from thinice.attacks import MinNormResult, concatenate, verify
+from thinice.attacks.result import predict
 from thinice.models import Classifier, as_classifier, build
-from thinice.precision import exact
+from thinice.numerics import exact
 from thinice.training import Recipe, train
 
 STEPS = 200
@@ -84,7 +84,7 @@ class Job:
             part = slice(start, start + self.batch)
             yield self.samples.inputs[part].to(self.device).contiguous(), self.samples.labels[part].to(self.device)
 
-    def timed(self, work: Callable[[], Nearest]) -> tuple[Nearest, float, float | None]:
+    def timed(self, work: Callable[[], MinNormResult]) -> tuple[MinNormResult, float, float | None]:
         """Return the result, the seconds until the device has finished, and the peak of its memory in MB on CUDA."""
         on_gpu = self.device.type == "cuda"
         if on_gpu:
@@ -97,14 +97,14 @@ class Job:
         seconds = time.perf_counter() - start
         return nearest, seconds, torch.cuda.max_memory_allocated(self.device) / 1e6 if on_gpu else None
 
-    def ours(self, norm: str, attack: str, precision: str, *, compiled: bool) -> Nearest:
+    def ours(self, norm: str, attack: str, precision: str, *, compiled: bool) -> MinNormResult:
         """Return what `measure` finds."""
         return thinice.measure(
             self.network, self.samples, norm=norm, attack=attack, precision=precision, compiled=compiled,
             device=self.device, batch_size=self.batch, progress=False,
         )  # fmt: skip
 
-    def theirs(self, norm: str, peer: Peer) -> Nearest:
+    def theirs(self, norm: str, peer: Peer) -> MinNormResult:
         """Return what the judge confirms of a peer's points."""
         parts = []
         for inputs, labels in self.batches():
@@ -112,13 +112,13 @@ class Job:
             spent = torch.full_like(labels, STEPS, dtype=torch.float32)
             with exact(self.device):
                 clean = predict(self.network, inputs)
-                verdict = judge(
+                verdict = verify(
                     self.network, inputs, points, labels, norm=norm, evaluations=spent, clean_predictions=clean
                 )
             parts.append(verdict.to("cpu"))
         return concatenate(parts, like=self.samples.inputs[:0])
 
-    def refused(self, nearest: Nearest) -> int:
+    def refused(self, nearest: MinNormResult) -> int:
         """Return how many of the adversarials do not fool the network when it is asked again."""
         wrong = 0
         with exact(self.device):
@@ -129,7 +129,7 @@ class Job:
         return wrong
 
 
-def row(name: str, norm: str, job: Job, work: Callable[[], Nearest]) -> tuple[Row, Nearest]:
+def row(name: str, norm: str, job: Job, work: Callable[[], MinNormResult]) -> tuple[Row, MinNormResult]:
     nearest, seconds, memory = job.timed(work)
     found = nearest.epsilon[nearest.found].double()
     facts: Row = {
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, help="the same for all; 1024 on CUDA and 64 on a CPU by default")
     parser.add_argument("--norms", type=words, default=["linf", "l2"])
-    parser.add_argument("--attack", default="race")
+    parser.add_argument("--attack", default="tmn")
     parser.add_argument("--precisions", type=words, default=None, help="float32, bf16, and tf32 on CUDA by default")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--agree", type=int, default=0)

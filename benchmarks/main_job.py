@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from thinice import Classifier, Nearest, Samples
+    from thinice import Classifier, MinNormResult, Samples
 
 Numbers = dict[str, float]
 REFERENCE = Path(os.environ.get("THINICE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
@@ -62,20 +62,20 @@ def overhead(rounds: int = 3) -> Numbers:
 
 def _overhead(classifier: Classifier, samples: Samples, *, rounds: int, batch: int) -> Numbers:
     import thinice
-    from thinice.losses import gradient_of, margin
-    from thinice.models.fast import fast_form
+    from thinice.losses import input_gradient, margin
+    from thinice.models.inference import inference_form
 
     batch = min(batch, len(samples.labels))
     inputs, labels = samples.inputs[:batch], samples.labels[:batch]
-    fast = fast_form(classifier, inputs)
+    fast = inference_form(classifier, inputs)
 
-    def measured() -> Nearest:
-        return thinice.measure(classifier, samples, attack="race", batch_size=batch, progress=False)
+    def measured() -> MinNormResult:
+        return thinice.measure(classifier, samples, attack="tmn", batch_size=batch, progress=False)
 
     def bare(network: Classifier, passes: int) -> None:
         for _ in range(passes):
             point = inputs.clone().requires_grad_()
-            gradient_of(margin(network(point), labels), point)
+            input_gradient(margin(network(point), labels), point)
 
     evaluations = measured().evaluations
     passes = float(evaluations.sum()) / batch

@@ -1,7 +1,7 @@
 """Other programs' attacks, called alike: model, inputs, labels and samples' ids in, claims out.
 
 Each keeps its own defaults except where its comment says why not. A peer whose package is missing is left out, and
-`missing` says so. Passes are what `Counted` saw, not what a paper says of a step.
+`missing` says so. Passes are what `PassCounter` saw, not what a paper says of a step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from thinice.attacks.ho_fmn import ho_fmn
-from thinice.attacks.nearest import FORWARD
+from thinice.attacks.result import FORWARD
 from thinice.norms import NORM_TABLE
 from thinice.types import Norm
 
@@ -28,7 +28,7 @@ ALL: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 Points = Callable[..., Tensor]
 
 
-class Counted(nn.Module):
+class PassCounter(nn.Module):
     """A network that counts the samples that pass through it, forwards and backwards."""
 
     def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
@@ -103,7 +103,7 @@ class Peer:
     norms: tuple[Norm, ...]
     points: Points
 
-    def __call__(self, model: Counted, inputs: Tensor, labels: Tensor, *, norm: Norm) -> Tensor:
+    def __call__(self, model: PassCounter, inputs: Tensor, labels: Tensor, *, norm: Norm) -> Tensor:
         """Return the points (N, C, H, W) that it claims; the input where it claims none."""
         torch.manual_seed(0)
         with warnings.catch_warnings():

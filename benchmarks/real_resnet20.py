@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from thinice.datasets import Samples, load_samples
+from thinice.data import Samples, load_samples
 from thinice.models import Classifier, load_classifier, save_classifier
 from thinice.pruning import prune
 from thinice.training import Epoch, Recipe, accuracy, train

@@ -104,11 +104,11 @@ Rows = Iterator[tuple[tuple[str, str, str], Callable[[], Row]]]
 
 def cheap(case: Case, store: Path) -> Rows:
     """Minimum norms in every norm, and PGD-40; beside the study's attacks on the same few samples."""
-    for attack in ("race", "fmn", "pgd"):
+    for attack in ("tmn", "fmn", "pgd"):
         for budget in case.budgets["linf"]:
             yield (attack, "linf", budget), partial(found, case, store, attack, "linf", budget)
     for norm in ("l2", "l0"):
-        for attack in ("race", "fmn"):
+        for attack in ("tmn", "fmn"):
             for budget in case.budgets[norm]:
                 yield (attack, norm, budget), partial(found, case, store, attack, norm, budget, first=case.few)
 
@@ -153,12 +153,12 @@ def both_ways(case: Case, store: Path, budget: str) -> Row:
     """Return AutoAttack's row: with the shortcut, then without it, and what lies between them."""
     short, less = timed(case, store, "autoattack", "linf", budget, shortcut=True)
     whole, more = timed(case, store, "autoattack", "linf", budget, shortcut="both")
-    alone = whole.robust_alone
+    alone = whole.robust_to_this_attack
     assert alone is not None
     assert (short.robust == whole.robust).all()
     assert (alone | ~short.robust).all(), "AutoAttack broke a sample after it had stood"
     return judged(case, whole, less + more) | {
-        "robust_accuracy_alone": whole.robust_accuracy_alone,
+        "robust_accuracy_to_this_attack": whole.robust_accuracy_to_this_attack,
         "spared": int(short.known.sum()),
         "spared_that_autoattack_missed": int((short.known & alone).sum()),
         "passes_with_shortcut": round(float(short.evaluations.mean()), 1),
@@ -194,10 +194,10 @@ def judged(case: Case, result: thinice.Robustness, seconds: float) -> Row:
         "high": result.interval.high,
         "passes": round(float(result.evaluations.mean()), 1),
         "seconds": round(seconds, 1),
-        "fell_to": {name: count for name, count in result.counts.items() if count},
+        "broken_by": {name: count for name, count in result.counts.items() if count},
     }
     if "budget" not in result.settings:
-        norms = np.nan_to_num(result.epsilon[result.fell_to != "clean"], nan=np.inf)
+        norms = np.nan_to_num(result.epsilon[result.broken_by != "clean"], nan=np.inf)
         row |= {"median": float(np.median(norms)), "not_found": int(np.isinf(norms).sum())}
     if case.proved is not None and result.norm == "linf" and result.budget <= 2 / 255:
         row |= {"proved": int(case.proved.sum()), "proved_but_broken": int((case.proved & ~result.robust).sum())}
@@ -223,7 +223,7 @@ def table(rows: list[Row]) -> str:
     ]
     for row in sorted(rows, key=lambda row: (row["network"], row["norm"] != "linf", row["norm"], row["budget"])):
         median = f"{row['median']:.4g}" if "median" in row else ""
-        robust = row.get("robust_accuracy_alone", row["robust_accuracy"])
+        robust = row.get("robust_accuracy_to_this_attack", row["robust_accuracy"])
         found.append(
             f"| {row['network']} | {row['norm']} {row['budget']} | {row['samples']} | {row['attack']} | "
             f"{row['clean_accuracy']:.3f} | {robust:.3f} | {median} | {row['passes']:.0f} | {row['seconds']:.1f} |"
@@ -232,7 +232,7 @@ def table(rows: list[Row]) -> str:
             saved.append(
                 f"| {row['network']} | {row['budget']} | {row['samples']} | {row['spared']} | {row['passes']:.0f}, "
                 f"{row['passes_with_shortcut']:.0f} | {row['seconds']:.1f}, {row['seconds_with_shortcut']:.1f} | "
-                f"{row['robust_accuracy_alone']:.3f}, {row['robust_accuracy']:.3f} |"
+                f"{row['robust_accuracy_to_this_attack']:.3f}, {row['robust_accuracy']:.3f} |"
             )
     return "\n".join([*found, "", *saved])
 

@@ -20,7 +20,7 @@ from peers import PEERS
 
 Row = dict[str, Any]
 INFINITY = float("inf")
-OURS = ("race-quick", "race-standard", "race-thorough", "fmn-300")
+OURS = ("tmn-quick", "tmn-standard", "tmn-thorough", "fmn-300")
 CONVOLUTIONAL = ("resnet20", "oval_cifar_base_kw", "resnet_2b", "mnist_cnn", "at_cnn", "pruned90")
 CONNECTED = ("fc256x4", "mse256x4", "mse256x6", "sig6x200", "msesig", "mnistfc_256x2")
 NETWORKS, NORMS = (*CONVOLUTIONAL, *CONNECTED), ("linf", "l2", "l1", "l0")
@@ -41,9 +41,9 @@ FRONT = {
     "mnistfc_256x2": ("fully connected, MNIST", ("linf", "l2")),
 }
 FRONT_ATTACKS = {
-    "race-quick": "quick",
-    "race-standard": "standard",
-    "race-thorough": "thorough",
+    "tmn-quick": "quick",
+    "tmn-standard": "standard",
+    "tmn-thorough": "thorough",
     "fmn-300": "FMN 300",
     "foolbox-fmn-200": "foolbox FMN 200",
     "advlib-fmn-200": "adversarial-library FMN 200",
@@ -90,7 +90,7 @@ def overview(groups: Groups) -> list[str]:
     head = ["network", "norm", "n", "quick", "standard", "thorough", "fmn-300"]
     rows = [[*head, "> 2 % worse", "best peer", "its figures"]]
     for (network, norm), attacks in groups.items():
-        standard = attacks["race-standard"]
+        standard = attacks["tmn-standard"]
         peer, figures = best_peer(attacks)
         cells = [cell(attacks[name]) for name in OURS]
         worse = f"{100 * standard['worse_than_fmn_300']:.1f} %"
@@ -105,7 +105,7 @@ def every_peer(groups: Groups) -> list[str]:
     networks = list(dict.fromkeys(network for network, _ in columns))
     rows = [["attack", "norm", *networks]]
     for norm in dict.fromkeys(norm for _, norm in columns):
-        for name in ("race-standard", *names):
+        for name in ("tmn-standard", *names):
             found = [groups.get((network, norm), {}).get(name) for network in networks]
             if any(found):
                 rows.append([name, norm, *map(cell, found)])
@@ -119,9 +119,9 @@ def goals(groups: Groups) -> list[str]:
         asked = GOALS[network in CONVOLUTIONAL]
         efforts = ("quick", "standard", "thorough")
         cells = [
-            missed(attacks[f"race-{effort}"], *asked[effort]) if effort in asked else "no goal" for effort in efforts
+            missed(attacks[f"tmn-{effort}"], *asked[effort]) if effort in asked else "no goal" for effort in efforts
         ]
-        worse = attacks["race-standard"]["worse_than_fmn_300"]
+        worse = attacks["tmn-standard"]["worse_than_fmn_300"]
         rows.append([network, norm, *cells, "reached" if worse <= 0.02 else f"{100 * worse:.1f} %"])
     return table(rows)
 

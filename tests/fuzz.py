@@ -26,7 +26,7 @@ from tests.store.conftest import Bench
 from thinice import load_classifier, load_samples, open_store
 from thinice.errors import ThinIceError
 from thinice.models import build, save_classifier
-from thinice.reported import read_reported
+from thinice.studies.reported import read_reported
 
 SLOWEST = 10.0
 """Seconds that one file may take on a busy machine."""

@@ -14,22 +14,18 @@ from tests.conftest import ROOT
 
 # From the ground up; a room may import rooms of lower levels, and its own.
 LEVELS = [
-    {"names", "process"},
+    {"printable", "process"},
     {"types", "errors"},
-    {"norms", "losses", "progress", "precision", "embedded", "writing", "paths", "registry"},
-    {"models", "datasets"},
+    {"registry", "numerics", "norms", "losses", "files"},
+    {"engines", "store", "stats"},
+    {"models", "data"},
     {"attacks"},
-    {"robustness"},
-    {"training"},  # adversarial training attacks
-    {"pruning"},  # a search for masks trains
-    {"measurement", "store", "stats", "indicators"},
-    {"campaign", "slices", "consistency", "signatures"},
-    {"scrutiny"},
-    {"evaluation"},
-    {"reported"},
-    {"comparison"},
-    {"plots"},
-    {"figures", "report"},
+    {"training"},
+    {"pruning"},
+    {"checks"},
+    {"analysis"},
+    {"studies", "plots"},
+    {"report"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
@@ -37,7 +33,7 @@ FORBIDDEN = {
     "store": {"torch"},
     "stats": {"torch", "duckdb"},
     "plots": {"torch", "duckdb"},
-    "datasets": {"duckdb"},
+    "data": {"duckdb"},
     "report": {"duckdb"},
 }
 FILES = sorted((ROOT / "thinice").rglob("*.py"))

@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 import thinice
 from tests.report.stores import write_store
 from thinice.cli import main
+from thinice.data import as_samples
 from thinice.errors import InputError
-from thinice.figures import _write
+from thinice.files import nest, refuse_folder, writable
 from thinice.models import build, save_classifier
+from thinice.plots.figure_set import _write
 from thinice.report import save_report
 from thinice.store import open_store
-from thinice.training import Recipe, fit
-from thinice.writing import nest, refuse_folder, writable
+from thinice.training import Recipe, train
 
 
 def is_page(head):
@@ -102,7 +103,7 @@ def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path, monkeypa
 
 def test_nests_of_killed_processes_are_swept_and_those_of_the_living_are_not(tmp_path):
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom thinice.writing import nest\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom thinice.files import nest\n"
         "with nest(Path(sys.argv[1])) as unfinished:\n"
         "    (unfinished / 'half').write_text('x')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -143,7 +144,12 @@ def test_a_training_is_not_resumed_from_a_device_or_a_link(tmp_path):
     os.mkfifo(tmp_path / "fifo")  # reading one would wait for ever
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     with pytest.raises(InputError, match="a device"):
-        fit(network, torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]), Recipe(epochs=1), resume=tmp_path / "fifo")
+        train(
+            network,
+            as_samples(torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])),
+            Recipe(epochs=1),
+            resume=tmp_path / "fifo",
+        )
 
 
 def test_figures_replace_pictures_and_nothing_else(tmp_path):
@@ -165,7 +171,7 @@ def reported(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Leave out the figures of the page, which take seconds."""
-    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})
+    monkeypatch.setattr("thinice.report.draw_figures", lambda *_: {})
 
 
 @pytest.mark.usefixtures("quick")
@@ -192,7 +198,7 @@ def test_a_report_that_cannot_be_written_does_no_work(reported, tmp_path, monkey
     def never(*_):
         raise AssertionError("the page was made before its place was looked at")
 
-    monkeypatch.setattr("thinice.report.page._page", never)
+    monkeypatch.setattr("thinice.report._page", never)
     with pytest.raises(InputError, match="/dev/full is a folder, a device"):
         save_report(reported, "/dev/full")
     with pytest.raises(InputError, match="there is no folder"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thinice.names import LONGEST_MESSAGE, shown
+from thinice.printable import LONGEST_MESSAGE, shown
 
 __all__ = [
     "CheckpointError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["gradient_of", "margin"]
+__all__ = ["input_gradient", "margin"]
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, own).squeeze(1) - others.max(1).values
 
 
-def gradient_of(values: Tensor, inputs: Tensor, *, keep_graph: bool = False) -> Tensor:
+def input_gradient(values: Tensor, inputs: Tensor, *, keep_graph: bool = False) -> Tensor:
     """Return the gradient (N, D) of each sample's value (N,) with respect to its own input; zero where there is none.
 
     A network need not depend on its input, nor on all of it: a constant has gradient zero.
@@ -49,10 +49,10 @@ def gradient_of(values: Tensor, inputs: Tensor, *, keep_graph: bool = False) -> 
     Examples
     --------
     >>> inputs = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    >>> gradient_of((inputs**2).sum(1), inputs)
+    >>> input_gradient((inputs**2).sum(1), inputs)
     tensor([[2., 4.],
             [6., 8.]])
-    >>> gradient_of(torch.zeros(2), inputs)
+    >>> input_gradient(torch.zeros(2), inputs)
     tensor([[0., 0.],
             [0., 0.]])
 

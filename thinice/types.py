@@ -31,7 +31,7 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 Effort = Literal["quick", "standard", "thorough"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
-DEFAULT_ATTACK = "race"
+DEFAULT_ATTACK = "tmn"
 """What `measure` and `compare` search with where nobody says otherwise."""
 
 Precision = Literal["float32", "tf32", "bf16"]

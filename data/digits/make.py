@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thinice.datasets import Samples, load_samples
+from thinice.data import Samples, load_samples
 from thinice.models import Classifier, build, load_classifier, save_classifier
 from thinice.pruning import prune
 from thinice.training import Recipe, train

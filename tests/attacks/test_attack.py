@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.truth import Known, linear
-from thinice.attacks import ATTACKS, Nearest, make_attack
+from thinice.attacks import ATTACKS, MinNormResult, make_attack
 from thinice.attacks.attack import AttackRow
-from thinice.attacks.nearest import FORWARD
-from thinice.attacks.race import race
+from thinice.attacks.result import FORWARD
+from thinice.attacks.tmn import tmn
 from thinice.errors import InputError
 from thinice.types import EFFORTS, NORMS, Outcome
 
@@ -23,7 +23,9 @@ every_attack = pytest.mark.parametrize("name", ATTACKS)
 every_norm = pytest.mark.parametrize("norm", NORMS)
 
 
-def quick(name: str, norm: str, model, inputs: Tensor, labels: Tensor, sample_ids: Tensor | None = None) -> Nearest:
+def quick(
+    name: str, norm: str, model, inputs: Tensor, labels: Tensor, sample_ids: Tensor | None = None
+) -> MinNormResult:
     attack = make_attack(name, norm=norm, effort="quick")
     return attack(model, inputs, labels, ids(len(labels)) if sample_ids is None else sample_ids)
 
@@ -140,7 +142,7 @@ def test_a_staircase_yields_no_lie(name, norm):
         assert found == (steps_of_a_staircase(point[None]).argmax(1) != 0)
 
 
-def assert_honest(nearest: Nearest, model, known: Known) -> None:
+def assert_honest(nearest: MinNormResult, model, known: Known) -> None:
     """What is found is found by the network too, and no nearer than the truth."""
     with torch.no_grad():
         predictions = model(nearest.adversarials).argmax(1)
@@ -225,7 +227,7 @@ def test_batch_order_and_neighbours_change_nothing(name, norm):
     model, inputs = curved().double(), images(10)
     labels = model(inputs.double()).argmax(1)
 
-    def search(part: Tensor) -> Nearest:
+    def search(part: Tensor) -> MinNormResult:
         return quick(name, norm, lambda x: model(x.double()).float(), inputs[part], labels[part], part)
 
     whole, one_by_one = search(ids(10)), [search(ids(10)[i : i + 1]) for i in range(10)]
@@ -379,15 +381,15 @@ def test_rows_name_defaults_for_all_that_efforts_and_ranges_speak_of():
     ("norm", "setting", "instead"), [("l0", "steps", "corner_steps"), ("linf", "corners", "steps")]
 )
 def test_a_setting_that_changes_nothing_in_a_norm_is_refused(norm, setting, instead):
-    with pytest.raises(InputError, match=rf"^`{setting}` changes nothing in attack 'race' in {norm}: .*\b{instead}\b"):
-        make_attack("race", norm=norm, **{setting: 5})
+    with pytest.raises(InputError, match=rf"^`{setting}` changes nothing in attack 'tmn' in {norm}: .*\b{instead}\b"):
+        make_attack("tmn", norm=norm, **{setting: 5})
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_race_uses_every_setting_that_is_not_idle(norm, monkeypatch):
     """Each setting, when changed much, changes what the race spends or finds."""
-    monkeypatch.setattr(import_module("thinice.attacks.race"), "SURPRISE", {norm: -1.0})  # every winner surprises
-    row, generator = ATTACKS["race"], torch.Generator().manual_seed(0)
+    monkeypatch.setattr(import_module("thinice.attacks.tmn"), "SURPRISE", {norm: -1.0})  # every winner surprises
+    row, generator = ATTACKS["tmn"], torch.Generator().manual_seed(0)
     hidden, out = torch.randn(64, 36, generator=generator), torch.randn(10, 64, generator=generator)
 
     def model(inputs):
@@ -397,7 +399,7 @@ def test_the_race_uses_every_setting_that_is_not_idle(norm, monkeypatch):
     labels, ids = model(inputs).argmax(1), torch.arange(48)
 
     def figures(**settings):
-        claims = race(model, inputs, labels, ids, norm=norm, **settings)
+        claims = tmn(model, inputs, labels, ids, norm=norm, **settings)
         return torch.cat([claims.candidates.flatten(), claims.evaluations])
 
     usual = figures()

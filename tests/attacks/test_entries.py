@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.attacks.test_race import Planes
-from thinice.attacks import entries
-from thinice.attacks.entries import SOUNDED, add_entries, broken_promises, drop_entries
-from thinice.attacks.nearest import FORWARD
-from thinice.attacks.race import race
-from thinice.attacks.search import Search
+from tests.attacks.test_tmn import Planes
+from thinice.attacks.result import FORWARD
+from thinice.attacks.tmn import sparse as entries
+from thinice.attacks.tmn import tmn
+from thinice.attacks.tmn.sparse import SOUNDED, add_entries, broken_promises, drop_entries
+from thinice.attacks.tmn.state import Search
 
 
 def in_the_box(model, count: int = 12, pixels: int = 6) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,9 +179,9 @@ def test_a_sample_is_searched_alike_in_any_company_and_in_any_portions(monkeypat
 
     inputs = torch.rand(12, 1, 6, 6, generator=generator, dtype=torch.float64)
     labels, ids = model(inputs).argmax(1), torch.arange(12)
-    together = race(model, inputs, labels, ids, norm="l0", corners=2, corner_steps=10)
+    together = tmn(model, inputs, labels, ids, norm="l0", corners=2, corner_steps=10)
     alone = [
-        race(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l0", corners=2, corner_steps=10)
+        tmn(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l0", corners=2, corner_steps=10)
         for i in range(12)
     ]
     assert torch.equal(torch.cat([one.candidates for one in alone]), together.candidates)

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.truth import Known, half_space, linear
-from thinice.attacks import Claims, make_attack
+from thinice.attacks import Candidates, make_attack
 from thinice.attacks.attack import Attack
+from thinice.attacks.boundary import UnbrokenSamples, shorten
+from thinice.attacks.external import PassCounter
 from thinice.attacks.fallback import fall_back
 from thinice.attacks.fmn import random_directions
-from thinice.attacks.foreign import Counted
-from thinice.attacks.lost import Lost
-from thinice.attacks.nearest import FORWARD
-from thinice.attacks.shortening import shortened
+from thinice.attacks.result import FORWARD
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
 from thinice.types import NORMS, Diagnosis, Outcome, Stage
@@ -28,8 +27,8 @@ KNOWN = linear(classes=3, count=8)
 def blind(norm: str, *, fallback: int = 1) -> Attack:
     """An attack whose own search never finds anything, and costs nothing."""
 
-    def search(_model, inputs: Tensor, *_: Tensor) -> Claims:
-        return Claims(inputs.clone(), torch.zeros(len(inputs)))
+    def search(_model, inputs: Tensor, *_: Tensor) -> Candidates:
+        return Candidates(inputs.clone(), torch.zeros(len(inputs)))
 
     return Attack("blind", norm, {"seed": 0, "fallback": fallback}, search)
 
@@ -155,11 +154,11 @@ def test_shortening_keeps_across_and_makes_nothing_longer(seed, norm):
         return nn.functional.one_hot((points.flatten(1) @ weight.T).argmax(1), 4).float()
 
     labels, ids = model(inputs).argmax(1), torch.arange(6)
-    lost = Lost(model, model, inputs, labels, ids, NORM_TABLE[norm], 0, ids, torch.zeros(6))
+    lost = UnbrokenSamples(model, model, inputs, labels, ids, NORM_TABLE[norm], 0, ids, torch.zeros(6))
     starts = torch.rand(6, 1, 3, 4, generator=generator)
     there = model(starts).argmax(1) != labels
     starts = torch.where(there.view(-1, 1, 1, 1), starts, inputs)
-    points = shortened(lost, starts)
+    points = shorten(lost, starts)
     assert torch.equal(points[~there], inputs[~there])
     assert (model(points).argmax(1) != labels)[there].all()
     before, after = (NORM_TABLE[norm].length(x - inputs) for x in (starts, points))
@@ -195,8 +194,8 @@ def test_attacks_that_go_by_gradients_say_where_there_is_none(name, norm, settin
     attack, alone = (make_attack(name, norm=norm, fallback=use, **settings) for use in (True, False))
     samples = KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids
     claims = attack.search(quantised, *samples)
-    assert claims.starved is not None
-    assert claims.starved.all()
+    assert claims.gradient_masked is not None
+    assert claims.gradient_masked.all()
     found, stumbled = attack(quantised, *samples), alone(quantised, *samples)
     assert found.found.all()
     assert not (found.epsilon > stumbled.epsilon).any()
@@ -204,7 +203,7 @@ def test_attacks_that_go_by_gradients_say_where_there_is_none(name, norm, settin
     assert (found.epsilon >= truth * (1 - 1e-3) - ROUNDED[norm]).all()
     assert (found.epsilon / truth).median() <= 2
     claims = attack.search(KNOWN.model, *samples)
-    assert not claims.starved.any()
+    assert not claims.gradient_masked.any()
     assert torch.equal(attack(KNOWN.model, *samples).evaluations, alone(KNOWN.model, *samples).evaluations)
 
 
@@ -218,12 +217,12 @@ def test_one_sample_without_a_gradient_does_not_speak_for_the_others():
     labels = dark(inputs).argmax(1)
     for name in ("fmn", "ho-fmn", "foolbox:LInfFMNAttack"):
         claims = make_attack(name, norm="linf", steps=1).search(dark, inputs, labels, KNOWN.sample_ids)
-        assert claims.starved.tolist() == [True, False] * 4, name
+        assert claims.gradient_masked.tolist() == [True, False] * 4, name
 
 
 def test_an_attack_that_asks_for_no_gradients_does_not_say_that_there_is_none():
     attack = make_attack("foolbox:LinearSearchBlendedUniformNoiseAttack", norm="l2", directions=10, steps=10)
-    assert not attack.search(quantised, KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids).starved.any()
+    assert not attack.search(quantised, KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids).gradient_masked.any()
 
 
 @pytest.mark.parametrize(("norm", "distance"), [("l0", 50), ("l1", 25), ("l2", 2.5), ("linf", 0.25)])
@@ -326,7 +325,7 @@ def test_without_the_fall_back_nothing_more_is_tried():
 
 @pytest.mark.parametrize("model", [KNOWN.model, one_hot, constant], ids=["float64", "starts", "nothing"])
 def test_every_evaluation_is_counted(model):
-    network = Counted(model)  # no module inside: nothing runs on a copy that does not count
+    network = PassCounter(model)  # no module inside: nothing runs on a copy that does not count
     labels = model(KNOWN.inputs).argmax(1)
     claims = fall_back(network.forward, KNOWN.inputs, labels, KNOWN.sample_ids, norm="linf")
     spent, passes = claims.evaluations.mean().item(), network.passes_per_sample(8)

@@ -12,7 +12,7 @@ from torch import nn
 import thinice
 from tests.conftest import reference
 from tests.truth import linear
-from thinice.attacks import judge, make_attack
+from thinice.attacks import make_attack, verify
 from thinice.errors import InputError
 from thinice.types import NORMS, Outcome
 
@@ -113,7 +113,7 @@ def test_evaluations_are_those_that_happened():
     known = linear(classes=4)
     passes = {"forward": 0, "backward": 0}
 
-    class Counted(nn.Module):
+    class PassCounter(nn.Module):
         def forward(self, inputs):
             passes["forward"] += len(inputs)
             logits = known.model(inputs)
@@ -121,7 +121,7 @@ def test_evaluations_are_those_that_happened():
                 logits.register_hook(lambda _: passes.__setitem__("backward", passes["backward"] + len(inputs)))
             return logits
 
-    nearest = run(replace(known, model=Counted()), steps=20)
+    nearest = run(replace(known, model=PassCounter()), steps=20)
     spent = passes["forward"] / 3 + passes["backward"] * 2 / 3
     assert float(nearest.evaluations.sum()) == pytest.approx(spent, rel=0.03)
 
@@ -133,7 +133,7 @@ def test_the_judge_believes_nothing():
     candidates = torch.stack([far[0], inputs[1], far[2] + 2, far[3] * torch.nan, far[4], far[5]])
     labels = labels.clone()
     labels[4] = 1 - labels[4]  # misclassified from the start, whatever is claimed
-    verdict = judge(known.model, inputs, candidates, labels, norm="l2", evaluations=torch.ones(6))
+    verdict = verify(known.model, inputs, candidates, labels, norm="l2", evaluations=torch.ones(6))
     texts = [Outcome(code).text for code in verdict.outcomes.tolist()]
     assert texts == ["found", "not_found", "not_found", "not_found", "misclassified", "found"]
     length = (far[0] - inputs[0]).double().norm().item()

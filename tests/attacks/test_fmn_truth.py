@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from tests import truth
 from tests.conftest import reference
-from thinice.attacks import Nearest, make_attack
-from thinice.attacks.nearest import FORWARD
+from thinice.attacks import MinNormResult, make_attack
+from thinice.attacks.result import FORWARD
 from thinice.losses import margin
 from thinice.types import NORMS, Outcome
 
 every_norm = pytest.mark.parametrize("norm", NORMS)
 
 
-def measured(known: truth.Known, norm: str, **settings) -> tuple[Nearest, np.ndarray]:
+def measured(known: truth.Known, norm: str, **settings) -> tuple[MinNormResult, np.ndarray]:
     """Return what FMN finds, and its epsilons over the true distances."""
     nearest = make_attack("fmn", norm=norm, **settings)(known.model, known.inputs, known.labels, known.sample_ids)
     assert nearest.found.all()
@@ -299,7 +299,7 @@ def test_it_meets_as_many_violated_radii_as_foolbox_with_as_many_steps(steps):
     network, inputs, labels, radii, verdicts = verified("mnistfc_256x2")
     violated = torch.from_numpy(verdicts == "violated")
 
-    def run(name: str) -> Nearest:
+    def run(name: str) -> MinNormResult:
         return make_attack(name, norm="linf", steps=steps)(network, inputs, labels, torch.arange(len(inputs)))
 
     ours, foolbox = run("fmn"), run("foolbox:LInfFMNAttack")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.truth import Known, half_space, linear
-from thinice.attacks import Nearest, make_attack
+from thinice.attacks import MinNormResult, make_attack
 from thinice.attacks.foolbox import MinimizationAttack, foolbox, foolbox_attacks, foolbox_row
-from thinice.attacks.nearest import FORWARD
+from thinice.attacks.result import FORWARD
 from thinice.errors import InputError, MissingExtraError
 from thinice.types import Outcome, Stage
 
@@ -28,7 +28,7 @@ NEEDS_MORE = {"DatasetAttack": r"feed\(\)", "BinarizationRefinementAttack": "thr
 SHORT = {"LinearSearchBlendedUniformNoiseAttack": {"directions": 10, "steps": 10}}
 
 
-def run(known: Known, name: str, norm: str, **settings) -> Nearest:
+def run(known: Known, name: str, norm: str, **settings) -> MinNormResult:
     attack = make_attack(f"foolbox:{name}", norm=norm, **settings)
     return attack(known.model, known.inputs, known.labels, known.sample_ids)
 

@@ -22,7 +22,7 @@ from thinice.attacks.ho_fmn import (
     _radius,
     _Rate,
 )
-from thinice.attacks.nearest import FORWARD
+from thinice.attacks.result import FORWARD
 from thinice.attacks.tuning import PATIENCE, RANGES, RATES, tune
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE

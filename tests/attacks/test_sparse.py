@@ -9,13 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.attacks.test_race import Planes
-from thinice.attacks import sparse
-from thinice.attacks.entries import SOUNDED
-from thinice.attacks.nearest import FORWARD, Claims
-from thinice.attacks.race import race
-from thinice.attacks.search import Search
-from thinice.attacks.sparse import draw_corners
+from tests.attacks.test_tmn import Planes
+from thinice.attacks.result import FORWARD, Candidates
+from thinice.attacks.tmn import sparse, tmn
+from thinice.attacks.tmn.sparse import SOUNDED, draw_corners
+from thinice.attacks.tmn.state import Search
 
 NORMS = ("l0", "l1")
 SOUNDING = {"l0": SOUNDED * FORWARD, "l1": 0.0}
@@ -113,17 +111,17 @@ def test_other_seeds_and_other_ids_draw_others():
 def test_settles_on_a_plane_and_starves_where_all_is_flat(norm):
     planes = Planes(2)
     inputs, labels, ids = in_the_box(planes)
-    settled, starved, astray = draw_corners(Search(planes, inputs, labels, ids, norm=norm, seed=0), steps=40)
+    settled, gradient_masked, astray = draw_corners(Search(planes, inputs, labels, ids, norm=norm, seed=0), steps=40)
     assert settled.all()
-    assert not starved.any()
+    assert not gradient_masked.any()
     assert not astray.any()
 
     def flat(inputs):
         return inputs.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
 
     search = Search(flat, inputs, torch.zeros_like(labels), ids, norm=norm, seed=0)
-    settled, starved, astray = draw_corners(search, starts=2, steps=5)
-    assert starved.all()
+    settled, gradient_masked, astray = draw_corners(search, starts=2, steps=5)
+    assert gradient_masked.all()
     assert not settled.any()
     assert search.best.isinf().all()
     assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + 2 * 5))
@@ -182,15 +180,15 @@ def test_in_l0_entries_are_tried_where_promises_are_broken_and_corners_follow_wh
 
 @pytest.mark.parametrize("spared", [True, False])
 def test_in_l0_what_leads_astray_is_tried_and_what_was_spared_has_not_settled(monkeypatch, spared):
-    module, planes = import_module("thinice.attacks.race"), Planes(2)
+    module, planes = import_module("thinice.attacks.tmn"), Planes(2)
     inputs, labels, ids = in_the_box(planes)
     asked = []
     monkeypatch.setattr(module, "add_entries", lambda _search, who, passes: asked.append((who.tolist(), passes)))
     monkeypatch.setattr(module, "drop_entries", lambda search, _rounds: (search.best > 0) & spared)
-    assert race(planes, inputs, labels, ids, norm="l0").converged.all() != spared
+    assert tmn(planes, inputs, labels, ids, norm="l0").converged.all() != spared
     assert not asked
     monkeypatch.setattr(sparse, "ASTRAY", {"l0": 0.0})
-    race(planes, inputs, labels, ids, norm="l0", corners=3, corner_steps=20)
+    tmn(planes, inputs, labels, ids, norm="l0", corners=3, corner_steps=20)
     assert asked == [(list(range(12)), 40)]
 
 
@@ -221,7 +219,7 @@ def test_samples_nearer_than_one_entry_are_left_alone_in_l1(monkeypatch):
 @pytest.mark.parametrize(("norm", "corners", "others"), [("l1", 3, None), ("l1", 11, 121), ("l0", 11, None)])
 def test_in_l1_a_third_of_many_starts_goes_the_way_of_fmn(monkeypatch, norm, corners, others):
     monkeypatch.setattr(sparse, "ASTRAY", {norm: torch.inf})
-    module, planes, asked = import_module("thinice.attacks.race"), Planes(2), []
+    module, planes, asked = import_module("thinice.attacks.tmn"), Planes(2), []
 
     def another_way(_search, who, settled, *, steps):
         asked.append((who.tolist(), steps))
@@ -229,7 +227,7 @@ def test_in_l1_a_third_of_many_starts_goes_the_way_of_fmn(monkeypatch, norm, cor
 
     monkeypatch.setattr(module, "another_way", another_way)
     samples = in_the_box(planes)
-    find = race(planes, *samples, norm=norm, corners=corners, corner_steps=33)
+    find = tmn(planes, *samples, norm=norm, corners=corners, corner_steps=33)
     assert asked == ([] if others is None else [(list(range(12)), others)])
     assert find.converged.tolist() == [others is None] * 6 + [True] * 6
     if norm == "l1":
@@ -238,7 +236,7 @@ def test_in_l1_a_third_of_many_starts_goes_the_way_of_fmn(monkeypatch, norm, cor
 
 
 def test_another_way_settles_what_it_agrees_on_and_unsettles_what_it_finds_nearer(monkeypatch):
-    module, planes = import_module("thinice.attacks.rough"), Planes(2)
+    module, planes = import_module("thinice.attacks.tmn.stages"), Planes(2)
     search = Search(planes, *in_the_box(planes), norm="l1", seed=0)
     who = torch.tensor([0, 1, 2, 3, 4])
     search.best[who] = torch.tensor([1.0, 1.0, 1.0, 1.0, torch.inf])
@@ -247,7 +245,7 @@ def test_another_way_settles_what_it_agrees_on_and_unsettles_what_it_finds_neare
     def fmn(_model, inputs, *_, **__):
         delta = torch.zeros_like(inputs).flatten(1)
         delta[:, 0] = lengths
-        return Claims((inputs.flatten(1) + delta).view_as(inputs), torch.ones(len(inputs)))
+        return Candidates((inputs.flatten(1) + delta).view_as(inputs), torch.ones(len(inputs)))
 
     monkeypatch.setattr(module, "fmn", fmn)
     search.flat[:] = 0.0
@@ -274,7 +272,7 @@ def test_a_part_gives_what_is_nearer_and_settles_what_it_agrees_on():
 
 def test_in_l1_a_search_that_ends_farther_than_a_corner_has_not_settled(monkeypatch):
     monkeypatch.setattr(sparse, "ASTRAY", {"l1": 0.0})
-    module, planes = import_module("thinice.attacks.race"), Planes(2)
+    module, planes = import_module("thinice.attacks.tmn"), Planes(2)
 
     def farther(part, _budget):
         part.best = 1.1 * torch.tensor(planes.distances(inputs, labels, "l1"), dtype=torch.float32)
@@ -282,7 +280,7 @@ def test_in_l1_a_search_that_ends_farther_than_a_corner_has_not_settled(monkeypa
 
     inputs, labels, ids = in_the_box(planes)
     monkeypatch.setattr(module, "_search", farther)
-    assert not race(planes, inputs, labels, ids, norm="l1").converged.any()
+    assert not tmn(planes, inputs, labels, ids, norm="l1").converged.any()
 
 
 @pytest.mark.parametrize(("span", "allowed"), [(0.3, 1.5), (0.0, 1.1), (0.2, 1.1)])
@@ -297,11 +295,11 @@ def test_in_l1_near_samples_are_searched_alike_beside_far_ones(monkeypatch, span
 
     inputs = torch.rand(40, 1, 6, 6, generator=generator, dtype=torch.float64)
     labels, ids = model(inputs).argmax(1), torch.arange(40)
-    together = race(model, inputs, labels, ids, norm="l1")
+    together = tmn(model, inputs, labels, ids, norm="l1")
     cost = together.evaluations.round()
     ends = cost.argsort()[[*range(4), *range(-4, 0)]]
     assert cost[ends[0]] < cost[ends[-1]]  # some went the one way, some the other: these are searched alone
     others = torch.tensor([i for i in ids.tolist() if i not in ends])
     for part in (*ends.split(1), *others.split(11)):
-        apart = race(model, inputs[part], labels[part], ids[part], norm="l1")
+        apart = tmn(model, inputs[part], labels[part], ids[part], norm="l1")
         assert torch.allclose(apart.candidates, together.candidates[part], atol=1e-6)

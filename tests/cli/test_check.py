@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from thinice.checks.contradictions import check_store
+from thinice.checks.study_patterns import store_signatures
 from thinice.cli import main
 from thinice.cli.compare import warn
-from thinice.consistency import check_store
-from thinice.embedded import example_checkpoints
-from thinice.signatures import store_signatures
+from thinice.data.example import example_checkpoints
 from thinice.store import Store, open_store
 from thinice.types import Outcome
 
@@ -150,21 +150,21 @@ def test_steps_are_told_from_other_settings(filled):
 
 def test_selections_that_overlap_are_compared_where_they_do(filled):
     filled.epsilons("fmn", "linf", HALF)
-    filled.epsilons("race", "linf", [0.1, 0.1], ids=[25, 99])
+    filled.epsilons("tmn", "linf", [0.1, 0.1], ids=[25, 99])
     ((_, one),) = filled.found()
     assert (one.sample_ids, one.compared) == ((25,), 1)
 
 
 def test_other_contents_under_the_same_id_are_another_sample(filled):
     filled.epsilons("fmn", "linf", HALF)
-    filled.epsilons("race", "linf", [0.1] * 6, digests=IDS + 1000)
+    filled.epsilons("tmn", "linf", [0.1] * 6, digests=IDS + 1000)
     assert filled.found() == []
 
 
 def test_networks_and_data_sets_are_kept_apart(filled):
     filled.epsilons("fmn", "linf", HALF)
-    filled.epsilons("race", "linf", [0.1] * 6, network="pruned")
-    filled.epsilons("race", "linf", [0.1] * 6, name="letters")
+    filled.epsilons("tmn", "linf", [0.1] * 6, network="pruned")
+    filled.epsilons("tmn", "linf", [0.1] * 6, name="letters")
     assert filled.found() == []
     assert len(check_store(filled.store)) == 3
 
@@ -245,7 +245,7 @@ def test_samples_read_in_parts_say_what_they_say_at_once(filled, monkeypatch):
     filled.epsilons("cw", "l2", far, ids=ids)
     filled.verdicts("pgd", "linf", 0.05, far[:3000] > 0.3)
     at_once, fetched = check_store(filled.store), []
-    monkeypatch.setattr("thinice.consistency.stored.ROWS", 500)
+    monkeypatch.setattr("thinice.checks.contradictions.ROWS", 500)
     asked = Store.sql
     monkeypatch.setattr(Store, "sql", lambda *given: (fetched.append(len(answer := asked(*given))), answer)[1])
     assert check_store(filled.store) == at_once
@@ -314,7 +314,7 @@ def test_a_store_that_is_not_there_ends_with_exit_code_1(run):
 
 
 def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reached(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("thinice.scrutiny.SAMPLES", 3)
+    monkeypatch.setattr("thinice.checks.SAMPLES", 3)
     dense = example_checkpoints()["dense"]
     (tmp_path / "reported.csv").write_text(f"checkpoint,reported\n{dense},0.99\n")
     words = (
@@ -342,8 +342,8 @@ def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reac
 
 
 def test_evaluate_tunes_ho_fmn_on_other_samples(run, monkeypatch):
-    monkeypatch.setattr("thinice.scrutiny.SAMPLES", 2)
-    monkeypatch.setattr("thinice.scrutiny.HELD_OUT", 2)
+    monkeypatch.setattr("thinice.checks.SAMPLES", 2)
+    monkeypatch.setattr("thinice.checks.HELD_OUT", 2)
     dense = example_checkpoints()["dense"]
     words = ("evaluate", dense, "--limit", 5, "--attack", "ho-fmn", "--steps", 5, "--budget", "60/255")
     code, _, err = run(*words)

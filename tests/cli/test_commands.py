@@ -13,11 +13,11 @@ from torch import nn
 
 import thinice
 from tests.conftest import ROOT
-from thinice import campaign
+from thinice.analysis import session as campaign
+from thinice.analysis.measurement import prepare_classifier
 from thinice.cli import main
 from thinice.cli.app import app
-from thinice.embedded import example_checkpoints
-from thinice.measurement import settle
+from thinice.data.example import example_checkpoints
 from thinice.models import as_classifier
 
 
@@ -151,7 +151,7 @@ def test_l0_is_counted_in_values(run, paths):
     assert "/255" not in out
     code, _, err = run(*words, "--steps", "30")
     assert code == 1
-    assert "`steps` changes nothing in attack 'race' in l0: choose an effort" in err.strip().splitlines()[-1]
+    assert "`steps` changes nothing in attack 'tmn' in l0: choose an effort" in err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_ctrl_c_says_how_to_go_on(run, paths, monkeypatch):
 def test_probabilities_are_warned_of():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1))
     samples = thinice.as_samples(torch.rand(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64))
-    assert any("probabilities" in note for note in settle(as_classifier(network), samples).notes)
+    assert any("probabilities" in note for note in prepare_classifier(as_classifier(network), samples).notes)
 
 
 def test_version(run):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import thinice
-from tests.models.test_foreign import hydra, trained
+from tests.models.test_research_formats import hydra, trained
 from thinice.cli import main
-from thinice.embedded import example_checkpoints
+from thinice.data.example import example_checkpoints
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_both_ways_tells_the_accuracy_with_and_without_the_shortcut(run, paths):
     (both,) = rows(run(*words, "--both-ways")[1])
     (alone,) = rows(run(*words, "--no-shortcut")[1])
     assert both["robust_accuracy"] == short["robust_accuracy"]
-    assert alone["robust_accuracy"] == both.get("robust_accuracy_alone", both["robust_accuracy"])
+    assert alone["robust_accuracy"] == both.get("robust_accuracy_to_this_attack", both["robust_accuracy"])
     assert alone["known"] == 0
 
 
@@ -171,8 +171,8 @@ def test_no_checkpoint_at_all_says_what_to_give(run):
 
 def test_without_the_extra_it_says_what_to_install(run, paths, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
-    monkeypatch.delitem(sys.modules, "thinice.robustness.autoattack", raising=False)
-    monkeypatch.delattr("thinice.robustness.autoattack", raising=False)
+    monkeypatch.delitem(sys.modules, "thinice.attacks.autoattack", raising=False)
+    monkeypatch.delattr("thinice.attacks.autoattack", raising=False)
     code, _, err = run("evaluate", paths["dense"], "--budget", "8/255", *FEW)
     assert code == 1
     assert "pip install 'thinice[autoattack]'" in err
@@ -183,9 +183,9 @@ def test_compare_on_a_robust_basis_agrees_with_evaluate(run, paths, tmp_path, by
     words = ("compare", paths["dense"], paths["pruned-95"], "--attack", "fmn", "--effort", "quick", "--no-figures")
     robust = ("--basis", "robust", "--budget", "16/255", *by)
     (row,) = rows(run(*words, *robust, *FEW, "--format", "json")[1])
-    judge = ("--attack", "pgd", "--no-shortcut") if by else ("--attack", "fmn", "--effort", "quick")
+    verify = ("--attack", "pgd", "--no-shortcut") if by else ("--attack", "fmn", "--effort", "quick")
     found = run(
-        "evaluate", paths["dense"], paths["pruned-95"], *judge, "--budget", "16/255", *ALONE, "--format", "json"
+        "evaluate", paths["dense"], paths["pruned-95"], *verify, "--budget", "16/255", *ALONE, "--format", "json"
     )
     dense, pruned = rows(found[1])
     assert row["basis"] == f"robust at linf 16/255 by {'pgd' if by else 'fmn'}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thinice.cli.options import Format, batch_size_value, normalization_value
-from thinice.cli.render import aligned, render
+from thinice.cli.output import aligned, render
 from thinice.errors import InputError
 
 ROWS = [

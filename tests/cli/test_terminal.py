@@ -12,13 +12,12 @@ import sys
 import numpy as np
 import pytest
 
-from thinice import progress
+from thinice import engines as progress
 from thinice.cli.options import Format
-from thinice.cli.output import put
-from thinice.cli.render import render
+from thinice.cli.output import put, render
+from thinice.engines import Progress
 from thinice.errors import InputError, MissingExtraError, StoreError
-from thinice.names import escaped, shown
-from thinice.progress import Progress
+from thinice.printable import escaped, shown
 from thinice.store import open_store
 
 EVIL = "a\x1b[31m\x07\x00\x9b\u202eb\u200bü"

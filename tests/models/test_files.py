@@ -17,7 +17,7 @@ from torch.nn.utils import prune
 
 from thinice.errors import CheckpointError, InputError, MissingExtraError
 from thinice.models import Normalized, as_classifier, build, load_classifier, save_classifier
-from thinice.models.containers import Container, sniff
+from thinice.models.files import Container, detect_format
 
 SUFFIXES = (".pt", ".safetensors")
 FACTS = {
@@ -501,7 +501,7 @@ def test_kinds_are_told_from_bytes(tmp_path):
     for suffix, kind in ((".pt", Container.TORCH), (".safetensors", Container.SAFETENSORS)):
         path = save_classifier(network, tmp_path / f"net{suffix}")
         renamed = path.rename(tmp_path / "file.bin")
-        assert sniff(renamed) is kind
+        assert detect_format(renamed) is kind
         assert load_classifier(renamed).architecture == "digits_cnn"
 
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import thinice
-from thinice import measurement
+from thinice.analysis import measurement
+from thinice.analysis.measurement import prepare_classifiers
 from thinice.errors import ThinIceError
-from thinice.measurement import settle_all
 from thinice.models import as_classifier, build, save_classifier
-from thinice.models.foreign import NESTS, find_weights
+from thinice.models.research_formats import NESTS, find_weights
 
 
 def endless():
@@ -365,8 +365,8 @@ def test_normalisations_that_labels_decide_differently_are_refused(monkeypatch):
     chosen = iter([None, ((0.5,), (0.5,))])
     monkeypatch.setattr(
         measurement,
-        "decide_normalization",
+        "infer_normalization",
         lambda classifier, *_: replace(classifier, normalization=next(chosen), normalization_known=True),
     )
     with pytest.raises(ThinIceError, match="--normalization"):
-        settle_all(undecided, thinice.load_samples("digits", limit=4))
+        prepare_classifiers(undecided, thinice.load_samples("digits", limit=4))

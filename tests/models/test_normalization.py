@@ -12,9 +12,9 @@ from thinice.models import (
     Normalized,
     as_classifier,
     build,
-    decide_normalization,
+    infer_normalization,
     load_classifier,
-    normalization_hypotheses,
+    normalization_candidates,
     normalization_text,
     parse_normalization,
 )
@@ -104,7 +104,7 @@ def grey(count):
 
 def test_hypotheses_have_the_accuracies_of_paper(tmp_path):
     """Right are all above 0.5, and below it those that fall below the mean: all, or 0.2860, or 0.1307 of 0.5."""
-    found = normalization_hypotheses(undecided(Threshold(), tmp_path), *grey(1000))
+    found = normalization_candidates(undecided(Threshold(), tmp_path), *grey(1000))
     accuracies = {hypothesis.name: hypothesis.accuracy for hypothesis in found}
     assert [hypothesis.name for hypothesis in found] == ["half", "fashion-mnist", "mnist", "none"]
     assert accuracies["half"] == 1.0
@@ -115,14 +115,14 @@ def test_hypotheses_have_the_accuracies_of_paper(tmp_path):
 
 def test_a_clearly_better_hypothesis_is_chosen_and_said(tmp_path):
     classifier = undecided(Threshold(), tmp_path)
-    chosen = decide_normalization(classifier, *grey(200))
+    chosen = infer_normalization(classifier, *grey(200))
     assert chosen.normalization == ((0.5,), (0.5,))
     assert chosen.normalization_known
     assert "normalisation half chosen on 200 samples" in chosen.notes[-1]
     assert "half 1.000, fashion-mnist 0.785, mnist 0.625, none 0.500" in chosen.notes[-1]
     assert not any("is not known" in note for note in chosen.notes)
     assert chosen.fingerprint != classifier.fingerprint
-    assert decide_normalization(chosen, *grey(3)) is chosen
+    assert infer_normalization(chosen, *grey(3)) is chosen
     assert torch.equal(chosen(grey(50)[0]).argmax(1), grey(50)[1])
 
 
@@ -131,7 +131,7 @@ def test_few_samples_decide_nothing(tmp_path):
     with pytest.raises(
         InputError, match=r"`normalization` is missing for 'module' and 10 samples .*half 1\.000.*--norm"
     ):
-        decide_normalization(undecided(Threshold(), tmp_path), *grey(10))
+        infer_normalization(undecided(Threshold(), tmp_path), *grey(10))
 
 
 @pytest.mark.parametrize(("differing", "decided"), [(6, False), (7, True)])
@@ -141,21 +141,21 @@ def test_the_paired_test_is_exact(differing, decided, tmp_path):
     samples = values.view(-1, 1, 1, 1).expand(-1, 1, 2, 2), (values > 0.5).long()
     classifier = undecided(Threshold(), tmp_path)
     if decided:
-        assert decide_normalization(classifier, *samples).normalization == ((0.5,), (0.5,))
+        assert infer_normalization(classifier, *samples).normalization == ((0.5,), (0.5,))
     else:
         with pytest.raises(InputError, match=r"\(p = 0\.031\)"):
-            decide_normalization(classifier, *samples)
+            infer_normalization(classifier, *samples)
 
 
 def test_a_network_that_does_not_care_decides_nothing(tmp_path):
     with pytest.raises(InputError, match="p = 1"):
-        decide_normalization(undecided(Constant(), tmp_path), *grey(200))
+        infer_normalization(undecided(Constant(), tmp_path), *grey(200))
 
 
 def test_a_known_normalisation_is_not_questioned():
     classifier = as_classifier(build("digits_cnn"))
     assert classifier.normalization_known
-    assert decide_normalization(classifier, torch.rand(4, 1, 8, 8), torch.zeros(4).long()) is classifier
+    assert infer_normalization(classifier, torch.rand(4, 1, 8, 8), torch.zeros(4).long()) is classifier
 
 
 @pytest.mark.data
@@ -164,4 +164,4 @@ def test_published_resnet20_is_not_decided_by_100_images():
     data = np.load(reference("data/cifar10-exact-100.npz"))
     classifier = load_classifier(reference("weights/cifar10-resnet20.th"))
     with pytest.raises(InputError, match=r"imagenet 0\.9\d+.*none 0\.4\d+; .*differ by chance"):
-        decide_normalization(classifier, torch.tensor(data["images"]) / 255, torch.tensor(data["labels"]))
+        infer_normalization(classifier, torch.tensor(data["images"]) / 255, torch.tensor(data["labels"]))

@@ -13,12 +13,12 @@ from matplotlib.colors import to_hex
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
+from tests.analysis.test_boundary_slice import DENSE, ON_DENSE, PRUNED, SAMPLE, on_paper
 from tests.plots.looking import assert_readable, texts
 from tests.plots.test_figures import ELL, EVIL
-from tests.test_slices import DENSE, ON_DENSE, PRUNED, SAMPLE, on_paper
 from thinice import slice_boundary
 from thinice.plots import TRANSITIONS, plot_boundary
-from thinice.plots.palette import tint
+from thinice.plots.style import tint
 from thinice.types import NORMS, Transition
 
 

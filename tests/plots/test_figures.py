@@ -11,8 +11,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from tests.analysis.test_boundary_slice import on_paper
 from tests.plots.looking import assert_readable, images, sample_columns, texts
-from tests.test_slices import on_paper
 from thinice.errors import InputError
 from thinice.plots import (
     TRANSITIONS,
@@ -25,7 +25,7 @@ from thinice.plots import (
     plot_security,
     plot_survival,
 )
-from thinice.stats import rival_predictors, roc_curve, separation
+from thinice.stats import compare_predictors, roc_curve, separation
 from thinice.types import NORMS, Transition
 
 ELL = "\N{SCRIPT SMALL L}"
@@ -68,7 +68,7 @@ def all_figures(n, *, classes=EVIL, size=(3, 32, 32), **columns):
 
 def test_distances_and_a_plane_add_their_figures():
     epsilon, transition = sample_columns(40)
-    rivals = rival_predictors(transition == "S1,0", {"epsilon": epsilon})
+    rivals = compare_predictors(transition == "S1,0", {"epsilon": epsilon})
     figures = figure_set(
         epsilon,
         transition,

@@ -16,7 +16,7 @@ from tests.plots.looking import assert_readable, sample_columns, texts
 from tests.plots.test_figures import EVIL
 from thinice.errors import InputError
 from thinice.plots import TRANSITIONS, plot_attacks, plot_pairs, plot_predictors, plot_risk, plot_sparsity
-from thinice.stats import risk_curve, rival_predictors, wilson
+from thinice.stats import compare_predictors, risk_curve, wilson
 from thinice.types import NORMS, Transition
 
 ODD = [
@@ -159,7 +159,9 @@ def test_predictors_are_the_table():
     rng = np.random.default_rng(0)
     lost = rng.random(300) < 0.15
     epsilon = rng.normal(size=300) - 2 * lost
-    table = rival_predictors(lost, {"epsilon": epsilon, "margin": epsilon + 4 * rng.normal(size=300), "loss": -epsilon})
+    table = compare_predictors(
+        lost, {"epsilon": epsilon, "margin": epsilon + 4 * rng.normal(size=300), "loss": -epsilon}
+    )
     assert table.p_value[2] == 1  # they order the samples alike
     ax = plot_predictors(table)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["epsilon", "margin", "loss"]
@@ -177,7 +179,7 @@ def test_predictors_are_the_table():
 def test_predictors_can_be_read(losses):
     lost = np.arange(100) < losses
     columns = {name: np.roll(np.arange(100), place) for place, name in enumerate(EVIL)}
-    ax = plot_predictors(rival_predictors(lost, columns))
+    ax = plot_predictors(compare_predictors(lost, columns))
     assert_readable(ax.figure)
     if losses in (0, 100):
         assert "A predictor needs kept (S1,1) and lost (S1,0) samples" in shown(ax)
@@ -262,7 +264,7 @@ def calls(series):
     return [
         lambda ax: plot_risk(epsilon, transition, ax=ax),
         lambda ax: plot_pairs(epsilon, pruned_epsilons(epsilon, transition), transition, ax=ax),
-        lambda ax: plot_predictors(rival_predictors(lost, {"epsilon": np.nan_to_num(epsilon)}), ax=ax),
+        lambda ax: plot_predictors(compare_predictors(lost, {"epsilon": np.nan_to_num(epsilon)}), ax=ax),
         lambda ax: plot_sparsity(series, ax=ax),
         lambda ax: plot_attacks({"fmn": [0.1, 0.2]}, {"fmn": [30, 30]}, ax=ax),
     ]
@@ -288,7 +290,7 @@ def test_bad_input_is_named(series):
     with pytest.raises(InputError, match="`norm` is 'l7'"):
         plot_pairs([0.1], [0.1], ["S1,1"], norm="l7")
     with pytest.raises(InputError, match="`evaluations` and `epsilons` name different attacks"):
-        plot_attacks({"fmn": [0.1]}, {"race": [30]})
+        plot_attacks({"fmn": [0.1]}, {"tmn": [30]})
     with pytest.raises(InputError, match="`epsilons` is empty"):
         plot_attacks({}, {})
     with pytest.raises(InputError, match="`evaluations of fmn` has 2 rows and `fmn` 1"):

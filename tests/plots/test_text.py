@@ -8,7 +8,7 @@ from matplotlib.textpath import text_to_path
 
 from tests.plots.looking import assert_readable, images, sample_columns, texts
 from thinice.plots import figure_set
-from thinice.plots.text import plain, shorten, width, wrap
+from thinice.plots.style import plain, shorten, width, wrap
 
 
 def searched(text, room, size):

@@ -38,4 +38,4 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def unadorned(monkeypatch):
     """Leave out the figures, which take seconds, where a test is about something else."""
-    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})
+    monkeypatch.setattr("thinice.report.draw_figures", lambda *_: {})

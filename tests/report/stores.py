@@ -28,7 +28,7 @@ def natural_images(n, side=32, *, seed=0):
     return np.clip(128 + 60 * images, 0, 255).astype(np.uint8)
 
 
-def write_store(path, samples, *, seed=0, pruned=("pruned",), names=("dense", "fmn"), witnesses=200, norm="linf"):
+def write_store(path, samples, *, seed=0, pruned=("pruned",), names=("dense", "fmn"), adversarials=200, norm="linf"):
     """Return a store with one measurement of the samples and a comparison for each pruned network, all made up."""
     rng = np.random.default_rng(seed)
     n, classes = len(samples), len(samples.classes)
@@ -40,7 +40,7 @@ def write_store(path, samples, *, seed=0, pruned=("pruned",), names=("dense", "f
     wrong = (labels + rng.integers(1, max(classes, 2), n)) % classes
     dense = np.where(np.isin(transition, ["S1,1", "S1,0"]), labels, wrong)
     far = np.where(outcomes == Outcome.NOT_FOUND, -1, (dense + 1) % classes)
-    nearest = np.argsort(np.where(outcomes == Outcome.FOUND, epsilon, np.inf))[:witnesses]
+    nearest = np.argsort(np.where(outcomes == Outcome.FOUND, epsilon, np.inf))[:adversarials]
     clean = samples.inputs[nearest.tolist()].numpy()
     shift = epsilon[nearest, None, None, None] * rng.choice([-1, 1], clean.shape)
     adversarials = np.clip(clean + shift, 0, 1).astype(np.float32)
@@ -71,7 +71,7 @@ def write_store(path, samples, *, seed=0, pruned=("pruned",), names=("dense", "f
             predictions=far,
             clean_predictions=dense,
             evaluations=rng.integers(50, 100, n),
-            witnesses=dict(zip(ids[nearest].tolist(), adversarials, strict=True)),
+            adversarials=dict(zip(ids[nearest].tolist(), adversarials, strict=True)),
         )
         sure = np.where(np.isin(transition, ["S1,1", "S1,0"]), 1, -1) * rng.gamma(2, 1, n)
         run.add_predictions(

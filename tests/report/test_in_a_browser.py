@@ -101,7 +101,7 @@ def test_lossy_pictures_are_those_of_their_samples(browser, tmp_path, monkeypatc
 
 
 def test_a_click_shows_the_card_of_the_sample(page, rows, digits, store):
-    with_witness = set(store.sql("select sample_id from witnesses")["sample_id"])
+    with_witness = set(store.sql("select sample_id from adversarials")["sample_id"])
     for row in [row for row in page.run("thinice.shown()") if alone(page, row)][:60:12]:
         page.click(*page.to_plot(row))
         title, facts = card(page)
@@ -221,7 +221,7 @@ def test_the_chooser_changes_everything(page, store):
     wanted = dict(zip(counts["transition"], counts["n"], strict=True))
     assert [int(page.text(f"#count-{k}")) for k in range(4)] == [wanted[n] for n in ("S1,1", "S1,0", "S0,1", "S0,0")]
     assert "pruned-95" in page.text(".answer") or "pruned-95" in page.text("section:not([hidden]) .answer")
-    page.press(".thinnest:not([hidden]) button")
+    page.press(".closest:not([hidden]) button")
     first = store.sql("select sample_id from thin_ice where comparison_id = 2 limit 1").iloc[0, 0]
     title, facts = card(page)
     assert title == f"Sample {first}"
@@ -230,10 +230,10 @@ def test_the_chooser_changes_everything(page, store):
 
 def test_the_table_of_the_thinnest_has_their_pictures(page, digits, store):
     wanted = store.sql("select sample_id, transition from thin_ice where comparison_id = 1 limit 25")
-    ids = page.run("[...document.querySelectorAll('.thinnest:not([hidden]) button')].map(b => Number(b.textContent))")
+    ids = page.run("[...document.querySelectorAll('.closest:not([hidden]) button')].map(b => Number(b.textContent))")
     assert ids == wanted["sample_id"].tolist()
     place = digits.sample_ids.tolist().index(ids[0])
-    width, height, values = page.pixels(".thinnest:not([hidden]) canvas")
+    width, height, values = page.pixels(".closest:not([hidden]) canvas")
     seen = np.array(values).reshape(height, width, 4)[:, :, 0]
     np.testing.assert_array_equal(seen, np.round(255 * digits.inputs[place, 0].numpy()))
 

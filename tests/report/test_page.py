@@ -23,12 +23,13 @@ from PIL import Image
 import thinice
 from tests.report.stores import natural_images, write_store
 from tests.store.conftest import COLUMNS, NO_STATISTICS, SIX, Bench
+from thinice import report as figures
 from thinice.cli import main
 from thinice.errors import InputError, StoreError
-from thinice.report import figures, pictures, save_report
+from thinice.report import pictures, save_report
 from thinice.report.facts import read_facts
-from thinice.report.words import answer
-from thinice.stats import rival_predictors
+from thinice.report.narrative import answer
+from thinice.stats import compare_predictors
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script>",
@@ -95,7 +96,7 @@ def six(tmp_path):
             predictions=column["far"],
             clean_predictions=column["dense"],
             evaluations=np.full(6, 100.0),
-            witnesses={12: np.linspace(0, 1, 4).reshape(1, 2, 2)},
+            adversarials={12: np.linspace(0, 1, 4).reshape(1, 2, 2)},
         )
         pruned = bench.checkpoint("pruned", sparsity=0.9)
         run.add_predictions(pruned, data, ids, predictions=column["pruned"])
@@ -292,7 +293,7 @@ def test_whether_p_values_are_exact_is_said(six, tmp_path):
 
 def test_the_table_of_rivals_is_that_of_the_statistics(store, report):
     frame = store.sql("from predictors where comparison_id = 1")
-    wanted = rival_predictors(
+    wanted = compare_predictors(
         frame["lost"], {name: frame[name] for name in ("epsilon", "margin", "confidence", "loss")}
     )
     elements = Elements(report.read_text(encoding="utf-8"))
@@ -342,7 +343,7 @@ def test_photographs_are_found_in_the_size_they_were_measured_in(tmp_path):
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[:, : 60 + k]).save(place / f"{k}.png")
     samples = thinice.load_samples(f"folder:{tmp_path / 'photos'}", image_size=48)
-    store = write_store(tmp_path / "thinice.duckdb", samples, witnesses=4, norm="l2")
+    store = write_store(tmp_path / "thinice.duckdb", samples, adversarials=4, norm="l2")
     page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No pictures" not in page
     data = payload(page)
@@ -378,7 +379,7 @@ def without_data(page):
 
 @pytest.mark.usefixtures("unadorned")
 def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(store, report, tmp_path, monkeypatch):
-    monkeypatch.setattr("thinice.report.page.SHOWN", 60)
+    monkeypatch.setattr("thinice.report.SHOWN", 60)
     page = save_report(store, tmp_path / "few.html").read_text(encoding="utf-8")
     few, every = payload(page), payload(report.read_text(encoding="utf-8"))
     note = f"Of 300 samples the {len(few['data'][0]['ids'])} nearest to the boundary stand here one by one"
@@ -407,7 +408,7 @@ def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(sto
     # tables and statistics are those of the page that shows all
     again = save_report(store, tmp_path / "again.html")
     monkeypatch.undo()
-    monkeypatch.setattr("thinice.report.page.draw_figures", lambda *_: {})
+    monkeypatch.setattr("thinice.report.draw_figures", lambda *_: {})
     full = save_report(store, tmp_path / "full.html").read_text(encoding="utf-8")
     said = without_data(again.read_text(encoding="utf-8"))
     said = said.replace("Samples near the boundary</h2>", "Every sample</h2>")
@@ -452,7 +453,7 @@ def many(path, n, letters=1):
 
 @pytest.mark.usefixtures("unadorned")
 def test_a_page_grows_with_what_is_shown_and_not_with_the_store(tmp_path, monkeypatch):
-    monkeypatch.setattr("thinice.report.page.SHOWN", 1000)
+    monkeypatch.setattr("thinice.report.SHOWN", 1000)
     pages = [save_report(many(tmp_path / f"{n}.duckdb", n), tmp_path / f"{n}.html") for n in (2000, 20_000)]
     small, large = (page.read_text(encoding="utf-8") for page in pages)
     assert len(payload(small)["data"][0]["ids"]) == len(payload(large)["data"][0]["ids"]) == 1000
@@ -582,7 +583,7 @@ def test_a_long_path_is_shortened_on_the_page_and_found_on_the_disk(tmp_path):
     for k, image in enumerate(natural_images(12, 8)):
         (folder / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.transpose(1, 2, 0)).save(folder / "ab"[k % 2] / f"{k:02}.png")
-    store = write_store(tmp_path / "thinice.duckdb", thinice.load_samples(folder), witnesses=4)
+    store = write_store(tmp_path / "thinice.duckdb", thinice.load_samples(folder), adversarials=4)
     page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No pictures" not in page
     assert payload(page)["data"][0]["sheet"] is not None

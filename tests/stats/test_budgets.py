@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinice.errors import InputError
-from thinice.stats.budgets import budget_ladder
+from thinice.stats.curves import budget_ladder
 
 NAN = float("nan")
 

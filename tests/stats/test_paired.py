@@ -13,7 +13,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from thinice.errors import InputError
 from thinice.stats import agreement, class_changes, mcnemar, paired_shift, transition_counts
-from thinice.stats.shift import ranked_sum
+from thinice.stats.separation import ranked_sum
 
 NAN = float("nan")
 # Hollander and Wolfe 1973, table 3.1: depression scale factor of nine patients at two visits

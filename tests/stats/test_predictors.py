@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from thinice.errors import InputError
-from thinice.stats import delong, rival_predictors, separation
+from thinice.stats import compare_predictors, delong, separation
 
 NAN = float("nan")
 
@@ -58,7 +58,7 @@ def test_worked_by_hand():
 def test_one_predictor_is_what_separation_says():
     kept, lost = correlated(60, 20, seed=1)
     one = separation(kept[0], lost[0])
-    table = rival_predictors(np.repeat([0, 1], [60, 20]), {"epsilon": np.concatenate([kept[0], lost[0]])})
+    table = compare_predictors(np.repeat([0, 1], [60, 20]), {"epsilon": np.concatenate([kept[0], lost[0]])})
     assert table.auc[0] == pytest.approx(one.auc, rel=1e-14)
     assert table.se[0] == pytest.approx(one.auc_se, rel=1e-12)
     assert (table.low[0], table.high[0]) == pytest.approx((one.auc_interval.low, one.auc_interval.high), rel=1e-12)
@@ -69,7 +69,7 @@ def test_one_predictor_is_what_separation_says():
 def table_of(kept, lost, **options):
     rows = np.concatenate([kept, lost], axis=1)
     names = ("epsilon", "margin", "noise")
-    return rival_predictors(
+    return compare_predictors(
         np.repeat([0, 1], [kept.shape[1], lost.shape[1]]), dict(zip(names, rows, strict=True)), **options
     )
 
@@ -115,7 +115,7 @@ def test_the_test_keeps_its_level():
     for _ in range(400):
         common = rng.normal(0, 1, 100) + np.repeat([1.0, 0.0], [60, 40])
         rows = {name: common + rng.normal(0, 1, 100) for name in ("epsilon", "margin")}
-        rejected += rival_predictors(np.repeat([0, 1], [60, 40]), rows).p_value[1] < 0.05
+        rejected += compare_predictors(np.repeat([0, 1], [60, 40]), rows).p_value[1] < 0.05
     assert 8 <= rejected <= 34
 
 
@@ -123,7 +123,7 @@ def test_what_never_underflows():
     rng = np.random.default_rng(5)
     n = 60_000
     epsilon = np.concatenate([rng.normal(2, 1, n), rng.normal(0, 1, n)])
-    table = rival_predictors(np.repeat([0, 1], [n, n]), {"epsilon": epsilon, "noise": rng.normal(0, 1, 2 * n)})
+    table = compare_predictors(np.repeat([0, 1], [n, n]), {"epsilon": epsilon, "noise": rng.normal(0, 1, 2 * n)})
     assert table.p_value[1] == 0
     assert -20_000 < table.log10_p[1] < -5000
     # the tail of the normal distribution by its asymptotic series
@@ -136,10 +136,10 @@ def test_loss_points_the_other_way():
     kept, lost = correlated(30, 12, seed=6)
     epsilon = np.concatenate([kept[0], lost[0]])
     is_lost = np.repeat([0, 1], [30, 12])
-    table = rival_predictors(is_lost, {"epsilon": epsilon, "loss": -epsilon, "risk": 3 - epsilon})
+    table = compare_predictors(is_lost, {"epsilon": epsilon, "loss": -epsilon, "risk": 3 - epsilon})
     assert table.auc == pytest.approx([table.auc[0], table.auc[0], 1 - table.auc[0]])
     assert (table.z[1], table.p_value[1], table.log10_p[1]) == (0, 1, 0)  # the same order: no difference at all
-    turned = rival_predictors(is_lost, {"epsilon": epsilon, "risk": 3 - epsilon}, high_is_risky=["risk"])
+    turned = compare_predictors(is_lost, {"epsilon": epsilon, "risk": 3 - epsilon}, high_is_risky=["risk"])
     assert turned.auc[0] == turned.auc[1]
 
 
@@ -149,11 +149,11 @@ scores = st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 6))
 @given(rows=scores, order=st.randoms(use_true_random=False))
 def test_order_scale_and_the_groups_roles(rows, order):
     lost, first, second = (np.array(column) for column in zip(*rows, strict=True))
-    table = rival_predictors(lost, {"epsilon": first, "margin": second})
+    table = compare_predictors(lost, {"epsilon": first, "margin": second})
     shuffled = np.array(order.sample(range(len(rows)), len(rows)))
-    again = rival_predictors(lost[shuffled], {"epsilon": np.exp(first[shuffled]), "margin": 5 * second[shuffled] - 2})
-    swapped = rival_predictors(~lost, {"epsilon": first, "margin": second})
-    back = rival_predictors(lost, {"margin": second, "epsilon": first})
+    again = compare_predictors(lost[shuffled], {"epsilon": np.exp(first[shuffled]), "margin": 5 * second[shuffled] - 2})
+    swapped = compare_predictors(~lost, {"epsilon": first, "margin": second})
+    back = compare_predictors(lost, {"margin": second, "epsilon": first})
     for column in ("auc", "low", "high", "difference", "log10_p"):
         assert getattr(again, column) == pytest.approx(getattr(table, column), abs=1e-12, nan_ok=True)
     assert swapped.auc == pytest.approx(1 - table.auc, nan_ok=True)
@@ -165,25 +165,25 @@ def test_order_scale_and_the_groups_roles(rows, order):
 
 def test_samples_not_found_are_the_safest():
     lost = [False, False, False, True]
-    table = rival_predictors(lost, {"epsilon": [NAN, NAN, 1.0, 2.0], "margin": [4.0, 3.0, 1.0, 2.0]})
+    table = compare_predictors(lost, {"epsilon": [NAN, NAN, 1.0, 2.0], "margin": [4.0, 3.0, 1.0, 2.0]})
     assert table.auc.tolist() == [2 / 3, 2 / 3]
     assert table.not_found == 2
 
 
 def test_small_and_empty_groups():
-    few = rival_predictors([True] * 3 + [False] * 20, {"epsilon": np.arange(23.0), "margin": np.arange(23.0) % 7})
+    few = compare_predictors([True] * 3 + [False] * 20, {"epsilon": np.arange(23.0), "margin": np.arange(23.0) % 7})
     assert np.isnan(few.log10_p).all()
     assert few.notes == ("p-values withheld: the smaller group has 3 samples, fewer than 10",)
     assert few.auc[0] == 1
     assert few.low[0] < 1
-    none = rival_predictors([False] * 5, {"epsilon": np.arange(5.0), "margin": np.arange(5.0)})
+    none = compare_predictors([False] * 5, {"epsilon": np.arange(5.0), "margin": np.arange(5.0)})
     assert none.notes == ("nothing to predict: S1,0 is empty (0 of 5 samples)",)
     assert np.isnan([none.auc, none.low, none.high, none.log10_p]).all()
 
 
 def test_a_difference_without_spread_is_not_tested():
     lost = np.repeat([False, True], [10, 10])
-    table = rival_predictors(lost, {"epsilon": 1.0 * ~lost, "margin": 1.0 * lost})
+    table = compare_predictors(lost, {"epsilon": 1.0 * ~lost, "margin": 1.0 * lost})
     assert table.auc.tolist() == [1, 0]
     assert np.isnan(table.p_value[1])
     assert table.notes == ("no test of margin: the spread of its difference is not known",)
@@ -202,7 +202,7 @@ def test_a_difference_without_spread_is_not_tested():
 )
 def test_nonsense_is_refused(predictors, options, message):
     with pytest.raises(InputError, match=message):
-        rival_predictors([True, False], predictors, **options)
+        compare_predictors([True, False], predictors, **options)
 
 
 @pytest.mark.parametrize(

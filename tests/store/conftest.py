@@ -125,7 +125,7 @@ def full(tmp_path_factory, empty):
             predictions=column["far"],
             clean_predictions=column["dense"],
             evaluations=np.full(6, 100.0),
-            witnesses={12: np.linspace(0, 1, 4).reshape(1, 2, 2)},
+            adversarials={12: np.linspace(0, 1, 4).reshape(1, 2, 2)},
         )
         run.add_predictions(pruned, data, ids, predictions=column["pruned"], margins=np.full(6, NAN))
         comparison = run.comparison(measurement, pruned)

@@ -9,7 +9,7 @@ import pytest
 
 import thinice
 from tests.report.stores import write_store
-from thinice.consistency import check_store
+from thinice.checks.contradictions import check_store
 from thinice.errors import StoreError
 from thinice.report import save_report
 from thinice.store import connection, open_store, stored_adversarial, stored_settings
@@ -33,7 +33,7 @@ def damaged(digits, tmp_path):
 
 
 def test_an_adversarial_of_one_byte_is_one_line(damaged, tmp_path):
-    store = damaged("update witnesses set adversarial = 'x'::blob")
+    store = damaged("update adversarials set adversarial = 'x'::blob")
     with pytest.raises(StoreError, match=r"an adversarial of shape \[1, 8, 8\] has 1 bytes"):
         save_report(store, tmp_path / "report.html")
 
@@ -71,8 +71,8 @@ def test_a_run_never_lasts_less_than_nothing(tmp_path, monkeypatch):
     store = open_store(tmp_path / "thinice.duckdb", new=True)
     back = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=1)
     with store.run(["x"], device="cpu", seed=0) as run:
-        monkeypatch.setattr("thinice.store.pen.now", lambda: back)
-        monkeypatch.setattr("thinice.store.record.now", lambda: back)
+        monkeypatch.setattr("thinice.store.writer.now", lambda: back)
+        monkeypatch.setattr("thinice.store.writer.now", lambda: back)
         run.attack(name="a", norm="l2", settings={})
     row = store.sql("from runs").iloc[0]
     assert row["started"] <= row["seen"]

@@ -56,8 +56,8 @@ def test_a_finished_sample_is_not_measured_again(bench):
 
 def test_writing_a_shard_twice_changes_nothing(store, bench):
     measurement = bench.measurement([1, 2, 3])
-    assert bench.shard(measurement, [1, 2], epsilon=0.25, witnesses={1: np.zeros((1, 2, 2))}) == 2
-    assert bench.shard(measurement, [2, 3], epsilon=0.75, witnesses={2: np.ones((1, 2, 2))}) == 1
+    assert bench.shard(measurement, [1, 2], epsilon=0.25, adversarials={1: np.zeros((1, 2, 2))}) == 2
+    assert bench.shard(measurement, [2, 3], epsilon=0.75, adversarials={2: np.ones((1, 2, 2))}) == 1
     rows = store.sql("select sample_id, epsilon from epsilons order by all")
     assert rows.to_numpy().tolist() == [[1, 0.25], [2, 0.25], [3, 0.75]]
 
@@ -67,14 +67,14 @@ def test_an_adversarial_stands_only_beside_the_epsilon_it_proves(store, bench):
     bench.shard(measurement, [1], epsilon=0.25)
     with store.run(["again"], device="cpu", seed=0) as second:
         bench.run = second
-        assert bench.shard(measurement, [1], epsilon=0.75, witnesses={1: np.ones((1, 2, 2))}) == 0
-    assert store.sql("from witnesses").empty
+        assert bench.shard(measurement, [1], epsilon=0.75, adversarials={1: np.ones((1, 2, 2))}) == 0
+    assert store.sql("from adversarials").empty
 
 
 def test_a_larger_selection_adopts_what_a_smaller_one_measured(store, bench):
     small, large = np.arange(100), np.arange(200)
     first = bench.measurement(small)
-    bench.shard(first, small, epsilon=0.125, witnesses={7: np.full((1, 2, 2), 0.5)})
+    bench.shard(first, small, epsilon=0.125, adversarials={7: np.full((1, 2, 2), 0.5)})
     with store.run(["second"], device="cpu", seed=0) as second:
         owner, bench.run = bench.run.run_id, second
         measurement = bench.measurement(large)
@@ -86,7 +86,7 @@ def test_a_larger_selection_adopts_what_a_smaller_one_measured(store, bench):
         [measurement],
     )
     assert rows.to_numpy().tolist() == [[owner, 0.125, 100], [second.run_id, 0.5, 100]]
-    kept = store.sql("select sample_id, adversarial from witnesses where measurement_id = ?", [measurement])
+    kept = store.sql("select sample_id, adversarial from adversarials where measurement_id = ?", [measurement])
     assert kept["sample_id"].tolist() == [7]
     assert np.frombuffer(kept["adversarial"].item(), "<f4").tolist() == [0.5] * 4
     assert store.runs()["samples"].tolist() == [100, 100]  # a copy is no measurement
@@ -231,8 +231,8 @@ def test_bad_columns_are_refused_before_anything_is_written(store, bench):
         bench.shard(measurement, [2, 2])
     with pytest.raises(InputError, match="`sample_ids` holds 5 twice"):
         bench.dataset([5, 5])
-    with pytest.raises(InputError, match="`witnesses` holds sample 1, which is not in the shard"):
-        bench.shard(measurement, [2], witnesses={1: np.zeros((1, 2, 2))})
+    with pytest.raises(InputError, match="`adversarials` holds sample 1, which is not in the shard"):
+        bench.shard(measurement, [2], adversarials={1: np.zeros((1, 2, 2))})
     with pytest.raises(StoreError, match="no measurement 99"):
         bench.shard(99, [1])
     with pytest.raises(StoreError, match="sample 7 is not in selection"):
@@ -253,8 +253,8 @@ def test_a_witness_comes_back_bit_by_bit(store, bench):
     adversarial = np.random.default_rng(0).random((1, 2, 2), dtype=np.float32)
     transposed = adversarial.transpose(0, 2, 1)  # another memory layout, and other values
     measurement = bench.measurement([1, 2])
-    bench.shard(measurement, [1, 2], witnesses={1: adversarial, 2: transposed})
-    kept = store.sql("select adversarial from witnesses order by sample_id")["adversarial"]
+    bench.shard(measurement, [1, 2], adversarials={1: adversarial, 2: transposed})
+    kept = store.sql("select adversarial from adversarials order by sample_id")["adversarial"]
     shape = store.sql("select shape from datasets")["shape"].item()
     for blob, original in zip(kept, (adversarial, transposed), strict=True):
         assert (np.frombuffer(blob, dtype="<f4").reshape(shape) == original).all()

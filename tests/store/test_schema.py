@@ -24,8 +24,8 @@ def test_every_table_view_and_column_says_what_it_is(store):
 def test_the_facts_and_views_of_the_design_are_there(store):
     kinds = store.tables().set_index("name")["kind"]
     facts = (
-        "checkpoints datasets samples attacks runs measurements predictions epsilons witnesses robustness comparisons "
-        "statistics transfers findings"
+        "checkpoints datasets samples attacks runs measurements predictions epsilons adversarials robustness "
+        "comparisons statistics transfers findings"
     )
     assert set(kinds[kinds == "table"].index) == {*facts.split(), "thinice_migrations"}
     assert set(kinds[kinds == "view"].index) == {

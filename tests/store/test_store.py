@@ -15,7 +15,7 @@ from thinice.errors import StoreError
 from thinice.process import Process, this_process
 from thinice.store import open_store
 from thinice.store.connection import ask, writing
-from thinice.store.queries import query
+from thinice.store.sql import query
 
 
 def test_parameters_are_bound_by_place_and_by_name(six):

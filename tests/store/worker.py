@@ -81,7 +81,7 @@ def die_between(path):
     with open_store(path, new=True).run(["worker"], device="cpu", seed=0) as run:
         measurement = begin(run)
         add(run, measurement, np.arange(SHARD))
-        add(run, measurement, np.arange(SHARD, 2 * SHARD), witnesses={SHARD: np.ones(4)})
+        add(run, measurement, np.arange(SHARD, 2 * SHARD), adversarials={SHARD: np.ones(4)})
         os.kill(os.getpid(), signal.SIGKILL)
 
 

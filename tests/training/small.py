@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from thinice.datasets import as_samples
+from thinice.data import as_samples
 
 
 def blobs(count=200):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.training.small import blobs, network, weights
-from thinice.datasets import as_samples
+from thinice.data import as_samples
 from thinice.errors import CheckpointError, InputError
 from thinice.pruning import prune
 from thinice.training import SCHEDULES, Recipe, accuracy, train

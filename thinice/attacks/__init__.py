@@ -10,30 +10,30 @@ from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults,
 from thinice.attacks.fallback import FALLBACK
 from thinice.attacks.fmn import fmn
 from thinice.attacks.ho_fmn import ho_fmn
-from thinice.attacks.nearest import Claims, Nearest, concatenate, judge
-from thinice.attacks.race import RACE_EFFORTS, RACE_IDLE, race
+from thinice.attacks.result import Candidates, MinNormResult, concatenate, verify
+from thinice.attacks.tmn import TMN_EFFORTS, TMN_IDLE, tmn
 from thinice.errors import InputError
 from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
 
 __all__ = [
     "ATTACKS",
     "BACKENDS",
-    "RECIPES",
+    "PUBLISHED_SETTINGS",
     "Attack",
     "AttackRow",
-    "Claims",
-    "Nearest",
+    "Candidates",
+    "MinNormResult",
     "concatenate",
-    "judge",
     "make_attack",
+    "verify",
 ]
 
 ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
     {
-        "race": AttackRow(
-            race,
-            defaults=keyword_defaults(race, skip=("seed", "targets")),
-            efforts=RACE_EFFORTS,
+        "tmn": AttackRow(
+            tmn,
+            defaults=keyword_defaults(tmn, skip=("seed", "targets")),
+            efforts=TMN_EFFORTS,
             ranges={
                 "classes": (1, 10**6),
                 "rounds": (1, 10**6),
@@ -46,7 +46,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "corners": (1, 10**6),
                 "corner_steps": (1, 10**6),
             },
-            idle=RACE_IDLE,
+            idle=TMN_IDLE,
             fixed={"recipe": 6},
         ),
         "fmn": AttackRow(
@@ -97,18 +97,18 @@ BACKENDS: Mapping[str, Callable[[str], AttackRow]] = MappingProxyType({"foolbox"
 
 
 def _cw() -> AttackRow:
-    from thinice.attacks.merkle import cw_row  # noqa: PLC0415 (foolbox, as above)
+    from thinice.attacks.published import cw_row  # noqa: PLC0415 (foolbox, as above)
 
     return cw_row()
 
 
 def _bb() -> AttackRow:
-    from thinice.attacks.merkle import bb_row  # noqa: PLC0415 (foolbox, as above)
+    from thinice.attacks.published import bb_row  # noqa: PLC0415 (foolbox, as above)
 
     return bb_row()
 
 
-RECIPES: Mapping[str, Callable[[], AttackRow]] = MappingProxyType({"cw": _cw, "bb": _bb})
+PUBLISHED_SETTINGS: Mapping[str, Callable[[], AttackRow]] = MappingProxyType({"cw": _cw, "bb": _bb})
 """Other libraries' attacks with the settings of a published study, by name."""
 
 
@@ -127,7 +127,8 @@ def make_attack(
     Parameters
     ----------
     name : str
-        A name in `ATTACKS` or `RECIPES`, or ``"foolbox:"`` and the name of one of foolbox's minimisation attacks.
+        A name in `ATTACKS` or `PUBLISHED_SETTINGS`, or ``"foolbox:"`` and the name of one of foolbox's minimisation
+        attacks.
     norm : {"l0", "l1", "l2", "linf"}
         The norm to minimise.
     effort : {"quick", "standard", "thorough"}
@@ -190,10 +191,10 @@ def _row(name: str) -> AttackRow:
     backend, separator, rest = name.partition(":")
     if separator and backend in BACKENDS:
         return BACKENDS[backend](rest)
-    if name in RECIPES:
-        return RECIPES[name]()
+    if name in PUBLISHED_SETTINGS:
+        return PUBLISHED_SETTINGS[name]()
     if name not in ATTACKS:
-        known = [*ATTACKS, *RECIPES, *(f"{prefix}:NAME" for prefix in BACKENDS)]
+        known = [*ATTACKS, *PUBLISHED_SETTINGS, *(f"{prefix}:NAME" for prefix in BACKENDS)]
         raise InputError(f"`attack` {name!r} is unknown: choose from {', '.join(known)}")
     return ATTACKS[name]
 

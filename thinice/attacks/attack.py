@@ -10,12 +10,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from thinice.attacks.boundary import PULLING, move_to_boundary, nudge_across
 from thinice.attacks.fallback import fall_back
-from thinice.attacks.nearest import FORWARD, Claims, Model, Nearest, judge, predict
-from thinice.attacks.pushing import PULLING, pull_in, push_out
+from thinice.attacks.result import FORWARD, Candidates, MinNormResult, Model, predict, verify
 from thinice.errors import InputError
-from thinice.models.ends import seen_inside
-from thinice.precision import lowered
+from thinice.models.clamped_inputs import seen_inside
+from thinice.numerics import lowered
 from thinice.types import NORMS, Diagnosis, Effort, Norm, Outcome, Precision
 
 __all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults", "precision_settings"]
@@ -23,7 +23,7 @@ __all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults", "precision_sett
 Setting = str | int | float | bool | None
 """What a setting can be: whatever JSON can store."""
 
-Search = Callable[..., Claims]
+Search = Callable[..., Candidates]
 """``search(model, inputs, labels, sample_ids, *, norm, seed, **settings)`` for correctly classified samples."""
 
 
@@ -79,7 +79,7 @@ class Attack:
     name: str
     norm: Norm
     settings: Mapping[str, Setting]
-    search: Callable[[Model, Tensor, Tensor, Tensor], Claims] = field(repr=False, compare=False)
+    search: Callable[[Model, Tensor, Tensor, Tensor], Candidates] = field(repr=False, compare=False)
 
     @property
     def precision(self) -> Precision:
@@ -94,10 +94,11 @@ class Attack:
         sample_ids: Tensor,
         *,
         search_model: Model | None = None,
-    ) -> Nearest:
+    ) -> MinNormResult:
         """Return the nearest adversarial of each sample that the attack finds and the judge confirms.
 
-        What is found in less than float32 is brought to where the network itself crosses its boundary (`pull_in`). What
+        What is found in less than float32 is brought to where the network itself crosses its boundary
+        (`move_to_boundary`). What
         is not found so, or in another form of the network, is searched again in the network itself, in float32. What is
         not found then goes through the stages of `fall_back`, and so does what was found without a gradient to go by:
         there the nearer of the two counts.
@@ -130,30 +131,35 @@ class Attack:
         other = search_model is not None and search_model is not model
         seen, precision = seen_inside(search_model, searched) if search_model and other else own, self.precision
         batch = (inputs, labels, sample_ids, clean)
-        nearest, starved = self._once(model, seen, batch, precision=precision, spent=spent)
+        nearest, gradient_masked = self._once(model, seen, batch, precision=precision, spent=spent)
         if other or precision != "float32":
             lost = torch.nonzero((nearest.outcomes == Outcome.NOT_FOUND) & (clean >= 0)).squeeze(1)
             if len(lost):
                 rest = (inputs[lost], labels[lost], sample_ids[lost], clean[lost])
-                again, starved[lost] = self._once(
+                again, gradient_masked[lost] = self._once(
                     model, own, rest, precision="float32", spent=nearest.evaluations[lost]
                 )
                 nearest = nearest.replaced(lost, again)
         undefined = torch.where(clean < 0, int(Diagnosis.NON_FINITE), nearest.diagnoses).to(torch.int8)
-        return self._rescued(model, own, replace(nearest, diagnoses=undefined), starved, batch)
+        return self._rescued(model, own, replace(nearest, diagnoses=undefined), gradient_masked, batch)
 
     def _rescued(
-        self, model: Model, own: Model, nearest: Nearest, starved: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor]
-    ) -> Nearest:
+        self,
+        model: Model,
+        own: Model,
+        nearest: MinNormResult,
+        gradient_masked: Tensor,
+        batch: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> MinNormResult:
         """Return the result with what the fall-back finds of lost and starved samples, where that is nearer."""
         empty = (nearest.outcomes == Outcome.NOT_FOUND) & (nearest.clean_predictions >= 0)
-        lost = (empty | (nearest.found & starved)).nonzero().squeeze(1)
+        lost = (empty | (nearest.found & gradient_masked)).nonzero().squeeze(1)
         if not self.settings.get("fallback") or not len(lost):
             return nearest
         inputs, labels, sample_ids, clean = (column[lost] for column in batch)
         seed = int(self.settings.get("seed") or 0)
         claims = fall_back(own, inputs, labels, sample_ids, norm=self.norm, seed=seed)
-        rescued = judge(
+        rescued = verify(
             model,
             inputs,
             claims.candidates,
@@ -183,7 +189,7 @@ class Attack:
         *,
         precision: Precision,
         spent: Tensor,
-    ) -> tuple[Nearest, Tensor]:
+    ) -> tuple[MinNormResult, Tensor]:
         """Return what one search of one form of the network finds, judged by the network, and which were starved (N,).
 
         Its evaluations come on top of what was spent.
@@ -191,7 +197,10 @@ class Attack:
         inputs, labels, sample_ids, clean_predictions = batch
         correct = torch.nonzero((clean_predictions == labels) & (labels >= 0)).squeeze(1)
         candidates, evaluations = inputs.clone(), spent.clone()
-        converged, starved = torch.zeros_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)
+        converged, gradient_masked = (
+            torch.zeros_like(labels, dtype=torch.bool),
+            torch.zeros_like(labels, dtype=torch.bool),
+        )
         if len(correct):
             with torch.enable_grad(), lowered(seen, precision, inputs.device) as rough:
                 claims = self.search(rough, inputs[correct], labels[correct], sample_ids[correct])
@@ -199,9 +208,9 @@ class Attack:
             evaluations[correct] += claims.evaluations + FORWARD  # the judge's look at the claim counts too
             if claims.converged is not None:
                 converged[correct] = claims.converged
-            if claims.starved is not None:
-                starved[correct] = claims.starved
-        nearest = judge(
+            if claims.gradient_masked is not None:
+                gradient_masked[correct] = claims.gradient_masked
+        nearest = verify(
             model,
             inputs,
             candidates,
@@ -211,12 +220,12 @@ class Attack:
             clean_predictions=clean_predictions,
             converged=converged,
         )
-        nearest = push_out(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
+        nearest = nudge_across(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
         if precision != "float32":
-            nearest = pull_in(model, nearest, inputs, labels, norm=self.norm)
-        return self._counted(nearest, inputs), starved
+            nearest = move_to_boundary(model, nearest, inputs, labels, norm=self.norm)
+        return self._counted(nearest, inputs), gradient_masked
 
-    def _counted(self, nearest: Nearest, inputs: Tensor) -> Nearest:  # noqa: ARG002 (an attack at a budget needs them)
+    def _counted(self, nearest: MinNormResult, inputs: Tensor) -> MinNormResult:  # noqa: ARG002 (an attack at a budget needs them)
         """Return what counts of a search's judged finds: all of them."""
         return nearest
 

@@ -9,10 +9,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from thinice.attacks.boundary import Loss, UnbrokenSamples, back, shorten
 from thinice.attacks.fmn import fmn
-from thinice.attacks.lost import Loss, Lost
-from thinice.attacks.nearest import FORWARD, Claims, Model
-from thinice.attacks.shortening import back, shortened
+from thinice.attacks.result import FORWARD, Candidates, Model
 from thinice.losses import margin
 from thinice.norms import NORM_TABLE
 from thinice.types import Diagnosis, Norm, Stage
@@ -34,7 +33,9 @@ FICKLE = 1e-3
 """Logits that differ by more than this share of their range between two passes are not those of one function."""
 
 
-def fall_back(model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, *, norm: Norm, seed: int = 0) -> Claims:
+def fall_back(
+    model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, *, norm: Norm, seed: int = 0
+) -> Candidates:
     """Return adversarials of samples in which a search found none, the stage that found each, and a diagnosis.
 
     The stages, each for those that are still without one:
@@ -78,7 +79,7 @@ def fall_back(model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, 
     """
     everyone, evaluations = torch.arange(len(inputs), device=inputs.device), torch.zeros_like(labels).float()
     precise = _precise(model, inputs[:1])
-    lost = Lost(model, precise, inputs, labels, sample_ids, NORM_TABLE[norm], seed, everyone, evaluations)
+    lost = UnbrokenSamples(model, precise, inputs, labels, sample_ids, NORM_TABLE[norm], seed, everyone, evaluations)
     candidates, stages = inputs.clone(), torch.zeros_like(labels, dtype=torch.int8)
     diagnoses, guided, classes = _diagnose(lost)
     for stage, attempt in STAGES.items():
@@ -87,13 +88,13 @@ def fall_back(model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, 
             continue
         points, found = _confirmed(lost[left], attempt(lost[left]))
         candidates[left[found]], stages[left[found]] = points[found], int(stage)
-    return Claims(candidates, evaluations, stages=stages, diagnoses=diagnoses)
+    return Candidates(candidates, evaluations, stages=stages, diagnoses=diagnoses)
 
 
 # -- why --------------------------------------------------------------------------------------------------------------
 
 
-def _diagnose(lost: Lost) -> tuple[Tensor, Tensor, int]:
+def _diagnose(lost: UnbrokenSamples) -> tuple[Tensor, Tensor, int]:
     """Return the diagnoses, which samples have a gradient there or nearby, and the number of classes."""
     nearby = (lost.inputs + 0.1 * lost.noise(0)).clamp(0, 1)
     logits, _, here = lost.slope(lost.model, lost.inputs, _cross_entropy)
@@ -174,7 +175,7 @@ def _amplified(points: Tensor) -> Tensor:
     return double
 
 
-def _float64(lost: Lost) -> Tensor:
+def _float64(lost: UnbrokenSamples) -> Tensor:
     claims = fmn(
         lost.precise,
         lost.inputs,
@@ -186,10 +187,10 @@ def _float64(lost: Lost) -> Tensor:
         rivals=3,
     )
     lost.evaluations[lost.places] += claims.evaluations
-    return shortened(lost, claims.candidates.detach())
+    return shorten(lost, claims.candidates.detach())
 
 
-def _losses(lost: Lost) -> Tensor:
+def _losses(lost: UnbrokenSamples) -> Tensor:
     """Return what is found down the slopes of other losses, one after the other for those that are left."""
     points, left = lost.inputs.clone(), torch.arange(len(lost.labels), device=lost.labels.device)
     for loss in (_cross_entropy, _dlr, *(_towards(rank) for rank in range(3))):
@@ -197,10 +198,10 @@ def _losses(lost: Lost) -> Tensor:
         left = (points == lost.inputs).flatten(1).all(1).nonzero().squeeze(1)
         if not len(left):
             break
-    return shortened(lost, points)
+    return shorten(lost, points)
 
 
-def _descent(lost: Lost, points: Tensor, loss: Loss, *, draw: int) -> Iterator[Tensor]:
+def _descent(lost: UnbrokenSamples, points: Tensor, loss: Loss, *, draw: int) -> Iterator[Tensor]:
     """Yield the steps down a loss: short ones at first, in the end across the whole box."""
     for step in range(DESCENT):
         _, _, gradient = lost.slope(lost.precise, points, loss)
@@ -240,11 +241,11 @@ def _towards(rank: int) -> Loss:
 # -- from points of another class -------------------------------------------------------------------------------------
 
 
-def _starts(lost: Lost) -> Tensor:
-    return shortened(lost, _nearest(lost, _images(lost)))
+def _starts(lost: UnbrokenSamples) -> Tensor:
+    return shorten(lost, _nearest(lost, _images(lost)))
 
 
-def _random(lost: Lost) -> Tensor:
+def _random(lost: UnbrokenSamples) -> Tensor:
     points = _nearest(lost, _random_points(lost))
     left = (points == lost.inputs).flatten(1).all(1).nonzero().squeeze(1)
     for draw in range(DESCENTS):
@@ -253,10 +254,10 @@ def _random(lost: Lost) -> Tensor:
         some = lost[left]
         points[left] = _nearest(some, _descent(some, some.noise(50 + draw) / 2 + 0.5, margin, draw=100 + 50 * draw))
         left = (points == lost.inputs).flatten(1).all(1).nonzero().squeeze(1)
-    return shortened(lost, points)
+    return shorten(lost, points)
 
 
-def _nearest(lost: Lost, images: Iterator[Tensor]) -> Tensor:
+def _nearest(lost: UnbrokenSamples, images: Iterator[Tensor]) -> Tensor:
     """Return the nearest crossing of the boundary on the ways to some images, roughly; else the sample itself.
 
     How far an image itself lies says little, and in l0 nothing: of most images every pixel differs.
@@ -273,7 +274,7 @@ def _nearest(lost: Lost, images: Iterator[Tensor]) -> Tensor:
     return points
 
 
-def _images(lost: Lost) -> Iterator[Tensor]:
+def _images(lost: UnbrokenSamples) -> Iterator[Tensor]:
     """Yield fixed images, and what can be made of the sample itself."""
     sample = lost.inputs
     for level in (0.0, 1.0, 0.5):
@@ -297,7 +298,7 @@ def _images(lost: Lost) -> Iterator[Tensor]:
         yield colour
 
 
-def _random_points(lost: Lost) -> Iterator[Tensor]:
+def _random_points(lost: UnbrokenSamples) -> Iterator[Tensor]:
     for draw, scale in enumerate(SCALES):
         yield (lost.inputs + scale * lost.noise(10 + draw)).clamp(0, 1)
         yield (lost.inputs + scale * lost.noise(20 + draw).sign()).clamp(0, 1)
@@ -306,7 +307,7 @@ def _random_points(lost: Lost) -> Iterator[Tensor]:
         yield lost.noise(40 + draw) / 2 + 0.5
 
 
-def _confirmed(lost: Lost, points: Tensor) -> tuple[Tensor, Tensor]:
+def _confirmed(lost: UnbrokenSamples, points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the points pushed out until several looks say that they are across, and where they do."""
     delta, pushed = points - lost.inputs, points.clone()
     found = torch.zeros_like(lost.labels, dtype=torch.bool)

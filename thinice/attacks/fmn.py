@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thinice.attacks.nearest import FORWARD, Claims, Model
-from thinice.losses import gradient_of, margin
+from thinice.attacks.result import FORWARD, Candidates, Model
+from thinice.losses import input_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.types import Norm
 
@@ -38,7 +38,7 @@ def fmn(
     gamma: float = 0.05,
     rivals: int = 9,
     polish: int = 4,
-) -> Claims:
+) -> Candidates:
     """Return the nearest adversarial that FMN finds for each sample: claims, which the judge has still to check.
 
     In each step the perturbation goes down the gradient of the margin and is projected into the ball of its own radius
@@ -120,7 +120,7 @@ def fmn(
     longest = row.length(torch.maximum(start, 1 - start))
     radius = row.length(delta)
     best = torch.full_like(radius, torch.inf)
-    stuck = starved = torch.zeros_like(labels, dtype=torch.bool)
+    stuck = gradient_masked = torch.zeros_like(labels, dtype=torch.bool)
     best_delta, best_lead, trend = torch.zeros_like(delta), torch.zeros_like(radius), torch.zeros_like(delta)
 
     for step in range(steps + 1):
@@ -133,7 +133,7 @@ def fmn(
             break
 
         if step == 0:
-            starved = ~leads(gradient) & (length == 0)  # the screen's gradients led nowhere, either
+            gradient_masked = ~leads(gradient) & (length == 0)  # the screen's gradients led nowhere, either
         instead = torch.where(found[:, None], delta - best_delta, directions.roll(step, 1))
         gradient, steepness = _usable(gradient, ~stuck, instead, row)
         guess = ((lead.abs() + boundary.hair) / steepness).nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -154,7 +154,7 @@ def fmn(
 
     points = polished(boundary, start, start + best_delta, best_lead, row=row, polish=polish)
     spent = screened + steps + FORWARD * (1 + polish)
-    return Claims(points.clamp(0, 1).view_as(inputs), torch.full_like(best, spent), starved=starved)
+    return Candidates(points.clamp(0, 1).view_as(inputs), torch.full_like(best, spent), gradient_masked=gradient_masked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Boundary:
             points = points.view(self.shape).requires_grad_(slope)
             logits = self.model(points).to(points.dtype)
             lead = margin(logits, self.labels)
-        gradient = gradient_of(lead, points) if slope else torch.empty(0)
+        gradient = input_gradient(lead, points) if slope else torch.empty(0)
         lead, predictions = lead.detach(), logits.detach().argmax(1)
         # an exact tie is no accident of rounding: there argmax has the word
         crossed = (predictions != self.labels) & ((lead <= -self.hair) | (lead == 0))
@@ -202,7 +202,7 @@ def _screen(
     others = values.scatter(1, own, -torch.inf).topk(min(rivals, values.shape[1] - 1), 1).indices
     for rival in others.T[:, :, None]:
         gap = (logits.gather(1, own) - logits.gather(1, rival)).squeeze(1)
-        gradient = gradient_of(gap, points, keep_graph=True)
+        gradient = input_gradient(gap, points, keep_graph=True)
         crossing = row.cross(gradient, OVERSHOOT[row.name] * (gap.detach() + boundary.hair), start)
         length = row.length(crossing)
         nearer = (length > 0) & (length < shortest) & crossing.isfinite().all(1)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from thinice.attacks.attack import AttackRow, Setting, keyword_defaults
-from thinice.attacks.foreign import Counted, seeded
-from thinice.attacks.nearest import Claims, Model
+from thinice.attacks.external import PassCounter, global_seed
+from thinice.attacks.result import Candidates, Model
 from thinice.errors import InputError, MissingExtraError
 from thinice.types import NORMS, Norm
 
@@ -100,7 +100,7 @@ def foolbox_search(
     seed: int,
     others: Callable[[], tuple[Tensor, Tensor]] | None = None,
     **settings: Setting,
-) -> Claims:
+) -> Candidates:
     """Return what a foolbox attack claims of correctly classified samples.
 
     Parameters
@@ -112,11 +112,11 @@ def foolbox_search(
         the rest starts from blended noise, as foolbox would.
 
     """
-    network = Counted(model).eval()
+    network = PassCounter(model).eval()
     foolbox_model = PyTorchModel(network, bounds=(0, 1), device=inputs.device)
     searcher = _build(attack, norm, settings)
     candidates, evaluations = inputs.clone(), torch.zeros(len(inputs), device=inputs.device)
-    with seeded(seed, inputs.device):
+    with global_seed(seed, inputs.device):
         start, keywords = torch.ones_like(labels, dtype=torch.bool), dict[str, Any]()
         try:
             if _needs_start(attack):
@@ -133,10 +133,10 @@ def foolbox_search(
             )
             raise InputError(message) from error
     evaluations[start] += network.passes_per_sample(int(start.sum()))
-    starved, seen = torch.zeros_like(start), network.starved(int(start.sum()))
+    gradient_masked, seen = torch.zeros_like(start), network.gradient_masked(int(start.sum()))
     if seen is not None:
-        starved[start] = seen
-    return Claims(candidates, evaluations, starved=starved)
+        gradient_masked[start] = seen
+    return Candidates(candidates, evaluations, gradient_masked=gradient_masked)
 
 
 def _build(attack: type[MinimizationAttack], norm: Norm, settings: dict[str, Setting]) -> MinimizationAttack:

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from thinice.attacks.fmn import leads, random_directions
-from thinice.attacks.nearest import FORWARD, Claims, Model
+from thinice.attacks.result import FORWARD, Candidates, Model
 from thinice.errors import InputError
-from thinice.losses import gradient_of, margin
+from thinice.losses import input_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.types import Norm
 
@@ -84,7 +84,7 @@ def ho_fmn(
     patience: int = 5,
     gamma: float = 0.05,
     bisections: int = 8,
-) -> Claims:
+) -> Candidates:
     """Return the nearest adversarial that this FMN finds for each sample: claims, which the judge has still to check.
 
     The perturbation is the parameter that the optimiser moves, and weight decay pulls it towards the clean input. The
@@ -157,7 +157,7 @@ def ho_fmn(
     longest = row.length(torch.maximum(start, 1 - start))
     delta, radius = torch.zeros_like(start), torch.full_like(longest, torch.inf)
     best, best_delta = torch.full_like(longest, torch.inf), torch.zeros_like(start)
-    starved = torch.zeros_like(labels, dtype=torch.bool)
+    gradient_masked = torch.zeros_like(labels, dtype=torch.bool)
     rate = _Rate(scheduler, learning_rate, steps, factor, patience, like=longest)
     mover = _Mover(
         optimizer,
@@ -182,7 +182,7 @@ def ho_fmn(
         if step == steps:
             break
         if step == 0:
-            starved = ~leads(gradient)
+            gradient_masked = ~leads(gradient)
         change = FINAL_GAMMA + (gamma - FINAL_GAMMA) * _cosine(step / steps)
         radius = torch.where(best < torch.inf, _radius(radius, best, crossed, change, norm), torch.inf)
         strength = rate.now(step, torch.where(best < torch.inf, best, value), fresh)
@@ -191,7 +191,7 @@ def ho_fmn(
         delta = row.confine(delta, torch.minimum(radius, longest), start)
 
     best_delta = boundary.back(start, best_delta, row, best < torch.inf, bisections)
-    return Claims((start + best_delta).clamp(0, 1).view_as(inputs), evaluations, starved=starved)
+    return Candidates((start + best_delta).clamp(0, 1).view_as(inputs), evaluations, gradient_masked=gradient_masked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class _Boundary:
             points = points.view(self.shape).requires_grad_(slope)
             logits = self.model(points).to(points.dtype)
             value = self.loss(logits, self.labels)
-        gradient = gradient_of(value, points) if slope else torch.empty(0)
+        gradient = input_gradient(value, points) if slope else torch.empty(0)
         return value.detach(), self._crossed(logits.detach(), slice(None)), gradient
 
     def back(self, start: Tensor, delta: Tensor, row: NormRow, where: Tensor, passes: int) -> Tensor:

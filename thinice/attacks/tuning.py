@@ -15,9 +15,9 @@ from torch.quasirandom import SobolEngine
 
 from thinice.attacks.attack import Attack, Setting, keyword_defaults
 from thinice.attacks.ho_fmn import HO_FMN_LOSSES, HO_FMN_OPTIMIZERS, HO_FMN_SCHEDULERS, ho_fmn
-from thinice.attacks.nearest import Model
+from thinice.attacks.result import Model
 from thinice.errors import InputError
-from thinice.precision import exact
+from thinice.numerics import exact
 from thinice.types import NORMS, Norm, Outcome
 
 __all__ = ["Trial", "Tuned", "tune"]

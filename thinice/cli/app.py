@@ -15,15 +15,14 @@ from thinice.cli.compare import compare
 from thinice.cli.demo import demo
 from thinice.cli.doctor import doctor, versions
 from thinice.cli.evaluate import evaluate
-from thinice.cli.export import export
 from thinice.cli.measure import measure
 from thinice.cli.output import accept_any_encoding
 from thinice.cli.report import report
 from thinice.cli.runs import runs
-from thinice.cli.sql import sql
+from thinice.cli.sql import export, sql
 from thinice.cli.stopping import stoppable
 from thinice.errors import StoreWarning, ThinIceError
-from thinice.names import LONGEST_MESSAGE, shown
+from thinice.printable import LONGEST_MESSAGE, shown
 
 __all__ = ["app", "main"]
 

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from thinice.cli.messages import Speaker
 from thinice.cli.options import STORE, Format, FormatOption, Quiet
-from thinice.cli.output import put
-from thinice.cli.render import render
+from thinice.cli.output import Messages, put, render
 
 __all__ = ["check"]
 
@@ -34,10 +32,10 @@ def check(
     code 0: all fits; 3: something contradicts, one line for each pair of attacks; 1: the store cannot be read.
     """
     from thinice import open_store
-    from thinice.consistency import check_store, stored_warnings
-    from thinice.signatures import store_signatures
+    from thinice.checks.contradictions import check_store, stored_warnings
+    from thinice.checks.study_patterns import store_signatures
 
-    say, rows = Speaker(quiet=quiet), list[dict[str, object]]()
+    say, rows = Messages(quiet=quiet), list[dict[str, object]]()
     opened = open_store(store)
     checks = check_store(opened, tolerance=tolerance, most=None if samples else 1)
     for one in checks:

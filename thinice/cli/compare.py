@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinice.cli.loading import load
-from thinice.cli.messages import Speaker
 from thinice.cli.options import (
     STORE,
     Architecture,
@@ -37,13 +36,12 @@ from thinice.cli.options import (
     TrustPickle,
     batch_size_value,
 )
-from thinice.cli.output import put
-from thinice.cli.render import aligned, render
-from thinice.cli.stopping import interruptible
+from thinice.cli.output import Messages, aligned, put, render
+from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
-from thinice.names import LONGEST_MESSAGE, shown
+from thinice.files import refuse_folder
+from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.types import DEFAULT_ATTACK, Basis
-from thinice.writing import refuse_folder
 
 if TYPE_CHECKING:
     from thinice import Comparison
@@ -107,7 +105,7 @@ def compare(
     """
     from thinice import compare_all, make_attack
 
-    say = Speaker(quiet=quiet)
+    say = Messages(quiet=quiet)
     prepare(None if no_figures else figures)
     (first, *others), samples = load(
         [dense, *pruned],
@@ -122,7 +120,7 @@ def compare(
         say=say,
     )
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
-    with interruptible(f"What was measured is in {store}; the same command goes on there."):
+    with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
         comparisons = compare_all(
             first,
             others,
@@ -154,13 +152,13 @@ def prepare(figures: Path | None) -> None:
 
 
 def report(
-    comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Speaker, *, device: str
+    comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Messages, *, device: str
 ) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
     put(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how), how)
     warn(comparisons, store, say)
     if figures is not None:
-        from thinice.figures import save_figures
+        from thinice.plots.figure_set import save_figures
 
         files = save_figures(comparisons, figures, device=device)
         say(f"{len(files)} figures in {figures}")
@@ -168,10 +166,10 @@ def report(
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")
 
 
-def warn(comparisons: Sequence[Comparison], store: Path, say: Speaker) -> None:
+def warn(comparisons: Sequence[Comparison], store: Path, say: Messages) -> None:
     """Say which failure signatures the store shows of the networks compared."""
     from thinice import open_store
-    from thinice.signatures import store_signatures
+    from thinice.checks.study_patterns import store_signatures
 
     compared = {one.pruned for one in comparisons}
     for signature in store_signatures(open_store(store)):

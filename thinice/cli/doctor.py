@@ -9,8 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
-from thinice.cli.output import put
-from thinice.cli.render import render
+from thinice.cli.output import put, render
 
 __all__ = ["doctor", "versions"]
 
@@ -47,7 +46,7 @@ def _version(name: str) -> str:
 def _machine() -> Iterator[tuple[str, str]]:
     import torch
 
-    from thinice.measurement import pick_device
+    from thinice.analysis.measurement import pick_device
 
     yield "Python", f"{platform.python_version()}, {platform.platform()}"
     device = pick_device("auto")
@@ -73,7 +72,7 @@ def _packages() -> Iterator[tuple[str, str]]:
 
 
 def _data() -> Iterator[tuple[str, str]]:
-    from thinice.datasets.registry import data_folder
+    from thinice.data import data_folder
 
     folder = data_folder()
     there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
@@ -83,8 +82,8 @@ def _data() -> Iterator[tuple[str, str]]:
 def _store(path: Path) -> Iterator[tuple[str, str]]:
     """Tell whether a store can be read now; it is opened as it is, and not brought to the newest schema."""
     from thinice.errors import StoreError
+    from thinice.store import catalog
     from thinice.store.connection import reading
-    from thinice.store.explain import catalog
 
     try:
         with reading(path, PATIENCE) as connection:

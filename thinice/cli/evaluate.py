@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinice.cli.loading import load
-from thinice.cli.messages import Speaker
 from thinice.cli.options import (
     STORE,
     Architecture,
@@ -34,13 +33,12 @@ from thinice.cli.options import (
     TrustPickle,
     batch_size_value,
 )
-from thinice.cli.output import put
-from thinice.cli.render import render
-from thinice.cli.stopping import interruptible
+from thinice.cli.output import Messages, put, render
+from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
-    from thinice.reported import Reported
+    from thinice.studies.reported import Reported
 
 __all__ = ["evaluate"]
 
@@ -135,13 +133,13 @@ def evaluate(
     What the checks saw on a few samples is told on standard error, and stays there too: thinice sql 'from warnings'.
     """
     from thinice import open_store
-    from thinice.evaluation import Evaluator, attack_of, refuse_compiled
-    from thinice.reported import against, read_reported
-    from thinice.robustness import budget_text, budget_value, is_budget_attack
-    from thinice.scrutiny import scrutinise, study_row, tuned_settings
-    from thinice.signatures import signatures
+    from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled
+    from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack
+    from thinice.checks import run_checks, study_row, tuned_settings
+    from thinice.checks.study_patterns import signatures
+    from thinice.studies.reported import against, read_reported
 
-    say = Speaker(quiet=quiet)
+    say = Messages(quiet=quiet)
     fixed = [one for one in budget if one != LADDER]
     budgets = sorted(set(fixed), key=lambda one: budget_value(one, norm))
     if LADDER in budget and is_budget_attack(attack):
@@ -166,7 +164,7 @@ def evaluate(
     said = [None] * len(paths) if reported is None else [claimed(path, claims) for path in paths]
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
     rows, study = [], []
-    with interruptible(f"What was evaluated is in {store}; the same command goes on there."):
+    with exit_on_interrupt(f"What was evaluated is in {store}; the same command goes on there."):
         kept_in = open_store(store, new=True)
         evaluator = Evaluator(
             kept_in,
@@ -219,7 +217,7 @@ def evaluate(
                 with evaluator.run(attack_of(bound), seed=seed) as run:
                     found = evaluator.robustness(one, bound, budget=radius, shortcut="both" if both_ways else shortcut)
                     if checks:
-                        looked = scrutinise(
+                        looked = run_checks(
                             kept_in,
                             run,
                             found,

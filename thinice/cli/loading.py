@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thinice.cli.messages import Speaker
 from thinice.cli.options import normalization_value
+from thinice.cli.output import Messages
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def load(
     normalization: str | None,
     kept: float | None,
     trust_pickle: bool,
-    say: Speaker,
+    say: Messages,
 ) -> tuple[list[Classifier], Samples]:
     """Return the networks in the files and the samples to measure them on; say what was found out on the way."""
     from thinice import load_classifier, load_samples
-    from thinice.comparison import named_data
-    from thinice.measurement import settle_all
-    from thinice.models.checkpoint import unused_kept
+    from thinice.analysis.comparison import named_data
+    from thinice.analysis.measurement import prepare_classifiers
+    from thinice.models.loading import unused_kept
 
     found = [
         load_classifier(
@@ -49,7 +49,7 @@ def load(
         files = "the checkpoint holds none" if len(found) == 1 else "no checkpoint holds any"
         raise InputError(f"`--kept` {kept:g} says how many weights pruning scores keep, and {files}: leave it out")
     samples = load_samples(data or named_data(found[0]), split=split, limit=limit, image_size=image_size)
-    classifiers = settle_all(found, samples)
+    classifiers = prepare_classifiers(found, samples)
     for classifier in classifiers:
         say.notes(classifier.name, classifier.notes)
     say.notes(samples.name, samples.notes)

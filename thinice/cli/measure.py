@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from thinice.cli.loading import load
-from thinice.cli.messages import Speaker
 from thinice.cli.options import (
     STORE,
     Architecture,
@@ -34,9 +33,8 @@ from thinice.cli.options import (
     TrustPickle,
     batch_size_value,
 )
-from thinice.cli.output import put
-from thinice.cli.render import render
-from thinice.cli.stopping import interruptible
+from thinice.cli.output import Messages, put, render
+from thinice.cli.stopping import exit_on_interrupt
 from thinice.types import DEFAULT_ATTACK
 
 __all__ = ["measure"]
@@ -70,9 +68,9 @@ def measure(
     Every sample's epsilon is in the store afterwards: thinice sql 'from epsilons'.
     """
     from thinice import make_attack, open_store
-    from thinice.campaign import Campaign, search_notes, summarise
+    from thinice.analysis.session import MeasurementSession, search_notes, summarise
 
-    say = Speaker(quiet=quiet)
+    say = Messages(quiet=quiet)
     classifiers, samples = load(
         checkpoint,
         data=data,
@@ -87,8 +85,8 @@ def measure(
     )
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
     bound = make_attack(attack, norm=norm, effort=effort, seed=seed, precision=precision, **chosen)
-    with interruptible(f"What was measured is in {store}; the same command goes on there."):
-        campaign = Campaign(
+    with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
+        campaign = MeasurementSession(
             open_store(store, new=True),
             samples,
             device=device,

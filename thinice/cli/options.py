@@ -72,7 +72,7 @@ AttackName = Annotated[
     str,
     typer.Option(
         "--attack",
-        help="race, thinice's own; fmn; ho-fmn; cw; bb; or any minimisation attack of foolbox, foolbox:NAME.",
+        help="tmn, thinice's own; fmn; ho-fmn; cw; bb; or any minimisation attack of foolbox, foolbox:NAME.",
     ),
 ]
 DistancesOption = Annotated[

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 import json
+import math
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from thinice.cli.options import Format
-from thinice.names import escaped
+from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
 
-__all__ = ["accept_any_encoding", "put"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "records", "render"]
 
 ASCII_MARKS = {"─": "-", "…": "...", "\N{EN DASH}": "-", "—": "-", "→": "->", "ε": "epsilon", "√": "sqrt"}
 """What thinice's own rules and marks become where a stream cannot show them; other characters become escapes."""
@@ -49,3 +57,118 @@ def _as_json(letter: re.Match[str]) -> str:
     except UnicodeEncodeError:
         return json.dumps(letter[0])[1:-1]
     return letter[0]
+
+
+class Messages:
+    """Says things on standard error, unless it was asked to be quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def __call__(self, message: str) -> None:
+        """Say it."""
+        if not self.quiet:
+            print(shown(message, LONGEST_MESSAGE), file=sys.stderr, flush=True)
+
+    def notes(self, name: str, notes: tuple[str, ...]) -> None:
+        """Say what was found out about a file while it was read."""
+        for note in notes:
+            self(f"{name}: {note}")
+
+
+Row = Mapping[str, object]
+
+LONGEST_CELL = 300
+"""Of tables for people; the answers of the store's checks are shorter, and CSV and JSON hold the whole text."""
+
+UNPRINTABLE = re.compile(r"[^\x20-\x7e\n]")
+"""What JSON may have to escape; the newlines outside of its strings are layout."""
+
+
+def render(rows: Sequence[Row], how: Format) -> str:
+    """Return the rows as text; missing values are empty (null in JSON), never NaN.
+
+    In tables for people, text is printable and bounded in length. In CSV, text that a spreadsheet would run as a
+    formula has an apostrophe before it; numbers are left alone.
+
+    >>> print(render([{"name": "a", "n": 1}, {"name": "b", "n": None}], Format.CSV))
+    name,n
+    a,1
+    b,
+    """
+    if how is Format.JSON:
+        plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
+        return UNPRINTABLE.sub(_escaped_in_json, json.dumps(plain, indent=2, default=str, ensure_ascii=False))
+    if not rows:
+        return "no rows" if how is Format.TABLE else ""
+    names = list(rows[0])
+    cells = [[_cell(row.get(name), how) for name in names] for row in rows]
+    names = [_cell(name, how) for name in names]
+    if how is Format.CSV:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([names, *cells])
+        return text.getvalue().rstrip("\n")
+    if how is Format.MARKDOWN:
+        lines = [names, ["---"] * len(names), *cells]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return aligned([names, *cells])
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a frame, with None for what is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(frame.columns, row, strict=True)) for row in plain.itertuples(index=False)]
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells in columns, numbers to the right, a rule below the first line."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    right = [all(_is_number(line[k]) for line in lines[1:] if line[k]) for k in range(len(widths))]
+    shown = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([shown[0], "  ".join("─" * width for width in widths), *shown[1:]])
+
+
+def _is_number(cell: str) -> bool:
+    return cell.lstrip("-+").replace(".", "").replace("e-", "").replace("/255", "").replace("%", "").strip().isdecimal()
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON knows it where it does; lists and objects of SQL keep their shape, blobs become hex."""
+    if hasattr(value, "tolist"):  # of NumPy, an array or a single number
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, Decimal):
+        return float(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: object, how: Format) -> str:
+    if isinstance(value, bytes | bytearray) and how is not Format.CSV:
+        return f"{len(value)} bytes"
+    value = _plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return text if how is Format.CSV else shown(text, LONGEST_CELL)
+    if isinstance(value, float):
+        return repr(value) if how is Format.CSV else f"{value:.4g}"
+    text = str(value)
+    if how is not Format.CSV:
+        return shown(" ".join(text.split()), LONGEST_CELL)
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
+
+
+def _escaped_in_json(letter: re.Match[str]) -> str:
+    return letter[0] if letter[0].isprintable() else json.dumps(letter[0])[1:-1]

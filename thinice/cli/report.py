@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from thinice.cli.messages import Speaker
 from thinice.cli.options import STORE, Quiet
-from thinice.cli.output import put
+from thinice.cli.output import Messages, put
 
 __all__ = ["report"]
 
@@ -35,7 +34,7 @@ def report(
     """
     from thinice.report import save_report
 
-    say = Speaker(quiet=quiet)
+    say = Messages(quiet=quiet)
     page = save_report(store, output, samples=data, overwrite=overwrite)
     put(str(page))
     say(f"{page.stat().st_size / 1e6:.1f} MB; open it in a browser")

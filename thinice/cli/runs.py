@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
-from thinice.cli.output import put
-from thinice.cli.render import records, render
+from thinice.cli.output import put, records, render
 
 __all__ = ["runs"]
 

@@ -6,13 +6,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath, Timeout
-from thinice.cli.output import put
-from thinice.cli.render import records, render
+from thinice.cli.output import put, records, render
 from thinice.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from thinice.store import Store
 
-__all__ = ["sql"]
+__all__ = ["export", "sql"]
 
 
 def sql(
@@ -90,3 +89,24 @@ def _text(file: Path) -> str:
         raise InputError(f"`--file` {file} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"`--file` {file} is not text in UTF-8") from None
+
+
+def export(
+    path: Annotated[Path, typer.Argument(help="A file for one table, view or query; a folder for all tables.")],
+    what: Annotated[
+        str | None,
+        typer.Option("--what", metavar="NAME|QUERY", help="A table, a view such as transitions, or a query."),
+    ] = None,
+    kind: Annotated[
+        Literal["parquet", "csv"] | None,
+        typer.Option("--format", help="Default: by the file's ending; Parquet for a folder."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    store: StorePath = STORE,
+    timeout: Timeout = None,
+) -> None:
+    """Write the store's tables, a view, or the answer to a query to Parquet or CSV."""
+    from thinice import open_store
+
+    for file in open_store(store).export(path, format=kind, what=what, overwrite=overwrite, timeout=timeout):
+        put(str(file))

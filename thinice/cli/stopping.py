@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, ParamSpec
 
-from thinice.names import LONGEST_MESSAGE, shown
+from thinice.printable import LONGEST_MESSAGE, shown
 
-__all__ = ["interruptible", "stoppable", "watch_for_stop"]
+__all__ = ["exit_on_interrupt", "stoppable", "watch_for_stop"]
 
 Arguments = ParamSpec("Arguments")
 
@@ -64,7 +64,7 @@ def stoppable(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
 
 
 @contextmanager
-def interruptible(way_on: str) -> Iterator[None]:
+def exit_on_interrupt(way_on: str) -> Iterator[None]:
     """Let the line that Ctrl-C ends a command with say how to go on."""
     _Stop.way_on = way_on
     yield

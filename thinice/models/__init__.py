@@ -1,8 +1,10 @@
 """Networks: the registry of architectures, and checkpoint files in and out."""
 
-from thinice.models.checkpoint import load_classifier
+from thinice.models.architectures import build, find_architecture, known_architectures, register
 from thinice.models.classifier import Classifier, as_classifier, looks_like_probabilities, same_task
-from thinice.models.deciding import Hypothesis, decide_normalization, normalization_hypotheses
+from thinice.models.files import save_classifier
+from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
+from thinice.models.loading import load_classifier
 from thinice.models.normalization import (
     NORMALIZATIONS,
     Normalization,
@@ -11,25 +13,23 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
-from thinice.models.prunable import prunable_weights, sparsity
-from thinice.models.registry import build, find_architecture, known_architectures, register
-from thinice.models.saving import save_classifier
+from thinice.models.weights import prunable_weights, sparsity
 
 __all__ = [
     "NORMALIZATIONS",
     "Classifier",
-    "Hypothesis",
     "Normalization",
+    "NormalizationCandidate",
     "NormalizationLike",
     "Normalized",
     "as_classifier",
     "build",
-    "decide_normalization",
     "find_architecture",
+    "infer_normalization",
     "known_architectures",
     "load_classifier",
     "looks_like_probabilities",
-    "normalization_hypotheses",
+    "normalization_candidates",
     "normalization_text",
     "parse_normalization",
     "prunable_weights",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
+import json
 from dataclasses import dataclass, field, replace
+from types import CodeType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,7 +16,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.prune import BasePruningMethod
 
 from thinice.errors import InputError
-from thinice.models.fingerprint import fingerprint_of, structure_of
+from thinice.models.architectures import find_architecture, origin_of
 from thinice.models.normalization import (
     Normalization,
     NormalizationLike,
@@ -20,14 +24,102 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
-from thinice.models.prunable import sparsity
-from thinice.models.registry import find_architecture, origin_of
+from thinice.models.weights import sparsity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Classifier", "as_classifier", "assemble", "looks_like_probabilities", "same_task"]
+__all__ = [
+    "Classifier",
+    "as_classifier",
+    "assemble",
+    "fingerprint_of",
+    "looks_like_probabilities",
+    "same_task",
+    "structure_of",
+]
+
+
+def fingerprint_of(
+    architecture: str,
+    arguments: Mapping[str, object],
+    weights: Mapping[str, Tensor],
+    normalization: Normalization | None,
+) -> str:
+    """Return 32 hex digits of SHA-256 over architecture, arguments, weights and normalisation.
+
+    Counters of batch norm are left out and -0.0 counts as 0.0: neither changes a logit.
+
+    Examples
+    --------
+    >>> a = fingerprint_of("net", {}, {"w": torch.zeros(2)}, None)
+    >>> a == fingerprint_of("net", {}, {"w": -torch.zeros(2)}, None), len(a)
+    (True, 32)
+    """
+    digest = hashlib.sha256()
+    header = {
+        "architecture": architecture,
+        "arguments": dict(arguments),
+        "normalization": None
+        if normalization is None
+        else [torch.tensor(part, dtype=torch.float32).tolist() for part in normalization],
+    }
+    digest.update(json.dumps(header, sort_keys=True, default=repr).encode())
+    for name in sorted(weights):
+        if name.rpartition(".")[2] == "num_batches_tracked":
+            continue
+        value = weights[name].detach().cpu().contiguous()
+        if value.is_floating_point():
+            value = value + 0.0  # turns -0.0 into 0.0
+        array = value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
+        digest.update(f"{name}|{array.dtype.name}|{tuple(array.shape)}|".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def structure_of(module: nn.Module) -> str:
+    """Return text that tells modules apart which have the same weights but compute something else.
+
+    The printed structure, the plain attributes of every layer and the byte code of every ``forward`` that is
+    not torch's own. What a ``forward`` reads from globals or closures is not seen.
+
+    Examples
+    --------
+    >>> structure_of(nn.ReLU()) == structure_of(nn.GELU())
+    False
+    """
+    parts = [repr(module)]
+    for name, layer in module.named_modules():
+        kind = type(layer)
+        if not kind.__module__.startswith("torch."):
+            plain = {
+                key: value
+                for key, value in sorted(vars(layer).items())
+                if not key.startswith("_") and key != "training" and _is_plain(value)
+            }
+            parts.append(f"{name}|{kind.__qualname__}|{plain}")
+            forward = inspect.unwrap(kind.forward)
+            parts.append(repr(_code(forward.__code__)) if hasattr(forward, "__code__") else repr(forward.__qualname__))
+    return "\n".join(parts)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _code(code: CodeType) -> tuple[object, ...]:
+    constants = tuple(
+        _code(constant)
+        if isinstance(constant, CodeType)
+        else sorted(map(repr, constant))
+        if isinstance(constant, frozenset)
+        else repr(constant)
+        for constant in code.co_consts
+    )
+    return code.co_code.hex(), code.co_names, constants
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -56,7 +148,7 @@ class Classifier:
         the dense network it came from; ``None`` where unknown.
     normalization, normalization_known
         (mean, std), or ``None`` where pixels go in as they are; ``normalization_known`` is false where nobody
-        said so and ``None`` is only an assumption (`decide_normalization` finds out).
+        said so and ``None`` is only an assumption (`infer_normalization` finds out).
     path
         The file it came from.
     notes

@@ -17,7 +17,7 @@ from thinice.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["BOOKKEEPING", "Unread", "check_legacy", "check_zipped", "plain"]
+__all__ = ["BOOKKEEPING", "IgnoredObject", "check_legacy", "check_zipped", "plain"]
 
 MOST_STEPS = 2_000_000
 """Instructions in one pickle: a network of 10 000 tensors with its optimizer has half a million."""
@@ -42,7 +42,7 @@ LEGACY_PICKLES = 5
 """In a file of the old format: magic number, version, machine, what was saved, and the keys of its numbers."""
 
 
-class Unread:
+class IgnoredObject:
     """Stands for harmless bookkeeping objects of other programs (options, scores); their content is not read."""
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -52,7 +52,7 @@ class Unread:
         pass
 
 
-# Names of plain bookkeeping types that research checkpoints carry beside the weights. Each becomes an `Unread`:
+# Names of plain bookkeeping types that research checkpoints carry beside the weights. Each becomes an `IgnoredObject`:
 # the types themselves are neither imported nor called.
 BOOKKEEPING = (
     "argparse.Namespace",

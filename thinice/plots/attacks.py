@@ -11,10 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from thinice.errors import InputError
-from thinice.plots.palette import network_style
-from thinice.plots.sheet import TICK, heading, message, sheet
-from thinice.plots.text import plain, shorten
-from thinice.stats.columns import check_lengths, epsilon_column
+from thinice.plots.style import TICK, heading, message, network_style, plain, sheet, shorten
+from thinice.stats.base import check_lengths, epsilon_column
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -9,11 +9,22 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.ticker import PercentFormatter
 
-from thinice.plots.palette import INK, MUTED, REFERENCE, TRANSITIONS
-from thinice.plots.sheet import NOTE, TICK, heading, message, sheet
-from thinice.plots.text import fonts, plain, shorten
+from thinice.plots.style import (
+    INK,
+    MUTED,
+    NOTE,
+    REFERENCE,
+    TICK,
+    TRANSITIONS,
+    fonts,
+    heading,
+    message,
+    plain,
+    sheet,
+    shorten,
+)
 from thinice.stats import class_losses
-from thinice.stats.columns import transition_column
+from thinice.stats.base import transition_column
 from thinice.types import Transition
 
 if TYPE_CHECKING:

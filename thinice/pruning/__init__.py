@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from thinice.errors import InputError
 from thinice.models import Classifier
 from thinice.models.classifier import own_copy
-from thinice.pruning.masks import Layer, Masks
+from thinice.models.weights import Layer, Masks
 from thinice.pruning.schedules import Pruned, one_shot
 from thinice.registry import Registry
 from thinice.training import Hook
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from thinice.datasets import Samples
+    from thinice.data import Samples
     from thinice.training import Epoch, Objective, Recipe
 
 __all__ = ["METHODS", "Layer", "Masks", "Pruned", "PruningMethod", "prune"]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.models import prunable_weights
+from thinice.models.weights import Masks
 from thinice.pruning import PruningMethod
-from thinice.pruning.masks import Masks
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from thinice.datasets import Samples
+    from thinice.data import Samples
+    from thinice.models.weights import Masks
     from thinice.pruning import PruningMethod
-    from thinice.pruning.masks import Masks
     from thinice.training import Epoch, Objective, Recipe
 
 __all__ = ["Pruned", "one_shot"]

@@ -1,5 +1,511 @@
 """One self-contained HTML page out of a store: the answer, how it was measured, and every sample to look at."""
 
-from thinice.report.page import save_report
+from __future__ import annotations
 
-__all__ = ["save_report"]
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image, features
+
+from thinice.data import Samples
+from thinice.errors import InputError
+from thinice.files import nest, writable
+from thinice.plots import TRANSITIONS, UNITS, figure_set, plot_predictors
+from thinice.report.facts import Axis, Compared, Data, Measured, read_facts
+from thinice.report.narrative import (
+    answer,
+    checks,
+    closest,
+    escaped,
+    headline,
+    measurement,
+    nearest,
+    overview,
+    rivals,
+    statistics,
+    transition_table,
+    warnings,
+)
+from thinice.report.pictures import (
+    Close,
+    Pictures,
+    Sheet,
+    amplification,
+    close_ups,
+    find_pictures,
+    pack_all,
+    pack_close,
+)
+from thinice.store import Store, open_store
+from thinice.types import Norm, Outcome, Transition
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+__all__ = ["Drawing", "Seen", "draw_figures", "payload", "save_report", "script_json"]
+
+DIGITS, EPSILON_DIGITS = 4, 6
+"""Significant digits of numbers in the page: epsilons keep their order; the store has all digits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What one measurement shows: its samples' pictures, and the nearest with their adversarials; with their sheets.
+
+    `rows` are those of the data that stand on the page, in order, the same for all measurements of the data.
+    """
+
+    rows: NDArray[np.int64]
+    pictures: Pictures
+    sheet: Sheet | None
+    close: Close | None
+    close_sheet: Sheet | None
+
+
+def payload(comparisons: Sequence[Compared], seen: Mapping[int, Seen], sheets: Sequence[Sheet]) -> str:
+    """Return all that the script needs, as JSON: data and measurements that comparisons share stand there once."""
+    measured = list({id(one.measured): one.measured for one in comparisons}.values())
+    data = list({id(one.data): one.data for one in measured}.values())
+    of_data = {id(one.measured.data): seen[id(one.measured)] for one in comparisons}
+    words = [{"name": name, "word": TRANSITIONS[name].word} for name in Transition]
+    return script_json(
+        {
+            "transitions": words,
+            "data": [
+                {
+                    "name": one.row["name"],
+                    "classes": list(one.classes),
+                    "n": len(one.sample_ids),
+                    "ids": one.sample_ids[of_data[id(one)].rows].tolist(),
+                    "labels": one.labels[of_data[id(one)].rows].tolist(),
+                    "sources": one.sources and [one.sources[row] for row in of_data[id(one)].rows.tolist()],
+                    "sheet": _sheet(of_data[id(one)].sheet, sheets),
+                    "cells": _cells(of_data[id(one)]),
+                }
+                for one in data
+            ],
+            "measured": [_measured(one, data.index(one.data), seen[id(one)], sheets) for one in measured],
+            "comparisons": [
+                _compared(one, measured.index(one.measured), seen[id(one.measured)].rows) for one in comparisons
+            ],
+        }
+    )
+
+
+def script_json(value: object) -> str:
+    r"""Return JSON in ASCII that ends no script element and starts no comment in one, whatever the texts in it.
+
+    Examples
+    --------
+    >>> script_json({"name": "</script>\u2028"})
+    '{"name":"\\u003c/script\\u003e\\u2028"}'
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> dict[str, Any]:
+    unit = UNITS[one.norm]
+    close, rows = seen.close, seen.rows
+    return {
+        "data": data,
+        "dense": one.dense["name"],
+        "norm": one.norm,
+        "label": unit.label,
+        "suffix": unit.suffix,
+        "epsilon": _numbers(one.epsilon[rows] * unit.scale, EPSILON_DIGITS),
+        "outcomes": one.outcomes[rows].tolist(),
+        "far": one.far_predictions[rows].tolist(),
+        "predictions": one.predictions[rows].tolist(),
+        "axes": [_axis(axis, one.norm, rows) for axis in one.axes],
+        "close": _sheet(seen.close_sheet, sheets),
+        "closeRows": [] if close is None else np.searchsorted(rows, close.rows).tolist(),
+        "amplification": [] if close is None or close.inputs is None else _numbers(amplification(close)),
+    }
+
+
+def _compared(one: Compared, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
+    codes = {"": "-"} | {name: str(k) for k, name in enumerate(Transition)}
+    return {
+        "measured": measured,
+        "pruned": one.pruned["name"],
+        "transitions": "".join(codes[name] for name in one.transitions[rows].tolist()),
+        "predictions": one.pruned_predictions[rows].tolist(),
+        "axes": [_axis(axis, one.measured.norm, rows) for axis in one.axes],
+    }
+
+
+def _axis(axis: Axis, norm: Norm, rows: NDArray[np.int64]) -> dict[str, Any]:
+    scale, suffix = (UNITS[norm].scale, UNITS[norm].suffix) if axis.is_epsilon else (1.0, "")
+    return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(axis.values[rows] * scale)}
+
+
+def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | None:
+    if sheet is None:
+        return None
+    place = next(k for k, one in enumerate(sheets) if one is sheet)
+    return {
+        "image": f"sheet-{place}",
+        "columns": sheet.columns,
+        "width": sheet.width,
+        "height": sheet.height,
+        "parts": sheet.parts,
+    }
+
+
+def _cells(seen: Seen) -> list[int] | None:
+    """Return the cell of each sample, -1 where it has none; None where the n-th sample is in the n-th cell."""
+    cells = seen.pictures.positions[seen.rows]
+    return None if np.array_equal(cells, np.arange(len(cells))) else cells.tolist()
+
+
+def _numbers(values: NDArray[Any], digits: int = DIGITS) -> list[float | int | None]:
+    """Return values with few digits, whole ones without a point, None where there is none."""
+    numbers: list[float | int | None] = []
+    for value in values.tolist():
+        if not np.isfinite(value):
+            numbers.append(None)
+            continue
+        short = float(f"{value:.{digits}g}")
+        numbers.append(int(short) if short.is_integer() else short)
+    return numbers
+
+
+GALLERY = 8
+DENSE = 500
+"""Marks in one group that are drawn as an image: as vectors they would weigh megabytes."""
+SCALE = 1.25
+"""CSS pixels a point: text in figures is as large as small text of the page."""
+SIZE = re.compile(r'\b(?:width|height)="([\d.]+)pt"')
+PNG = "data:image/png;base64,"
+SMALL_IMAGE = 4000
+TAG = re.compile(r"<[^>]*>")
+LARGE = re.compile(r"(?<![\d.])([1-9]\d*\.\d)\d+")
+SMALL = re.compile(r"(?<!scale\()(?<![\d.])(0\.\d\d)\d+")
+SPACES = re.compile(r"(\s)\s+")
+"""What is cut to its first group: coordinates, in points, to what an eye can see; but never a scale."""
+METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure as a data URI of SVG, and its size in CSS pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def draw_figures(compared: Compared, close: Close | None) -> dict[str, Drawing]:
+    """Return the figures of a comparison by name, the same for the same store."""
+    known, measured = compared.known, compared.measured
+    data = measured.data
+    shown = np.empty(0, np.int64)
+    if close is not None and close.inputs is not None:
+        lost_last = compared.transitions[close.rows] != Transition.LOST
+        order = np.lexsort((measured.epsilon[close.rows], lost_last))
+        shown = order[known[close.rows[order]]][:GALLERY]
+    place = np.cumsum(known) - 1
+    # a prediction that is not a number is wrong at every budget
+    distances = np.where(measured.predictions < 0, 0.0, measured.epsilon)
+    figures = figure_set(
+        measured.epsilon[known],
+        compared.transitions[known],
+        data.labels[known],
+        norm=measured.norm,
+        classes=data.classes,
+        networks={measured.dense["name"]: distances[known]},
+        shown=place[close.rows[shown]] if close is not None else (),
+        inputs=close.inputs[shown] if close is not None and close.inputs is not None else None,
+        adversarials=close.adversarials[shown] if close is not None else None,
+        adversarial_predictions=measured.far_predictions[close.rows[shown]] if close is not None else None,
+        predictions=measured.predictions[known],
+        pruned_predictions=compared.pruned_predictions[known],
+        sample_ids=data.sample_ids[known],
+        pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
+    )
+    if compared.rivals is not None and (drawn := plot_predictors(compared.rivals).get_figure(root=True)) is not None:
+        figures["predictors"] = drawn
+    last = figures.pop("gallery", None)  # the widest
+    figures |= {} if last is None else {"gallery": last}
+    return {name: as_drawing(figure) for name, figure in figures.items()}
+
+
+def as_drawing(figure: Figure) -> Drawing:
+    """Return a figure as SVG; groups of very many marks become an image inside it."""
+    for ax in figure.axes:
+        for group in ax.collections:
+            group.set_rasterized(len(np.atleast_1d(group.get_offsets())) > DENSE)
+        for line in ax.lines:
+            line.set_rasterized(line.get_marker() not in ("", "None", None) and np.size(line.get_xdata()) > DENSE)
+    file = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "thinice", "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", bbox_inches="tight", transparent=True, dpi=150, metadata={"Date": None})
+    text = file.getvalue()
+    text = TAG.sub(lambda tag: _shortened(tag[0]), METADATA.sub("", text))
+    uri = "data:image/svg+xml," + quote(text, safe=" !$&'()*+,-./:;=?@_~[]^{|}")
+    width, height = (round(float(points) * SCALE) for points in SIZE.findall(text)[:2])
+    return Drawing(uri, width, height)
+
+
+def _lighter(image: str) -> str:
+    """Return an image inside a figure, in base64, as WebP where that weighs less: without loss where it is small."""
+    plain = base64.b64decode(image)
+    file = io.BytesIO()
+    Image.open(io.BytesIO(plain)).save(file, "WEBP", lossless=len(plain) < SMALL_IMAGE, quality=75)
+    if len(file.getvalue()) >= len(plain):
+        return f"{PNG}{image}"
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _shortened(tag: str) -> str:
+    """Return an SVG tag with short coordinates, or with a lighter image; text between tags is not its business."""
+    if PNG in tag and features.check("webp"):
+        start, rest = tag.split(PNG, 1)
+        image, end = rest.split('"', 1)
+        return f'{start}{_lighter(image)}"{end}'
+    for long in (LARGE, SMALL, SPACES):
+        tag = long.sub(lambda found: found[1], tag)
+    return tag
+
+
+SHOWN = 50_000
+"""Of more samples than this the nearest stand on the page one by one; tables and figures rest on all."""
+VALUES, LEAST = 200_000, 1000
+"""Samples times comparisons and measurements: of many comparisons fewer samples are shown, but so many at least."""
+
+CAPTIONS = {
+    "distribution": "How far samples lay from the dense boundary, by what pruning did to them.",
+    "survival": "The share of each transition that lies farther than ε.",
+    "security": "The accuracy that the dense network keeps under perturbations of size ε.",
+    "roc": "How well a small ε predicts that pruning loses a sample.",
+    "risk": "The chance that pruning loses a sample, by its distance to the dense boundary.",
+    "pairs": "How far each sample lay before pruning, and lies after it.",
+    "predictors": "What foretells best which samples pruning loses.",
+    "classes": "Which classes lose the most.",
+    "gallery": "The nearest samples, lost ones first, the change that fools the dense network, and what it then sees.",
+}
+
+
+def save_report(
+    store: Store | str | Path,
+    path: str | Path = "report.html",
+    *,
+    samples: Samples | str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write all comparisons of a store as one HTML page that needs no other file and no network; return its path.
+
+    The page tells the question and the answer, shows tables, figures and every sample (of very many
+    those nearest to the boundary), and says how it was measured.
+    Pictures of the samples come from the data set that the store names. They are shown only where every one is, by
+    its content, the sample that was measured; where they are not to be had the page says why. Nothing is downloaded.
+    The same store gives the same page.
+
+    Parameters
+    ----------
+    store : Store or path
+        What to report.
+    path : path
+        The file to write, whole or not at all; an older report that is there is replaced.
+    samples : Samples or str, optional
+        The images, or the name or path of their data set, where they are not found under the recorded name.
+
+    overwrite : bool
+        Replace a file that is no report; never a store.
+
+    Raises
+    ------
+    InputError
+        When the store holds no comparison, or the file must not, or cannot, be written.
+    StoreError
+        When there is no store.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import thinice
+    >>> paths = thinice.example_checkpoints()
+    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = f"{folder}/thinice.duckdb"
+    ...     result = thinice.compare(
+    ...         paths["dense"], paths["pruned-95"], samples, effort="quick", store=store, progress=False
+    ...     )
+    ...     save_report(store, f"{folder}/report.html").name
+    'report.html'
+
+    """
+    opened = store if isinstance(store, Store) else open_store(store)
+    place = writable(
+        path, argument="path", like=_is_report, kind="a report of thinice", overwrite=overwrite, store=opened.path
+    )
+    page = _page(opened, samples)
+    try:
+        with nest(place.parent) as unfinished:
+            unborn = unfinished / place.name
+            unborn.write_text(page, encoding="utf-8", newline="\n")
+            unborn.replace(place)
+    except OSError as error:
+        raise InputError(f"`path` {place} cannot be written: {error.strerror or error}") from None
+    return place
+
+
+def _is_report(head: bytes) -> bool:
+    return head.startswith(b"<!doctype html>") and b"<title>Thin ice: " in head
+
+
+def _page(store: Store, samples: Samples | str | None) -> str:
+    facts = read_facts(store)
+    seen, sheets = _look(store, facts.comparisons, samples)
+    sections = [
+        _section(one, place, facts.meanings, seen[id(one.measured)]) for place, one in enumerate(facts.comparisons)
+    ]
+    notes = {note for one in facts.comparisons for note in _notes(one.measured.data, seen[id(one.measured)])}
+    style, script = _source("report.css").replace("/*palette*/", _palette()), _source("report.js")
+    names = [f"{one.measured.dense['name']} → {one.pruned['name']}" for one in facts.comparisons]
+    return Template(_source("report.html")).substitute(
+        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'",
+        title=escaped(f"Thin ice: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")),
+        style=style,
+        script=script,
+        options="".join(
+            f'<option value="{place}">{escaped(_choice(one))}</option>' for place, one in enumerate(facts.comparisons)
+        ),
+        several="" if len(names) > 1 else "hidden",
+        overview=overview(facts.comparisons),
+        above="".join(above for above, _ in sections),
+        below="".join(below for _, below in sections),
+        closest="".join(
+            closest(one, place, seen[id(one.measured)].rows) for place, one in enumerate(facts.comparisons)
+        ),
+        shown="Every sample"
+        if all(len(seen[id(one.measured)].rows) == len(one.known) for one in facts.comparisons)
+        else "Samples near the boundary",
+        legend=_legend(),
+        notes="".join(f"<p>{escaped(note)}</p>" for note in sorted(notes) if note),
+        sheets="".join(f'<img id="sheet-{k}" src="{sheet.uri}" alt="">' for k, sheet in enumerate(sheets)),
+        data=payload(facts.comparisons, seen, sheets),
+        version=escaped(version("thinice")),
+    )
+
+
+def _look(
+    store: Store, comparisons: Sequence[Compared], given: Samples | str | None
+) -> tuple[dict[int, Seen], list[Sheet]]:
+    """Return what each measurement shows, by its id, and all sheets; pictures of the same data are packed once."""
+    sheets: list[Sheet] = []
+    seen: dict[int, Seen] = {}
+    columns = len(comparisons) + len({id(one.measured) for one in comparisons})
+    most = min(SHOWN, max(LEAST, VALUES // columns))
+    for data in {id(one.measured.data): one.measured.data for one in comparisons}.values():
+        same = [one for one in comparisons if one.measured.data is data]
+        order = _nearest_first(same, data)
+        pictures = find_pictures(data, order, given)
+        sheet = pack_all(pictures)
+        measurements = {id(one.measured): one.measured for one in same}
+        close = {
+            key: close_ups(store, measured, [one for one in same if one.measured is measured], pictures)
+            for key, measured in measurements.items()
+        }
+        needed = [*(nearest(one) for one in same), *(found.rows for found in close.values() if found)]
+        rows = np.unique(np.concatenate([order[:most], *needed]))
+        sheets += [sheet] if sheet else []
+        for key, found in close.items():
+            seen[key] = Seen(rows, pictures, sheet, found, pack_close(found) if found else None)
+            sheets += [packed for packed in (seen[key].close_sheet,) if packed]
+    return seen, sheets
+
+
+def _nearest_first(comparisons: Sequence[Compared], data: Data) -> NDArray[np.int64]:
+    """Return the rows of the data: the nearest to any boundary and the nearest lost ones in turn, then all others."""
+    place = np.full(len(data.sample_ids), np.inf)
+    for one in comparisons:
+        found = np.flatnonzero(one.measured.outcomes == Outcome.FOUND)
+        found = found[np.argsort(one.measured.epsilon[found], kind="stable")]
+        for group in (found, found[one.transitions[found] == Transition.LOST]):
+            place[group] = np.minimum(place[group], np.arange(len(group)))
+    return np.argsort(place, kind="stable")
+
+
+def _notes(data: Data, seen: Seen) -> tuple[str, ...]:
+    """Return what must be said of the samples and their pictures."""
+    whole, shown = len(data.sample_ids), len(seen.rows)
+    few = (
+        f"Of {whole:,} samples the {shown:,} nearest to the boundary stand here one by one; all tables and figures "
+        "rest on all of them."
+    )
+    return (few, seen.pictures.note) if shown < whole else (seen.pictures.note,)
+
+
+def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) -> tuple[str, str]:
+    """Return what stands above the samples of one comparison, and what stands below."""
+    figures = "".join(
+        f'<figure class="{name}"><img src="{escaped(drawing.uri)}" alt="{escaped(CAPTIONS.get(name, name))}" '
+        f'width="{drawing.width}" height="{drawing.height}" loading="lazy">'
+        f"<figcaption>{escaped(CAPTIONS.get(name, name))}</figcaption></figure>"
+        for name, drawing in draw_figures(one, seen.close).items()
+    )
+    above = (
+        f'<section data-comparison="{place}" aria-label="Answer"><p class="question">{escaped(headline(one))}</p>'
+        f'<p class="answer">{escaped(answer(one))}</p>{warnings(one)}{transition_table(one)}</section>'
+    )
+    below = (
+        f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'
+        f"<h2>Statistics</h2>{statistics(one, meanings)}{rivals(one)}"
+        f'<h2>How it was measured</h2>{checks(one)}<div class="facts">{measurement(one)}</div></section>'
+    )
+    return above, below
+
+
+def _choice(one: Compared) -> str:
+    measured = one.measured
+    return (
+        f"{one.comparison_id}: {measured.dense['name']} → {one.pruned['name']} on {measured.data.row['name']}, "
+        f"{measured.norm}, {measured.attack['name']}" + ("" if one.budget is None else f", {one.basis}")
+    )
+
+
+def _legend() -> str:
+    return "".join(
+        f'<label><input type="checkbox" name="transition" value="{k}" checked><span class="mark {name.name.lower()}">'
+        f'</span>{name} {TRANSITIONS[name].word} <output id="count-{k}"></output></label>'
+        for k, name in enumerate(Transition)
+    )
+
+
+def _palette() -> str:
+    """Return the colours of the transitions as CSS: those of the figures, and lighter ones for a dark page."""
+
+    def mixed(color: str) -> str:
+        channels = (int(color[k : k + 2], 16) for k in (1, 3, 5))
+        return "#" + "".join(f"{round(value + 0.35 * (255 - value)):02x}" for value in channels)
+
+    names = {f"--{name.name.lower()}": TRANSITIONS[name].color for name in Transition}
+    light = "".join(f"{name}:{color};" for name, color in names.items())
+    dark = "".join(f"{name}:{mixed(color)};" for name, color in names.items())
+    return f":root{{{light}}}:root[data-theme=dark]{{{dark}}}"
+
+
+def _source(name: str) -> str:
+    return files("thinice.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return what a Content-Security-Policy knows an inline style or script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

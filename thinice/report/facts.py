@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from thinice.checks.study_patterns import StudyPattern, store_signatures
 from thinice.errors import InputError
-from thinice.signatures import Signature, store_signatures
-from thinice.stats import RivalPredictors, rival_predictors
+from thinice.stats import PredictorComparison, compare_predictors
 from thinice.store import Store
 from thinice.types import Norm, Outcome, Transition
 
@@ -141,12 +141,12 @@ class Compared:
     pruned_predictions: NDArray[np.int64]
     axes: tuple[Axis, ...]
     pruned_epsilon: NDArray[np.float64] | None
-    rivals: RivalPredictors | None
+    rivals: PredictorComparison | None
     statistics: Row | None
     runs: tuple[Row, ...]
     findings: tuple[Row, ...]
     """What the checks of evaluations of either network saw, raised or not; empty where none was evaluated."""
-    signatures: tuple[Signature, ...]
+    signatures: tuple[StudyPattern, ...]
     """The failure signatures that the store shows of either network."""
 
     @property
@@ -279,7 +279,7 @@ def _compared(
     row: Row,
     tables: dict[str, dict[int, Row]],
     measured: Measured,
-    signatures: tuple[Signature, ...],
+    signatures: tuple[StudyPattern, ...],
 ) -> Compared:
     key, data = row["comparison_id"], measured.data
     networks = [tables["checkpoints"][row[name]] for name in ("checkpoint_id", "pruned_checkpoint_id")]
@@ -309,12 +309,12 @@ def _compared(
     )
 
 
-def _rivals(store: Store, comparison_id: int) -> RivalPredictors | None:
+def _rivals(store: Store, comparison_id: int) -> PredictorComparison | None:
     frame = _of(store, RIVALS, comparison_id)
     columns = {name: frame[name].to_numpy(np.float64, na_value=np.nan) for name in frame.columns[1:]}
     if frame.empty or any(np.isnan(columns[name]).any() for name in ("margin", "confidence", "loss")):
         return None
-    return rival_predictors(frame["lost"].to_numpy(np.bool_), columns)
+    return compare_predictors(frame["lost"].to_numpy(np.bool_), columns)
 
 
 def _predictions(store: Store, checkpoint_id: int, data: Data) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, features
 
-from thinice.datasets import Samples, load_samples
+from thinice.data import Samples, load_samples
 from thinice.errors import DataError, InputError, ThinIceError
 from thinice.report.facts import Compared, Data, Measured, brief
 from thinice.store import Store, stored_adversarial
@@ -49,8 +49,8 @@ NOTE = 500
 """Letters of the reason why there are no pictures: it may hold names of strangers."""
 TRIAL = 400
 """Cells that are packed to foretell the weight of a sheet."""
-WITNESSES = """
-select sample_id, adversarial from witnesses
+ADVERSARIALS = """
+select sample_id, adversarial from adversarials
 where measurement_id = $key and sample_id in (select unnest($ids::bigint[])) order by sample_id
 """
 
@@ -183,7 +183,7 @@ def close_ups(store: Store, measured: Measured, comparisons: Sequence[Compared],
     groups = [found[one.transitions[found] == Transition.LOST][:LOST] for one in comparisons]
     rows = np.unique(np.concatenate([found[:NEAREST], *groups]))
     key = {"key": measured.measurement_id, "ids": measured.data.sample_ids[rows].tolist()}
-    kept = store.sql(WITNESSES, key)
+    kept = store.sql(ADVERSARIALS, key)
     if kept.empty:
         return None
     shape = tuple(measured.data.row["shape"])

@@ -1,15 +1,8 @@
 """Statistics: arrays in, frozen results out; a written rule for empty groups, ties and samples not found."""
 
-from thinice.stats.counts import (
-    ClassLosses,
-    TransitionCounts,
-    class_losses,
-    transition_counts,
-    transitions,
-)
+from thinice.stats.base import quantile, wilson
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
-from thinice.stats.groups import Separation, separation
-from thinice.stats.many import SeedSpread, benjamini_hochberg, holm, seed_spread
+from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, holm, seed_spread
 from thinice.stats.paired import (
     Agreement,
     ClassChanges,
@@ -21,12 +14,11 @@ from thinice.stats.paired import (
     mcnemar,
     paired_shift,
 )
-from thinice.stats.predictors import RivalPredictors, delong, rival_predictors
-from thinice.stats.proportions import wilson
-from thinice.stats.quantiles import quantile
+from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
+from thinice.stats.rank_tests import GroupTests, auc_bootstrap, gained_tests, group_tests
 from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, RiskMethod, closest_losses, risk_bins, risk_curve
-from thinice.stats.shift import hodges_lehmann, hodges_lehmann_interval
-from thinice.stats.two_groups import GroupTests, auc_bootstrap, gained_tests, group_tests
+from thinice.stats.separation import Separation, hodges_lehmann, hodges_lehmann_interval, separation
+from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losses, transition_counts, transitions
 
 __all__ = [
     "Agreement",
@@ -37,10 +29,10 @@ __all__ = [
     "McNemar",
     "McNemarMethod",
     "PairedShift",
+    "PredictorComparison",
     "RiskBins",
     "RiskCurve",
     "RiskMethod",
-    "RivalPredictors",
     "RocCurve",
     "SeedSpread",
     "Separation",
@@ -52,6 +44,7 @@ __all__ = [
     "class_changes",
     "class_losses",
     "closest_losses",
+    "compare_predictors",
     "delong",
     "gained_tests",
     "group_tests",
@@ -63,7 +56,6 @@ __all__ = [
     "quantile",
     "risk_bins",
     "risk_curve",
-    "rival_predictors",
     "roc_curve",
     "seed_spread",
     "separation",

@@ -13,12 +13,18 @@ from scipy.special import log_ndtr, logsumexp, ndtri
 from scipy.stats import binom, rankdata
 
 from thinice.errors import InputError
-from thinice.stats.columns import FloatColumn, check_confidence, check_lengths, epsilon_column, transition_column
-from thinice.stats.counts import class_losses
-from thinice.stats.many import holm
-from thinice.stats.proportions import wilson
-from thinice.stats.result import Result
-from thinice.stats.shift import ranked_sum
+from thinice.stats.base import (
+    FloatColumn,
+    Result,
+    check_confidence,
+    check_lengths,
+    epsilon_column,
+    transition_column,
+    wilson,
+)
+from thinice.stats.multiple_testing import holm
+from thinice.stats.separation import ranked_sum
+from thinice.stats.transitions import class_losses
 from thinice.types import Interval, Transition
 
 __all__ = [

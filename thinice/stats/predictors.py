@@ -12,19 +12,25 @@ from scipy.special import expit, log_ndtr, logit, ndtri
 from scipy.stats import rankdata
 
 from thinice.errors import InputError
-from thinice.stats.columns import FloatColumn, bool_column, check_confidence, check_lengths, epsilon_column
-from thinice.stats.groups import MIN_GROUP
-from thinice.stats.proportions import wilson_bounds
-from thinice.stats.result import Result
+from thinice.stats.base import (
+    FloatColumn,
+    Result,
+    bool_column,
+    check_confidence,
+    check_lengths,
+    epsilon_column,
+    wilson_bounds,
+)
+from thinice.stats.separation import MIN_GROUP
 
-__all__ = ["RivalPredictors", "delong", "rival_predictors"]
+__all__ = ["PredictorComparison", "compare_predictors", "delong"]
 
 HIGH_IS_RISKY = ("loss",)
 """Predictors of which a high value, not a low one, says that a sample is on thin ice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RivalPredictors(Result):
+class PredictorComparison(Result):
     """How well each quantity of the dense network alone predicts which samples a pruning loses: one entry a predictor.
 
     The first predictor is the one that the others are tested against. A number that cannot be had is NaN, and `notes`
@@ -57,13 +63,13 @@ class RivalPredictors(Result):
     notes: tuple[str, ...]
 
 
-def rival_predictors(
+def compare_predictors(
     lost: npt.ArrayLike,
     predictors: Mapping[str, npt.ArrayLike],
     *,
     high_is_risky: Collection[str] = HIGH_IS_RISKY,
     confidence: float = 0.95,
-) -> RivalPredictors:
+) -> PredictorComparison:
     """Return the AUC of each predictor of "pruning loses this sample", and paired tests of the first against others.
 
     Give only samples that the dense network classifies correctly (S1,1 and S1,0): the others cannot be lost. There the
@@ -97,7 +103,7 @@ def rival_predictors(
     Examples
     --------
     >>> lost = [True, True, False, False, False]
-    >>> table = rival_predictors(lost, {"epsilon": [1, 2, 3, 4, 5], "loss": [0.3, 0.9, 0.5, 0.2, 0.1]})
+    >>> table = compare_predictors(lost, {"epsilon": [1, 2, 3, 4, 5], "loss": [0.3, 0.9, 0.5, 0.2, 0.1]})
     >>> table.name.tolist(), table.auc.round(3).tolist(), table.difference.round(3).tolist()
     (['epsilon', 'loss'], [1.0, 0.833], [nan, 0.167])
     """
@@ -131,7 +137,7 @@ def rival_predictors(
     untested = names[~np.isnan(difference) & np.isnan(z)]
     notes.extend(f"no test of {name}: the spread of its difference is not known" for name in untested)
     log_p = np.minimum(0, math.log(2) + log_ndtr(-np.abs(z))) if min(n_kept, n_lost) >= MIN_GROUP else nothing
-    return RivalPredictors(
+    return PredictorComparison(
         name=names,
         auc=auc,
         se=se,

@@ -27,8 +27,7 @@ import duckdb
 import numpy as np
 
 from thinice.errors import InputError, StoreError
-from thinice.store.aside import step_aside
-from thinice.store.log import identity, log_of, orphaned
+from thinice.store.wal import identity, log_of, orphaned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,9 +40,6 @@ Mode = Literal["read_only", "read_write"]
 
 STORAGE_VERSION = "v1.4.0"
 """The file format: DuckDB 2.0's own default could not be read by the DuckDB 1.x inside other tools."""
-
-STEP_ASIDE_AFTER = 2.0
-"""Seconds that a writer grants to readers; a query is done sooner, a forgotten notebook is not."""
 
 TICK = 0.05
 """Seconds between two looks at the clock, and for Ctrl-C where a waiting thread does not hear it (Windows)."""
@@ -121,8 +117,6 @@ def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> 
                 continue
             if not _locked(error):
                 raise _refusal(path, error) from None
-            if mode == "read_write" and waited >= min(STEP_ASIDE_AFTER, patience) and step_aside(path):
-                continue
             if waited >= patience:
                 raise _refusal(path, error) from None
             time.sleep(random.uniform(0.002, 0.02))  # noqa: S311 - waiting, not cryptography

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinice.errors import StoreError
+from thinice.files import nest
 from thinice.store.connection import ask, reading, writing
-from thinice.store.log import identity, log_of, making, set_aside, tell
-from thinice.store.queries import query
-from thinice.writing import nest
+from thinice.store.sql import query
+from thinice.store.wal import identity, log_of, making, set_aside, tell
 
 if TYPE_CHECKING:
     from thinice.store.connection import Connection
@@ -28,7 +28,7 @@ def migrations() -> dict[str, str]:
     >>> next(iter(migrations()))
     '0001_measurements'
     """
-    folder = files("thinice.store") / "migrations"
+    folder = files("thinice.store.sql") / "migrations"
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     return {entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8") for entry in found}
 
@@ -128,7 +128,7 @@ def _pending(connection: Connection, path: Path) -> list[str]:
 def _apply(connection: Connection, names: list[str]) -> None:
     for name in names:
         if name == next(iter(migrations())):
-            ask(connection, query("ledger"))
+            ask(connection, query("migrations_table"))
         ask(connection, migrations()[name])
         ask(
             connection,

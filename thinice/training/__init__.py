@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from thinice.datasets import Samples
+from thinice.data import Samples
 from thinice.errors import InputError
 from thinice.registry import Registry
 from thinice.training.loop import (
@@ -188,7 +188,7 @@ def train(
     Examples
     --------
     >>> import torch
-    >>> from thinice.datasets import as_samples
+    >>> from thinice.data import as_samples
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     >>> inputs = torch.rand(64, 1, 2, 2)
     >>> samples = as_samples(inputs, (inputs.mean((1, 2, 3)) > 0.5).long())

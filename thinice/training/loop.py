@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
-    from thinice.datasets import Samples
+    from thinice.data import Samples
     from thinice.training import Recipe
 
 __all__ = [
@@ -135,7 +135,7 @@ class Hook:
     --------
     Samples that were right and are wrong again (Toneva et al. 2019):
 
-    >>> from thinice.datasets import load_samples
+    >>> from thinice.data import load_samples
     >>> from thinice.models import build
     >>> from thinice.training import Recipe, train
     >>> class Forgetting(Hook):
@@ -380,7 +380,7 @@ def accuracy(module: nn.Module, samples: Samples, *, batch_size: int = 500) -> f
     Examples
     --------
     >>> import torch
-    >>> from thinice.datasets import as_samples
+    >>> from thinice.data import as_samples
     >>> samples = as_samples(torch.eye(4).reshape(4, 1, 2, 2), [0, 1, 2, 0])
     >>> accuracy(torch.nn.Flatten().eval(), samples)
     0.75

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError
-from thinice.models.fingerprint import fingerprint_of
+from thinice.files import nest, writable
+from thinice.models.classifier import fingerprint_of
 from thinice.training.loop import Hook, Objective
-from thinice.writing import nest, writable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thinice.datasets import Samples
+    from thinice.data import Samples
     from thinice.training import Recipe
     from thinice.training.loop import Constraint
 

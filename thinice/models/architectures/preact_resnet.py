@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thinice.models.registry import register
+from thinice.models.architectures import register
 
 __all__ = ["preact_resnet8", "preact_resnet18", "preact_resnet18_cifar"]
 

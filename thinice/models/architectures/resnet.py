@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thinice.models.registry import register
+from thinice.models.architectures import register
 
 __all__ = ["resnet18", "resnet18_rst", "resnet20", "resnet32", "resnet44", "resnet56"]
 

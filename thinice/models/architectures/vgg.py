@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from thinice.models.registry import register
+from thinice.models.architectures import register
 
 __all__ = [
     "vgg11",

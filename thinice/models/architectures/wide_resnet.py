@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thinice.models.registry import register
+from thinice.models.architectures import register
 
 __all__ = ["wrn_28_4", "wrn_28_10"]
 

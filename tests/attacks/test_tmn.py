@@ -1,0 +1,527 @@
+"""The race against answers known on paper, verified networks, and its own promises."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+from torch import Tensor, nn
+
+from tests.conftest import reference
+from thinice.attacks import make_attack
+from thinice.attacks.result import FORWARD, MinNormResult, verify
+from thinice.attacks.tmn import TMN_EFFORTS, Budget, Finds, _sparse_budget, tmn
+from thinice.attacks.tmn.state import ANY, Search
+from thinice.types import NORMS, Outcome, Stage
+
+QUICK = TMN_EFFORTS["quick"]
+
+
+class Planes:
+    """A linear network on [0, 1]^D whose distances are known: classes meet at planes."""
+
+    def __init__(self, classes: int, pixels: int = 36, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = torch.randn(classes, pixels, generator=generator)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return (inputs.flatten(1) - 0.5) @ self.weight.T.to(inputs)
+
+    def samples(self, count: int = 12, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = 0.5 + 0.1 * (torch.rand(count, 1, 6, 6, generator=generator) - 0.5)
+        return inputs, self(inputs).argmax(1), torch.arange(count)
+
+    def distances(self, inputs: Tensor, labels: Tensor, norm: str, target: int | None = None) -> np.ndarray:
+        """From every plane's own formula; l0 and l1 fill the box greedily, which is optimal for one plane."""
+        truth = []
+        for x, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
+            others = [c for c in range(len(self.weight)) if c != label] if target is None else [target]
+            truth.append(min(self._one(x, label, other, norm) for other in others))
+        return np.array(truth)
+
+    def _one(self, x: np.ndarray, label: int, other: int, norm: str) -> float:
+        w = (self.weight[other] - self.weight[label]).double().numpy()
+        need = -w @ (x - 0.5)
+        if norm in ("linf", "l2"):  # far from the box
+            return need / (np.abs(w).sum() if norm == "linf" else np.linalg.norm(w))
+        room = np.where(w > 0, 1 - x, x)
+        order = np.argsort(-(np.abs(w) * room if norm == "l0" else np.abs(w)))
+        length = 0.0
+        for i in order:
+            gain = abs(w[i]) * room[i]
+            if need <= gain:
+                return length + (1 if norm == "l0" else need / abs(w[i]))
+            need, length = need - gain, length + (1 if norm == "l0" else room[i])
+        return np.inf
+
+
+def judged(model, inputs, labels, sample_ids, norm="linf", **settings) -> MinNormResult:
+    finds = tmn(model, inputs, labels, sample_ids, norm=norm, **settings)
+    return verify(model, inputs, finds.candidates, labels, norm=norm, evaluations=finds.evaluations)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("norm", NORMS)
+def test_finds_the_nearest_plane(norm, classes):
+    planes = Planes(classes)
+    inputs, labels, ids = planes.samples()
+    nearest, truth = judged(planes, inputs, labels, ids, norm=norm), planes.distances(inputs, labels, norm)
+    assert (nearest.outcomes == Outcome.FOUND).all()
+    ratio = nearest.epsilon.numpy() / truth
+    assert (ratio >= 0.9999).all()
+    assert (ratio <= {"linf": 1.002, "l2": 1.002, "l1": 1.02, "l0": 1.0001}[norm]).mean() >= 0.9
+    assert (ratio <= 1.1).all() or (norm == "l0" and (nearest.epsilon.numpy() <= truth + 1).all())
+
+
+def test_a_thousand_classes_cost_no_more_than_ten():
+    planes = Planes(1000)
+    inputs, labels, ids = planes.samples()
+    nearest, truth = judged(planes, inputs, labels, ids), planes.distances(inputs, labels, "linf")
+    ratio = nearest.epsilon.numpy() / truth
+    assert (ratio >= 0.9999).all()
+    assert np.median(ratio) <= 1.02
+    assert nearest.evaluations.max() <= 60
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_reaches_the_target_class(norm):
+    planes = Planes(5)
+    inputs, labels, ids = planes.samples(40)
+    keep = labels != 3
+    inputs, labels, ids = inputs[keep], labels[keep], ids[keep]
+    finds = tmn(planes, inputs, labels, ids, norm=norm, targets=torch.full_like(labels, 3))
+    assert (planes(finds.candidates).argmax(1) == 3).all()
+    delta = (finds.candidates - inputs).flatten(1)
+    length = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    assert (length.numpy() >= 0.9999 * planes.distances(inputs, labels, norm, target=3)).all()
+
+
+def test_a_target_behind_other_classes_is_reached_by_the_shortest_way():
+    planes, norm = Planes(10), "linf"
+    inputs, _, ids = planes.samples(12)
+    logits = planes(inputs)
+    labels, targets = logits.argmax(1), logits.argmin(1)  # others lie between
+    finds = tmn(planes, inputs, labels, ids, norm=norm, targets=targets)
+    assert (planes(finds.candidates).argmax(1) == targets).all()
+    length = (finds.candidates - inputs).flatten(1).abs().amax(1)
+    for sample, target in enumerate(targets.tolist()):
+        others = [c for c in range(10) if c != target]
+        ahead = (planes.weight[others] - planes.weight[target]).double().numpy()
+        need = (logits[sample, target] - logits[sample, others]).double().numpy()
+        pixels = ahead.shape[1]  # least e with ahead @ delta <= need, |delta| <= e
+        bounds = np.hstack([np.vstack([np.eye(pixels), -np.eye(pixels)]), -np.ones((2 * pixels, 1))])
+        rows = np.vstack([np.hstack([ahead, np.zeros((9, 1))]), bounds])
+        cost, free = np.r_[np.zeros(pixels), 1.0], [(None, None)] * pixels + [(0, None)]
+        least = linprog(cost, A_ub=rows, b_ub=np.r_[need, np.zeros(2 * pixels)], bounds=free).fun
+        assert 0.999 * least <= length[sample] <= 1.1 * least
+
+
+@pytest.mark.parametrize("norm", ["l0", "l2", "linf"])
+def test_a_second_look_at_the_input_is_no_find(norm):
+    """A network that takes the input itself for another class whenever it is asked again."""
+    planes, asked = Planes(3), []
+    inputs, labels, ids = planes.samples(6)
+
+    def moody(points):
+        logits = planes(points)
+        untouched = (points.flatten(1)[:, None] == inputs.flatten(1)).all(2).any(1)
+        asked.append(1)
+        return torch.where(untouched[:, None] & (len(asked) > 1), -logits, logits)
+
+    finds = tmn(moody, inputs, labels, ids, norm=norm)
+    assert (planes(finds.candidates).argmax(1) != labels).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_holes_where_a_network_has_no_logits_are_gone_around(norm):
+    planes = Planes(5)
+    inputs, labels, ids = planes.samples(24)
+    truth = planes.distances(inputs, labels, norm)
+
+    def holed(points):
+        logits, flat = planes(points), points.flatten(1)
+        return torch.where(((flat * 1e4).sum(1).long() % 10 == 0)[:, None], torch.nan, logits)
+
+    whole = torch.from_numpy(~holed(inputs).isnan().any(1).numpy())
+    finds = tmn(holed, inputs[whole], labels[whole], ids[whole], norm=norm)
+    assert (planes(finds.candidates).argmax(1) != labels[whole]).all()
+    delta = (finds.candidates - inputs[whole]).flatten(1)
+    length = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    ratio = length.numpy() / truth[whole.numpy()]
+    assert ratio.min() > 0.999
+    assert np.median(ratio) < 1.02
+    assert ratio.max() < 2
+
+
+def curved(seed: int = 0, classes: int = 10, gain: float = 3.0, flat: float = 4.0) -> nn.Module:
+    """A small network whose logits saturate; computed in float64, so that batches differ by nothing."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 48), nn.Tanh(), nn.Linear(48, 48), nn.Tanh(), nn.Linear(48, classes), nn.Tanh()
+    )
+    with torch.no_grad():
+        for layer in network:
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(gain)
+        network[-2].weight.mul_(flat)
+    return network.double().requires_grad_(False)
+
+
+def curved_samples(network: nn.Module, count: int = 16) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(5))
+    return inputs, network(inputs.double()).argmax(1), torch.arange(100, 100 + count)
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_result_is_the_samples_own(norm, effort):
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+
+    def model(x):
+        return network(x.double()).float()
+
+    def lengths(index: Tensor) -> Finds:
+        return tmn(model, inputs[index], labels[index], ids[index], norm=norm, **TMN_EFFORTS[effort])
+
+    everyone = torch.arange(len(inputs))
+    whole = lengths(everyone)
+    assert whole.rough.any()
+    if norm in ("l2", "linf"):
+        assert not whole.rough.all()
+    for index in everyone.flip(0).split([9, 6, 1]):  # in other company, in another order, and alone
+        part = lengths(index)
+        torch.testing.assert_close(part.candidates, whole.candidates[index], rtol=0, atol=1e-5)
+        torch.testing.assert_close(part.evaluations, whole.evaluations[index])
+        torch.testing.assert_close(part.converged, whole.converged[index])
+
+
+def test_the_seed_and_the_sample_id_matter_and_repeat():
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+
+    def model(x):
+        return network(x.double()).float()
+
+    first = tmn(model, inputs, labels, ids, norm="linf").candidates
+    assert torch.equal(first, tmn(model, inputs, labels, ids, norm="linf").candidates)
+    assert not torch.equal(first, tmn(model, inputs, labels, ids, norm="linf", seed=1).candidates)
+    assert not torch.equal(first, tmn(model, inputs, labels, ids + 1, norm="linf").candidates)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_pass_is_counted(norm):
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+    passes = {"forward": 0, "backward": 0}
+
+    def model(x):
+        passes["forward"] += len(x)
+        logits = network(x.double()).float()
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: passes.update(backward=passes["backward"] + len(gradient)))
+        return logits
+
+    finds = tmn(model, inputs, labels, ids, norm=norm)
+    spent = FORWARD * passes["forward"] + (1 - FORWARD) * passes["backward"]
+    assert finds.evaluations.sum().item() == pytest.approx(spent, rel=1e-4)
+
+
+@pytest.mark.parametrize(("effort", "smooth", "rough"), [("quick", 26, 46), ("standard", 50, 115)])
+def test_efforts_keep_to_their_budgets(effort, smooth, rough):
+    network = curved(gain=2.0, flat=1.0)
+    inputs, labels, ids = curved_samples(network, 32)
+    finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **TMN_EFFORTS[effort])
+    assert finds.evaluations[~finds.rough].median() <= smooth
+    assert finds.evaluations.max() <= rough + 25
+
+
+def test_a_descent_is_longer_where_gradients_disagree():
+    planes, generator = Planes(10), torch.Generator().manual_seed(0)
+    hidden, out = torch.randn(512, 36, generator=generator), torch.randn(10, 512, generator=generator)
+
+    def folds(x):
+        return torch.relu((x.flatten(1) - 0.5) @ hidden.T) @ out.T
+
+    inputs = torch.rand(32, 1, 6, 6, generator=generator)
+    samples = {planes: planes.samples(32), folds: (inputs, folds(inputs).argmax(1), torch.arange(32))}
+    finds = [tmn(model, *samples[model], norm="linf", steps=60, noise=0.0) for model in (planes, folds)]
+    straight, fold_batch_norm = (found.evaluations[~found.rough] - 60 for found in finds)
+    assert -40 < straight.median() < -25  # a third of the steps, the screen and the race: on a plane nothing disagrees
+    assert fold_batch_norm.quantile(0.9) > straight.quantile(0.9) + 10
+    assert fold_batch_norm.max() < 140  # three times the steps, at most
+
+
+def bent(inputs: Tensor) -> Tensor:
+    """Three classes on 400 entries: one is screened at 1 and lies at 0.6, one is screened at 5 and lies at 0.5."""
+    moved = inputs.flatten(1) - 0.5
+    half = torch.full((200,), 200**-0.5).to(inputs)
+    u, v = moved[:, :200] @ half, moved[:, 200:] @ half
+    return torch.stack([0 * u, u + (1 - 0.6) / 0.36 * u**2 - 1, 0.2 * v + (1 - 0.1) / 0.25 * v**2 - 1, 0 * u - 5], 1)
+
+
+def test_where_the_winner_surprises_its_rival_gets_a_descent(monkeypatch):
+    monkeypatch.setattr(import_module("thinice.attacks.tmn"), "ROUGH", torch.inf)  # there it would find both
+    inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
+    found, cost = {}, {}
+    for rivals in (0, 1, 2, 200):
+        nearest = judged(bent, inputs, 0 * ids, ids, norm="l2", rivals=rivals)
+        assert (nearest.evaluations < 200).all()
+        found[rivals], cost[rivals] = nearest.epsilon, nearest.evaluations
+    assert ((found[0] >= 0.6) & (found[0] < 0.606)).all()
+    assert ((found[1] >= 0.5) & (found[1] < 0.505)).all()
+    assert ((found[2] >= 0.5) & (found[2] < 0.505)).all()
+    assert torch.equal(cost[2], cost[200])  # there are two others
+    assert ((cost[1] - cost[0] >= 28) & (cost[1] - cost[0] <= 36)).all()  # they share the steps, at least 27, 1.5 times
+    settled = [tmn(bent, inputs, 0 * ids, ids, norm="l2", rivals=rivals, steps=75).converged for rivals in (0, 1)]
+    assert torch.cat(settled).all()
+    targeted = [tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, rivals=rivals) for rivals in (0, 2)]
+    assert all((bent(one.candidates).argmax(1) == 1).all() for one in targeted)
+    assert torch.equal(targeted[0].evaluations, targeted[1].evaluations)
+    two = [tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", rivals=rivals) for rivals in (0, 2)]
+    assert torch.equal(two[0].evaluations, two[1].evaluations)
+
+
+def test_restarts_at_the_best_point_are_no_proof_of_it():
+    network = curved(gain=4.0)
+    inputs, labels, ids = curved_samples(network, 48)
+
+    def model(x):
+        return network(x.double()).float()
+
+    finds = [tmn(model, inputs, labels, ids, norm="l2", seed=seed, **TMN_EFFORTS["thorough"]) for seed in range(3)]
+    lengths = torch.stack([(find.candidates - inputs).flatten(1).norm(dim=1) for find in finds])
+    rough, settled = finds[0].rough, finds[0].converged
+    assert rough.sum() > 10
+    assert 0.1 < settled[rough].float().mean() < 0.9
+    wrong = lengths[0] > 1.01 * lengths.amin(0)
+    assert wrong[rough & settled].float().mean() < 0.05
+
+
+def test_a_thorough_search_of_a_rough_sample_tries_rivals_of_the_best_point(monkeypatch):
+    network = curved(gain=4.0)
+    inputs, labels, ids = curved_samples(network, 8)
+    asked, rival = [], Search.rival
+    monkeypatch.setattr(import_module("thinice.attacks.tmn"), "ROUGH", -1.0)  # everything is rough
+
+    def noted(search, sample, rank):
+        classes = rival(search, sample, rank)
+        asked.append((rank, classes != search.labels[sample]))
+        return classes
+
+    monkeypatch.setattr(Search, "rival", noted)
+    settings = {"starts": 10, "rough_steps": 6, "rivals": 0}
+    finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **settings)
+    assert finds.rough.any()
+    assert [rank for rank, _ in asked] == [1, 2, 1]
+    assert all(other.all() for _, other in asked)
+    targeted = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", targets=(labels + 1) % 10)
+    assert len(targeted.candidates) == 8
+    assert len(asked) == 3
+
+
+def test_lost_samples_are_not_searched_where_they_stand():
+    """Never beyond the boundary: each descent of a thorough search looks at points away from the input."""
+    looked = []
+
+    def never(x):
+        looked.append((x - inputs[0]).detach().flatten(1).norm(dim=1))
+        total = torch.sin(5 * x.flatten(1)).sum(1)
+        return torch.stack([10 + 0 * total, total / 100, total / 90 - 1], 1)
+
+    inputs, one = torch.full((1, 1, 6, 6), 0.5), torch.tensor([0])
+    find = tmn(never, inputs, one, one, norm="l2", **TMN_EFFORTS["thorough"])
+    assert torch.equal(find.candidates, inputs)
+    still = torch.cat(looked) < 1e-6
+    assert still.float().mean() < 0.1
+
+
+def test_rivals_are_the_likeliest_classes_at_the_best_point():
+    inputs, labels = torch.zeros(2, 1, 1, 5), torch.tensor([0, 3])
+    search = Search(lambda inputs: inputs.flatten(1), inputs, labels, labels, norm="l2", seed=0)
+    search.best_delta = torch.tensor([[0.9, 0.1, 0.5, 0.3, 0.2], [0.9, 0.1, 0.5, 0.7, 0.2]])
+    ranks = [search.rival(torch.tensor([0, 1]), rank).tolist() for rank in range(4)]
+    assert ranks == [[2, 0], [3, 2], [4, 4], [1, 1]]
+    assert torch.allclose(search.evaluations, torch.full((2,), 4 * FORWARD))
+    search.best_delta[:, 1:3] = -torch.inf
+    ranks = [search.rival(torch.tensor([0]), rank).item() for rank in range(4)]
+    assert ranks == [3, 4, ANY, 1]  # where there are no logits, all are alike
+    search.best_delta[:, 1:] = -torch.inf
+    assert search.rival(torch.tensor([0]), 0).item() in (ANY, 1)
+
+
+@pytest.mark.parametrize(
+    ("starts", "total", "shares"),
+    [(2, 69, (1, 23, 46)), (1, 24, (1, 24, 0)), (10, 352, (2, 117, 118)), (1, 1, (1, 1, 0)), (10, 30, (2, 15, 0))],
+)
+def test_l1_shares_its_passes(starts, total, shares):
+    budget = Budget(9, 6, 27, 1, 1.0, 9, starts, 23, 23, 3, 28)
+    assert _sparse_budget(budget, 90, untargeted=False).other_steps == 0
+    shared = _sparse_budget(budget, total, untargeted=True)
+    assert (shared.starts, shared.rough_steps, shared.other_steps) == shares
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_effort_is_no_worse_on_average(norm):
+    network = curved(gain=2.0, flat=1.0)
+    inputs, labels, ids = curved_samples(network, 32)
+    mean = {
+        effort: judged(lambda x: network(x.double()).float(), inputs, labels, ids, norm=norm, **settings)
+        for effort, settings in TMN_EFFORTS.items()
+    }
+    assert all((nearest.outcomes == Outcome.FOUND).all() for nearest in mean.values())
+    assert mean["thorough"].epsilon.mean() <= mean["standard"].epsilon.mean() * 1.001
+    assert mean["standard"].epsilon.mean() <= mean["quick"].epsilon.mean() * 1.001
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "logits", [lambda x: x.sum((1, 2, 3))[:, None] * torch.zeros(3) + torch.tensor([1.0, 0.0, 0.0]), "one class"]
+)
+def test_where_there_is_no_boundary_nothing_is_found(norm, logits):
+    model = (lambda x: x.sum((1, 2, 3))[:, None]) if logits == "one class" else logits
+    inputs, labels = torch.rand(3, 1, 6, 6), torch.zeros(3, dtype=torch.int64)
+    finds = tmn(model, inputs, labels, torch.arange(3), norm=norm, **QUICK)
+    assert torch.equal(finds.candidates, inputs)
+    assert finds.evaluations.isfinite().all()
+    assert not finds.converged.any()
+
+
+def test_a_network_whose_planes_lie_outside_the_box_is_rough():
+    """Logits that have all but saturated: their slopes promise a boundary far outside the box, yet it is near."""
+
+    def saturated(x):
+        level = 40 * (x.flatten(1).mean(1) - 0.7)
+        return torch.stack([torch.zeros_like(level), level.tanh()], 1)
+
+    inputs, labels, ids = torch.full((2, 1, 6, 6), 0.5), torch.zeros(2, dtype=torch.int64), torch.arange(2)
+    assert tmn(saturated, inputs, labels, ids, norm="linf").rough.all()
+    nearest = judged(saturated, inputs, labels, ids)
+    assert (nearest.outcomes == Outcome.FOUND).all()
+    torch.testing.assert_close(nearest.epsilon, torch.full((2,), 0.2), rtol=2e-3, atol=0)
+    easy = tmn(lambda x: saturated(x).atanh(), inputs, labels, ids, norm="linf")
+    assert not easy.rough.any()
+
+
+class Saturated(nn.Module):
+    """The planes behind a softmax so steep that float32 keeps next to nothing of its gradient."""
+
+    def __init__(self, planes: Planes) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(planes.weight, requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (3000 * (inputs.flatten(1) - 0.5) @ self.weight.T).softmax(1)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_what_was_found_without_a_gradient_is_not_believed_to_be_near(norm):
+    planes = Planes(10)
+    inputs, labels, ids = planes.samples(16)
+    truth, network = planes.distances(inputs, labels, norm), Saturated(planes)
+    alone = make_attack("tmn", norm=norm, fallback=False)(network, inputs, labels, ids)
+    assert alone.found.all()
+    far = alone.epsilon.numpy() > 1.5 * truth
+    assert far.mean() > 0.3  # stumbled on
+    assert not alone.converged[torch.from_numpy(far)].any()
+    helped = make_attack("tmn", norm=norm)(network, inputs, labels, ids)
+    ratio = helped.epsilon.numpy() / truth
+    assert helped.found.all()
+    assert (ratio >= 0.999).all()
+    assert np.median(ratio) <= 1.02
+    assert (helped.epsilon <= alone.epsilon).all()
+    assert (helped.stages[torch.from_numpy(far)] != Stage.SEARCH).all()
+    assert (helped.evaluations[torch.from_numpy(far)] > alone.evaluations[torch.from_numpy(far)]).all()
+    part = make_attack("tmn", norm=norm)(network, inputs[5:9], labels[5:9], ids[5:9])
+    torch.testing.assert_close(part.epsilon, helped.epsilon[5:9], rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_search_without_gradients_never_says_that_it_converged(norm):
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(16)
+
+    def steps(points: Tensor) -> Tensor:
+        return planes((points * 64).round() / 64)
+
+    labels = steps(inputs).argmax(1)
+    finds = tmn(steps, inputs, labels, ids, norm=norm)
+    assert finds.gradient_masked is not None
+    assert finds.gradient_masked.all()
+    assert not finds.converged.any()
+    finds = tmn(planes, inputs, planes(inputs).argmax(1), ids, norm=norm)
+    assert not finds.gradient_masked.any()
+    assert finds.converged.float().mean() >= 0.5
+
+
+def test_wrong_and_undefined_samples_cost_one_forward_pass():
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(4)
+    wrong = tmn(planes, inputs, (labels + 1) % 3, ids, norm="l2")
+    assert torch.equal(wrong.candidates, inputs)
+    torch.testing.assert_close(wrong.evaluations, torch.full((4,), FORWARD))
+    undefined = tmn(lambda x: planes(x) * torch.nan, inputs, labels, ids, norm="l2")
+    assert torch.equal(undefined.candidates, inputs)
+
+
+def test_an_empty_batch():
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(2)
+    finds = tmn(planes, inputs[:0], labels[:0], ids[:0], norm="linf")
+    assert finds.candidates.shape == (0, 1, 6, 6)
+
+
+def test_inputs_and_modules_stay_as_they_are():
+    network = curved()
+    inputs, labels, ids = curved_samples(network)
+    before = inputs.clone()
+    permuted = inputs.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
+    assert not permuted.is_contiguous()
+    one = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="l2", **QUICK)
+    other = tmn(lambda x: network(x.double()).float(), permuted, labels, ids, norm="l2", **QUICK)
+    assert torch.equal(inputs, before)
+    torch.testing.assert_close(one.candidates, other.candidates, rtol=0, atol=1e-5)
+
+
+def verified(name: str) -> tuple[nn.Module, Tensor, Tensor, np.lib.npyio.NpzFile]:
+    onnx = pytest.importorskip("onnx")
+    onnx2torch = pytest.importorskip("onnx2torch")
+    data = np.load(reference(f"data/verified/{name}.npz"))
+    graph = onnx.load(reference(f"data/verified/{name}.onnx"))
+    module = onnx2torch.convert(onnx.version_converter.convert_version(graph, 17)).eval().requires_grad_(False)
+    mean, std = (torch.tensor(np.asarray(data[key], dtype=np.float32)).view(1, -1, 1, 1) for key in ("mean", "std"))
+    shape = tuple(int(size) for size in data["input_shape"])
+    images = torch.tensor(data["images"], dtype=torch.float32) / 255
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.shape[-1] == 3:
+        images = images.permute(0, 3, 1, 2).contiguous()
+    return (lambda x: module(((x - mean) / std).reshape(-1, *shape))), images, torch.tensor(data["labels"]).long(), data
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["mnistfc_256x2", "oval_cifar_base_kw", "resnet_2b"])
+def test_agrees_with_verifiers(name):
+    model, images, labels, data = verified(name)
+    nearest = judged(model, images, labels, torch.arange(len(images)))
+    epsilon, radius = nearest.epsilon.double().numpy(), np.asarray(data["epsilon"], dtype=np.float64)
+    verdict = np.asarray(data["verdict"]).astype(str)
+    assert (nearest.outcomes == Outcome.FOUND).all()
+    assert (epsilon[verdict == "holds"] >= radius[verdict == "holds"] * (1 - 1e-6)).all()
+    assert (epsilon[verdict == "violated"] <= radius[verdict == "violated"] * (1 + 1e-6)).all()
+
+
+def test_the_registry_binds_each_effort():
+    planes = Planes(3)
+    samples = planes.samples(4)
+    for effort, settings in TMN_EFFORTS.items():
+        attack = make_attack("tmn", norm="l2", effort=effort)
+        assert settings.items() <= attack.settings.items()
+        torch.testing.assert_close(
+            attack(planes, *samples).epsilon, judged(planes, *samples, norm="l2", **settings).epsilon
+        )

@@ -1,0 +1,189 @@
+"""After an evaluation: findings are stored and read again, warnings name what was seen, contradictions are told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import thinice
+from thinice.analysis.evaluation import Evaluator, attack_of
+from thinice.attacks.tuning import tune
+from thinice.checks import run_checks, tuned_settings
+from thinice.checks.contradictions import stored_warnings
+from thinice.models import as_classifier
+
+
+class Probabilities(nn.Module):
+    """The example network with its softmax inside, so sharp that it saturates on some samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = thinice.load_classifier(thinice.example_checkpoints()["dense"]).module
+
+    def forward(self, inputs):
+        return self.network(inputs).softmax(1)
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch):
+    """Four samples are enough to see that the first that are right are looked at."""
+    monkeypatch.setattr("thinice.checks.SAMPLES", 4)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return thinice.load_samples("digits", limit=12)
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return thinice.load_classifier(thinice.example_checkpoints()["dense"])
+
+
+@pytest.fixture
+def look(tmp_path, samples):
+    """Evaluate and run_checks, into one store."""
+    store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
+
+    def looked(classifier, attack, *, budget, norm="linf", selection=samples, **settings):
+        evaluator = Evaluator(store, selection, device="cpu", progress=False)
+        bound = evaluator.bind(classifier, attack, norm=norm, budget=budget, settings=settings)
+        with evaluator.run(attack_of(bound), seed=0) as run:
+            found = evaluator.robustness(classifier, bound, budget=budget, shortcut=False)
+            return run_checks(store, run, found, classifier=classifier, samples=selection, attack=bound, device="cpu")
+
+    looked.store = store
+    return looked
+
+
+def test_a_good_evaluation_has_no_warnings_and_keeps_every_check(look, dense):
+    checks = look(dense, "fmn", budget=0.1)
+    assert checks.warnings == ()
+    kept = look.store.sql("from findings")
+    assert kept["indicator"].tolist() == [one.name for one in checks.findings]
+    assert not kept["raised"].any()
+    assert set(kept["looked_at"]) == {4}
+
+
+def test_asked_again_the_findings_are_read(look, dense, monkeypatch):
+    first = look(dense, "pgd", budget=0.05, rel_stepsize=0.1)
+    monkeypatch.setattr("thinice.checks.check_network", None)  # looked at again, this would fail
+    assert look(dense, "pgd", budget=0.05, rel_stepsize=0.1) == first
+
+
+def test_a_softmax_inside_is_named(look):
+    network = as_classifier(Probabilities(), name="squashed")
+    (warning,) = [one for one in look(network, "fmn", budget=0.1).warnings if one.startswith("softmax_output")]
+    assert "4 of 4 samples" in warning
+    assert "attack what comes before the softmax" in warning
+    named = look.store.sql("select checkpoint, attack from warnings where indicator = 'softmax_output'")
+    assert named.values.tolist() == [["squashed", "fmn"]]
+
+
+def test_a_clamp_of_the_inputs_is_named(look, dense):
+    network = as_classifier(nn.Sequential(nn.Hardtanh(0, 1), dense.module), name="clamped")
+    (warning,) = look(network, "fmn", budget=0.1).warnings
+    assert warning.startswith("hidden_ends, 4 of 4 samples: a clamp of the inputs hides the gradient")
+    assert "other programs' attacks will look too weak" in warning
+    (told,) = stored_warnings(look.store)
+    assert told.startswith("clamped on digits, fmn in linf: hidden_ends, 4 of 4 samples: a clamp of the inputs")
+
+
+def test_attacks_that_contradict_each_other_are_told_and_those_of_other_networks_are_not(look, dense):
+    pruned = thinice.load_classifier(thinice.example_checkpoints()["pruned-95"])
+    assert look(dense, "fmn", budget=0.1, fallback=False).contradictions == ()
+    weak = {"steps": 2, "learning_rate": 1.0, "bisections": 0, "fallback": False}
+    checks = look(dense, "ho-fmn", budget=0.1, **weak)
+    assert [(one.claim, one.proof) for one in checks.contradictions] == [("ho-fmn", "fmn")]
+    assert any("ho-fmn (linf) against fmn (linf)" in one for one in checks.warnings)
+    assert look(pruned, "fmn", budget=0.1).contradictions == ()
+
+
+def test_many_contradictions_are_counted(look, dense):
+    for steps in range(1, 5):
+        checks = look(
+            dense, "ho-fmn", budget=0.1, steps=steps, learning_rate=1.0, bisections=0, fallback=False, scheduler="none"
+        )
+    look(dense, "fmn", budget=0.1)
+    checks = look(dense, "fmn", budget=0.1, norm="l2")
+    assert len(checks.contradictions) > 4
+    assert f"{len(checks.contradictions) - 4} more pairs of attacks contradict each other" in checks.warnings[-1]
+
+
+def test_long_attacks_are_watched_on_fewer_samples_and_the_longest_on_none(look, dense, monkeypatch):
+    monkeypatch.setattr("thinice.checks.PASSES", 100)
+
+    def watched(steps):
+        findings = look(dense, "fmn", budget=0.1, steps=steps).findings
+        return {one.name: one.of for one in findings}.get("silent_success")
+
+    assert [watched(steps) for steps in (5, 30, 150)] == [4, 2, None]
+
+
+def test_what_fell_to_square_alone_is_named(look):
+    """Gradients through rounding are zero: the attacks with gradients break nothing that needs a step."""
+    pytest.importorskip("pyautoattack")
+
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+
+        def forward(self, inputs):
+            return self.network((inputs * 8).round() / 8)
+
+    torch.manual_seed(2)
+    network, inputs = Rounded().eval(), torch.rand(6, 1, 8, 8)
+    with torch.no_grad():
+        labels = network(inputs).argmax(1)
+    checks = look(as_classifier(network), "autoattack", budget=0.3, selection=thinice.as_samples(inputs, labels))
+    raised = [one.name for one in checks.findings if one.raised]
+    assert "unavailable_gradients" in raised
+    assert "black_box_stronger" in raised
+
+
+# -- tuning on samples that are not evaluated --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tuned(monkeypatch, dense):
+    """Tune with a search that only notes what it is given."""
+    seen = []
+
+    def noted(model, inputs, labels, sample_ids, **settings):
+        seen.append((tuple(inputs.shape), labels.tolist(), sample_ids.tolist(), settings))
+        return tune(model, inputs[:2], labels[:2], sample_ids[:2], trials=2, steps=3, **settings)
+
+    monkeypatch.setattr("thinice.checks.tune", noted)
+
+    def run(samples, **settings):
+        found = tuned_settings(dense, samples, device="cpu", **settings)
+        return found, seen[-1]
+
+    return run
+
+
+def test_a_balanced_draw_of_another_split_tunes(tuned, samples):
+    found, (shape, labels, ids, settings) = tuned(samples, norm="l2", seed=5)
+    other = thinice.load_samples("digits", split="train", limit=64)
+    assert (shape, labels, ids) == (tuple(other.inputs.shape), other.labels.tolist(), other.sample_ids.tolist())
+    assert settings == {"norm": "l2", "seed": 5}
+    assert thinice.make_attack("ho-fmn", norm="l2", **found).settings["learning_rate"] == found["learning_rate"]
+
+
+def test_of_the_same_split_those_that_are_not_evaluated(tuned, samples):
+    heard = []
+    chosen = thinice.load_samples("digits")[:70]  # not those that a limit draws
+    _, (shape, labels, ids, _) = tuned(chosen, split="test", say=heard.append)
+    assert shape[0] == 64
+    assert {labels.count(label) for label in range(10)} == {6, 7}
+    assert not set(ids) & set(chosen.sample_ids.tolist())
+    _, (_, _, ids, _) = tuned(samples, split="test")
+    assert not set(ids) & set(samples.sample_ids.tolist())
+    assert "ho-fmn tuned on 64 samples of test, median linf" in heard[0]
+
+
+def test_where_all_are_evaluated_none_are_left_to_tune(tuned):
+    with pytest.raises(thinice.ThinIceError, match="no samples but those to be evaluated"):
+        tuned(thinice.load_samples("digits"), split="test")

@@ -1,0 +1,145 @@
+"""The page of SQL recipes is true: every block runs against a real store, and the statistics are those of Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+import thinice
+from tests.conftest import ROOT
+from thinice.cli import main
+from thinice.stats import class_losses, risk_bins
+
+PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+PUBLISHED_SETTINGS = re.findall(r"^### (.*?)\n.*?^```sql\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two prunings in linf and one in l2 on real networks, and a file of questions."""
+    folder = tmp_path_factory.mktemp("page")
+    paths = thinice.example_checkpoints()
+    samples = thinice.load_samples("digits", limit=250)
+    options = {"steps": 25, "store": folder / "thinice.duckdb", "progress": False}
+    thinice.compare_all(paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, **options)
+    thinice.compare(paths["dense"], paths["pruned-95"], samples, norm="l2", **options)
+    (folder / "questions.sql").write_text(";\n".join(text for _, text in PUBLISHED_SETTINGS), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    return thinice.open_store(folder / "thinice.duckdb")
+
+
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert {kind for kind, _ in BLOCKS} == {"sql", "python", "bash"}
+    assert [text for kind, text in BLOCKS if kind == "sql"] == [text for _, text in PUBLISHED_SETTINGS]
+    assert len({title for title, _ in PUBLISHED_SETTINGS}) == len(PUBLISHED_SETTINGS) > 15
+
+
+@pytest.mark.parametrize(("title", "recipe"), PUBLISHED_SETTINGS, ids=[title for title, _ in PUBLISHED_SETTINGS])
+def test_a_recipe_answers(store, title, recipe):
+    answer = store.sql(recipe)
+    assert len(answer), title
+    assert len(answer.columns) > 1
+    empty = answer.columns[answer.isna().all()]
+    assert list(empty) == [], title
+
+
+def test_the_python_runs_in_its_order(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {}
+    for kind, text in BLOCKS:
+        if kind == "python":
+            exec(compile(text, "docs/sql.md", "exec"), names)
+    (folder / "thin_ice.parquet").unlink()
+
+
+def test_the_commands_run(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    ran = 0
+    for kind, text in BLOCKS:
+        for line in text.splitlines() if kind == "bash" else []:
+            monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert not end.value.code, line
+            assert capsys.readouterr().out, line
+            ran += 1
+    assert ran > 5
+    lost = duckdb.sql(f"from '{folder}/transitions.parquet' where transition = 'S1,0'").fetchall()
+    assert len(pd.read_csv(folder / "lost.csv")) == len(lost) > 0
+
+
+def answer(store, title):
+    return store.sql(dict(PUBLISHED_SETTINGS)[title])
+
+
+def groups(store, pruned):
+    """Epsilons of kept and of lost samples."""
+    rows = store.sql("select transition, epsilon from transitions where norm = 'linf' and pruned = ?", [pruned])
+    return (rows.loc[rows["transition"] == which, "epsilon"].to_numpy() for which in ("S1,1", "S1,0"))
+
+
+def test_the_auc_is_that_of_the_statistics(store):
+    expected = store.sql("select comparison_id, auc from separation order by all")["auc"]
+    assert answer(store, "The AUC from its definition")["auc"].tolist() == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_the_rivals_are_those_of_the_comparison(store):
+    paths = thinice.example_checkpoints()
+    samples = thinice.load_samples("digits", limit=250)
+    result = thinice.compare(paths["dense"], paths["pruned-95"], samples, steps=25, store=store, progress=False)
+    rows = answer(store, "Does epsilon foretell losses better than margin, confidence and loss?")
+    found = rows[rows["pruned"] == "pruned-95"].set_index("predictor")["auc"]
+    expected = result.predictor_comparison()
+    assert found[expected.name.tolist()].tolist() == pytest.approx(expected.auc.tolist(), abs=1e-12)
+
+
+def test_the_risk_is_that_of_the_bins(store):
+    rows = answer(store, "Risk by tenths of epsilon")
+    for pruned in ("pruned-90", "pruned-95"):
+        bins = risk_bins(*groups(store, pruned))
+        mine = rows[rows["pruned"] == pruned]
+        assert mine["samples"].sum() == bins.n.sum() - bins.not_found
+        assert mine["lost_samples"].sum() == bins.lost[np.isfinite(bins.nearest)].sum()
+        assert mine["risk"].iloc[0] == pytest.approx(bins.risk[0], abs=0.05)  # ntile cuts a sample earlier or later
+
+
+def test_the_closest_tenth_is_that_of_the_statistics(store):
+    rows = answer(store, "How many of the lost lie within the closest tenth").set_index("pruned")
+    for pruned in ("pruned-90", "pruned-95"):
+        found = thinice.stats.closest_losses(*groups(store, pruned), shares=[0.1])
+        assert rows.loc[pruned, "closest"] == found.n[0]
+        assert rows.loc[pruned, "lost_among_them"] == pytest.approx(found.lost[0], abs=1)
+
+
+def test_classes_are_those_of_the_statistics(store):
+    rows = answer(store, "The share that pruning takes from each class")
+    labels = store.sql(
+        "select label, class_name, transition from transitions where norm = 'linf' and pruned = 'pruned-95'"
+    )
+    table = class_losses(labels["label"].to_numpy(), labels["transition"].to_numpy())
+    mine = rows[rows["pruned"] == "pruned-95"].set_index("class_name")
+    assert mine["lost"].sum() == table.lost.sum() > 0
+    assert sorted(mine["share"].round(9)) == sorted(table.share.round(9))
+
+
+def test_lost_by_every_pruning_is_the_intersection(store):
+    lost = [
+        set(
+            store.sql(
+                f"select sample_id from transitions where norm = 'linf' and pruned = '{name}' and transition = 'S1,0'"
+            )["sample_id"]
+        )
+        for name in ("pruned-90", "pruned-95")
+    ]
+    assert set(answer(store, "Lost by every pruning")["sample_id"]) == lost[0] & lost[1]

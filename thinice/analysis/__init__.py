@@ -1,0 +1,1 @@
+"""From networks and samples to results: measuring, evaluating, comparing."""

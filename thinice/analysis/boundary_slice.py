@@ -1,0 +1,300 @@
+"""A plane through a sample and its two nearest adversarials, and what both networks say all over it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thinice.analysis.measurement import pick_device
+from thinice.attacks.result import Model, predict
+from thinice.errors import InputError
+from thinice.losses import input_gradient, margin
+from thinice.models import Classifier
+from thinice.norms import NORM_TABLE
+from thinice.numerics import exact
+from thinice.types import Norm
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["BoundarySlice", "slice_boundary"]
+
+COLINEAR = 1e-3
+"""A second direction that leaves the first by less than this share of its length is taken for the first."""
+ROOM = 1.25
+"""How much wider than the points and the ball the slice is."""
+
+Image = Tensor | np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class BoundarySlice:
+    """What two networks say on a plane through a sample; made by `slice_boundary`.
+
+    Attributes
+    ----------
+    dense, pruned : str
+        Names of the networks.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm of the distances.
+    label : int
+        The true class of the sample.
+    across, up : ndarray
+        (W,) and (H,) coordinates on the [0, 1] scale: distances from the sample along both axes, in `unit`.
+    dense_predictions, pruned_predictions : ndarray
+        (H, W) classes; -1 where a logit is NaN.
+    dense_margins, pruned_margins : ndarray
+        (H, W) true-class logit minus the best other: the boundary is where they are 0; NaN where a logit is.
+    lengths : ndarray
+        (H, W) distance of each point from the sample, in `norm`.
+    points : ndarray
+        (3, 2) coordinates of the sample, its dense and its pruned adversarial; NaN where there is none.
+    epsilons : ndarray
+        (2,) distances of the dense and of the pruned adversarial, in `norm`; NaN where there is none.
+    directions : tuple of str
+        What the axes lead to: ``"adversarial"``, ``"gradient"`` or ``"random"``, see `slice_boundary`.
+
+    """
+
+    dense: str
+    pruned: str
+    norm: Norm
+    label: int
+    across: NDArray[np.float64]
+    up: NDArray[np.float64]
+    dense_predictions: NDArray[np.int64]
+    pruned_predictions: NDArray[np.int64]
+    dense_margins: NDArray[np.float64]
+    pruned_margins: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    points: NDArray[np.float64]
+    epsilons: NDArray[np.float64]
+    directions: tuple[str, str]
+
+    def __repr__(self) -> str:
+        height, width = self.lengths.shape
+        return f"<BoundarySlice {width} x {height}, {self.norm}: {self.dense} and {self.pruned}>"
+
+    @property
+    def unit(self) -> Norm:
+        """The norm of the axes: `norm`, but l2 for l0, which does not grow along a line."""
+        return axis_norm(self.norm)
+
+
+def slice_boundary(
+    dense: Classifier,
+    pruned: Classifier,
+    inputs: Image,
+    label: int,
+    *,
+    dense_adversarial: Image | None = None,
+    pruned_adversarial: Image | None = None,
+    norm: Norm = "linf",
+    reach: float | None = None,
+    resolution: int = 101,
+    device: str = "auto",
+) -> BoundarySlice:
+    """Return what two networks say on the plane through a sample, its dense and its pruned adversarial.
+
+    The first axis leads from the sample to its dense adversarial; the second stands upright on it (in the Euclidean
+    sense) and leads to the pruned adversarial. Both are measured in the norm. An adversarial that is missing (the
+    network has the sample wrong, or none was found) is replaced by that network's *gradient*: the direction in which
+    the margin falls fastest, or rises, where the network is wrong. The same is done where the second adversarial
+    lies on the line to the first. Where a gradient is zero, or is on that line too, a fixed *random* direction
+    stands in. Points that leave the box [0, 1] are clipped to it: every point shown is an image, and none lies
+    farther from the sample than the plane says.
+
+    Parameters
+    ----------
+    dense, pruned : Classifier
+        The networks.
+    inputs : Tensor or ndarray
+        (C, H, W) the sample, in [0, 1].
+    label : int
+        Its true class.
+    dense_adversarial, pruned_adversarial : Tensor or ndarray, optional
+        (C, H, W) nearest adversarials for both networks.
+    norm : {"l0", "l1", "l2", "linf"}
+        Of the distances.
+    reach : float, optional
+        Half the width of the slice on the [0, 1] scale. By default there is room for the adversarials and for the
+        ball around the sample that reaches to the dense one.
+    resolution : int
+        Points a side.
+    device : str
+        Where the networks run, as of `thinice.measure`.
+
+    Raises
+    ------
+    InputError
+        For images of different shape or outside [0, 1], a label that is no class, a resolution below 2, a reach
+        that is missing (without adversarials) or not positive.
+
+    Examples
+    --------
+    Two planes: dense is right where the first pixel is above 0.4, pruned where it is above 0.45.
+
+    >>> from thinice.models import as_classifier
+    >>> def threshold(value):
+    ...     layer = torch.nn.Linear(2, 2)
+    ...     _ = layer.weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    ...     _ = layer.bias.data.copy_(torch.tensor([0.0, value]))
+    ...     return as_classifier(torch.nn.Sequential(torch.nn.Flatten(), layer))
+    >>> sample, nearest = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.4, 0.5]]])
+    >>> plane = slice_boundary(threshold(0.4), threshold(0.45), sample, 0, dense_adversarial=nearest, resolution=5)
+    >>> plane.directions, plane.epsilons.round(3).tolist()
+    (('adversarial', 'random'), [0.1, nan])
+    >>> plane.across.round(4).tolist()
+    [-0.125, -0.0625, 0.0, 0.0625, 0.125]
+    >>> plane.dense_predictions[2].tolist(), plane.pruned_predictions[2].tolist()
+    ([0, 0, 0, 0, 1], [0, 0, 0, 1, 1])
+
+    """
+    where = pick_device(device)
+    start = _image(inputs, "inputs", None)
+    ends = [
+        None if image is None else _image(image, name, start.shape)
+        for name, image in (("dense_adversarial", dense_adversarial), ("pruned_adversarial", pruned_adversarial))
+    ]
+    networks = [dense.to(where), pruned.to(where)]
+    if norm not in NORM_TABLE:
+        raise InputError(f"`norm` is {norm!r}: the norms are {', '.join(NORM_TABLE)}")
+    if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 2:
+        raise InputError(f"`resolution` must be a whole number of at least 2, got {resolution!r}")
+    with exact(where):
+        slopes = [_slope(network, start.to(where), label, norm) for network in networks]
+    deltas = [None if end is None else end - start for end in ends]
+    first, first_name = _direction(deltas[0], slopes[0], None)
+    second, second_name = _direction(deltas[1], slopes[1], first)
+    measure = NORM_TABLE[axis_norm(norm)].length
+    axes = torch.stack([axis / measure(axis[None]) for axis in (first, second)])
+    points = np.array([[0.0, 0.0], *(_coordinates(delta, axes) for delta in deltas)])
+    lengths = np.array([math.nan if delta is None else _length(delta, norm) for delta in deltas])
+    across, up = _window(points, reach, resolution)
+    rows = _rows(networks, start, axes, (across, up), label=label, norm=norm, where=where)
+    return BoundarySlice(
+        dense=dense.name,
+        pruned=pruned.name,
+        norm=norm,
+        label=label,
+        across=across,
+        up=up,
+        dense_predictions=rows[0].astype(np.int64),
+        pruned_predictions=rows[1].astype(np.int64),
+        dense_margins=rows[2],
+        pruned_margins=rows[3],
+        lengths=rows[4],
+        points=points,
+        epsilons=lengths,
+        directions=(first_name, second_name),
+    )
+
+
+def axis_norm(norm: Norm) -> Norm:
+    """Return the norm that axes are measured in: the same, but l2 for l0, which does not grow along a line."""
+    return "l2" if norm == "l0" else norm
+
+
+def _image(image: Image, name: str, shape: torch.Size | None) -> Tensor:
+    """Return an image as float64 on the CPU, or say what is wrong with it."""
+    found = torch.as_tensor(image if isinstance(image, Tensor) else np.array(image)).detach().to("cpu", torch.float64)
+    if found.ndim != 3:
+        raise InputError(f"`{name}` must be one image (C, H, W), got shape {tuple(found.shape)}")
+    if shape is not None and found.shape != shape:
+        raise InputError(f"`{name}` has shape {tuple(found.shape)} and `inputs` {tuple(shape)}: they must be alike")
+    if not ((found >= 0) & (found <= 1)).all():  # false of NaN, too
+        raise InputError(f"`{name}` must lie in [0, 1], got [{found.min():.3g}, {found.max():.3g}]")
+    return found
+
+
+def _slope(network: Classifier, sample: Tensor, label: int, norm: Norm) -> Tensor:
+    """Return the direction (C, H, W) to the network's boundary: down its margin, or up where it is wrong."""
+    inputs = sample[None].float().requires_grad_()
+    logits = network(inputs)
+    if isinstance(label, bool) or not 0 <= label < logits.shape[1]:
+        raise InputError(f"`label` {label!r} is no class of {network.name!r}: it knows 0 to {logits.shape[1] - 1}")
+    value = margin(logits, torch.tensor([label], device=logits.device))
+    slope = input_gradient(value, inputs).nan_to_num(0, 0, 0)
+    row = NORM_TABLE["linf" if norm == "linf" else "l2"]  # the steepest step of l0 and l1 is a single pixel
+    return (row.steepest(slope) * (1 if value.item() < 0 else -1)).view_as(sample).to("cpu", torch.float64)
+
+
+def _direction(delta: Tensor | None, slope: Tensor, first: Tensor | None) -> tuple[Tensor, str]:
+    """Return the first of perturbation, gradient and random direction that is one, upright on `first`, and its name."""
+    random = torch.randn(
+        slope.shape, generator=torch.Generator().manual_seed(int(first is not None)), dtype=slope.dtype
+    )
+    for direction, name in ((delta, "adversarial"), (slope, "gradient"), (random, "random")):
+        if direction is None:
+            continue
+        upright = direction if first is None else direction - first * ((direction * first).sum() / (first**2).sum())
+        if upright.norm() > COLINEAR * direction.norm():
+            return upright, name
+    raise InputError("`inputs` has a single value: there is no plane through it")
+
+
+def _coordinates(delta: Tensor | None, axes: Tensor) -> tuple[float, float]:
+    """Return where a perturbation lies on two axes that stand upright on each other."""
+    if delta is None:
+        return math.nan, math.nan
+    one, other = (float((delta * axis).sum() / (axis**2).sum()) for axis in axes)
+    return one, other
+
+
+def _length(delta: Tensor, norm: Norm) -> float:
+    return float(NORM_TABLE[norm].length(delta[None]))
+
+
+def _window(
+    points: NDArray[np.float64], reach: float | None, resolution: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the coordinates of a square around the points and the ball of the dense adversarial."""
+    known = points[~np.isnan(points[:, 0])]
+    ball = np.nanmax([np.abs(points[1]).max(), 0.0])
+    low, high = np.minimum(known.min(0), -ball), np.maximum(known.max(0), ball)
+    if reach is None:
+        reach = ROOM * float((high - low).max()) / 2
+        if reach == 0:
+            raise InputError("`reach` is missing: without an adversarial nothing says how wide the slice should be")
+    if not 0 < reach < math.inf:
+        raise InputError(f"`reach` must be a positive distance on the [0, 1] scale, got {reach!r}")
+    steps = np.linspace(-1, 1, resolution) * reach
+    middle = (low + high) / 2
+    return middle[0] + steps, middle[1] + steps
+
+
+def _rows(
+    networks: list[Classifier],
+    start: Tensor,
+    axes: Tensor,
+    window: tuple[NDArray[np.float64], NDArray[np.float64]],
+    *,
+    label: int,
+    norm: Norm,
+    where: torch.device,
+) -> NDArray[np.float64]:
+    """Return (5, H, W): predictions and margins of both networks, and lengths; a row of the plane at a time."""
+    across, up = window
+    right = torch.from_numpy(across).view(-1, 1, 1, 1) * axes[0]
+    labels = torch.full((len(across),), label, device=where)
+    table = np.empty((5, len(up), len(across)))
+    with exact(where), torch.no_grad():
+        for place, height in enumerate(up.tolist()):
+            points = (start + right + height * axes[1]).clamp(0, 1)
+            table[4, place] = NORM_TABLE[norm].length(points - start)
+            images = points.to(where, torch.float32)
+            for k, network in enumerate(networks):
+                logits = network(images)
+                table[k, place] = predict(_said(logits), images).cpu()
+                table[2 + k, place] = margin(logits, labels).cpu()
+    return table
+
+
+def _said(logits: Tensor) -> Model:
+    """Return the model that has given its logits already."""
+    return lambda _: logits

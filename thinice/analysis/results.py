@@ -1,0 +1,349 @@
+"""What one pruning did to each sample, and the questions that a result answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from thinice.analysis.boundary_slice import BoundarySlice, slice_boundary
+from thinice.analysis.measurement import pick_device
+from thinice.analysis.narrative import answer, page, table
+from thinice.analysis.session import AdversarialExample, PrunedDistances, search_notes
+from thinice.attacks import Attack
+from thinice.errors import InputError
+from thinice.models import Classifier
+from thinice.numerics import exact
+from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.stats import (
+    PairedShift,
+    PredictorComparison,
+    RiskCurve,
+    RiskMethod,
+    Separation,
+    TransitionCounts,
+    compare_predictors,
+    paired_shift,
+    quantile,
+    risk_curve,
+)
+from thinice.types import Diagnosis, Norm, Outcome, Stage, Transition
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["BOTH", "Comparison"]
+
+BOTH = (
+    "pruned_median_kept",
+    "boundary_shift",
+    "paired_shift",
+    "paired_low",
+    "paired_high",
+    "paired_log10_p",
+    "pruned_not_found",
+    "pruned_from_dense",
+)
+"""What the distances of both networks add to a row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Comparison:
+    """What one pruning did to each sample; columns have one entry a sample, in the order of the data.
+
+    Attributes
+    ----------
+    dense, pruned : str
+        Names of the two checkpoints.
+    dense_sparsity, pruned_sparsity : float
+        Fraction of prunable weights that are zero.
+    data, split : str
+        Where the samples came from; `classes` names their labels.
+    attack : Attack
+        What measured the dense network's epsilons, with all its settings.
+    basis : str
+        What "correct" means: ``"clean"``, or ``"robust at linf 8/255 by fmn"``.
+    budget : float or None
+        The radius of a robust basis, on the [0, 1] scale.
+    sample_ids, labels : ndarray
+        (N,) index in the untouched data set, and true class.
+    dense_predictions, pruned_predictions : ndarray
+        (N,) classes of the clean input; -1 where the logits are NaN.
+    margins, confidences, losses : ndarray
+        (N,) how sure the dense network is of the clean input: logit of the true class minus the best other one,
+        largest probability, cross-entropy in nats; NaN where its logits are.
+    epsilon : ndarray
+        (N,) distance found to the dense network's boundary, on the [0, 1] scale; NaN where not found.
+    outcomes, stages, diagnoses : ndarray
+        (N,) codes of `Outcome`; of `Stage`, what found epsilon; of `Diagnosis`, why the attack's own search did not.
+    converged : ndarray
+        (N,) bool, whether the search had settled; False where the attack does not say.
+    transitions : ndarray
+        (N,) ``S1,1``, ``S1,0``, ``S0,1`` or ``S0,0``.
+    changes : TransitionCounts
+        How many went which way, accuracies, McNemar's test.
+    separation : Separation
+        AUC with its interval, Mann-Whitney p-value, medians, shift.
+    thinnest : tuple of Witness
+        The samples closest to the boundary, lost ones first, with the adversarials that prove it, for the gallery.
+    store : Path or None
+        The file that holds all of this; None where it was not kept.
+    networks : tuple of Classifier
+        The dense and the pruned network, as they were measured.
+    pruned_distances : PrunedDistances or None
+        Epsilons, outcomes and stages of the pruned network itself, where they were asked for.
+    dense_broken_by, pruned_broken_by : ndarray or None
+        Of a robust basis, (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it
+        stands.
+
+    """
+
+    dense: str
+    pruned: str
+    dense_sparsity: float
+    pruned_sparsity: float
+    data: str
+    split: str
+    classes: tuple[str, ...]
+    attack: Attack
+    basis: str
+    sample_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    dense_predictions: NDArray[np.int64]
+    pruned_predictions: NDArray[np.int64]
+    margins: NDArray[np.float32]
+    confidences: NDArray[np.float64]
+    losses: NDArray[np.float32]
+    epsilon: NDArray[np.float32]
+    outcomes: NDArray[np.int8]
+    stages: NDArray[np.int8]
+    diagnoses: NDArray[np.int8]
+    converged: NDArray[np.bool_]
+    transitions: NDArray[np.str_]
+    changes: TransitionCounts
+    separation: Separation
+    closest: tuple[AdversarialExample, ...]
+    store: Path | None
+    networks: tuple[Classifier, Classifier]
+    pruned_distances: PrunedDistances | None = None
+    budget: float | None = None
+    dense_broken_by: NDArray[np.str_] | None = None
+    pruned_broken_by: NDArray[np.str_] | None = None
+
+    def __repr__(self) -> str:
+        return shown(f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>", LONGEST_MESSAGE)
+
+    @property
+    def norm(self) -> Norm:
+        """The norm that epsilon is measured in."""
+        return self.attack.norm
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples went which way: ``{"S1,1": …, "S1,0": …, "S0,1": …, "S0,0": …}``."""
+        return self.changes.counts
+
+    @property
+    def not_found(self) -> int:
+        """Samples that the dense network has right and that have no epsilon: right-censored."""
+        return self.separation.not_found_kept + self.separation.not_found_lost
+
+    @property
+    def pruned_epsilon(self) -> NDArray[np.float32] | None:
+        """Distance found to the pruned network's own boundary, (N,); None where it was not asked for."""
+        return None if self.pruned_distances is None else self.pruned_distances.epsilon
+
+    @property
+    def boundary_shift(self) -> float | None:
+        """By how much the boundary moved away from the kept samples: median of pruned less dense epsilon.
+
+        Over the samples that both networks have right. A sample not found on one network counts as beyond all others
+        there; one that is not found on either says nothing, and is left out. None where the median is unknown.
+        """
+        paired = self.paired
+        return None if paired is None else paired.median
+
+    @property
+    def paired(self) -> PairedShift | None:
+        """The shift of epsilon from the dense to the pruned network on the kept samples, with its test."""
+        if self.pruned_distances is None:
+            return None
+        kept = self.transitions == Transition.KEPT
+        return paired_shift(self.epsilon[kept], self.pruned_distances.epsilon[kept])
+
+    @property
+    def search_notes(self) -> tuple[str, ...]:
+        """What of the search people should know: samples that the fall-back found, and why others were not found."""
+        return search_notes(self.outcomes, self.stages, self.diagnoses)
+
+    @property
+    def answer(self) -> str:
+        """The question's answer in a sentence."""
+        return answer(self)
+
+    def table(self) -> list[tuple[str, str]]:
+        """Return what people read, line by line: a name and a value with its unit."""
+        return table(self)
+
+    def risk(self, *, method: RiskMethod = "isotonic", confidence: float = 0.95) -> RiskCurve:
+        """Return the chance that pruning loses a sample as a function of its epsilon, as `thinice.stats.risk_curve`."""
+        kept, lost = (self.epsilon[self.transitions == which] for which in (Transition.KEPT, Transition.LOST))
+        return risk_curve(kept, lost, method=method, confidence=confidence)
+
+    def predictor_comparison(self, *, confidence: float = 0.95) -> PredictorComparison:
+        """Return how well epsilon foretells the lost samples against margin, confidence and loss of the dense network.
+
+        The AUCs and paired tests of `thinice.stats.compare_predictors`, on the samples that the dense network has
+        right.
+        """
+        right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
+        columns: dict[str, NDArray[Any]] = {
+            "epsilon": self.epsilon,
+            "margin": self.margins,
+            "confidence": self.confidences,
+            "loss": self.losses,
+        }
+        return compare_predictors(
+            self.transitions[right] == Transition.LOST,
+            {name: column[right] for name, column in columns.items()},
+            confidence=confidence,
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
+
+        With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_stage``; on a
+        robust basis what the sample fell to, ``dense_broken_by`` and ``pruned_broken_by``, None where it stands.
+        """
+        import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
+
+        frame = pd.DataFrame(
+            {
+                "sample_id": self.sample_ids,
+                "label": [self.classes[label] for label in self.labels],
+                "dense_prediction": [self._class(k) for k in self.dense_predictions],
+                "pruned_prediction": [self._class(k) for k in self.pruned_predictions],
+                "transition": pd.Categorical(self.transitions, categories=list(Transition)),
+                "epsilon": self.epsilon,
+                "outcome": _words(self.outcomes, Outcome),
+                "stage": _words(self.stages, Stage),
+                "converged": self.converged,
+                "diagnosis": _words(self.diagnoses, Diagnosis),
+            }
+        )
+        if self.pruned_distances is not None:
+            frame["pruned_epsilon"] = self.pruned_distances.epsilon
+            frame["pruned_outcome"] = _words(self.pruned_distances.outcomes, Outcome)
+            frame["pruned_stage"] = _words(self.pruned_distances.stages, Stage)
+        for name, broken_by in (("dense_broken_by", self.dense_broken_by), ("pruned_broken_by", self.pruned_broken_by)):
+            if broken_by is not None:
+                frame[name] = pd.Series([one or None for one in broken_by.tolist()], dtype=object)
+        return frame
+
+    def boundary(
+        self, place: int = 0, *, reach: float | None = None, resolution: int = 101, device: str = "auto"
+    ) -> BoundarySlice:
+        """Return what both networks say on a plane through one of the thinnest samples.
+
+        The plane leads to the sample's nearest adversarial for the dense network, and to the nearest point that this
+        comparison's attack finds at which the pruned network changes its mind.
+
+        Parameters
+        ----------
+        place : int
+            Which of `closest`.
+        reach, resolution, device
+            As of `thinice.slice_boundary`.
+
+        Raises
+        ------
+        InputError
+            Where no sample has an adversarial, or fewer than that.
+
+        """
+        if not -len(self.closest) <= place < len(self.closest):
+            raise InputError(f"`place` is {place}: {len(self.closest)} samples have an adversarial at hand")
+        example, (dense, pruned) = self.closest[place], self.networks
+        where = pick_device(device)
+        inputs = torch.from_numpy(example.inputs.copy())[None].to(where)
+        seen, sample_id = ([int(value)] for value in (self.pruned_predictions[example.position], example.sample_id))
+        with exact(where):
+            change = self.attack(
+                pruned.to(where), inputs, torch.tensor(seen, device=where), torch.tensor(sample_id, device=where)
+            )
+        return slice_boundary(
+            dense,
+            pruned,
+            example.inputs,
+            int(self.labels[example.position]),
+            dense_adversarial=example.adversarial,
+            pruned_adversarial=change.adversarials[0] if change.found[0] else None,
+            norm=self.norm,
+            reach=reach,
+            resolution=resolution,
+            device=device,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison in one flat row of plain numbers and text, for JSON, CSV and tables."""
+        return {
+            "dense": self.dense,
+            "pruned": self.pruned,
+            "data": self.data,
+            "split": self.split,
+            "samples": len(self.labels),
+            "norm": self.norm,
+            "attack": self.attack.name,
+            "settings": dict(self.attack.settings),
+            "basis": self.basis,
+            **({} if self.budget is None else {"budget": self.budget}),
+            "dense_sparsity": self.dense_sparsity,
+            "pruned_sparsity": self.pruned_sparsity,
+            "dense_accuracy": self.changes.dense_accuracy,
+            "pruned_accuracy": self.changes.pruned_accuracy,
+            "mcnemar_log10_p": self.changes.log10_p,
+            **self.counts,
+            "not_found": self.not_found,
+            **self.separation.to_dict(),
+            **self._both(),
+        }
+
+    def _both(self) -> dict[str, Any]:
+        """Return what the distances of both networks say; all None where only the dense one's were asked for."""
+        own, paired, kept = self.pruned_distances, self.paired, self.transitions == Transition.KEPT
+        if own is None or paired is None:
+            return dict.fromkeys(BOTH)
+        ends = (None, None) if paired.interval is None else (paired.interval.low, paired.interval.high)
+        right = own.outcomes != Outcome.MISCLASSIFIED
+        numbers = (
+            quantile(own.epsilon[kept]),
+            paired.median,
+            paired.shift,
+            *(end if end is not None and np.isfinite(end) else None for end in ends),
+            paired.log10_p,
+            int((own.outcomes[right & (self.pruned_predictions >= 0)] == Outcome.NOT_FOUND).sum()),
+            int((own.stages == Stage.DENSE).sum()),
+        )
+        return dict(zip(BOTH, numbers, strict=True))
+
+    def _class(self, prediction: int) -> str | None:
+        """Return the name of a predicted class; a network may know more classes than the data name."""
+        if prediction < 0:
+            return None
+        return self.classes[prediction] if prediction < len(self.classes) else str(prediction)
+
+    def _repr_html_(self) -> str:
+        return page(self)
+
+
+def _words(codes: NDArray[np.int8], words: type[Outcome | Stage | Diagnosis]) -> pd.Categorical:
+    """Return codes as their words, in order; what has no word is missing."""
+    import pandas as pd  # noqa: PLC0415 (as above)
+
+    return pd.Categorical(
+        [words(code).text for code in codes], categories=[word.text for word in words if word.text is not None]
+    )

@@ -1,0 +1,646 @@
+"""What several attacks say of the same samples must fit together; where it does not, one of them has failed.
+
+The distance of a sample to the decision boundary is one number in each norm, and the norms bound each other. Every
+adversarial in hand is a proof in all of them; every "robust" is a claim that a proof can refute. Published studies
+broke these inequalities unnoticed, because they looked at averages of one attack at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from thinice.errors import InputError
+from thinice.store import stored_settings
+from thinice.types import NORMS, Norm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from thinice.store import Store
+
+    Row = dict[str, Any]
+    Group = tuple[int, str, str, int]
+
+__all__ = [
+    "Check",
+    "Contradiction",
+    "Evidence",
+    "FloatColumn",
+    "Kind",
+    "ProgressCounter",
+    "check_store",
+    "contradictions",
+    "fixed_budget",
+    "implied_bound",
+    "minimum_norm",
+    "stored_warnings",
+    "verified",
+]
+
+FloatColumn = npt.NDArray[np.float64]
+
+ROUNDING = 1e-6  # epsilons are float32: what equals a budget up to this is not held against anyone
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What one attack says of the samples of one network; made by `minimum_norm`, `fixed_budget` and `verified`.
+
+    Attributes
+    ----------
+    name : str
+        The attack as people know it, ``"fmn, 100 steps"``.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm that it speaks of.
+    kind : {"minimum", "budget", "verified"}
+        An estimate of the distance; a verdict at one budget; a proof that nothing is nearer.
+    sample_ids : array
+        (N,) int64, each sample once.
+    reached : array
+        (N,) an adversarial is known at this distance at most: 0 where the clean sample is wrong, inf where none is.
+    claimed : array
+        (N,) it says that no adversarial is nearer; 0 where it says nothing.
+    family, steps : str, int, optional
+        What is equal for runs of one attack that differ in their steps alone, and the steps.
+
+    """
+
+    name: str
+    norm: Norm
+    kind: Literal["minimum", "budget", "verified"]
+    sample_ids: npt.NDArray[np.int64]
+    reached: FloatColumn
+    claimed: FloatColumn
+    family: str | None = None
+    steps: int | None = None
+
+
+def minimum_norm(
+    name: str,
+    norm: Norm,
+    sample_ids: npt.ArrayLike,
+    epsilon: npt.ArrayLike,
+    *,
+    family: str | None = None,
+    steps: int | None = None,
+) -> Evidence:
+    """Return what a minimum-norm attack says: of each sample (N,) an epsilon, 0 where misclassified, NaN where unknown.
+
+    An epsilon is a proof that an adversarial is there, and the claim that none is much nearer. An unknown one is
+    neither: not found is no number.
+
+    >>> minimum_norm("fmn", "linf", [3, 4, 5], [0.25, 0.0, float("nan")]).reached.round(2)
+    array([0.25, 0.  ,  inf])
+    """
+    ids, values = _columns(sample_ids, epsilon, "epsilon")
+    known = ~np.isnan(values)
+    reached = np.where(known, values * (1 + ROUNDING), np.inf)
+    return Evidence(name, norm, "minimum", ids, reached, np.where(known, values, 0.0), family, steps)
+
+
+def fixed_budget(
+    name: str,
+    norm: Norm,
+    budget: float,
+    sample_ids: npt.ArrayLike,
+    robust: npt.ArrayLike,
+    *,
+    length: npt.ArrayLike | None = None,
+    family: str | None = None,
+    steps: int | None = None,
+) -> Evidence:
+    """Return what an attack at one budget says: each sample (N,) is robust there, or broken.
+
+    Broken is a proof that an adversarial lies within the budget, or at its own ``length`` (N,) where that is known,
+    0 for a clean sample that is wrong; robust is the claim that none lies within the budget.
+
+    >>> fixed_budget("pgd", "l2", 0.5, [1, 2], [True, False]).claimed
+    array([0.5, 0. ])
+    """
+    if not (np.isfinite(budget) and budget > 0):
+        raise InputError(f"`budget` must be a positive number, got {budget!r}")
+    ids, verdicts = _columns(sample_ids, np.asarray(robust, dtype=bool), "robust")
+    stands = verdicts > 0
+    _, lengths = _columns(sample_ids, np.full(len(ids), budget) if length is None else length, "length")
+    at = np.fmin(lengths, budget)  # in float32 a length may seem to be longer than the budget that it keeps to
+    reached, claimed = np.where(stands, np.inf, at), np.where(stands, budget, 0.0)
+    return Evidence(name, norm, "budget", ids, reached, claimed, family, steps)
+
+
+def verified(name: str, norm: Norm, sample_ids: npt.ArrayLike, radius: npt.ArrayLike) -> Evidence:
+    """Return what a complete verifier says: no adversarial lies within the radius (N,); 0 or NaN where it says nothing.
+
+    >>> verified("abcrown", "linf", [1], [0.01]).reached
+    array([inf])
+    """
+    ids, values = _columns(sample_ids, radius, "radius")
+    return Evidence(name, norm, "verified", ids, np.full(len(ids), np.inf), np.nan_to_num(values))
+
+
+def _columns(sample_ids: npt.ArrayLike, values: npt.ArrayLike, name: str) -> tuple[npt.NDArray[np.int64], FloatColumn]:
+    ids, column = np.asarray(sample_ids, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    if ids.ndim != 1 or ids.shape != column.shape:
+        raise InputError(f"`{name}` must have one value for each of `sample_ids`, got {column.shape} and {ids.shape}")
+    if len(np.unique(ids)) != len(ids):
+        raise InputError("`sample_ids` must name each sample once")
+    wrong = (column < 0) | np.isinf(column)
+    if wrong.any():
+        raise InputError(f"`{name}` must be finite and at least 0 (NaN: unknown), got {column[wrong][0]}")
+    return ids, column
+
+
+def implied_bound(length: npt.ArrayLike, known: Norm, wanted: Norm, entries: int) -> FloatColumn:
+    """Return how long a perturbation is at most in one norm, given its length (N,) in another.
+
+    A perturbation within the box [0, 1] moves none of its ``entries`` by more than 1:
+
+    ======  =================  ==================  =========  =======
+    known   linf               l2                  l1         l0
+    ======  =================  ==================  =========  =======
+    linf e  e                  e √n                e n        n
+    l2 e    min(e, 1)          e                   e √n       n
+    l1 e    min(e, 1)          min(e, √e)          e          n
+    l0 m    1                  √m                  m          m
+    ======  =================  ==================  =========  =======
+
+    Nothing in the box is longer than 1, √n, n and n. A length of 0 is 0 in all, and an infinite one, of no
+    perturbation at all, stays so.
+
+    Parameters
+    ----------
+    length : array_like
+        (N,) at least 0.
+    known, wanted : {"l0", "l1", "l2", "linf"}
+        The norm of ``length``, and the one asked for.
+    entries : int
+        Number of entries of an input, channels x height x width.
+
+    Examples
+    --------
+    >>> implied_bound([4 / 255, 0.0], "linf", "l2", 3 * 32 * 32).round(3)
+    array([0.869, 0.   ])
+    >>> implied_bound([9.0], "l0", "l2", 100)
+    array([3.])
+
+    """
+    if entries < 1:
+        raise InputError(f"`entries` must be a whole number of at least 1, got {entries!r}")
+    for name, value in (("known", known), ("wanted", wanted)):
+        if value not in NORMS:
+            raise InputError(f"`{name}` must be one of {', '.join(NORMS)}, got {value!r}")
+    given = np.asarray(length, dtype=np.float64)
+    root = float(np.sqrt(entries))
+    whole = {"linf": 1.0, "l2": root, "l1": float(entries), "l0": float(entries)}[wanted]
+    implied = {
+        ("linf", "l2"): given * root,
+        ("linf", "l1"): given * entries,
+        ("l2", "linf"): given,
+        ("l2", "l1"): given * root,
+        ("l1", "linf"): given,
+        ("l1", "l2"): np.minimum(given, np.sqrt(given)),
+        ("l0", "l2"): np.sqrt(given),
+        ("l0", "l1"): given,
+        (wanted, wanted): given,
+    }.get((known, wanted), np.full_like(given, whole))
+    return np.where((given == 0) | np.isinf(given), given, np.minimum(implied, whole))
+
+
+Kind = Literal["verified", "clean", "norm", "budget", "steps", "attack"]
+MEANINGS: dict[Kind, str] = {
+    "verified": "nothing can be there: the verifier, the network or the data differ, or an adversarial is none",
+    "clean": "one of them has the clean sample wrong: networks, data or labels differ",
+    "norm": "an adversarial in hand in one norm is nearer than this in the other: is the attack given probabilities "
+    "instead of logits, or too few steps?",
+    "budget": "an adversarial within the budget is in hand: the sample is not robust",
+    "steps": "more steps change the result: the search has not converged, so give it more",
+    "attack": "another attack found nearer adversarials: run it longer or with other settings, and take the nearer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Samples for which an adversarial that one attack has in hand refutes what another says.
+
+    Attributes
+    ----------
+    kind : str
+        ``verified``, ``clean``, ``norm``, ``budget``, ``steps`` or ``attack``; `meaning` says what each is.
+    claim, proof : str
+        Who is refuted, and by whom.
+    claim_norm, proof_norm : {"l0", "l1", "l2", "linf"}
+        The norms that they speak of.
+    compared : int
+        Samples of which both speak.
+    samples : int
+        How many of them contradict.
+    sample_ids : tuple of int
+        These samples, the worst first; of very many, the worst alone where a caller asked for so many.
+    claimed, bounds : tuple of float
+        What was claimed of each, and what the proof allows at most, both in ``claim_norm``.
+
+    """
+
+    kind: Kind
+    claim: str
+    claim_norm: Norm
+    proof: str
+    proof_norm: Norm
+    compared: int
+    samples: int
+    sample_ids: tuple[int, ...]
+    claimed: tuple[float, ...]
+    bounds: tuple[float, ...]
+
+    @property
+    def meaning(self) -> str:
+        """What it says of the attacks, and what to do."""
+        return MEANINGS[self.kind]
+
+    @property
+    def share(self) -> float:
+        """The share of the samples compared that contradict."""
+        return self.samples / self.compared
+
+    def __str__(self) -> str:
+        return (
+            f"{self.claim} ({self.claim_norm}) against {self.proof} ({self.proof_norm}): {self.samples} of "
+            f"{self.compared} samples; sample {self.sample_ids[0]} claimed {self.claimed[0]:.4g}, at most "
+            f"{self.bounds[0]:.4g}: {self.meaning}"
+        )
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Return the pair in one row: how many samples contradict, and the worst of them."""
+        return self._pair | {
+            "samples": self.samples,
+            "of": self.compared,
+            "worst": self.sample_ids[0],
+            "claimed": self.claimed[0],
+            "at_most": self.bounds[0],
+        }
+
+    def rows(self) -> list[dict[str, str | int | float]]:
+        """Return one row a sample."""
+        samples = zip(self.sample_ids, self.claimed, self.bounds, strict=True)
+        return [
+            self._pair | {"sample_id": one, "claimed": claimed, "at_most": at_most} for one, claimed, at_most in samples
+        ]
+
+    @property
+    def _pair(self) -> dict[str, str | int | float]:
+        return {
+            "kind": self.kind,
+            "claim": self.claim,
+            "norm": self.claim_norm,
+            "proof": self.proof,
+            "proof_norm": self.proof_norm,
+        }
+
+
+def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: float = 0.1) -> tuple[Contradiction, ...]:
+    """Return which of the attacks on one network are refuted by which others, and for which samples.
+
+    A "robust" is refuted by any adversarial within its budget, in its own norm or by way of another. An epsilon is
+    refuted by an adversarial that is nearer by more than the tolerance; that a search ends a few percent too far is
+    no contradiction. What a verifier has excluded must not be there.
+
+    Parameters
+    ----------
+    evidence : iterable of Evidence
+        All of the same network and data; any two are held against each other where they speak of the same samples.
+    entries : int
+        Number of entries of an input, channels x height x width.
+    tolerance : float
+        Share of an epsilon by which another may be nearer, 0 or more and below 1.
+
+    Returns
+    -------
+    tuple of Contradiction
+        One for each pair and kind that contradicts; of verifiers and clean samples first.
+
+    Examples
+    --------
+    Ten samples fall to PGD within 4/255, where a second attack sees nothing closer than l2 2.0, in 3072 entries:
+
+    >>> from thinice.checks.contradictions import fixed_budget, minimum_norm
+    >>> pgd = fixed_budget("pgd", "linf", 4 / 255, range(10), [False] * 10)
+    >>> carlini = minimum_norm("c&w", "l2", range(10), [0.5] * 5 + [2.0] * 5)
+    >>> (found,) = contradictions([pgd, carlini], entries=3072)
+    >>> found.kind, found.sample_ids, found.bounds[0].__round__(3)
+    ('norm', (5, 6, 7, 8, 9), 0.869)
+
+    """
+    tally = ProgressCounter(tolerance=tolerance)
+    tally.add(dict(enumerate(evidence)), entries=entries)
+    return tally.contradictions()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Refuted:
+    """Samples for which one attack refutes another: how many, and the worst of them, columns of one length."""
+
+    count: int
+    sample_ids: npt.NDArray[np.int64]
+    claimed: FloatColumn
+    bounds: FloatColumn
+
+    def worst(self, most: int | None) -> _Refuted:
+        """Return the same with the worst first, and no others than `most` of them."""
+        order = np.argsort(self.bounds / self.claimed, kind="stable")[:most]
+        return _Refuted(self.count, self.sample_ids[order], self.claimed[order], self.bounds[order])
+
+    def __or__(self, other: _Refuted) -> _Refuted:
+        return _Refuted(
+            self.count + other.count,
+            np.concatenate([self.sample_ids, other.sample_ids]),
+            np.concatenate([self.claimed, other.claimed]),
+            np.concatenate([self.bounds, other.bounds]),
+        )
+
+
+class ProgressCounter:
+    """Contradictions among attacks on one network, counted part by part where not all samples are in memory at once.
+
+    Parameters
+    ----------
+    tolerance : float
+        As for `contradictions`.
+    most : int, optional
+        So many of the samples of each contradiction are named, the worst; all are counted.
+
+    """
+
+    def __init__(self, *, tolerance: float = 0.1, most: int | None = None) -> None:
+        if not 0 <= tolerance < 1:
+            raise InputError(f"`tolerance` must be a share of at least 0 and below 1, got {tolerance!r}")
+        self._tolerance, self._most = tolerance, most
+        self._compared = Counter[tuple[int, int]]()
+        self._refuted = dict[tuple[int, int, Kind], _Refuted]()
+        self._attacks = dict[int, tuple[str, Norm]]()
+
+    def add(self, evidence: Mapping[int, Evidence], *, entries: int) -> None:
+        """Count what attacks say of some more samples; an attack has the same number in every part.
+
+        Samples that were counted before must not come again; those of a later part come after the others.
+        """
+        self._attacks |= {attack: (said.name, said.norm) for attack, said in evidence.items()}
+        for (claimant, claim), (prover, proof) in permutations(evidence.items(), 2):
+            pair = (claimant, prover)
+            compared, refuted = _refuted(claim, proof, entries, self._tolerance)
+            self._compared[pair] += compared
+            for kind, samples in refuted.items():
+                key = (*pair, kind)
+                before = self._refuted.get(key)
+                self._refuted[key] = (samples if before is None else before | samples).worst(self._most)
+
+    def contradictions(self, names: Mapping[int, str] | None = None) -> tuple[Contradiction, ...]:
+        """Return one for each pair and kind that contradicts; `names` are what to call the attacks instead."""
+        kinds = list(MEANINGS)
+        found = []
+        for claimant, prover, kind in sorted(self._refuted, key=lambda key: (kinds.index(key[2]), key[:2])):
+            samples = self._refuted[claimant, prover, kind]
+            (claim, claim_norm), (proof, proof_norm) = self._attacks[claimant], self._attacks[prover]
+            found.append(
+                Contradiction(
+                    kind=kind,
+                    claim=claim if names is None else names[claimant],
+                    claim_norm=claim_norm,
+                    proof=proof if names is None else names[prover],
+                    proof_norm=proof_norm,
+                    compared=self._compared[claimant, prover],
+                    samples=samples.count,
+                    sample_ids=tuple(samples.sample_ids.tolist()),
+                    claimed=tuple(samples.claimed.tolist()),
+                    bounds=tuple(samples.bounds.tolist()),
+                )
+            )
+        return tuple(found)
+
+
+def _refuted(claim: Evidence, proof: Evidence, entries: int, tolerance: float) -> tuple[int, dict[Kind, _Refuted]]:
+    """Return of how many samples both speak, and those for which the proof refutes the claim, in order of their ids."""
+    shared, at_claim, at_proof = np.intersect1d(
+        claim.sample_ids, proof.sample_ids, assume_unique=True, return_indices=True
+    )
+    claimed, reached = claim.claimed[at_claim], proof.reached[at_proof]
+    at_most = implied_bound(reached, proof.norm, claim.norm, entries)
+    estimate = claim.kind == "minimum"
+    refuted = at_most < claimed * (1 - tolerance) if estimate else (at_most <= claimed) & (claimed > 0)
+    # a budget does not say whether the clean sample was wrong; an epsilon of 0 does
+    groups: dict[Kind, npt.NDArray[np.bool_]] = {
+        "clean": refuted & (reached == 0),
+        _kind(claim, proof): refuted & (reached > 0),
+    }
+    return len(shared), {
+        kind: _Refuted(int(group.sum()), shared[group], claimed[group], at_most[group])
+        for kind, group in groups.items()
+        if group.any()
+    }
+
+
+def _kind(claim: Evidence, proof: Evidence) -> Kind:
+    if claim.kind == "verified":
+        return "verified"
+    if claim.norm != proof.norm:
+        return "norm"
+    if claim.family is not None and claim.family == proof.family and claim.steps != proof.steps:
+        return "steps"
+    return "budget" if claim.kind == "budget" else "attack"
+
+
+# every verdict of an attack: an epsilon, or robust or not at a budget; a sample_id that stands for different contents
+# in different selections counts as different samples
+SAID = """
+with wanted as (
+    from measurements
+    where $measurement_id is null
+        or checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
+),
+said as (
+    select measurement_id, sample_id, epsilon::double as epsilon, null::double as budget, null::boolean as robust
+    from epsilons
+    where sample_id between $first and $last
+    union all
+    select measurement_id, sample_id, epsilon::double, budget, robust_to_this_attack
+    from verdicts
+    where robust_to_this_attack is not null and sample_id between $first and $last
+)
+select
+    m.checkpoint_id, m.dataset_id, m.attack_id, said.sample_id, said.epsilon, said.budget, said.robust,
+    dense_rank() over (partition by d.name, d.split, said.sample_id order by s.digest) as variant
+from said
+join wanted m using (measurement_id)
+join datasets d using (dataset_id)
+join samples s on s.dataset_id = m.dataset_id and s.sample_id = said.sample_id
+qualify row_number() over (
+    partition by m.checkpoint_id, d.name, d.split, m.attack_id, s.digest, said.sample_id order by m.measurement_id
+) = 1
+order by m.attack_id, said.sample_id
+"""
+# ranges of sample_id that hold about so many rows each
+PARTS = """
+with counted as (
+    select sample_id, count(*) as rows
+    from (select measurement_id, sample_id from epsilons union all select measurement_id, sample_id from robustness)
+    join measurements using (measurement_id)
+    where $measurement_id is null
+        or checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
+    group by sample_id
+)
+select min(sample_id) as first, max(sample_id) as last
+from (select sample_id, sum(rows) over (order by sample_id) // $rows as part from counted)
+group by part
+order by part
+"""
+NETWORKS = "select checkpoint_id, name from checkpoints"
+DATA = "select dataset_id, name, split, list_product(shape)::bigint as entries from datasets"
+ATTACKS = "select attack_id, name as attack, norm::text as norm, settings::text as settings from attacks"
+ROWS = 200_000
+"""What is held in memory at once: a store may be larger than that."""
+
+RAISED = """
+select checkpoint, data, attack, norm, indicator, samples, looked_at, seen, advice
+from warnings order by checkpoint, data, indicator, measurement_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What the attacks on one network in a store say of each other.
+
+    Attributes
+    ----------
+    network, data, split : str
+        Whose evidence it is.
+    attacks : tuple of str
+        Those that were held against each other.
+    contradictions : tuple of Contradiction
+        Where they contradict.
+
+    """
+
+    network: str
+    data: str
+    split: str
+    attacks: tuple[str, ...]
+    contradictions: tuple[Contradiction, ...]
+
+
+def check_store(
+    store: Store, *, tolerance: float = 0.1, measurement_id: int | None = None, most: int | None = None
+) -> tuple[Check, ...]:
+    """Return which results in a store cannot all be true: one check for each network and data set.
+
+    Epsilons and verdicts at budgets of the same network and samples are held against each other, whatever run and
+    selection they come from. What an attack was spared, because the store knew the sample broken, is not its claim.
+    Samples are read in parts, so that a large store does not have to fit into memory.
+
+    Parameters
+    ----------
+    store : Store
+        Made by `thinice.open_store`.
+    tolerance : float
+        As for `contradictions`.
+    measurement_id : int, optional
+        Only of the network of this measurement.
+    most : int, optional
+        So many of the samples of each contradiction are named, the worst; all are counted.
+
+    Examples
+    --------
+    >>> import tempfile, thinice
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_store(thinice.open_store(f"{folder}/new.duckdb", new=True))
+    ()
+
+    """
+    networks = {row["checkpoint_id"]: row["name"] for row in _rows(store, NETWORKS)}
+    data = {row["dataset_id"]: row for row in _rows(store, DATA)}
+    attacks = {row["attack_id"]: _attack(row) for row in _rows(store, ATTACKS)}
+    tallies: dict[Group, ProgressCounter] = {}
+    heard: dict[Group, set[int]] = {}
+    wanted = {"measurement_id": measurement_id}
+    for part in _rows(store, PARTS, wanted | {"rows": ROWS}):
+        said = store.sql(SAID, wanted | part)
+        for name in ("name", "split"):
+            said[name] = said["dataset_id"].map({key: row[name] for key, row in data.items()})
+        for place, rows in said.groupby(["checkpoint_id", "name", "split", "variant"]):
+            group = cast("Group", place)
+            evidence = _evidence(rows, attacks)
+            tally = tallies.setdefault(group, ProgressCounter(tolerance=tolerance, most=most))
+            tally.add(evidence, entries=data[rows["dataset_id"].iloc[0]]["entries"])
+            heard.setdefault(group, set()).update(evidence)
+    checks = list[Check]()
+    for group in sorted(tallies):
+        network, name, split, _ = group
+        alike = [attacks[attack] for attack in sorted(heard[group])]
+        labels = {attack["attack_id"]: _label(attack, alike) for attack in alike}
+        found = tallies[group].contradictions(labels)
+        checks.append(Check(networks[network], name, split, tuple(labels.values()), found))
+    return tuple(checks)
+
+
+def _rows(store: Store, query: str, parameters: Row | None = None) -> list[Row]:
+    return cast("list[Row]", store.sql(query, parameters).to_dict("records"))
+
+
+def _attack(row: Row) -> Row:
+    """Return an attack with its settings read."""
+    return row | {"settings": stored_settings(row["settings"])}
+
+
+def _evidence(rows: pd.DataFrame, attacks: dict[int, Row]) -> dict[int, Evidence]:
+    """Return what each attack in the rows of one network says, by the attack's number."""
+    said = dict[int, Evidence]()
+    for attack in rows["attack_id"].unique().tolist():
+        part = rows[rows["attack_id"] == attack]
+        one, budget = attacks[attack], part["budget"].iloc[0]
+        name, norm, settings = one["attack"], one["norm"], one["settings"]
+        others = {key: value for key, value in settings.items() if key != "steps"}
+        family, steps = json.dumps([name, norm, others], sort_keys=True), settings.get("steps")
+        ids, epsilon = part["sample_id"].to_numpy(), part["epsilon"].to_numpy(dtype=np.float64)
+        if np.isnan(budget):
+            said[attack] = minimum_norm(name, norm, ids, epsilon, family=family, steps=steps)
+        else:
+            robust = part["robust"].to_numpy(dtype=bool)
+            said[attack] = fixed_budget(name, norm, budget, ids, robust, length=epsilon, family=family, steps=steps)
+    return said
+
+
+def _label(one: Row, attacks: list[Row]) -> str:
+    """Return the name of an attack, and the settings that tell it from others of that name."""
+    alike = [other["settings"] for other in attacks if (other["attack"], other["norm"]) == (one["attack"], one["norm"])]
+    names = sorted({name for settings in alike for name in settings})
+    telling = [name for name in names if len({repr(settings.get(name)) for settings in alike}) > 1]
+    return ", ".join([one["attack"], *(f"{name} {_shown(one['settings'].get(name))}" for name in telling)])
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def stored_warnings(store: Store) -> tuple[str, ...]:
+    """Return what the checks of the evaluations in a store have raised: a sentence for each network, data and check.
+
+    Where several evaluations raised it, the first is named.
+
+    Examples
+    --------
+    >>> import tempfile, thinice
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stored_warnings(thinice.open_store(f"{folder}/new.duckdb", new=True))
+    ()
+    """
+    told: dict[tuple[str, str, str], str] = {}
+    for row in store.sql(RAISED).to_dict("records"):
+        place = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
+        what = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
+        told.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{place}: {what}")
+    return tuple(told.values())

@@ -1,0 +1,238 @@
+"""What a study of pruned networks looks like when its robustness numbers are wrong.
+
+Each of these has a harmless explanation too; none should be published without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import chi2
+
+from thinice.errors import InputError
+from thinice.stats import wilson
+
+if TYPE_CHECKING:
+    from thinice.store import Store
+
+__all__ = ["SIGNATURES", "StudyPattern", "StudyRow", "signatures", "store_signatures"]
+
+SignatureName = Literal["below_reported", "above_reported", "trends_disagree", "jumps_over_sparsity", "no_separation"]
+SIGNATURES: dict[SignatureName, str] = {
+    "below_reported": "the reported evaluation was weaker: attack it with theirs too, and compare budgets and data",
+    "above_reported": "this evaluation is weaker than the reported one: give the attack more steps, check its "
+    "indicators, and compare budgets and data",
+    "trends_disagree": "clean and robust accuracy go opposite ways: check the indicators of both networks, for the "
+    "loss of gradients looks like robustness",
+    "jumps_over_sparsity": "pruning more cannot help and harm in turn: look for one seed a sparsity, a loading that "
+    "lost weights, or an attack that failed on some networks",
+    "no_separation": "lost samples do not lie nearer than kept ones as far as these samples tell: take more samples "
+    "or a stronger attack before saying that thin ice explains the losses",
+}
+"""The signatures by name, and what to do."""
+
+DOUBT = 0.001
+"""Jumps less likely than this by sampling alone are not left to sampling."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """One network of a study.
+
+    Attributes
+    ----------
+    network, series : str
+        Its name, and what it is to be compared within: a pruning method, a training.
+    sparsity : float
+        Fraction of its prunable weights that are zero.
+    samples : int
+        How many it was evaluated on.
+    clean, robust : float
+        Shares of them that it has right, and right at the budget.
+    reported : float, optional
+        The robust accuracy that was published for it.
+    auc_low : float, optional
+        The lower end of the interval of its AUC of lost against kept samples.
+
+    """
+
+    network: str
+    sparsity: float
+    samples: int
+    clean: float
+    robust: float
+    series: str = ""
+    reported: float | None = None
+    auc_low: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPattern:
+    """A pattern that studies show when their numbers are wrong; `advice` says what to do."""
+
+    name: SignatureName
+    networks: tuple[str, ...]
+    seen: str
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        return SIGNATURES[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name}, {', '.join(self.networks)}: {self.seen}; {self.advice}"
+
+
+def signatures(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tuple[StudyPattern, ...]:
+    """Return the failure signatures of a study, in the order of `SIGNATURES`.
+
+    ``below_reported``, ``above_reported``: the reported robust accuracy lies outside Wilson's interval of the measured
+    one. ``trends_disagree``: between neighbours in sparsity, clean and robust accuracy change in opposite directions,
+    each by more than its sampling error. ``jumps_over_sparsity``: the robust accuracies at three or more sparsities are
+    farther from the nearest falling curve (weighted isotonic regression) than chi-squared allows at 0.001; a cliff is
+    a falling curve. ``no_separation``: the interval of the AUC reaches 0.5.
+
+    The networks of a study are mostly evaluated on the same samples. The tests take them for independent, which errs
+    on the side of silence.
+
+    Parameters
+    ----------
+    rows : iterable of StudyRow
+        In any order; each series is sorted by sparsity.
+    confidence : float
+        Of the intervals and differences.
+
+    Raises
+    ------
+    InputError
+        For shares outside [0, 1] and rows without samples.
+
+    Examples
+    --------
+    >>> rows = [StudyRow("dense", 0.0, 1000, 0.83, 0.51), StudyRow("pruned", 0.9, 1000, 0.80, 0.38, reported=0.49)]
+    >>> for one in signatures(rows):
+    ...     print(one.name, one.networks, one.seen)
+    below_reported ('pruned',) 49.0% reported, 38.0% measured (at most 42.0%, 1000 samples)
+
+    """
+    checked = [_checked(row) for row in rows]
+    found = [one for row in checked for one in _of_one(row, confidence)]
+    for _, series in groupby(
+        sorted(checked, key=lambda row: (row.series, row.sparsity, -row.robust)), lambda row: row.series
+    ):
+        found += _of_series(list(series), confidence)
+    return tuple(sorted(found, key=lambda one: list(SIGNATURES).index(one.name)))
+
+
+def _of_one(row: StudyRow, confidence: float) -> Iterable[StudyPattern]:
+    bounds = wilson(round(row.robust * row.samples), row.samples, confidence)
+    if row.reported is not None and not bounds.low <= row.reported <= bounds.high:
+        name: SignatureName = "below_reported" if row.reported > bounds.high else "above_reported"
+        limit = f"at most {bounds.high:.1%}" if row.reported > bounds.high else f"at least {bounds.low:.1%}"
+        seen = f"{row.reported:.1%} reported, {row.robust:.1%} measured ({limit}, {row.samples} samples)"
+        yield StudyPattern(name, (row.network,), seen)
+    if row.auc_low is not None and row.auc_low <= 0.5:
+        yield StudyPattern("no_separation", (row.network,), f"the AUC may be as low as {row.auc_low:.3f}")
+
+
+def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterable[StudyPattern]:
+    for one, other in pairwise(rows):
+        if one.sparsity == other.sparsity:
+            continue  # pruning does not tell them apart: another training, another seed
+        clean, robust = other.clean - one.clean, other.robust - one.robust
+        if (
+            clean * robust < 0
+            and abs(clean) > _error(one.clean, other.clean, one, other, confidence)
+            and abs(robust) > _error(one.robust, other.robust, one, other, confidence)
+        ):
+            seen = f"from sparsity {one.sparsity:.3g} to {other.sparsity:.3g} clean {clean:+.1%}, robust {robust:+.1%}"
+            yield StudyPattern("trends_disagree", (one.network, other.network), seen)
+    if len({row.sparsity for row in rows}) < 3:
+        return
+    shares, samples = np.array([row.robust for row in rows]), np.array([row.samples for row in rows], dtype=np.float64)
+    fitted = _falling(shares, samples)
+    spread = np.clip(fitted, 0.5 / samples, 1 - 0.5 / samples)
+    distance = float((samples * (shares - fitted) ** 2 / (spread * (1 - spread))).sum())
+    if chi2.sf(distance, len(rows) - 1) < DOUBT:
+        worst = int(np.abs(shares - fitted).argmax())
+        seen = (
+            f"robust accuracy goes {', '.join(f'{share:.1%}' for share in shares)} as sparsity rises; "
+            f"{rows[worst].network} is {abs(shares[worst] - fitted[worst]):.1%} off any falling curve"
+        )
+        yield StudyPattern("jumps_over_sparsity", tuple(row.network for row in rows), seen)
+
+
+def _error(share: float, other: float, row: StudyRow, next_row: StudyRow, confidence: float) -> float:
+    """Return by how much two shares may differ by sampling alone."""
+    variance = share * (1 - share) / row.samples + other * (1 - other) / next_row.samples
+    return float(ndtri(0.5 + confidence / 2) * np.sqrt(variance))
+
+
+def _falling(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the nearest values that never rise: isotonic regression by pooling neighbours."""
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, length
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        block = (value, weight, 1)
+        while blocks and blocks[-1][0] < block[0]:
+            mean, heavy, length = blocks.pop()
+            total = heavy + block[1]
+            block = ((mean * heavy + block[0] * block[1]) / total, total, length + block[2])
+        blocks.append(block)
+    return np.repeat([mean for mean, _, _ in blocks], [length for _, _, length in blocks])
+
+
+def _checked(row: StudyRow) -> StudyRow:
+    for name, share in (("clean", row.clean), ("robust", row.robust), ("reported", row.reported)):
+        if share is not None and not 0 <= share <= 1:
+            raise InputError(f"`{name}` of {row.network!r} must be a share in [0, 1], got {share!r}: 45 % is 0.45")
+    if row.samples < 1:
+        raise InputError(f"`samples` of {row.network!r} must be at least 1, got {row.samples!r}")
+    return row
+
+
+# one series for each architecture, data set, budget and attack
+SERIES = """
+select
+    r.checkpoint as network, k.sparsity, r.decided as samples, r.clean_accuracy as clean, r.robust_accuracy as robust,
+    concat_ws(' ', k.architecture, r.data, r.attack, r.norm, printf('%.6g', r.budget)) as series
+from robust_accuracy r
+join measurements m using (measurement_id)
+join checkpoints k on k.checkpoint_id = m.checkpoint_id
+where r.decided = r.n  -- of a run that ended early, those that fell are decided first
+order by series, k.sparsity
+"""
+UNSEPARATED = """
+select pruned, dense, data, norm, basis, auc, auc_low from separation where auc_low <= 0.5 order by comparison_id
+"""
+
+
+def store_signatures(store: Store, *, confidence: float = 0.99) -> tuple[StudyPattern, ...]:
+    """Return the failure signatures of all evaluations and comparisons in a store.
+
+    The evaluations of a series have architecture, data, attack and budget in common.
+
+    >>> import tempfile, thinice
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store_signatures(thinice.open_store(f"{folder}/new.duckdb", new=True))
+    ()
+    """
+    records = store.sql(SERIES).to_dict("records")
+    found = signatures(
+        (StudyRow(**{str(name): value for name, value in row.items()}) for row in records), confidence=confidence
+    )
+    unseparated = (
+        StudyPattern(
+            "no_separation",
+            (row["pruned"],),
+            f"AUC {row['auc']:.3f} against {row['dense']} on {row['data']} ({row['norm']}, {row['basis']}), and it may "
+            f"be as low as {row['auc_low']:.3f}",
+        )
+        for row in store.sql(UNSEPARATED).to_dict("records")
+    )
+    return (*found, *unseparated)

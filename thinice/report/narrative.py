@@ -1,0 +1,381 @@
+"""What the page says in words and tables: the answer, the counts, the statistics, and how it was measured."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import starmap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thinice.plots import TRANSITIONS, UNITS
+from thinice.report.facts import Compared, Row, brief
+from thinice.stats import quantile
+from thinice.types import Outcome, Transition
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "answer",
+    "checks",
+    "closest",
+    "escaped",
+    "headline",
+    "measurement",
+    "nearest",
+    "overview",
+    "rivals",
+    "statistics",
+    "table",
+    "transition_table",
+    "warnings",
+]
+
+MEANINGS = {
+    Transition.KEPT: "correct before and after pruning",
+    Transition.LOST: "correct before, wrong after: on thin ice",
+    Transition.GAINED: "wrong before, correct after",
+    Transition.WRONG: "wrong before and after",
+}
+IN_UNIT = {"median_kept", "median_lost", "shift"}
+"""Statistics in the unit of epsilon."""
+THINNEST = 25
+CELL = 1000
+"""Letters of a cell that others wrote: longer ones lose their middle."""
+
+
+def escaped(text: object) -> str:
+    """Return text that others wrote so that a page shows it letter by letter."""
+    return html.escape(str(text), quote=True)
+
+
+def headline(compared: Compared) -> str:
+    """Return the question of this comparison."""
+    return (
+        f"When {compared.measured.dense['name']} is pruned to {compared.pruned['name']}, which samples does it lose, "
+        f"and how close to its decision boundary did they lie?"
+    )
+
+
+def answer(compared: Compared) -> str:
+    """Return the answer in a sentence, or what is missing to give one."""
+    known, n = int(compared.known.sum()), len(compared.known)
+    lost = compared.count(Transition.LOST)
+    right = lost + compared.count(Transition.KEPT)
+    pruned, dense = compared.pruned["name"], compared.measured.dense["name"]
+    said = f"{pruned} loses {lost:,} of the {right:,} samples "
+    if compared.budget is None:
+        said += f"that {dense} has right"
+    else:
+        said += f"on which {dense} is robust at {UNITS[compared.measured.norm].text(compared.budget)}"
+    said += f" ({lost / right:.1%})" if right else ""
+    if known < n:
+        said += f", of {known:,} of {n:,} samples that were measured so far"
+    found = compared.statistics
+    if found is None:
+        return f"{said}. The run ended before its statistics."
+    if found["auc"] is None:
+        return f"{said}."
+    said += f"; a lost sample lay nearer to the boundary of {dense} than a kept one with probability {found['auc']:.3f}"
+    details = ["AUC"]
+    if None not in (found["auc_low"], found["auc_high"], found["confidence"]):
+        details.append(f"{100 * found['confidence']:g} % interval {found['auc_low']:.3f} to {found['auc_high']:.3f}")
+    details.append("too few for a p-value" if found["log10_p"] is None else f"log10 p = {found['log10_p']:.1f}")
+    return f"{said} ({', '.join(details)})."
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, numbers: Sequence[int] = (), kind: str = ""
+) -> str:
+    """Return an HTML table of escaped cells; the first cell of a row is its heading, columns `numbers` go right."""
+
+    def cell(place: int, value: object) -> str:
+        side = ' class="number"' if place in numbers else ""
+        text = escaped(brief(str(value), CELL))
+        return f'<th scope="row">{text}</th>' if place == 0 else f"<td{side}>{text}</td>"
+
+    heads = "".join(
+        f'<th scope="col"{" class=number" if place in numbers else ""}>{escaped(name)}</th>'
+        for place, name in enumerate(head)
+    )
+    lines = "".join(f"<tr>{''.join(starmap(cell, enumerate(row)))}</tr>" for row in rows)
+    top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
+    body = f"<caption>{escaped(caption)}</caption>{top}<tbody>{lines}</tbody>"
+    return f'<div class="scroll {kind}"><table>{body}</table></div>'
+
+
+def transition_table(compared: Compared) -> str:
+    """Return how many samples went which way, and how far they lay."""
+    measured, unit = compared.measured, UNITS[compared.measured.norm]
+    total = int(compared.known.sum())
+    rows = []
+    for name in Transition:
+        group = compared.transitions == name
+        count, missing = int(group.sum()), int((measured.outcomes[group] == Outcome.NOT_FOUND).sum())
+        median = quantile(measured.epsilon[group])
+        rows.append(
+            (
+                f"{name} {TRANSITIONS[name].word}",
+                MEANINGS[name],
+                f"{count:,}",
+                f"{count / total:.1%}",
+                "—" if median is None else unit.text(median),
+                f"{missing:,}",
+            )
+        )
+    rows.append(("all", "", f"{total:,}", "100.0%", "", f"{_not_found(compared):,}"))
+    head = ("transition", "means", "samples", "share", "median ε", "not found")
+    correct = "that the clean sample is classified right" if compared.basis == "clean" else compared.basis
+    return table(head, rows, caption=f"Transitions; correct means {correct}", numbers=(2, 3, 4, 5), kind="transitions")
+
+
+def _not_found(compared: Compared) -> int:
+    return int((compared.measured.outcomes[compared.known] == Outcome.NOT_FOUND).sum())
+
+
+def statistics(compared: Compared, meanings: dict[str, str]) -> str:
+    """Return every stored statistic with what it means, and the accuracies."""
+    unit = UNITS[compared.measured.norm]
+    total = int(compared.known.sum())
+    before = compared.count(Transition.KEPT) + compared.count(Transition.LOST)
+    after = compared.count(Transition.KEPT) + compared.count(Transition.GAINED)
+    accuracy = "accuracy" if compared.budget is None else "robust accuracy"
+    rows = [
+        (f"{accuracy}, dense", f"{before / total:.2%}", "Share of samples on which the dense network is correct."),
+        (f"{accuracy}, pruned", f"{after / total:.2%}", "Share of samples on which the pruned network is correct."),
+        ("sparsity, pruned", f"{compared.pruned['sparsity']:.2%}", "Fraction of prunable weights that are zero."),
+    ]
+    found = compared.statistics or {}
+    for name, value in found.items():
+        if name in {"comparison_id", "run_id", "created", "notes"} or name.startswith("n_"):
+            continue
+        shown = "—" if value is None else unit.text(value) if name in IN_UNIT else _number(value)
+        shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
+        rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
+    notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())
+    return (
+        table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,))
+        + notes
+    )
+
+
+def warnings(compared: Compared) -> str:
+    """Return what speaks against the numbers: raised checks and failure signatures; empty where nothing does."""
+    said = [
+        f"{brief(one['network'])}, {brief(one['attack'])} in {one['norm']}: {one['seen']} ({one['indicator']}, "
+        f"{one['samples']:,} of {one['looked_at']:,} samples); {one['advice']}"
+        for one in compared.findings
+        if one["raised"]
+    ]
+    said += [
+        f"{', '.join(map(brief, one.networks))}: {one.seen} ({one.name}); {one.advice}" for one in compared.signatures
+    ]
+    if not said:
+        return ""
+    lines = "".join(f"<li>{escaped(brief(line, CELL))}.</li>" for line in said)
+    return f'<div class="warnings"><h2>What speaks against these numbers</h2><ul>{lines}</ul></div>'
+
+
+def checks(compared: Compared) -> str:
+    """Return all checks of the evaluations of both networks, raised or not; empty where none was evaluated."""
+    rows = [
+        (
+            one["network"],
+            f"{one['data']}, {one['n']:,} samples",
+            f"{one['attack']}, {one['norm']}",
+            one["indicator"],
+            "raised" if one["raised"] else "not raised",
+            f"{one['samples']:,} of {one['looked_at']:,}",
+        )
+        for one in compared.findings
+    ]
+    head = ("network", "data", "attack", "check", "outcome", "seen on")
+    return table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
+
+
+def rivals(compared: Compared) -> str:
+    """Return how well epsilon foretells the losses against margin, confidence and loss; empty where not known."""
+    found = compared.rivals
+    if found is None or np.isnan(found.auc).all():
+        return ""
+    rows = [
+        (
+            name,
+            f"{auc:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            "" if np.isnan(difference) else f"{difference:+.3f}",
+            "" if np.isnan(log10_p) else f"{log10_p:.1f}",
+        )
+        for name, auc, low, high, difference, log10_p in zip(
+            found.name, found.auc, found.low, found.high, found.difference, found.log10_p, strict=True
+        )
+    ]
+    head = (
+        "predictor",
+        "AUC",
+        f"{100 * found.confidence:g} % interval",
+        "epsilon's AUC minus this",
+        "log10 p, paired DeLong",
+    )
+    caption = "What the dense network alone knows, as a predictor of what pruning loses"
+    return table(head, rows, caption=caption, numbers=(1, 2, 3, 4))
+
+
+def overview(comparisons: Sequence[Compared]) -> str:
+    """Return one row a comparison, where there are several."""
+    if len(comparisons) < 2:
+        return ""
+    rows = []
+    for one in comparisons:
+        found, total = one.statistics or {}, int(one.known.sum())
+        after = one.count(Transition.KEPT) + one.count(Transition.GAINED)
+        auc = found.get("auc")
+        rows.append(
+            (
+                f"{one.comparison_id}: {one.measured.dense['name']} → {one.pruned['name']}",
+                f"{one.measured.data.row['name']}, {one.measured.norm}, {one.basis}",
+                f"{one.pruned['sparsity']:.1%}",
+                f"{total:,}",
+                f"{after / total:.2%}",
+                f"{one.count(Transition.LOST):,}",
+                f"{one.count(Transition.GAINED):,}",
+                "—" if auc is None else f"{auc:.3f}",
+            )
+        )
+    head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
+    return table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
+
+
+def nearest(compared: Compared) -> NDArray[np.int64]:
+    """Return the rows of the samples in the table of those nearest to the boundary."""
+    measured = compared.measured
+    found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
+    return found[np.argsort(measured.epsilon[found], kind="stable")][:THINNEST]
+
+
+def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
+    """Return the samples nearest to the boundary as a table; the page's script makes buttons of their ids.
+
+    The script knows them by their place among the rows `shown` on the page.
+    """
+    measured, unit = compared.measured, UNITS[compared.measured.norm]
+    data = measured.data
+    order = nearest(compared)
+    lines = []
+    for row, at in zip(order.tolist(), np.searchsorted(shown, order).tolist(), strict=True):
+        name = Transition(str(compared.transitions[row]))
+        cells = (
+            class_name(data.classes, data.labels[row]),
+            class_name(data.classes, measured.far_predictions[row]),
+            class_name(data.classes, compared.pruned_predictions[row]),
+        )
+        lines.append(
+            f'<tr><td class="picture"><canvas data-row="{at}" aria-hidden="true"></canvas></td>'
+            f'<th scope="row"><button type="button" data-row="{at}">{data.sample_ids[row]}</button></th>'
+            f'<td class="number">{escaped(unit.text(measured.epsilon[row]))}</td>'
+            f'<td><span class="mark {name.name.lower()}"></span>{name} {escaped(TRANSITIONS[name].word)}</td>'
+            + "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
+            + "</tr>"
+        )
+    head = ("", "sample", "ε", "transition", "true class", "beyond the boundary", "pruned network says")
+    heads = "".join(
+        f'<th scope="col"{" class=number" if name == "ε" else ""}>{name}</th>' if name else "<td></td>" for name in head
+    )
+    caption = f"The {len(order)} samples nearest to the boundary of {measured.dense['name']}"
+    return (
+        f'<div class="scroll thinnest" data-comparison="{place}"><table><caption>{escaped(caption)}</caption>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def class_name(classes: Sequence[str], number: int) -> str:
+    """Return the name of a predicted class; a network may know more classes than the data name."""
+    if number < 0:
+        return "—"
+    return classes[number] if number < len(classes) else str(number)
+
+
+def measurement(compared: Compared) -> str:
+    """Return how it was measured: networks, data, attack and runs, with everything the store knows of them."""
+    measured = compared.measured
+    data, attack = measured.data.row, measured.attack
+    parts = [
+        table(
+            ("", measured.dense["name"], compared.pruned["name"]),
+            _side_by_side(measured.dense, compared.pruned, skip={"checkpoint_id", "run_id", "created", "class_names"}),
+            caption="Networks: dense, pruned",
+        ),
+        table(
+            (),
+            [
+                *((name, _text(data[name])) for name in ("name", "split", "n", "shape", "fingerprint")),
+                ("classes", f"{len(data['classes'])}: {_short(data['classes'])}"),
+            ],
+            caption="Data",
+        ),
+        table(
+            (),
+            [
+                ("attack", attack["name"]),
+                ("norm", attack["norm"]),
+                *_settings(attack["settings"]),
+                ("fingerprint", attack["fingerprint"]),
+            ],
+            caption="Attack, with all settings that change its result",
+        ),
+    ]
+    parts += [table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
+    return "".join(parts)
+
+
+def _settings(stored: str) -> list[tuple[str, str]]:
+    """Return settings that the store keeps as JSON, a row each; what is no object, as it stands there."""
+    settings = json.loads(stored)
+    return [(name, _text(value)) for name, value in settings.items()] if isinstance(settings, dict) else [("", stored)]
+
+
+def _side_by_side(left: Row, right: Row, *, skip: set[str]) -> list[tuple[str, str, str]]:
+    return [
+        (name.replace("_", " "), _text(value), _text(right[name])) for name, value in left.items() if name not in skip
+    ]
+
+
+def _run(run: Row) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in run.items():
+        if name == "run_id" or value is None:
+            continue
+        if name == "command":
+            rows.append((name, shlex.join(value)))
+        elif name in {"versions", "settings"}:
+            rows += [(f"{name}: {key}", text) for key, text in _settings(value)]
+        else:
+            rows.append((name, _text(value)))
+    return rows
+
+
+def _short(classes: Sequence[str], most: int = 20) -> str:
+    return ", ".join(classes[:most]) + (", …" if len(classes) > most else "")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "—"
+    if isinstance(value, list):
+        return "x".join(map(str, value)) if all(isinstance(one, int) for one in value) else "; ".join(map(str, value))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10000 else str(value)
+    )
+
+
+def _number(value: float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,158 @@
+"""Many comparisons at once: p-values that hold for all of them together, and the mean and spread over seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t
+
+from thinice.errors import InputError
+from thinice.stats.base import FloatColumn, Result, check_confidence
+from thinice.types import Interval
+
+__all__ = ["SeedSpread", "benjamini_hochberg", "holm", "seed_spread"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedSpread(Result):
+    """What several seeds say of one number; None where they are too few."""
+
+    n: int
+    """Seeds that gave a number."""
+    missing: int
+    """Seeds that gave none: left out, not guessed."""
+    mean: float | None
+    sd: float | None
+    """Standard deviation of single seeds (n - 1); None for one seed."""
+    smallest: float | None
+    largest: float | None
+    confidence: float
+
+    derived: ClassVar[tuple[str, ...]] = ("interval",)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Student's interval of the mean: what other seeds would give on average, if they scatter normally."""
+        if self.mean is None or self.sd is None:
+            return None
+        half = float(t.ppf(0.5 + self.confidence / 2, self.n - 1)) * self.sd / math.sqrt(self.n)
+        return Interval(self.mean - half, self.mean + half, self.confidence)
+
+
+def holm(log10_p: npt.ArrayLike) -> FloatColumn:
+    """Return Holm's adjusted p-values, on the log10 scale: the chance of *any* false finding stays below each.
+
+    The k-th smallest of n p-values (from 0) times n - k, at most 1, and never below the one before it.
+
+    Parameters
+    ----------
+    log10_p
+        (N,) decimal logarithms of p-values, at most 0; NaN where there is none: stays so, and is not counted.
+
+    Raises
+    ------
+    InputError
+        For a value above 0, which is no logarithm of a probability.
+
+    References
+    ----------
+    S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+
+    Examples
+    --------
+    >>> holm([-400.0, -2.0, float("nan"), -1.0]).round(3).tolist()
+    [-399.523, -1.699, nan, -1.0]
+    """
+    values, order = _ordered(log10_p)
+    n = len(order)
+    steps = np.log10(np.arange(n, 0, -1))
+    return _placed(values, order, np.maximum.accumulate(values[order] + steps))
+
+
+def benjamini_hochberg(log10_p: npt.ArrayLike) -> FloatColumn:
+    """Return Benjamini and Hochberg's adjusted p-values, on the log10 scale: the share of false findings, on average.
+
+    The k-th smallest of n p-values (from 1) times n / k, at most 1, and never above the one after it.
+
+    Parameters
+    ----------
+    log10_p
+        (N,) decimal logarithms of p-values, at most 0; NaN where there is none: stays so, and is not counted.
+
+    Raises
+    ------
+    InputError
+        For a value above 0, which is no logarithm of a probability.
+
+    References
+    ----------
+    Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate: a practical and powerful approach to multiple
+    testing", JRSS B 57, 1995.
+
+    Examples
+    --------
+    >>> benjamini_hochberg([-400.0, -2.0, float("nan"), -1.0]).round(3).tolist()
+    [-399.523, -1.824, nan, -1.0]
+    """
+    values, order = _ordered(log10_p)
+    n = len(order)
+    steps = np.log10(n / np.arange(1, n + 1))
+    return _placed(values, order, np.minimum.accumulate((values[order] + steps)[::-1])[::-1])
+
+
+def seed_spread(values: npt.ArrayLike, *, confidence: float = 0.95) -> SeedSpread:
+    """Return the mean of one number over seeds, its spread, and Student's interval of the mean.
+
+    Parameters
+    ----------
+    values
+        (N,) one a seed, such as AUCs; NaN or None where a seed gave none.
+    confidence
+        Level of the interval.
+
+    Raises
+    ------
+    InputError
+        For values that are not a flat list of finite numbers, or a confidence outside (0, 1).
+
+    Examples
+    --------
+    >>> spread = seed_spread([0.88, 0.90, 0.92])
+    >>> round(spread.mean, 3), round(spread.sd, 3), round(spread.interval.low, 3)
+    (0.9, 0.02, 0.85)
+    """
+    check_confidence(confidence)
+    column = np.array(values, dtype=np.float64)
+    if column.ndim != 1 or np.isinf(column).any():
+        raise InputError(f"`values` must be a flat list of finite numbers, one a seed, got shape {column.shape}")
+    known = column[~np.isnan(column)]
+    return SeedSpread(
+        n=len(known),
+        missing=len(column) - len(known),
+        mean=float(known.mean()) if len(known) else None,
+        sd=float(known.std(ddof=1)) if len(known) > 1 else None,
+        smallest=float(known.min()) if len(known) else None,
+        largest=float(known.max()) if len(known) else None,
+        confidence=confidence,
+    )
+
+
+def _ordered(log10_p: npt.ArrayLike) -> tuple[FloatColumn, npt.NDArray[np.intp]]:
+    """Return the column, and the places of its known values from the smallest up."""
+    values = np.array(log10_p, dtype=np.float64)
+    if values.ndim != 1:
+        raise InputError(f"`log10_p` must be a flat list, got shape {values.shape}")
+    if (values > 0).any():
+        raise InputError(f"`log10_p` holds {np.nanmax(values)}: the logarithm of a p-value is at most 0")
+    order = np.argsort(values, kind="stable")
+    return values, order[: int((~np.isnan(values)).sum())]
+
+
+def _placed(values: FloatColumn, order: npt.NDArray[np.intp], adjusted: FloatColumn) -> FloatColumn:
+    placed = np.full(len(values), np.nan)
+    placed[order] = np.minimum(adjusted, 0)
+    return placed

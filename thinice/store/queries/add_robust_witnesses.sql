@@ -1,7 +1,0 @@
--- Only for samples that this run broke with this attack: an adversarial must prove the verdict that it stands beside.
-insert into witnesses
-select measurement_id, sample_id, rows.adversarial
-from rows
-join robustness using (sample_id)
-where measurement_id = $measurement_id and place = $place and run_id = $run_id and outcome = 'found' and not known
-on conflict do nothing

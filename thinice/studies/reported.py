@@ -1,0 +1,218 @@
+"""Robust accuracies that publications report, read from a small file, held against what was measured."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinice.analysis.evaluation import Robustness
+from thinice.errors import InputError, MissingExtraError
+from thinice.files import expanded, read_whole
+
+if TYPE_CHECKING:
+    from yaml.events import Event
+    from yaml.nodes import Node
+
+__all__ = ["Reported", "against", "read_reported"]
+
+FORM = "a list of `checkpoint` and `reported` (54.3% or 0.543), as CSV, JSON or YAML"
+LARGEST = 1_000_000
+"""Bytes of such a file; each line is one network."""
+DEEPEST = 10
+"""Lists and objects inside each other; two are needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a publication says of one checkpoint.
+
+    Attributes
+    ----------
+    checkpoint : Path
+        Its file; a relative path in the list counts from the list's own folder.
+    accuracy : float
+        The reported robust accuracy, a share.
+
+    """
+
+    checkpoint: Path
+    accuracy: float
+
+
+def read_reported(path: Path) -> list[Reported]:
+    r"""Return the reported robust accuracies in a file: columns or keys ``checkpoint`` and ``reported``.
+
+    Values are shares where all lie in [0, 1], percent elsewhere, also with a sign: ``54.3%``. YAML needs the extra
+    ``yaml`` and is read without running anything.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file with a header; JSON or YAML with a list of objects, or an object of accuracies by checkpoint.
+
+    Raises
+    ------
+    InputError
+        For what cannot be read so, naming the file and the line or entry.
+    MissingExtraError
+        For YAML where PyYAML is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "reported.csv"
+    ...     _ = path.write_text("checkpoint,reported\ndense.pt,54.3%\npruned.pt,51\n")
+    ...     [(one.checkpoint.name, one.accuracy) for one in read_reported(path)]
+    [('dense.pt', 0.543), ('pruned.pt', 0.51)]
+
+    """
+    path = expanded(path, "reported")
+    try:
+        text = read_whole(path, LARGEST).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`reported` {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    entries = _entries(path, text)
+    if not entries:
+        raise InputError(f"`reported` {path} is empty: it must be {FORM}")
+    pairs = []
+    for place, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping) or not {"checkpoint", "reported"} <= set(entry):
+            raise InputError(f"`reported` {path}, entry {place}: it must be {FORM}")
+        if isinstance(entry["checkpoint"], list | Mapping):
+            raise InputError(f"`reported` {path}, entry {place}: `checkpoint` must be one file")
+        if None in entry:  # 54,3 is two columns
+            raise InputError(f"`reported` {path}, entry {place} has more columns than the header: write 54.3, not 54,3")
+        pairs.append((str(entry["checkpoint"]).strip(), *_value(path, place, entry["reported"])))
+    twice = [name for name, count in Counter(name for name, _, _ in pairs).items() if count > 1]
+    if twice:
+        raise InputError(f"`reported` {path} names {twice[0]} more than once: leave one entry")
+    percent = any(value > 1 for _, value, marked in pairs if not marked)
+    found = []
+    for place, (checkpoint, value, marked) in enumerate(pairs, 1):
+        accuracy = round(value / 100, 12) if marked or percent else value  # 54.3 / 100 is 0.543
+        if not 0 <= accuracy <= 1:
+            raise InputError(f"`reported` {path}, entry {place}: {value:g} is no accuracy, of 0 to 100 %")
+        found.append(Reported(path.parent / expanded(checkpoint, "checkpoint"), accuracy))
+    return found
+
+
+def against(result: Robustness, reported: Reported) -> dict[str, Any]:
+    """Return one row of the table reported against measured, as shares; `drop` is in percentage points.
+
+    `above` says whether the reported value lies above the measured one's interval, so that the drop is more than the
+    chance of the samples.
+    """
+    return {
+        "network": result.network,
+        "sparsity": result.sparsity,
+        "data": result.data,
+        "split": result.split,
+        "samples": len(result),
+        "norm": result.norm,
+        "budget": result.budget,
+        "clean_accuracy": result.clean_accuracy,
+        "reported": reported.accuracy,
+        "attack": result.attack,
+        "measured": result.robust_accuracy,
+        "low": result.interval.low,
+        "high": result.interval.high,
+        "drop": round(100 * (reported.accuracy - result.robust_accuracy), 6),
+        "above": reported.accuracy > result.interval.high,
+    }
+
+
+def _entries(path: Path, text: str) -> Sequence[Any]:
+    """Return the entries of a file, in the form that its ending names."""
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        try:
+            rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+            _refuse_twice(path, rows.fieldnames or (), ", line 1")
+            return list(rows)
+        except csv.Error as error:
+            raise InputError(f"`reported` {path} is no CSV: {error}") from None
+    if kind == ".json":
+        try:
+            return _listed(json.loads(text, parse_int=str, object_pairs_hook=lambda pairs: _once(path, pairs)))
+        except RecursionError:
+            raise InputError(f"`reported` {path} is nested too deeply: it must be {FORM}") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"`reported` {path} is no JSON: {error}") from None
+    if kind in {".yaml", ".yml"}:
+        try:
+            import yaml  # noqa: PLC0415 (an extra)
+        except ImportError as error:
+            raise MissingExtraError(f"reading {path} (or write it as CSV)", "yaml") from error
+        try:
+            _refuse_knots(path, yaml.parse(text, Loader=yaml.BaseLoader))
+            node = yaml.compose(text, Loader=yaml.BaseLoader)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"`reported` {path} is no YAML: {reason}") from None
+        return _listed(None if node is None else _plain(path, node))
+    raise InputError(f"`reported` {path}: the name must end in .csv, .json, .yaml or .yml")
+
+
+def _refuse_knots(path: Path, events: Iterable[Event]) -> None:
+    """Raise `InputError` for YAML that is small on paper and large in memory, before anything is built from it."""
+    depth = 0
+    for event in events:
+        line = f"`reported` {path}, line {event.start_mark.line + 1}"
+        if getattr(event, "anchor", None) is not None:
+            raise InputError(f"{line}: anchors and aliases (& and *) are not read: write the value out")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise InputError(f"{line}: tags such as {tag} are not read: leave it out")
+        depth += type(event).__name__.endswith("StartEvent") - type(event).__name__.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise InputError(f"{line}: nested too deeply: it must be {FORM}")
+
+
+def _plain(path: Path, node: Node) -> Any:  # noqa: ANN401 (as deep as the file)
+    """Return lists, objects and texts; whether a text is a number, a date or a boolean is not YAML's to decide."""
+    if node.id == "scalar":
+        return node.value
+    if node.id == "sequence":
+        return [_plain(path, item) for item in node.value]
+    content: dict[str, Any] = {}
+    for key, value in node.value:
+        name, line = str(_plain(path, key)), f", line {key.start_mark.line + 1}"
+        if name in content:
+            _refuse_twice(path, [name, name], line)
+        content[name] = _plain(path, value)
+    return content
+
+
+def _refuse_twice(path: Path, keys: Sequence[str], line: str) -> None:
+    """Raise `InputError` where a key stands twice, naming it and its line: the last value would win silently."""
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise InputError(f"`reported` {path}{line}: {twice[0]} stands there more than once: leave one")
+
+
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose keys stand there once."""
+    _refuse_twice(path, [key for key, _ in pairs], "")
+    return dict(pairs)
+
+
+def _listed(content: object) -> Sequence[Any]:
+    """Return a list of entries, also of an object of accuracies by checkpoint."""
+    if isinstance(content, Mapping):
+        return [{"checkpoint": key, "reported": value} for key, value in content.items()]
+    return content if isinstance(content, list) else []
+
+
+def _value(path: Path, place: int, value: object) -> tuple[float, bool]:
+    """Return a number, and whether it was marked as percent."""
+    text = "" if isinstance(value, bool) else str(value).strip()  # YAML takes yes and no for booleans
+    try:
+        return float(text.removesuffix("%")), text.endswith("%")
+    except ValueError:
+        raise InputError(f"`reported` {path}, entry {place}: {value!r} is no accuracy such as 54.3% or 0.543") from None
