@@ -13,6 +13,7 @@ from thinice.cli.loading import load
 from thinice.cli.options import (
     STORE,
     Architecture,
+    ArchitectureArgs,
     AttackName,
     BatchSize,
     Compiled,
@@ -84,6 +85,7 @@ def compare(
     by: By = None,
     steps: Steps = None,
     architecture: Architecture = None,
+    architecture_args: ArchitectureArgs = None,
     normalization: Normalization = None,
     density: Density = None,
     trust_pickle: TrustPickle = False,
@@ -114,6 +116,7 @@ def compare(
         limit=limit,
         image_size=image_size,
         architecture=architecture,
+        architecture_args=architecture_args,
         normalization=normalization,
         density=density,
         trust_pickle=trust_pickle,

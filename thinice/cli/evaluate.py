@@ -12,6 +12,7 @@ from thinice.cli.loading import load
 from thinice.cli.options import (
     STORE,
     Architecture,
+    ArchitectureArgs,
     BatchSize,
     Compiled,
     Data,
@@ -115,6 +116,7 @@ def evaluate(
     tune_on: TuneOn = "train",
     checks: Checks = True,
     architecture: Architecture = None,
+    architecture_args: ArchitectureArgs = None,
     normalization: Normalization = None,
     density: Density = None,
     trust_pickle: TrustPickle = False,
@@ -156,6 +158,7 @@ def evaluate(
         limit=limit,
         image_size=image_size,
         architecture=architecture,
+        architecture_args=architecture_args,
         normalization=normalization,
         density=density,
         trust_pickle=trust_pickle,

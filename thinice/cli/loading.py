@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thinice.cli.options import normalization_value
 from thinice.cli.output import Messages
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
+AUTO = "auto"
+"""The architecture that the file itself says."""
+
 
 def load(
     paths: Sequence[Path],
@@ -23,7 +29,8 @@ def load(
     split: str,
     limit: int | None,
     image_size: int | None,
-    architecture: str | None,
+    architecture: Sequence[str] | None,
+    architecture_args: Sequence[str] | None,
     normalization: str | None,
     density: float | None,
     trust_pickle: bool,
@@ -35,24 +42,56 @@ def load(
     from thinice.analysis.measurement import prepare_classifiers
     from thinice.models.loading import unused_density
 
-    found = [
-        load_classifier(
-            path,
-            architecture=architecture,
-            normalization=normalization_value(normalization),
-            density=density,
-            trust_pickle=trust_pickle,
-        )
-        for path in paths
-    ]
-    if density is not None and all(unused_density(density) in one.notes for one in found):
-        files = "the checkpoint holds none" if len(found) == 1 else "no checkpoint holds any"
+    architectures = for_each(architecture, len(paths), "--architecture")
+    arguments = for_each(architecture_args, len(paths), "--architecture-args")
+    with redirect_stdout(sys.stderr):  # what the user's own code prints is no number
+        loaded = [
+            load_classifier(
+                path,
+                architecture=None if name == AUTO else name,
+                architecture_args=arguments_value(text),
+                normalization=normalization_value(normalization),
+                density=density,
+                trust_pickle=trust_pickle,
+            )
+            for path, name, text in zip(paths, architectures, arguments, strict=True)
+        ]
+    if density is not None and all(unused_density(density) in classifier.notes for classifier in loaded):
+        files = "the checkpoint holds none" if len(loaded) == 1 else "no checkpoint holds any"
         raise InputError(
             f"`--density` {density:g} says how many weights pruning scores keep, and {files}: leave it out"
         )
-    samples = load_samples(data or named_data(found[0]), split=split, limit=limit, image_size=image_size)
-    classifiers = prepare_classifiers(found, samples)
+    samples = load_samples(data or named_data(loaded[0]), split=split, limit=limit, image_size=image_size)
+    classifiers = prepare_classifiers(loaded, samples)
     for classifier in classifiers:
         say.notes(classifier.name, classifier.notes)
     say.notes(samples.name, samples.notes)
     return classifiers, samples
+
+
+def for_each(values: Sequence[str] | None, checkpoints: int, option: str) -> Sequence[str | None]:
+    """Return an option's value for each checkpoint, where it was given never, once for all, or once for each."""
+    if not values:
+        return [None] * checkpoints
+    if len(values) == 1:
+        return [*values] * checkpoints
+    if len(values) != checkpoints:
+        raise InputError(
+            f"`{option}` is given {len(values)} times for {checkpoints} checkpoints: give it once for all, or once for "
+            "each"
+        )
+    return values
+
+
+def arguments_value(text: str | None) -> dict[str, Any] | None:
+    """Return the value of ``--architecture-args``: a JSON object."""
+    if text is None:
+        return None
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        way_out = """a JSON object such as '{"width": 16}'"""
+        raise InputError(f"`--architecture-args` must be {way_out}, got {text!r}")
+    return arguments

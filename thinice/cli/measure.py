@@ -11,6 +11,7 @@ from thinice.cli.loading import load
 from thinice.cli.options import (
     STORE,
     Architecture,
+    ArchitectureArgs,
     AttackName,
     BatchSize,
     Compiled,
@@ -51,6 +52,7 @@ def measure(
     effort: EffortOption = "standard",
     steps: Steps = None,
     architecture: Architecture = None,
+    architecture_args: ArchitectureArgs = None,
     normalization: Normalization = None,
     density: Density = None,
     trust_pickle: TrustPickle = False,
@@ -78,6 +80,7 @@ def measure(
         limit=limit,
         image_size=image_size,
         architecture=architecture,
+        architecture_args=architecture_args,
         normalization=normalization,
         density=density,
         trust_pickle=trust_pickle,

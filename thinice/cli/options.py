@@ -14,6 +14,7 @@ from thinice.types import Distances, Effort, Norm, Precision
 __all__ = [
     "STORE",
     "Architecture",
+    "ArchitectureArgs",
     "AttackName",
     "BatchSize",
     "Compiled",
@@ -85,11 +86,21 @@ Steps = Annotated[
     typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's; not for race in l0 and l1."),
 ]
 Architecture = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--architecture",
-        metavar="NAME",
-        help="Architecture, where the file does not say it: resnet20, torchvision:resnet50, …",
+        metavar="NAME|FILE.py:CLASS",
+        help="Architecture, where the file does not say it: resnet20, torchvision:resnet50, … or your own code, which "
+        "is run: path/to/models.py:ResNet18, package.module:make. Once for all checkpoints, or once for each of them "
+        "(auto: what the file says).",
+    ),
+]
+ArchitectureArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--architecture-args",
+        metavar="JSON",
+        help="""Arguments of the architecture: '{"width": 16}'. Once for all checkpoints, or once for each of them.""",
     ),
 ]
 Normalization = Annotated[
