@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thinice.data.example import example_checkpoints as example_checkpoints
     from thinice.errors import ThinIceError as ThinIceError
     from thinice.models import Classifier as Classifier
+    from thinice.models import Masks as Masks
     from thinice.models import as_classifier as as_classifier
     from thinice.models import load_classifier as load_classifier
     from thinice.models import save_classifier as save_classifier
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from thinice.report import save_report as save_report
     from thinice.store import Store as Store
     from thinice.store import open_store as open_store
+    from thinice.training import Recipe as Recipe
+    from thinice.training import train as train
     from thinice.types import Interval as Interval
     from thinice.types import Outcome as Outcome
     from thinice.types import Transition as Transition
@@ -48,8 +51,10 @@ _HOMES = {
     "Classifier": "models",
     "Comparison": "analysis.comparison",
     "Interval": "types",
+    "Masks": "models",
     "MinNormResult": "attacks",
     "Outcome": "types",
+    "Recipe": "training",
     "Robustness": "analysis.evaluation",
     "Samples": "data",
     "Store": "store",
@@ -72,6 +77,7 @@ _HOMES = {
     "save_figures": "plots.figure_set",
     "save_report": "report",
     "slice_boundary": "analysis.boundary_slice",
+    "train": "training",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (the keys are strings)
 

@@ -79,7 +79,7 @@ HEALTHY = {
     "noisy": lambda x: x + 0.1 * torch.randn_like(x),
     "constant": torch.zeros_like,
     "smooth": lambda x: (4 * x - 2).sigmoid(),
-    "fold_batch_norm": lambda x: (x - 0.5).abs(),
+    "folded": lambda x: (x - 0.5).abs(),
 }
 
 

@@ -241,7 +241,7 @@ def test_onnx_bound_to_a_batch_size_takes_any(batch, tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 64), (2, 64), (1, -1), (2, -1), (2, 0, 8, 8)])
 @pytest.mark.parametrize("constant", [True, False])
-def test_onnx_whose_batch_size_stands_in_reshapes_alone_is_freed(shape, constant, tmp_path):
+def test_onnx_whose_batch_size_stands_in_reshapes_alone_takes_any(shape, constant, tmp_path):
     weight = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     weight[:32] = 0
     sizes = np.array(shape)

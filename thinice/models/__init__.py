@@ -13,12 +13,13 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
-from thinice.models.weights import prunable_weights, sparsity
+from thinice.models.weights import Masks, prunable_weights, sparsity
 
 __all__ = [
     "ARCHITECTURES",
     "NORMALIZATIONS",
     "Classifier",
+    "Masks",
     "Normalization",
     "NormalizationCandidate",
     "NormalizationLike",

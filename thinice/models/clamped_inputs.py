@@ -1,7 +1,7 @@
-"""The ends of the box: a network that clamps its inputs has no gradient there, though it has one a hair inside.
+"""Networks that clamp their inputs to [0, 1]: their gradient at 0 and 1 is zero, or half of what it is just inside.
 
-torch's ``clamp`` and ``hardtanh`` have gradient 0 where they just begin to act, and ``minimum`` and ``maximum`` half of
-it. Behind one of them, the slope of every black and white pixel is hidden from whoever searches along gradients.
+torch's ``clamp`` and ``hardtanh`` have gradient 0 exactly at their limits, ``minimum`` and ``maximum`` half of it. An
+attack by gradients would leave every black and white pixel as it is; so gradients are taken `HAIR` inside the box.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ __all__ = ["Onlooker", "drawn_in", "hides_ends", "seen_inside"]
 Model = Callable[[Tensor], Tensor]
 
 HAIR = 2.0**-20
-"""How far inside gradients are taken: no attack notices it, and float32 keeps it through a normalisation."""
+"""How far inside gradients are taken: far below any epsilon, and not lost to float32 in a normalisation."""
 PROBES = 4
-"""So many random images, a third of their pixels black and a third white, tell whether a network hides the ends."""
+"""Random images, a third of their pixels black and a third white, on which gradients at 0 and 1 are tested."""
 MUTED = 0.75
-"""A gradient at the end is hidden where it is less than this share of the one inside: a clamp leaves 0 or a half."""
+"""A gradient at 0 or 1 counts as hidden where it is below this share of the one inside: a clamp leaves 0 or half."""
 ALMOST_ALL = 0.9
-"""So many of the pixels at an end must be hidden: a unit here or there may sit at its kink."""
+"""Share of the pixels at 0, or at 1, that must be hidden: a ReLU may be at its kink for some."""
 
 
 def drawn_in(inputs: Tensor) -> Tensor:
-    """Return the inputs with values at the ends of the box a hair inside; gradients go back to the inputs unchanged.
+    """Return the inputs with 0 and 1 moved `HAIR` inside the box; gradients go back to the inputs unchanged.
 
     >>> inside = drawn_in(torch.tensor([0.0, 0.5, 1.0]))
     >>> inside[1].item(), (inside - torch.tensor([0.0, 0.5, 1.0])).abs().max().item() == HAIR
@@ -39,19 +39,19 @@ def drawn_in(inputs: Tensor) -> Tensor:
 
 
 class Onlooker(nn.Module):
-    """A network that something looks on at as it is asked: what is drawn in stands behind the onlooker."""
+    """A network whose calls are observed: inputs are moved inside the box after the observer has seen them."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
     def over(self, model: Model) -> Onlooker:
-        """Return what looks on at another form of the network, and takes down in the same place."""
+        """Return an observer of another form of the network that records in the same place."""
         raise NotImplementedError
 
 
 class Inside(nn.Module):
-    """A network whose gradients are taken a hair inside the box; without gradients it answers at the exact point."""
+    """A network whose gradients are taken `HAIR` inside the box; without gradients, the exact point counts."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -66,15 +66,15 @@ class Inside(nn.Module):
 
 
 def seen_inside(model: Model, inputs: Tensor) -> Model:
-    """Return the network as a search should see it: itself, or `Inside` where it hides the ends of the box.
+    """Return the network for a search by gradients: itself, or `Inside` where its gradients at 0 or 1 are hidden.
 
     Parameters
     ----------
     model : callable
         Takes inputs (N, C, H, W) in [0, 1] to logits (N, K).
     inputs : Tensor
-        (N, C, H, W): their shape and device count alone, so that no sample depends on others. Of none, nothing is
-        asked.
+        (N, C, H, W): only their shape and device are used, so that no sample depends on others. With no samples the
+        network is not called.
 
     Examples
     --------
@@ -93,10 +93,10 @@ def seen_inside(model: Model, inputs: Tensor) -> Model:
 
 
 def hides_ends(model: Model, inputs: Tensor) -> bool:
-    """Return whether a network's gradients vanish, or halve, at 0 or at 1 and nowhere near: a clamp is in the way.
+    """Return whether a network's gradients vanish, or halve, exactly at 0 or at 1: it clamps its inputs.
 
-    Asked are four random images (`PROBES`) of the shape of the inputs, at the exact point and a hair inside, each by
-    itself. Whatever else is random in a network draws as it would have without.
+    Gradients of `PROBES` random images in the shape of the inputs are compared, at the exact point and `HAIR` inside,
+    one image at a time. torch's random state is put back afterwards.
 
     Parameters
     ----------
@@ -105,15 +105,15 @@ def hides_ends(model: Model, inputs: Tensor) -> bool:
     """
     if not inputs[0:1].numel():
         return False
-    asked = torch.zeros(2, device=inputs.device)  # of the pixels at 0, and at 1
-    hidden = torch.zeros_like(asked)
+    tested = torch.zeros(2, device=inputs.device)  # number of pixels at 0, and at 1
+    hidden = torch.zeros_like(tested)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
         for probe in _probes(inputs):
             exact, inside = _slope(model, probe).abs(), _slope(model, drawn_in(probe)).abs()
             ends = torch.stack([probe.flatten() == end for end in (0, 1)]) & (inside > 0)
-            asked += ends.sum(1)
+            tested += ends.sum(1)
             hidden += (ends & (exact < MUTED * inside)).sum(1)
-    return bool(((asked > 0) & (hidden >= ALMOST_ALL * asked)).any())
+    return bool(((tested > 0) & (hidden >= ALMOST_ALL * tested)).any())
 
 
 def _probes(inputs: Tensor) -> Iterator[Tensor]:

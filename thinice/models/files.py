@@ -192,8 +192,8 @@ def _read_safely(file: IO[bytes], path: Path) -> Any:  # noqa: ANN401 - whatever
 
 def _cause(error: Exception) -> str:
     """Return why a file cannot be read, without torch's advice to let it run code."""
-    said = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    return plain(said.partition("\n")[0].partition(". ")[0] or type(error).__name__)
+    message = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    return plain(message.partition("\n")[0].partition(". ")[0] or type(error).__name__)
 
 
 def _check_nest(key: object, held: object, path: Path, above: tuple[int, ...], heights: dict[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""Which normalisation a network expects, told from its accuracy on labelled samples, or not told at all."""
+"""Which normalisation a network expects, inferred from its accuracy on labelled samples where that decides."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["NormalizationCandidate", "infer_normalization", "normalization_candidates"]
 
 ALPHA = 0.05
-"""Chance of choosing a hypothesis that is no better than the next, over all comparisons together."""
+"""Chance of choosing a normalisation that is no better than another, over all comparisons together."""
 BATCH = 250
 SAME = 1e-3
-"""Normalisations whose numbers differ by less are one hypothesis: no data set tells them apart."""
+"""Normalisations whose numbers differ by less are one candidate: no data set tells them apart."""
 
 
 class Inputs(Protocol):
@@ -69,26 +69,26 @@ def normalization_candidates(
     --------
     >>> from thinice.models import as_classifier
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    >>> found = normalization_candidates(as_classifier(network), torch.rand(8, 1, 2, 2), torch.zeros(8).long())
-    >>> sorted(hypothesis.name for hypothesis in found)
+    >>> candidates = normalization_candidates(as_classifier(network), torch.rand(8, 1, 2, 2), torch.zeros(8).long())
+    >>> sorted(candidate.name for candidate in candidates)
     ['fashion-mnist', 'half', 'mnist', 'none']
     """
     channels = inputs.shape[1]
-    tried: list[NormalizationCandidate] = []
+    candidates: list[NormalizationCandidate] = []
     for name, normalization in NORMALIZATIONS.items():
         fits = normalization is None or name == "half" or len(normalization[0]) == channels
-        if fits and not any(_alike(normalization, earlier.normalization) for earlier in tried):
-            tried.append(
+        if fits and not any(_alike(normalization, earlier.normalization) for earlier in candidates):
+            candidates.append(
                 NormalizationCandidate(name, normalization, _correct(classifier, normalization, inputs, labels))
             )
-    return tuple(sorted(tried, key=lambda hypothesis: -hypothesis.accuracy))
+    return tuple(sorted(candidates, key=lambda candidate: -candidate.accuracy))
 
 
-def _alike(one: Normalization | None, other: Normalization | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    numbers = zip(one[0] + one[1], other[0] + other[1], strict=False)
-    return len(one[0]) == len(other[0]) and all(abs(first - second) < SAME for first, second in numbers)
+def _alike(first: Normalization | None, second: Normalization | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    numbers = zip(first[0] + first[1], second[0] + second[1], strict=False)
+    return len(first[0]) == len(second[0]) and all(abs(a - b) < SAME for a, b in numbers)
 
 
 def _correct(classifier: Classifier, normalization: Normalization | None, inputs: Inputs, labels: Tensor) -> Tensor:
@@ -96,25 +96,25 @@ def _correct(classifier: Classifier, normalization: Normalization | None, inputs
     if normalization is not None:
         network = Normalized(network, mean=normalization[0], std=normalization[1]).to(classifier.device)
     with torch.no_grad():
-        right = [
+        correct = [
             network(inputs[slice(start, start + BATCH)].to(classifier.device)).argmax(1).cpu()
             == labels[start : start + BATCH].cpu()
             for start in range(0, len(labels), BATCH)
         ]
-    return torch.cat(right)
+    return torch.cat(correct)
 
 
 def infer_normalization(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier:
     """Return the classifier with the normalisation under which it is clearly more accurate than under any other.
 
-    Clearly: the exact paired test (McNemar: of the samples that only one of two hypotheses gets right, how many are
-    the best one's) against each other hypothesis gives p < 0.05 divided by their number. A classifier whose
+    Clearly: the exact McNemar test (of the samples that are right under only one of two normalisations, the share of
+    the better one) against each other candidate gives p < 0.05 divided by their number. A classifier whose
     normalisation is known comes back as it is.
 
     Raises
     ------
     InputError
-        No hypothesis is clearly better; all accuracies and the option to give are named.
+        No candidate is clearly better; all accuracies and the option to give are named.
 
     Examples
     --------
@@ -127,24 +127,24 @@ def infer_normalization(classifier: Classifier, inputs: Inputs, labels: Tensor) 
         return classifier
     from scipy.stats import binomtest  # noqa: PLC0415 - needed here alone
 
-    found = normalization_candidates(classifier, inputs, labels)
-    best, *others = found
-    accuracies = ", ".join(f"{one.name} {one.accuracy:.3f}" for one in found)
+    candidates = normalization_candidates(classifier, inputs, labels)
+    best, *others = candidates
+    accuracies = ", ".join(f"{candidate.name} {candidate.accuracy:.3f}" for candidate in candidates)
     for other in others:
-        mine = int((best.correct & ~other.correct).sum())
-        theirs = int((other.correct & ~best.correct).sum())
-        pvalue = binomtest(mine, mine + theirs).pvalue if mine + theirs else 1.0
+        only_best = int((best.correct & ~other.correct).sum())
+        only_other = int((other.correct & ~best.correct).sum())
+        pvalue = binomtest(only_best, only_best + only_other).pvalue if only_best + only_other else 1.0
         if pvalue >= ALPHA / len(others):
             raise InputError(
                 f"`normalization` is missing for {classifier.name!r} and {len(labels)} samples do not decide: "
                 f"accuracy is {accuracies}; {best.name} and {other.name} may differ by chance alone "
                 f"(p = {pvalue:.2g}): give one of them (--normalization)"
             )
-    note = (
+    chosen = (
         f"normalisation {best.name} chosen on {len(labels)} samples, clearly better than every other (exact paired "
         f"test, p < {ALPHA:g} over all): accuracy is {accuracies}"
     )
-    kept = {
+    unchanged = {
         name: getattr(classifier, name) for name in ("class_names", "data", "input_shape", "recipe", "parent", "path")
     }
     return assemble(
@@ -155,6 +155,6 @@ def infer_normalization(classifier: Classifier, inputs: Inputs, labels: Tensor) 
         classes=classifier.classes,
         normalization=best.normalization,
         normalization_known=True,
-        notes=(*(one for one in classifier.notes if not one.startswith("normalisation is not known")), note),
-        **kept,
+        notes=(*(note for note in classifier.notes if not note.startswith("normalisation is not known")), chosen),
+        **unchanged,
     )

@@ -1,7 +1,8 @@
-"""The fast form of a network: the same function in the box, without batch norms and clamps, in a layout that suits it.
+"""The inference form of a network: the same function on [0, 1], but faster, for the search of an attack.
 
-A form is decided by trying: it counts only where its logits and gradients are those of the network on samples at hand.
-The judge of an attack never uses it.
+Batch norm is folded into the layer before it, clamps of the inputs that change nothing in [0, 1] are left out, images
+and kernels lie channels last in memory. A form is used only where its logits and gradients equal those of the network
+on a few samples. Adversarials are verified with the network itself.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from thinice.models.onnx_models import Program
 __all__ = ["fold_batch_norm", "inference_form", "unclamped"]
 
 LOGGER = logging.getLogger(__name__)
-ARITHMETIC = 1e-4
-"""By this share of a sample's largest logit may another order of the same sums change its logits."""
-KINKS = 0.01
-"""Such a change may take a unit over its kink: gradients agree where they differ by this share at most."""
+LOGIT_TOLERANCE = 1e-4
+"""Tolerance of the logits, as a share of a sample's largest: the same sums are taken in another order."""
+GRADIENT_TOLERANCE = 0.01
+"""Tolerance of the gradients, as a share of their length: such a change may move a ReLU across its kink."""
 FOLDABLE = {nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear}
-NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+BATCH_NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
 LIMITS: Mapping[str, tuple[str | None, str | None]] = MappingProxyType(
     {
         "clamp": ("min", "max"),
@@ -56,7 +57,7 @@ USUAL_LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """Their limits where none are given; for the others there are none."""
 REARRANGING = {"flatten", "reshape", "view", "permute", "transpose", "contiguous", "clone"}
-"""Operations after which the inputs are still pixels in [0, 1]."""
+"""Operations after which the inputs are still the same pixels in [0, 1], in another shape."""
 CONSTANT: Mapping[str, float] = MappingProxyType({"zeros_like": 0.0, "ones_like": 1.0})
 """Operations that give a constant, and its value."""
 REARRANGERS = {nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelUnshuffle, nn.ChannelShuffle}
@@ -98,13 +99,13 @@ def inference_form(classifier: Classifier, inputs: Tensor, *, compiled: bool = F
     False
     """
     bare, clamps = unclamped(classifier.module)
-    tried = drawn_in(inputs) if clamps else inputs  # at the ends, a clamp hides the gradients to compare with
-    own = _answers(classifier, tried)
-    fast = next((form for form in _forms(classifier, bare, clamps) if _same(form, own, tried)), None)
+    points = drawn_in(inputs) if clamps else inputs  # at 0 and 1, a clamp hides the gradients to compare with
+    own = _logits_and_gradient(classifier, points)
+    fast = next((form for form in _forms(classifier, bare, clamps) if _same(form, own, points)), None)
     if fast is None:
         fast = _noted(classifier, classifier.module, "searched in its own form")
     if compiled:
-        fast = _compiled(fast, own, tried)
+        fast = _compiled(fast, own, points)
     LOGGER.info("%s: %s", fast.name, fast.notes[-1])
     return fast
 
@@ -117,13 +118,13 @@ def _forms(classifier: Classifier, bare: nn.Module, clamps: int) -> Iterator[Cla
     """Yield the forms to try, the fastest first, of a network without its clamps."""
     module, count = fold_batch_norm(bare)
     dropped = [f"clamps of the inputs dropped ({clamps})"] if clamps else []
-    said = [*dropped, f"batch norms folded ({count})"] if count else dropped
+    changes = [*dropped, f"batch norms folded ({count})"] if count else dropped
     if any(weight.ndim == 4 for weight in module.parameters()):  # kernels of images
         last = ChannelsLast(copy.deepcopy(module))
-        laid_out = ", ".join([*said, "channels last"])
-        yield _noted(classifier, last, f"searched with {laid_out}" if said else "searched channels last")
-    if said:
-        yield _noted(classifier, module, f"searched with {', '.join(said)}")
+        laid_out = ", ".join([*changes, "channels last"])
+        yield _noted(classifier, last, f"searched with {laid_out}" if changes else "searched channels last")
+    if changes:
+        yield _noted(classifier, module, f"searched with {', '.join(changes)}")
     if dropped and count:
         yield _noted(classifier, bare, f"searched with {dropped[0]}")
 
@@ -196,10 +197,10 @@ def _fold_traced(traced: fx.GraphModule) -> int:
         layer, norm = _pair(node, traced)
         if layer is not None and norm is not None:
             before = node.args[0]
-            place = f"folded_{count}"
-            traced.add_submodule(place, _fold(layer, norm))
+            name = f"folded_{count}"
+            traced.add_submodule(name, _fold(layer, norm))
             with traced.graph.inserting_before(before):
-                merged = traced.graph.call_module(place, before.args, before.kwargs)
+                merged = traced.graph.call_module(name, before.args, before.kwargs)
             node.replace_all_uses_with(merged)
             traced.graph.erase_node(node)
             traced.graph.erase_node(before)
@@ -215,7 +216,7 @@ def _pair(node: fx.Node, traced: fx.GraphModule) -> tuple[nn.Module | None, _Bat
     if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
         return None, None
     layer, norm = traced.get_submodule(str(before.target)), traced.get_submodule(str(node.target))
-    fits = type(layer) in FOLDABLE and type(norm) in NORMS and len(before.users) == 1
+    fits = type(layer) in FOLDABLE and type(norm) in BATCH_NORMS and len(before.users) == 1
     if not fits or _hooked(layer) or _hooked(norm) or not isinstance(norm, _BatchNorm):
         return None, None
     if norm.num_features != len(cast("Tensor", layer.weight)):  # it normalises rows of a linear layer's outputs
@@ -225,7 +226,7 @@ def _pair(node: fx.Node, traced: fx.GraphModule) -> tuple[nn.Module | None, _Bat
 
 
 def _hooked(layer: nn.Module) -> bool:
-    """Return whether something else has a say in what the layer computes: weight norm, masks, probes."""
+    """Return whether a layer has hooks, which may change what it computes: weight norm, masks, probes."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)  # noqa: SLF001 - torch has no other way to ask
 
 
@@ -290,10 +291,10 @@ def _unclamp_traced(traced: fx.GraphModule) -> int:
         elif _operation(node) in REARRANGING or type(_layer(node, traced)) in REARRANGERS:
             pixels.add(node)
         elif _operation(node).endswith("_") or node.target in IN_PLACE:
-            break  # whoever reads the inputs after that reads something else
+            break  # what reads the inputs after that reads changed ones
         elif _idle(_limits_of_node(node, traced)):
             with traced.graph.inserting_before(node):
-                same = traced.graph.call_method("clone", (source,))  # what works in place keeps off the inputs
+                same = traced.graph.call_method("clone", (source,))  # keeps operations in place off the inputs
             node.replace_all_uses_with(same)
             traced.graph.erase_node(node)
             pixels.add(same)
@@ -310,7 +311,7 @@ def _idle(limits: Limits | None) -> bool:
 
 
 def _layer(node: fx.Node, traced: fx.GraphModule) -> nn.Module | None:
-    """Return the layer that a node calls, unless something else has a say in it."""
+    """Return the layer that a node calls; ``None`` where it calls none, or one with hooks."""
     layer = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
     return None if layer is None or _hooked(layer) else layer
 
@@ -320,8 +321,11 @@ def _operation(node: fx.Node) -> str:
     if node.op == "call_method":
         return str(node.target)
     name = getattr(node.target, "__name__", "")
-    known = node.op == "call_function" and node.target in {getattr(torch, name, None), getattr(functional, name, None)}
-    return name if known else ""
+    is_torch = node.op == "call_function" and node.target in {
+        getattr(torch, name, None),
+        getattr(functional, name, None),
+    }
+    return name if is_torch else ""
 
 
 def _limits_of_node(node: fx.Node, traced: fx.GraphModule) -> Limits | None:
@@ -342,7 +346,7 @@ def _limits_of_node(node: fx.Node, traced: fx.GraphModule) -> Limits | None:
 
 
 def _limits(operation: str, given: Mapping[str, object]) -> Limits | None:
-    """Return the limits of an operation with these arguments, NaN where nobody knows; None where it does not clamp."""
+    """Return the limits of an operation with these arguments, NaN where unknown; None where it does not clamp."""
     if operation not in LIMITS or ("other" in LIMITS[operation] and "other" not in given):  # the largest value of all
         return None
     usual = USUAL_LIMITS.get(operation, (-math.inf, math.inf))
@@ -374,7 +378,7 @@ def _fold_program(program: Program) -> int:
     return _fold_traced(program.graph) if isinstance(program.graph, fx.GraphModule) else 0
 
 
-def _answers(classifier: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _logits_and_gradient(classifier: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits (N, K) and the gradient (N, D) of a fixed combination of them."""
     point = inputs.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -382,16 +386,16 @@ def _answers(classifier: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:
         values = (logits * torch.linspace(-1, 1, logits.shape[1], device=logits.device)).sum()
     if not values.requires_grad:
         return logits.detach(), torch.zeros_like(point).flatten(1)
-    # the graph is kept, as attacks do that follow several logits back
+    # the graph is kept, as by attacks that differentiate several logits
     (gradient,) = torch.autograd.grad(values, point, retain_graph=True, materialize_grads=True)
     return logits.detach(), gradient.flatten(1)
 
 
 def _same(form: Classifier, own: tuple[Tensor, Tensor], inputs: Tensor) -> bool:
-    """Return whether a form answers like the network itself; one that cannot answer does not."""
+    """Return whether a form has the logits and gradients of the network; a form that raises has not."""
     try:
-        logits, gradient = _answers(form, inputs)
-        alone = form(inputs[:1])  # attacks drop samples that are done: no form may remember a batch size
+        logits, gradient = _logits_and_gradient(form, inputs)
+        alone = form(inputs[:1])  # attacks drop samples that are done: a form must take any batch size
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a foreign forward may not stand another memory layout
@@ -400,31 +404,31 @@ def _same(form: Classifier, own: tuple[Tensor, Tensor], inputs: Tensor) -> bool:
     return _agree((logits, gradient), own) and _close(alone, own[0][:1])
 
 
-def _agree(seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> bool:
-    """Return whether logits agree everywhere, and gradients for most samples: one unit more or less is no defect."""
-    straight = (seen[1] - own[1]).norm(dim=1) <= KINKS * own[1].norm(dim=1)
-    return _close(seen[0], own[0]) and bool(straight.float().mean() > 0.5)
+def _agree(form: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> bool:
+    """Return whether logits agree everywhere, and gradients for most samples: a ReLU may be at its kink."""
+    close = (form[1] - own[1]).norm(dim=1) <= GRADIENT_TOLERANCE * own[1].norm(dim=1)
+    return _close(form[0], own[0]) and bool(close.float().mean() > 0.5)
 
 
 def _close(logits: Tensor, own: Tensor) -> bool:
     if logits.shape != own.shape or not torch.equal(logits.argmax(1), own.argmax(1)):
         return False
-    room = ARITHMETIC * own.abs().amax(1, keepdim=True)
+    tolerance = LOGIT_TOLERANCE * own.abs().amax(1, keepdim=True)
     same = (logits == own) | (logits.isnan() & own.isnan())
-    return bool((same | ((logits - own).abs() <= room)).all())
+    return bool((same | ((logits - own).abs() <= tolerance)).all())
 
 
 def _compiled(fast: Classifier, own: tuple[Tensor, Tensor], inputs: Tensor) -> Classifier:
     """Return the form compiled for any batch size, or say why that is not possible."""
     import torch._functorch.config  # noqa: PLC0415 - half a second, and few ask for it
 
-    torch._functorch.config.donated_buffer = False  # noqa: SLF001 - else no graph can be followed back twice
+    torch._functorch.config.donated_buffer = False  # noqa: SLF001 - else no graph can be differentiated twice
     try:
         form = _noted(fast, Compiled(fast.module), f"{fast.notes[-1]}, compiled")
-        seen = _answers(form, inputs)
+        compiled = _logits_and_gradient(form, inputs)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"`compiled`: torch.compile fails on {fast.name!r}: {reason}; leave it out") from error
-    if not _agree(seen, own):
+    if not _agree(compiled, own):
         raise InputError(f"`compiled`: torch.compile changes the logits of {fast.name!r}: leave it out")
     return form

@@ -494,7 +494,7 @@ def _from_onnx(request: _Request) -> Classifier:
     request.refuse_architecture("a whole program")
     program = load_onnx(request.path)
     _check_finite(program.state_dict(), str(request.path))
-    program.prepare_classifier(str(request.path))
+    program.try_out(str(request.path))
     request.check_classes(program.classes)
     return assemble(
         program,

@@ -1,6 +1,6 @@
-"""ONNX files as programs that have gradients: checked by onnx, converted by onnx2torch.
+"""ONNX files as torch modules with gradients: checked by onnx, converted by onnx2torch.
 
-onnx2torch writes the names of a file's steps into Python code and runs it, so no name goes in that could be more.
+onnx2torch writes the names of a file's steps into Python code and runs it, so only harmless names are passed on.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Program(nn.Module):
         The batch size it was exported for; ``None`` where any goes.
     prunable_names
         Parameters of this module that are weights of convolutions and linear layers.
-    freed
+    with_any_batch
         Makes the program whose reshapes take any batch size, where there is one; it need not compute the same.
     """
 
@@ -58,14 +58,14 @@ class Program(nn.Module):
         *,
         batch: int | None = None,
         prunable_names: tuple[str, ...] = (),
-        freed: Callable[[], Program | None] | None = None,
+        with_any_batch: Callable[[], Program | None] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
         self.declared = declared
         self.batch = batch
         self.prunable_names = prunable_names
-        self.freed = freed
+        self.with_any_batch = with_any_batch
         self.classes: int | None = None
         self.notes: tuple[str, ...] = ()
 
@@ -85,8 +85,8 @@ class Program(nn.Module):
         """(C, H, W) where the program declares images."""
         if len(self.declared) != 3 or None in self.declared:
             return None
-        one, two, three = (size or 0 for size in self.declared)
-        return (three, one, two) if self.channels_last else (one, two, three)
+        first, second, third = (size or 0 for size in self.declared)
+        return (third, first, second) if self.channels_last else (first, second, third)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits (N, K) of inputs (N, C, H, W)."""
@@ -114,11 +114,11 @@ class Program(nn.Module):
             raise InputError(f"`inputs` of shape {shape} do not fit a program that takes {wanted}")
         return inputs.reshape(len(inputs), *wanted)
 
-    def prepare_classifier(self, where: str) -> None:
-        """Try the program: find its class count, and whether it is bound to its batch size.
+    def try_out(self, where: str) -> None:
+        """Run the program on random images, to find its number of classes and whether it takes any batch size.
 
-        A batch size that the file declares is often not built into the graph, or stands in its reshapes alone: where
-        a few samples at once give what they give in batches of that size, any batch goes.
+        A batch size that the file declares is often not built into the graph, or only into its reshapes: where a few
+        samples at once give what they give in batches of that size, the program takes any batch.
         """
         shape = tuple(size or 32 for size in self.declared)
         numbers = math.prod(shape)
@@ -136,20 +136,20 @@ class Program(nn.Module):
                 reason = plain(str(error).strip().partition("\n")[0])
                 raise CheckpointError(f"{where}: cannot be run on inputs {tuple(trial.shape)} ({reason})") from None
             if self.batch is not None:
-                self._settle_batch(self.batch, trial, alone)
-        self.freed = None
+                self._choose_graph(self.batch, trial, alone)
+        self.with_any_batch = None
         self.classes = alone.shape[1]
         if len(shape) != 3:
             self.notes += (f"samples are reshaped to {shape}, as the program declares",)
         elif self.channels_last:
             self.notes += (f"samples are permuted to {shape}, channels last, as the program declares",)
 
-    def _settle_batch(self, batch: int, trial: Tensor, alone: Tensor) -> None:
+    def _choose_graph(self, batch: int, trial: Tensor, alone: Tensor) -> None:
         """Find a graph that takes any batch: its own, or the one with reshapes to any batch; else keep its own."""
         if self._all_at_once(self.graph, trial, alone):
             self.batch = None
             return
-        other = None if self.freed is None else self.freed()
+        other = None if self.with_any_batch is None else self.with_any_batch()
         if other is not None and self._all_at_once(other.graph, trial, alone):
             self.graph, self.prunable_names, self.batch = other.graph, other.prunable_names, None
             self.notes += (f"reshapes to batches of {batch} made to take any; a trial gave the same",)
@@ -229,13 +229,13 @@ def _understood(model: Any, path: Path) -> Program:  # noqa: ANN401 - a protocol
     _rename(model)
     _without_zeros(model)
 
-    def freed() -> Program | None:
+    def with_any_batch() -> Program | None:
         with contextlib.suppress(CheckpointError):
             return _program(_for_any_batch(model, batch), path, declared)
         return None
 
     program = _program(model, path, declared)
-    program.batch, program.freed = batch, freed
+    program.batch, program.with_any_batch = batch, with_any_batch
     program.notes = tuple(notes)
     return program
 
@@ -301,7 +301,7 @@ def _constant(node: Any) -> Any:  # noqa: ANN401 - a protocol buffer
 
 
 def _without_zeros(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
-    """Take away what a reshape says of zeros in its shape where there is none: onnx2torch refuses to read it."""
+    """Remove the attribute of reshapes about zeros in their shape where there is none: onnx2torch refuses it."""
     from onnx import numpy_helper  # noqa: PLC0415 - an extra
 
     held = _constants(model)
@@ -316,8 +316,8 @@ def _rename(model: Any) -> None:  # noqa: ANN401 - a protocol buffer
     names = [node.name.replace(".", "/") for node in model.graph.node]
     if not any(names) or (all(map(_is_harmless, names)) and len(set(names)) == len(names)):
         return
-    for place, node in enumerate(model.graph.node):
-        node.name = f"step_{place}"
+    for index, node in enumerate(model.graph.node):
+        node.name = f"step_{index}"
 
 
 def _is_harmless(name: str) -> bool:
@@ -329,11 +329,11 @@ def _is_harmless(name: str) -> bool:
 
 
 def _converted(model: Any, path: Path) -> fx.GraphModule:  # noqa: ANN401 - a protocol buffer
-    """Return torch's form of a model: with its weights settled where that can be converted, else as it stands."""
+    """Return a model as a torch module: with all weights as initializers, else unchanged."""
     import onnx2torch  # noqa: PLC0415 - an extra
 
-    with contextlib.suppress(Exception):  # what cannot be settled is converted as it stands
-        return onnx2torch.convert(_settled(model))  # type: ignore[no-any-return] # untyped
+    with contextlib.suppress(Exception):  # a model that cannot be changed is converted as it stands
+        return onnx2torch.convert(_with_initializers(model))  # type: ignore[no-any-return] # untyped
     try:
         return onnx2torch.convert(model)  # type: ignore[no-any-return] # untyped
     except Exception as error:  # noqa: BLE001 - a stranger's model may fail in any way
@@ -342,7 +342,7 @@ def _converted(model: Any, path: Path) -> fx.GraphModule:  # noqa: ANN401 - a pr
         ) from None
 
 
-def _settled(model: Any) -> Any:  # noqa: ANN401 - a protocol buffer
+def _with_initializers(model: Any) -> Any:  # noqa: ANN401 - a protocol buffer
     """Return a copy whose weights are all initializers, also those that stand in a Constant or pass an Identity.
 
     onnx2torch makes torch's own layers where weights and statistics are initializers alone. torch's exporter writes
@@ -379,13 +379,13 @@ def _for_any_batch(model: Any, batch: int | None) -> Any:  # noqa: ANN401 - a pr
     twin = type(model)()
     twin.CopyFrom(model)
     held = _constants(twin)
-    for place, node in enumerate(twin.graph.node):
+    for index, node in enumerate(twin.graph.node):
         if node.op_type != "Reshape" or len(node.input) != 2 or node.input[0] in held or node.input[1] not in held:
             continue
         sizes = numpy_helper.to_array(held[node.input[1]]).copy()
         if sizes.ndim == 1 and len(sizes) > 0 and sizes[0] == batch:
             sizes[0] = 0 if sizes[1:].min(initial=1) < 1 else -1  # the input's own; what is left
-            node.input[1] = f"{node.input[1]} for any batch {place}"
+            node.input[1] = f"{node.input[1]} for any batch {index}"
             twin.graph.initializer.append(numpy_helper.from_array(sizes, node.input[1]))
     return twin
 
@@ -417,17 +417,17 @@ def _weights(graph: fx.GraphModule) -> list[str]:
 
     Convolutions and Gemm become torch's own layers, whose weights are known; MatMul takes a bare constant.
     """
-    found: list[str] = []
+    names: list[str] = []
     for node in graph.graph.nodes:
         if node.op != "call_module" or "MatMul" not in type(graph.get_submodule(str(node.target))).__name__:
             continue
         for source in node.args:
-            if isinstance(source, fx.Node) and source.op == "get_attr" and str(source.target) not in found:
+            if isinstance(source, fx.Node) and source.op == "get_attr" and str(source.target) not in names:
                 owner, _, leaf = str(source.target).rpartition(".")
                 holder = graph.get_submodule(owner)
                 value = getattr(holder, leaf)
                 if value.is_floating_point() and value.ndim > 1:
                     delattr(holder, leaf)
                     holder.register_parameter(leaf, nn.Parameter(value))
-                    found.append(str(source.target))
-    return found
+                    names.append(str(source.target))
+    return names

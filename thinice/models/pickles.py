@@ -1,6 +1,6 @@
-"""What a pickle asks for, told from its instructions before any of them is carried out.
+"""Checks of a pickle's instructions before any of them is carried out: which names it uses, and how much it makes.
 
-torch's restricted reader runs no code, but it makes whatever a file asks it to make, as often and as large as it asks.
+torch's restricted reader runs no code, but it builds any number of objects of any size that a file describes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_STEPS = 2_000_000
 MOST_CALLS = 100_000
 """Objects made by calls: two a tensor."""
 MOST_ENCODED = 2**30
-"""Bytes that texts may become: calls times the longest text, where a pickle turns texts into bytes."""
+"""Bytes made from texts: calls times the longest text, where a pickle encodes texts."""
 MOST_WIDE = 1_000
 """Whole numbers of more than 64 bits: a random generator has a few."""
 MOST_NESTED = 50
@@ -68,7 +68,7 @@ BOOKKEEPING = (
 )
 ENCODE = "_codecs.encode"
 SIZED = "torch.storage.UntypedStorage"
-"""May be named, as the type of what is stored, but not called."""
+"""A pickle may name it, as the type of what is stored, but not call it."""
 CALLED_IT_ALLOCATES = -1
 PLAIN = {
     *BOOKKEEPING,
@@ -84,10 +84,10 @@ PLAIN = {
     *(f"torch._utils.{name}" for name in ("_rebuild_parameter", "_rebuild_parameter_with_state")),
     *(f"torch._utils.{name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")),
 }
-"""What a pickle may name; dtypes and the storages of one dtype beside. None makes more than it is given."""
+"""The names a pickle may use, beside dtypes and storages of one dtype. None makes more than it is given."""
 UNUSUAL = re.compile(r"(torch\._utils\._rebuild|torch\._tensor\._rebuild|torch\.nested|torch\.(cuda\.)?sparse)\w*.*")
 SLOW_ENCODINGS = {"punycode", "idna"}
-"""They take the square of a text's length."""
+"""Encodings whose time grows with the square of a text's length."""
 
 
 def plain(text: object, most: int = 160) -> str:
@@ -104,19 +104,19 @@ def plain(text: object, most: int = 160) -> str:
 
 
 def check_zipped(file: IO[bytes], path: Path) -> None:
-    """Refuse a zip archive of ``torch.save`` whose pickle asks for what it must not have, or for too much."""
+    """Raise CheckpointError where the pickle in an archive of ``torch.save`` uses forbidden names or makes too much."""
     record = torch._C.PyTorchFileReader(file).get_record("data.pkl")  # noqa: SLF001 - the reader that torch.load uses
     _check(io.BytesIO(record), path)
 
 
 def check_legacy(file: IO[bytes], path: Path) -> None:
-    """Refuse a file of torch's old format where one of its pickles asks for what it must not have, or for too much."""
+    """Raise CheckpointError where a pickle in a file of torch's old format uses a forbidden name, or makes too much."""
     for _ in range(LEGACY_PICKLES):
         _check(file, path)
 
 
 def _check(file: IO[bytes], path: Path) -> None:
-    """Read one pickle to its end; an error where it has none."""
+    """Check the instructions of one pickle up to its end."""
     claims = _Claims()
     for operation, argument, _ in pickletools.genops(file):
         if operation.name == "GLOBAL":
@@ -136,9 +136,9 @@ def _check(file: IO[bytes], path: Path) -> None:
 
 
 class _Claims:
-    """What a pickle has asked for so far, and how deep the tuples on its stack are nested.
+    """Counts of what a pickle has made so far, and how deep the tuples on its stack are nested.
 
-    Python takes the hash of a tuple by recursion without an end; whole numbers beyond 64 bits may share theirs.
+    Deep tuples overflow Python's stack when they are hashed; whole numbers beyond 64 bits may share one hash.
     """
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class _Claims:
         return self.encodes and (self.slow or self.calls * self.longest > MOST_ENCODED)
 
     def take(self, operation: pickletools.OpcodeInfo, argument: object) -> None:
-        """Take note of one instruction."""
+        """Count one instruction."""
         self.steps += 1
         name = operation.name
         if isinstance(argument, str):

@@ -32,7 +32,7 @@ def prunable_weights(module: nn.Module) -> dict[str, nn.Parameter]:
     >>> list(prunable_weights(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))))
     ['0.weight', '2.weight']
     """
-    found: dict[str, nn.Parameter] = {}
+    weights: dict[str, nn.Parameter] = {}
     for prefix, layer in module.named_modules():
         if isinstance(layer, nn.Linear | _ConvNd):
             names = ["weight"]
@@ -44,9 +44,9 @@ def prunable_weights(module: nn.Module) -> dict[str, nn.Parameter]:
             path = f"{prefix}.{name}" if prefix else name
             owner, _, leaf = path.rpartition(".")
             weight = getattr(module.get_submodule(owner), leaf)
-            if isinstance(weight, nn.Parameter) and not any(weight is other for other in found.values()):
-                found[path] = weight
-    return found
+            if isinstance(weight, nn.Parameter) and not any(weight is other for other in weights.values()):
+                weights[path] = weight
+    return weights
 
 
 def sparsity(module: nn.Module) -> float:
@@ -154,9 +154,9 @@ class Masks:
         for name, mask in self.kept.items():
             weight = weights.get(name)
             if weight is None or weight.shape != mask.shape:
-                found = "none" if weight is None else tuple(weight.shape)
+                shape = "none" if weight is None else tuple(weight.shape)
                 raise InputError(
-                    f"`masks` do not fit the network: {name} is {tuple(mask.shape)}, the network has {found}"
+                    f"`masks` do not fit the network: {name} is {tuple(mask.shape)}, the network has {shape}"
                 )
             weight.masked_fill_(~mask.to(weight.device), 0)
 

@@ -14,20 +14,19 @@ from torch import nn
 
 from thinice.data import Samples
 from thinice.errors import InputError
+from thinice.models.weights import Masks
+from thinice.numerics import global_stream, stream
 from thinice.registry import Registry
 from thinice.training.loop import (
     Batch,
-    Constraint,
     HeldMasks,
     Hook,
     Losses,
     Objective,
     accuracy,
-    global_stream,
     random_flip,
     random_shift,
     run_epoch,
-    stream,
 )
 from thinice.training.snapshot import Epoch, read_snapshot, snapshot_key, write_snapshot
 
@@ -38,10 +37,10 @@ __all__ = [
     "OBJECTIVES",
     "SCHEDULES",
     "Batch",
-    "Constraint",
     "Epoch",
     "Hook",
     "Losses",
+    "Masks",
     "Objective",
     "Recipe",
     "accuracy",
@@ -144,7 +143,7 @@ def train(
     recipe: Recipe,
     *,
     objective: str | Objective = "natural",
-    masks: Constraint | None = None,
+    masks: Masks | None = None,
     hooks: Sequence[Hook] = (),
     validation: Samples | None = None,
     progress: Callable[[Epoch], object] | None = None,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from thinice.errors import InputError
+from thinice.models.weights import Masks
+from thinice.numerics import global_stream, stream
 
 if TYPE_CHECKING:
     from thinice.data import Samples
@@ -24,18 +23,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Backward",
     "Batch",
-    "Constraint",
     "HeldMasks",
     "Hook",
     "Losses",
     "Objective",
     "accuracy",
     "cosine",
-    "global_stream",
     "random_flip",
     "random_shift",
     "run_epoch",
-    "stream",
 ]
 
 
@@ -195,24 +191,11 @@ class Hook:
         """Take the state of a snapshot, after `prepare`."""
 
 
-class Constraint(Protocol):
-    """Masks, as training sees them: `thinice.pruning.Masks`."""
-
-    @property
-    def kept(self) -> Mapping[str, Tensor]:
-        """Boolean masks by the name of the weight; True keeps."""
-        ...
-
-    def apply_(self, module: nn.Module) -> None:
-        """Set what is not kept to zero, in place."""
-        ...
-
-
 @dataclass(frozen=True)
 class HeldMasks(Hook):
     """Fixed masks, in force before the first step and after every one."""
 
-    masks: Constraint
+    masks: Masks
 
     def prepare(self, model: nn.Module) -> None:
         """Put them in force."""
@@ -225,42 +208,6 @@ class HeldMasks(Hook):
     def after_epoch(self, model: nn.Module, done: float) -> None:  # noqa: ARG002 - the same all along
         """Put them in force again: other hooks may have moved weights."""
         self.masks.apply_(model)
-
-
-def stream(seed: int, *names: str | int) -> torch.Generator:
-    """Return a CPU generator whose numbers belong to a seed and a name alone.
-
-    The seed of the generator is a hash of both (63 bits of BLAKE2b), so that no two streams overlap because their
-    seeds were chosen next to each other.
-
-    Examples
-    --------
-    >>> import torch
-    >>> first, again, other = (torch.rand(2, generator=stream(0, "start", epoch)) for epoch in (1, 1, 2))
-    >>> torch.equal(first, again), torch.equal(first, other)
-    (True, False)
-
-    """
-    digest = hashlib.blake2b(json.dumps([seed, *names]).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-@contextmanager
-def global_stream(device: torch.device, seed: int, *names: str | int) -> Iterator[None]:
-    """Let torch's global random state be a named stream for a while; afterwards it is what it was.
-
-    Examples
-    --------
-    >>> import torch
-    >>> with global_stream(torch.device("cpu"), 0, "start"):
-    ...     first = torch.rand(2)
-    >>> torch.equal(first, torch.rand(2, generator=stream(0, "start")))
-    True
-
-    """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stream(seed, *names).initial_seed())
-        yield
 
 
 def run_epoch(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thinice.data import Samples
+    from thinice.models.weights import Masks
     from thinice.training import Recipe
-    from thinice.training.loop import Constraint
 
 __all__ = ["Epoch", "Key", "read_snapshot", "snapshot_key", "write_snapshot"]
 
@@ -62,7 +62,7 @@ def snapshot_key(
     recipe: Recipe,
     *,
     objective: Objective,
-    masks: Constraint | None,
+    masks: Masks | None,
     hooks: Sequence[Hook],
 ) -> Key:
     """Return what two trainings must share for one to go on where the other stopped.

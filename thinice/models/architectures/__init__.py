@@ -173,10 +173,10 @@ def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa:
     row = find_architecture(name)
     if classes < 2:
         raise InputError(f"`classes` must be at least 2, got {classes}")
-    known = [key for key in inspect.signature(row.make).parameters if key != "classes"]
-    if not name.startswith(TORCHVISION) and (unknown := sorted(set(arguments) - set(known))):
+    settings = [key for key in inspect.signature(row.make).parameters if key != "classes"]
+    if not name.startswith(TORCHVISION) and (unknown := sorted(set(arguments) - set(settings))):
         raise InputError(
-            f"`arguments`: {name} does not take {', '.join(unknown)}; it takes {', '.join(known) or 'none'}"
+            f"`arguments`: {name} does not take {', '.join(unknown)}; it takes {', '.join(settings) or 'none'}"
         )
     try:
         network = row.make(classes, **arguments)

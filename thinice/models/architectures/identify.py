@@ -59,15 +59,15 @@ def identify(weights: Mapping[str, Tensor], where: str) -> Identity:
     wanted = signature(weights)
     matches = [match for name in known_architectures() if (match := _match(name, wanted))]
     if not matches:
-        known = [name for name in known_architectures(torchvision=True) if name.startswith(TORCHVISION)]
-        matches = [match for name in known if (match := _match(name, wanted))]
+        names = [name for name in known_architectures(torchvision=True) if name.startswith(TORCHVISION)]
+        matches = [match for name in names if (match := _match(name, wanted))]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        names = ", ".join(match.architecture for match in matches)
+        choices = ", ".join(match.architecture for match in matches)
         raise CheckpointError(
             f"{where}: parameters fit several architectures that compute different things: give "
-            f"architecture= (--architecture), one of {names}"
+            f"architecture= (--architecture), one of {choices}"
         )
     raise CheckpointError(_nearest(wanted, where))
 

@@ -67,10 +67,10 @@ class UserCode:
     def class_parameter(self) -> str | None:
         """The parameter of `make` that takes the number of classes, unless the arguments give it."""
         try:
-            known = inspect.signature(self.make).parameters
+            parameters = inspect.signature(self.make).parameters
         except (TypeError, ValueError):  # of C code
             return None
-        return next((name for name in CLASS_PARAMETERS if name in known and name not in self.arguments), None)
+        return next((name for name in CLASS_PARAMETERS if name in parameters and name not in self.arguments), None)
 
     def build(self, classes: int | None = None) -> nn.Module:
         """Return a network with fresh weights on the CPU; the random generator of torch stays as it was.
