@@ -337,7 +337,7 @@ def test_precision_is_a_setting_that_the_store_tells_apart():
     plain, less = make_attack("fmn"), make_attack("fmn", precision="bf16")
     assert "precision" not in plain.settings
     assert (plain.precision, less.precision) == ("float32", "bf16")
-    assert less.settings == {**plain.settings, "precision": "bf16", "pulling": 1}
+    assert less.settings == {**plain.settings, "precision": "bf16", "boundary": 1}
     with pytest.raises(InputError, match="`precision` must be one of float32, tf32, bf16, got 'fp8'"):
         make_attack("fmn", precision="fp8")
 

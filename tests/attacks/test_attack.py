@@ -16,6 +16,7 @@ from thinice.attacks.attack import AttackRow
 from thinice.attacks.result import FORWARD
 from thinice.attacks.tmn import tmn
 from thinice.errors import InputError
+from thinice.models.clamped_inputs import PROBES
 from thinice.types import EFFORTS, NORMS, Outcome
 
 ids = torch.arange
@@ -287,7 +288,10 @@ def test_it_works_under_no_grad_with_frozen_or_trainable_weights_and_leaves_them
 @every_attack
 @every_norm
 def test_evaluations_are_what_the_model_saw(name, norm):
-    """Counted independently: rows forward through the model, and rows of gradient back out of its logits."""
+    """Counted independently: rows forward through the model, and rows of gradient back out of its logits.
+
+    What `seen_inside` asks of a network, once a batch with images of its own, belongs to no sample.
+    """
     network, inputs, rows = curved(), images(5), {"forward": 0, "backward": 0}
     labels = network(inputs).argmax(1)
 
@@ -299,7 +303,7 @@ def test_evaluations_are_what_the_model_saw(name, norm):
         return logits
 
     nearest = quick(name, norm, counting, inputs, labels)
-    seen = rows["forward"] * FORWARD + rows["backward"] * (1 - FORWARD)
+    seen = rows["forward"] * FORWARD + rows["backward"] * (1 - FORWARD) - 2 * PROBES
     assert nearest.evaluations.sum().item() == pytest.approx(seen, rel=0.02)
 
 
@@ -321,7 +325,7 @@ def test_every_effort_can_be_made_recorded_and_sent_to_a_worker(name, norm, effo
 def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
     attack = make_attack("fmn", norm="l2", effort="quick", steps=7, alpha=2)
     assert attack.settings == {
-        "steps": 7, "alpha": 2.0, "gamma": 0.05, "rivals": 9, "polish": 4, "seed": 0, "recipe": 3, "fallback": 1
+        "steps": 7, "alpha": 2.0, "gamma": 0.05, "classes": 9, "polish": 4, "seed": 0, "recipe": 3, "fallback": 1
     }  # fmt: skip
     assert isinstance(attack.settings["alpha"], float)
 
@@ -329,10 +333,10 @@ def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"name": "fnm"}, r"`attack` 'fnm' is unknown: choose from race, fmn, .*foolbox:NAME"),
+        ({"name": "fnm"}, r"`attack` 'fnm' is unknown: choose from tmn, fmn, .*foolbox:NAME"),
         ({"norm": "l3"}, r"`norm` must be one of l0, l1, l2, linf, got 'l3'"),
         ({"effort": "huge"}, r"`effort` must be one of quick, standard, thorough, got 'huge'"),
-        ({"step": 3}, r"attack 'fmn' has no setting 'step': it has alpha, gamma, polish, rivals, steps"),
+        ({"step": 3}, r"attack 'fmn' has no setting 'step': it has alpha, classes, gamma, polish, steps"),
         ({"recipe": 4}, r"attack 'fmn' has no setting 'recipe'"),
         ({"steps": 0}, r"`steps` must lie in \[1, 1e\+06\], got 0"),
         ({"steps": 10.5}, r"`steps` must be of type int, got 10.5"),

@@ -60,7 +60,7 @@ def test_in_less_precision_the_same_fall_and_whoever_stands_was_searched_again(n
         make_ensemble(name, norm="linf", budget=budget, classes=5, shape=SHAPE, precision=precision)
         for precision in ("float32", "bf16")
     )
-    assert less.settings == plain.settings | {"precision": "bf16", "pulling": 1}
+    assert less.settings == plain.settings | {"precision": "bf16", "boundary": 1}
     broken_by, epsilon = run(known, less)
     assert np.array_equal(broken_by, run(known, plain)[0])
     fallen = broken_by == name

@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 
 from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults, precision_settings
-from thinice.attacks.fallback import FALLBACK
+from thinice.attacks.fallback import VERSION as FALLBACK_VERSION
 from thinice.attacks.fmn import fmn
 from thinice.attacks.ho_fmn import ho_fmn
 from thinice.attacks.result import Candidates, MinNormResult, concatenate, verify
@@ -57,7 +57,7 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
                 "steps": (1, 10**6),
                 "alpha": (1e-6, 1e6),
                 "gamma": (1e-6, 0.99),
-                "rivals": (0, 10**6),
+                "classes": (0, 10**6),
                 "polish": (0, 100),
             },
             fixed={"recipe": 3},
@@ -156,7 +156,7 @@ def make_attack(
     >>> make_attack("fmn", norm="l2", step=10)
     Traceback (most recent call last):
     ...
-    thinice.errors.InputError: attack 'fmn' has no setting 'step': it has alpha, gamma, polish, rivals, steps
+    thinice.errors.InputError: attack 'fmn' has no setting 'step': it has alpha, classes, gamma, polish, steps
 
     """
     row = _row(name)
@@ -183,7 +183,7 @@ def make_attack(
     bound = {setting: _checked(setting, value, row) for setting, value in bound.items()}
     search = partial(row.search, norm=norm, seed=seed, **bound)
     less = precision_settings(precision)
-    more = {"fallback": FALLBACK} if fallback else {}
+    more = {"fallback": FALLBACK_VERSION} if fallback else {}
     return Attack(name, norm, {**bound, "seed": seed, **less, **row.fixed, **more}, search)
 
 

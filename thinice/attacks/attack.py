@@ -10,7 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from thinice.attacks.boundary import PULLING, move_to_boundary, nudge_across
+from thinice.attacks.boundary import VERSION as BOUNDARY_VERSION
+from thinice.attacks.boundary import move_to_boundary, nudge_across
 from thinice.attacks.fallback import fall_back
 from thinice.attacks.result import FORWARD, Candidates, MinNormResult, Model, predict, verify
 from thinice.errors import InputError
@@ -247,9 +248,9 @@ def precision_settings(precision: Precision) -> dict[str, Setting]:
     """Return what is recorded of the arithmetic of a search: nothing of float32.
 
     >>> precision_settings("float32"), precision_settings("bf16")
-    ({}, {'precision': 'bf16', 'pulling': 1})
+    ({}, {'precision': 'bf16', 'boundary': 1})
     """
-    return {} if precision == "float32" else {"precision": precision, "pulling": PULLING}
+    return {} if precision == "float32" else {"precision": precision, "boundary": BOUNDARY_VERSION}
 
 
 def _checked(inputs: Tensor, labels: Tensor, sample_ids: Tensor) -> Tensor:

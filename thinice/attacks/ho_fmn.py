@@ -7,17 +7,17 @@ minimum-norm attacks", Neurocomputing 2025. `thinice.attacks.tuning` searches th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from thinice.attacks.result import FORWARD, Candidates, Model
+from thinice.attacks.boundary import Loss, MarginOracle, bisect
+from thinice.attacks.result import Candidates, Model
 from thinice.errors import InputError
-from thinice.losses import dlr, has_gradient, input_gradient, margin
+from thinice.losses import dlr, has_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.numerics import random_directions
 from thinice.types import Norm
@@ -40,9 +40,7 @@ def _gain(logits: Tensor, labels: Tensor) -> Tensor:
     return -cross_entropy(logits, labels, reduction="none")
 
 
-HO_FMN_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"margin": margin, "dlr": _dlr, "ce": _gain}
-)
+HO_FMN_LOSSES: Mapping[str, Loss] = MappingProxyType({"margin": margin, "dlr": _dlr, "ce": _gain})
 """What can be minimised: the margin (LL in the paper), the difference-of-logits ratio, minus the cross-entropy."""
 
 HO_FMN_OPTIMIZERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -84,7 +82,7 @@ def ho_fmn(
     gamma: float = 0.05,
     bisections: int = 8,
 ) -> Candidates:
-    """Return the nearest adversarial that this FMN finds for each sample: claims, which the judge has still to check.
+    """Return the nearest adversarial that HO-FMN finds for each sample: candidates, for `verify` to check.
 
     The perturbation is the parameter that the optimiser moves, and weight decay pulls it towards the clean input. The
     optimiser is given the sign of the gradient (linf), or the gradient at Euclidean length 1; then the perturbation
@@ -152,7 +150,7 @@ def ho_fmn(
     _check("optimizer", optimizer, HO_FMN_OPTIMIZERS)
     _check("scheduler", scheduler, HO_FMN_SCHEDULERS)
     row, start = NORM_TABLE[norm], inputs.contiguous().flatten(1)
-    boundary = _Boundary.around(model, inputs.contiguous(), labels, HO_FMN_LOSSES[loss])
+    oracle = MarginOracle.around(model, inputs.contiguous(), labels)
     longest = row.length(torch.maximum(start, 1 - start))
     delta, radius = torch.zeros_like(start), torch.full_like(longest, torch.inf)
     best, best_delta = torch.full_like(longest, torch.inf), torch.zeros_like(start)
@@ -166,86 +164,60 @@ def ho_fmn(
         weight_decay=weight_decay,
         betas=(beta1, beta2),
     )
-    evaluations = torch.full_like(longest, steps + FORWARD * (2 + bisections))
 
-    for step in range(steps + 1):
-        value, crossed, gradient = boundary.seen_from(start + delta, slope=step < steps)
-        fresh = crossed & (best == torch.inf)
-        if fresh.any():
-            delta = boundary.back(start, delta, row, fresh, bisections)
-            radius = torch.where(fresh, row.length(delta), radius)
-            evaluations += FORWARD * bisections * fresh
+    for step in range(steps):
+        # 1. where the search stands; a first success is cut back to the boundary at once
+        logits, value, gradient = oracle.gradient(start + delta, HO_FMN_LOSSES[loss])
+        adversarial = oracle.adversarial(logits)
+        first = adversarial & (best == torch.inf)
+        if first.any():
+            delta = _cut_back(oracle, start, delta, chosen=first, row=row, passes=bisections)
+            radius = torch.where(first, row.length(delta), radius)
         length = row.length(delta)
-        better = crossed & (length < best)
+        better = adversarial & (length < best)
         best, best_delta = torch.where(better, length, best), torch.where(better[:, None], delta, best_delta)
-        if step == steps:
-            break
         if step == 0:
             gradient_masked = ~has_gradient(gradient)
+
+        # 2. the radius: unlimited before the first success, then smaller at a success and larger at a failure
         change = FINAL_GAMMA + (gamma - FINAL_GAMMA) * _cosine(step / steps)
-        radius = torch.where(best < torch.inf, _radius(radius, best, crossed, change, norm), torch.inf)
-        strength = rate.now(step, torch.where(best < torch.inf, best, value), fresh)
+        radius = torch.where(best < torch.inf, _radius(radius, best, adversarial, change, norm), torch.inf)
+
+        # 3. a step of the optimiser, back into the ball of that radius and the box
+        strength = rate.now(step, torch.where(best < torch.inf, best, value), first)
         direction = _direction(gradient, row, sample_ids, seed, step)
         delta = delta + strength[:, None] * mover.step_from(delta, direction)
         delta = row.confine(delta, torch.minimum(radius, longest), start)
 
-    best_delta = boundary.back(start, best_delta, row, best < torch.inf, bisections)
-    return Candidates((start + best_delta).clamp(0, 1).view_as(inputs), evaluations, gradient_masked=gradient_masked)
+    # the last iterate counts as well
+    adversarial, everyone = oracle.is_adversarial(start + delta), torch.ones_like(gradient_masked)
+    first = adversarial & (best == torch.inf)
+    delta = _cut_back(oracle, start, delta, chosen=first, row=row, passes=bisections)
+    better = adversarial & (row.length(delta) < best)
+    best_delta = torch.where(better[:, None], delta, best_delta)
+    best_delta = _cut_back(oracle, start, best_delta, chosen=everyone, row=row, passes=bisections)
+    points = (start + best_delta).clamp(0, 1).view_as(inputs)
+    return Candidates(points, oracle.evaluations.float(), gradient_masked=gradient_masked)
 
 
-@dataclass(frozen=True, slots=True)
-class _Boundary:
-    """The boundary of the samples' own classes, seen from points (N, D) around them."""
+def _cut_back(
+    oracle: MarginOracle, start: Tensor, delta: Tensor, *, chosen: Tensor, row: NormRow, passes: int
+) -> Tensor:
+    """Return the perturbations (N, D), those chosen (N,) shortened to just beyond the boundary by bisection."""
+    index = chosen.nonzero().squeeze(1)
+    if not len(index) or not passes:
+        return delta
+    inputs, whole = start[index], delta[index]
+    length = row.length(whole)
 
-    model: Model
-    shape: torch.Size
-    labels: Tensor
-    loss: Callable[[Tensor, Tensor], Tensor]
-    hair: Tensor
-    """How far below 0 a margin has to be: far enough for a second forward pass, in another batch, to agree."""
+    def shortened(fraction: Tensor) -> Tensor:
+        return row.project(whole, fraction * length)
 
-    @classmethod
-    def around(
-        cls, model: Model, inputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
-    ) -> _Boundary:
-        with torch.no_grad():
-            logits = model(inputs.clone()).to(inputs.dtype)
-        lead, own = margin(logits, labels), logits.gather(1, labels[:, None]).squeeze(1)
-        hair = 1e-4 * lead + 1e-6 * torch.maximum(own.abs(), (own - lead).abs())
-        return cls(model, inputs.shape, labels, loss, hair)
-
-    def seen_from(self, points: Tensor, *, slope: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, whether the point is beyond the boundary, and the loss's gradient (N, D) or nothing."""
-        with torch.set_grad_enabled(slope):
-            points = points.view(self.shape).requires_grad_(slope)
-            logits = self.model(points).to(points.dtype)
-            value = self.loss(logits, self.labels)
-        gradient = input_gradient(value, points) if slope else torch.empty(0)
-        return value.detach(), self._crossed(logits.detach(), slice(None)), gradient
-
-    def back(self, start: Tensor, delta: Tensor, row: NormRow, where: Tensor, passes: int) -> Tensor:
-        """Return the perturbations (N, D), those ``where`` cut back to just beyond the boundary by bisection."""
-        rows = where.nonzero().squeeze(1)
-        if not len(rows) or not passes:
-            return delta
-        inputs, whole = start[rows], delta[rows]
-        length = row.length(whole)
-        low, high = torch.zeros_like(length), torch.ones_like(length)
-        for _ in range(passes):
-            middle = (low + high) / 2
-            points = inputs + row.project(whole, middle * length)
-            with torch.no_grad():
-                logits = self.model(points.view(-1, *self.shape[1:])).to(points.dtype)
-            crossed = self._crossed(logits, rows)
-            low, high = torch.where(crossed, low, middle), torch.where(crossed, middle, high)
-        nearer = delta.clone()
-        nearer[rows] = torch.where((high < 1)[:, None], row.project(whole, high * length), whole)
-        return nearer
-
-    def _crossed(self, logits: Tensor, rows: slice | Tensor) -> Tensor:
-        lead = margin(logits, self.labels[rows])
-        # an exact tie is no accident of rounding: there argmax has the word
-        return (logits.argmax(1) != self.labels[rows]) & ((lead <= -self.hair[rows]) | (lead == 0))
+    low, high = torch.zeros_like(length), torch.ones_like(length)
+    fraction = bisect(oracle[index], lambda part: inputs + shortened(part), low, high, passes=passes)
+    delta = delta.clone()
+    delta[index] = torch.where((fraction < 1)[:, None], shortened(fraction), whole)
+    return delta
 
 
 class _Mover:
@@ -324,10 +296,10 @@ def _radius(radius: Tensor, best: Tensor, crossed: Tensor, change: float, norm: 
 
 def _direction(gradient: Tensor, row: NormRow, sample_ids: Tensor, seed: int, step: int) -> Tensor:
     """Return the gradients in the unit of the norm; random ones where there is none, or none that is a number."""
-    largest, lost = gradient.abs().amax(1, keepdim=True), ~has_gradient(gradient)
-    scaled = gradient / torch.where(lost[:, None], 1, largest)  # so that squares do not underflow
-    if lost.any():
-        scaled[lost] = random_directions(scaled[lost], sample_ids[lost], seed).roll(step, 1)
+    largest, blind = gradient.abs().amax(1, keepdim=True), ~has_gradient(gradient)
+    scaled = gradient / torch.where(blind[:, None], 1, largest)  # so that squares do not underflow
+    if blind.any():
+        scaled[blind] = random_directions(scaled[blind], sample_ids[blind], seed).roll(step, 1)
     return scaled.sign() if row.name == "linf" else NORM_TABLE["l2"].steepest(scaled)
 
 
