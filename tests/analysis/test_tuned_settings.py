@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import thinice
 from thinice.analysis.evaluation import tuned_settings
-from thinice.attacks.tuning import tune
+from thinice.attacks import ATTACKS, attack_row
+from thinice.attacks.ho_fmn import tune
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +31,11 @@ def tuned(monkeypatch, dense):
         seen.append((tuple(inputs.shape), labels.tolist(), sample_ids.tolist(), settings))
         return tune(model, inputs[:2], labels[:2], sample_ids[:2], trials=2, steps=3, **settings)
 
-    monkeypatch.setattr("thinice.analysis.evaluation.tune", noted)
+    row = replace(attack_row("ho-fmn"), tune=noted)
+    monkeypatch.setitem(ATTACKS.rows, "ho-fmn", (row, "tuned"))
 
     def run(samples, **settings):
-        found = tuned_settings(dense, samples, device="cpu", **settings)
+        found = tuned_settings(dense, samples, attack="ho-fmn", device="cpu", **settings)
         return found, seen[-1]
 
     return run

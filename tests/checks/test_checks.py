@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import thinice
-from thinice.analysis.evaluation import Evaluator, attack_of
+from thinice.analysis.evaluation import Evaluator
 from thinice.checks import run_checks
 from thinice.checks.contradictions import stored_warnings
 from thinice.models import as_classifier
@@ -48,7 +48,7 @@ def look(tmp_path, samples):
     def looked(classifier, attack, *, budget, norm="linf", selection=samples, **settings):
         evaluator = Evaluator(store, selection, device="cpu", progress=False)
         bound = evaluator.bind(classifier, attack, norm=norm, budget=budget, settings=settings)
-        with evaluator.run(attack_of(bound), seed=0) as run:
+        with evaluator.run(bound, seed=0) as run:
             found = evaluator.robustness(classifier, bound, budget=budget, shortcut=False)
             what = {"classifier": classifier, "samples": selection, "attack": bound, "device": torch.device("cpu")}
             return run_checks(store, run, found, **what)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, prepare_classifier
 from thinice.analysis.session import SECONDS_A_SHARD, MeasurementSession, adversarials_of
-from thinice.attacks import PUBLISHED_SETTINGS, Attack, MinNormResult, concatenate, make_attack
+from thinice.attacks import Attack, MinNormResult, attack_kind, attack_row, concatenate, make_attack
 from thinice.attacks.fixed_budget import (
     LONGER,
     AttackEnsemble,
@@ -24,9 +24,8 @@ from thinice.attacks.fixed_budget import (
     budget_value,
     is_budget_attack,
     make_ensemble,
-    refuse_unknown,
 )
-from thinice.attacks.tuning import tune
+from thinice.attacks.rows import MinNormRow
 from thinice.checks import run_checks
 from thinice.data import Samples, as_samples, load_samples
 from thinice.data.subset import draw
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from thinice.attacks.attack import Setting
+    from thinice.attacks.rows import Setting
 
 __all__ = ["DoubtfulWarning", "Evaluator", "Shortcut", "evaluate", "tuned_settings"]
 
@@ -155,7 +154,7 @@ def evaluate(
             precision=precision,
             settings=settings,
         )
-        with evaluator.run(attack_of(bound), seed=seed, command=command) as run:
+        with evaluator.run(bound, seed=seed, command=command) as run:
             found = evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
             if checks:
                 looked = run_checks(
@@ -223,8 +222,8 @@ class Evaluator(MeasurementSession):
         if not is_budget_attack(attack):
             if budget is not None:
                 budget_value(budget, norm, shape)
-            refuse_unknown(attack)
-            exactly = {"fallback": False} if attack in PUBLISHED_SETTINGS else {}  # the study's attacks had none
+            row = attack_row(attack)
+            exactly = {"fallback": False} if isinstance(row, MinNormRow) and row.published else {}  # the study had none
             chosen = exactly | {"precision": precision} | dict(settings or {})
             return make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen)
         if budget is None:
@@ -267,8 +266,10 @@ class Evaluator(MeasurementSession):
             **columns,
         )
 
-    def ladder(self, classifier: Classifier, attack: Attack) -> NDArray[np.float64]:
+    def ladder(self, classifier: Classifier, attack: Attack | AttackEnsemble) -> NDArray[np.float64]:
         """Return doubling budgets that suit a network, from no effect to most samples fooled: `budget_ladder`."""
+        if isinstance(attack, AttackEnsemble):
+            raise InputError(f"a ladder needs an attack that minimises the norm (fmn), got `attack` {attack.name!r}")
         measured = self.epsilons(classifier, attack)
         right = measured.clean_predictions == self.samples.labels.numpy()
         return budget_ladder(np.where(right, measured.epsilon, np.float32(0)), attack.norm)
@@ -385,7 +386,7 @@ def tuned_settings(
     classifier: Classifier,
     samples: Samples,
     *,
-    attack: str = "ho-fmn",
+    attack: str,
     data: str | None = None,
     split: str = "train",
     image_size: int | None = None,
@@ -396,7 +397,7 @@ def tuned_settings(
 ) -> dict[str, Setting]:
     """Return the settings of an attack for a network, searched on 64 samples that are not among those evaluated.
 
-    Of attacks other than ``ho-fmn``, and of the split ``none``, nothing is searched and nothing set.
+    Of attacks that have nothing to tune, and of the split ``none``, nothing is searched and nothing set.
 
     Parameters
     ----------
@@ -422,7 +423,8 @@ def tuned_settings(
         Where the split holds no other samples.
 
     """
-    if attack != "ho-fmn" or split == "none":
+    row = attack_row(attack) if split != "none" and attack_kind(attack) == "minimum norm" else None
+    if not isinstance(row, MinNormRow) or row.tune is None:
         return {}
     taken = set(samples.sample_ids.tolist()) if split == samples.split else set()
     pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(taken), image_size=image_size)
@@ -432,15 +434,12 @@ def tuned_settings(
     others = pool[np.array(free)]
     where, few = pick_device(device), others[draw(others.sample_ids, others.labels, HELD_OUT)]
     columns = (column.to(where) for column in (few.inputs[:], few.labels, few.sample_ids))
-    found = tune(classifier.to(where), *columns, norm=norm, seed=seed)
+    found = row.tune(classifier.to(where), *columns, norm=norm, seed=seed)
     default, best = found.trials[0].median, found.median
-    say(f"{classifier.name}: ho-fmn tuned on {len(few)} samples of {split}, median {norm} {default:.4g} to {best:.4g}")
+    say(
+        f"{classifier.name}: {attack} tuned on {len(few)} samples of {split}, median {norm} {default:.4g} to {best:.4g}"
+    )
     return dict(found.settings)
-
-
-def attack_of(attack: Attack | AttackEnsemble) -> Attack:
-    """Return an attack or ensemble as the store knows it."""
-    return attack.attack if isinstance(attack, AttackEnsemble) else attack
 
 
 def refuse_compiled(attack: str | Attack, *, compiled: bool) -> None:

@@ -177,6 +177,8 @@ def batches(
         nonlocal fast
         inputs = samples.inputs[part].to(where, torch.float32).contiguous()
         labels, sample_ids = samples.labels[part].to(where), samples.sample_ids[part].to(where)
+        if attack.budget is not None:  # in another form, all that it does not break would have to be searched again
+            return attack(network, inputs, labels, sample_ids).to("cpu")
         if fast is None:
             fast = inference_form(network, inputs[:TRYING], compiled=compiled)
         return attack(network, inputs, labels, sample_ids, search_model=fast).to("cpu")

@@ -12,6 +12,7 @@ import torch
 
 from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward
 from thinice.attacks import Attack, MinNormResult, concatenate
+from thinice.attacks.attack import RecordedAttack
 from thinice.data import Samples, as_samples
 from thinice.engines import Reporter, auto_reporter
 from thinice.losses import margin
@@ -75,7 +76,7 @@ class MeasurementSession:
         self._dataset_id = -1
 
     @contextmanager
-    def run(self, attack: Attack, *, seed: int | None, command: Sequence[str] | None = None) -> Iterator[Run]:
+    def run(self, attack: RecordedAttack, *, seed: int | None, command: Sequence[str] | None = None) -> Iterator[Run]:
         """Record everything that is measured inside as one run: finished, interrupted or failed.
 
         `command` is what the store notes as its origin; by default the command line of this process.

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from thinice.attacks.boundary import MarginOracle, false_position
 from thinice.attacks.result import FORWARD, Candidates, Model
+from thinice.attacks.rows import MinNormRow, keyword_defaults
 from thinice.losses import has_gradient, input_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
 from thinice.numerics import random_directions
 from thinice.types import Norm
 
-__all__ = ["fmn"]
+__all__ = ["ROW", "fmn"]
 
 OVERSHOOT = {"l0": 1.0, "l1": 1.05, "l2": 1.05, "linf": 1.05}
 """A linear estimate is taken this much too far, to land beyond the boundary; whole entries do anyway."""
@@ -172,6 +173,22 @@ def fmn(
     points = path(false_position(oracle, path, clean_margin, best_margin, passes=polish))
     spent = oracle.evaluations.float()
     return Candidates(points.clamp(0, 1).view_as(inputs), spent, gradient_masked=gradient_masked)
+
+
+ROW = MinNormRow(
+    search=fmn,
+    version=3,
+    defaults=keyword_defaults(fmn, skip=("seed",)),
+    efforts={"quick": {"steps": 30}, "standard": {"steps": 100}, "thorough": {"steps": 1000}},
+    ranges={
+        "steps": (1, 10**6),
+        "alpha": (1e-6, 1e6),
+        "gamma": (1e-6, 0.99),
+        "classes": (0, 10**6),
+        "polish": (0, 100),
+    },
+)
+"""FMN in the registry."""
 
 
 def _cross_nearest_plane(

@@ -154,14 +154,14 @@ def run_checks(
     Examples
     --------
     >>> import tempfile, thinice, torch
-    >>> from thinice.analysis.evaluation import Evaluator, attack_of
+    >>> from thinice.analysis.evaluation import Evaluator
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=20)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = thinice.open_store(f"{folder}/thinice.duckdb", new=True)
     ...     evaluator = Evaluator(store, samples, device="cpu", progress=False)
     ...     attack = evaluator.bind(dense, "fmn", norm="l2", budget=0.3)
-    ...     with evaluator.run(attack_of(attack), seed=0) as run:
+    ...     with evaluator.run(attack, seed=0) as run:
     ...         found = evaluator.robustness(dense, attack, budget=0.3)
     ...         run_checks(
     ...             store, run, found, classifier=dense, samples=samples, attack=attack, device=torch.device("cpu")
@@ -205,12 +205,11 @@ def _findings(
     if watched:
         first = slice(watched)
         single = attack.members[0] if isinstance(attack, AttackEnsemble) else attack
-        budget = attack.budget if isinstance(attack, AttackEnsemble) else None
         few = inputs[first], labels[first], ids[first]
-        seen |= {one.name: one for one in check_attack(network, *few, single, norm=found.norm, budget=budget)}
-    if isinstance(attack, AttackEnsemble) and attack.members[-1].name == "square" and len(attack.members) > 1:
+        seen |= {one.name: one for one in check_attack(network, *few, single, norm=found.norm, budget=single.budget)}
+    if isinstance(attack, AttackEnsemble) and len(attack.members) > 1 and attack.members[-1].name in attack.black_box:
         fell = [name or None for name in found.broken_by.tolist()]
-        one = black_box_stronger(found.sample_ids.tolist(), fell)
+        one = black_box_stronger(found.sample_ids.tolist(), fell, attack.black_box)
         seen[one.name] = one
     return tuple(seen.values())
 

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from thinice.attacks.result import FORWARD, Candidates, Model
+from thinice.attacks.rows import MinNormRow, keyword_defaults
 from thinice.attacks.tmn.sparse import add_entries, draw_corners, drop_entries
 from thinice.attacks.tmn.stages import anneal, another_way, explore
 from thinice.attacks.tmn.state import ANY, BEYOND, HAIR, SAME, SEEN, TINY, VANISHED, Rows, Search
 from thinice.types import Effort, Norm
 
-__all__ = ["TMN_EFFORTS", "TMN_IDLE", "Finds", "tmn"]
+__all__ = ["ROW", "TMN_EFFORTS", "TMN_IDLE", "Finds", "tmn"]
 
 ROUGH = 0.2
 """A sounding that contradicts the screen by more than this (|log|) makes a sample rough."""
@@ -406,3 +407,25 @@ def _descend(search: Search, rows: Rows, surprise: Tensor, budget: Budget) -> Te
         ended = anneal(search, again, steps, stride=stride, noise=noise)
         settled[index] = torch.where(search.best[who] < (1 - SAME) * best, ended, settled[index])
     return settled
+
+
+ROW = MinNormRow(
+    search=tmn,
+    version=6,
+    defaults=keyword_defaults(tmn, skip=("seed", "targets")),
+    efforts=TMN_EFFORTS,
+    ranges={
+        "classes": (1, 10**6),
+        "selection_rounds": (1, 10**6),
+        "steps": (1, 10**6),
+        "runner_up_classes": (0, 10**6),
+        "noise": (0, 10),
+        "bracket_steps": (0, 10**6),
+        "restarts": (1, 10**6),
+        "restart_steps": (1, 10**6),
+        "sparse_restarts": (1, 10**6),
+        "sparse_steps": (1, 10**6),
+    },
+    idle=TMN_IDLE,
+)
+"""TMN in the registry."""
