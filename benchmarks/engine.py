@@ -28,9 +28,8 @@ from torch import Tensor
 
 from thinice.attacks import make_attack
 from thinice.attacks.fmn import fmn
-from thinice.attacks.ho_fmn import ho_fmn
+from thinice.attacks.ho_fmn import ho_fmn, tune
 from thinice.attacks.result import verify
-from thinice.attacks.tuning import tune
 from thinice.norms import NORM_TABLE
 
 HERE = Path(__file__).parent

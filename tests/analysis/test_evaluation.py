@@ -12,7 +12,7 @@ from tests.attacks.test_fmn_truth import verified
 from tests.truth import SHAPE, linear
 from thinice.analysis import evaluation as module
 from thinice.analysis import session as campaign
-from thinice.analysis.evaluation import CLEAN, DoubtfulWarning, Evaluator, attack_of, evaluate
+from thinice.analysis.evaluation import CLEAN, DoubtfulWarning, Evaluator, evaluate
 from thinice.attacks import make_attack
 from thinice.errors import InputError
 from thinice.models import as_classifier
@@ -297,7 +297,7 @@ def test_the_studys_attacks_have_no_fall_back(samples, store):
     network = as_classifier(KNOWN.model)
     assert "fallback" not in evaluator.bind(network, "cw", norm="l2", budget=1).settings
     assert "fallback" in evaluator.bind(network, "fmn", norm="l2", budget=1).settings
-    assert attack_of(evaluator.bind(network, "pgd", norm="l2", budget=1)).name == "pgd"
+    assert evaluator.bind(network, "pgd", norm="l2", budget=1).name == "pgd"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_a_search_in_bfloat16_has_verdicts_of_its_own_judged_in_float32(samples,
     plain = run(samples, store, attack, shortcut=False)
     less = run(samples, store, attack, shortcut=False, precision="bf16")
     assert less.measurement_id != plain.measurement_id
-    assert less.settings == plain.settings | {"precision": "bf16", "pulling": 1}
+    assert less.settings == plain.settings | {"precision": "bf16", "boundary": 1}
     assert store.sql('select "precision" from runs order by run_id')["precision"].tolist() == ["float32", "bf16"]
     for result in (plain, less):
         assert not result.robust[DISTANCES < BUDGET * 0.98].any()

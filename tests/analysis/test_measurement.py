@@ -10,14 +10,14 @@ from torch import nn
 
 import thinice
 from thinice.analysis import measurement
-from thinice.analysis.measurement import Interrupted, check_fit, forward, pick_device
+from thinice.analysis.measurement import Interrupted, check_fit, forward
 from thinice.attacks import make_attack
 from thinice.attacks.result import FORWARD
 from thinice.data.example import example_checkpoints
 from thinice.errors import InputError
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
-from thinice.numerics import _switches, exact, lowered
+from thinice.numerics import _switches, exact, lowered, pick_device
 from thinice.types import NORMS, Outcome
 
 CPU = torch.device("cpu")
@@ -337,7 +337,7 @@ def test_precision_is_a_setting_that_the_store_tells_apart():
     plain, less = make_attack("fmn"), make_attack("fmn", precision="bf16")
     assert "precision" not in plain.settings
     assert (plain.precision, less.precision) == ("float32", "bf16")
-    assert less.settings == {**plain.settings, "precision": "bf16", "pulling": 1}
+    assert less.settings == {**plain.settings, "precision": "bf16", "boundary": 1}
     with pytest.raises(InputError, match="`precision` must be one of float32, tf32, bf16, got 'fp8'"):
         make_attack("fmn", precision="fp8")
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from tests.truth import Known, half_space, linear
 from thinice.attacks import Candidates, make_attack
 from thinice.attacks.attack import Attack
-from thinice.attacks.boundary import UnbrokenSamples, shorten
+from thinice.attacks.boundary import MarginOracle, UnbrokenSamples, shorten
 from thinice.attacks.external import PassCounter
 from thinice.attacks.fallback import fall_back
-from thinice.attacks.fmn import random_directions
 from thinice.attacks.result import FORWARD
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
+from thinice.numerics import random_directions
 from thinice.types import NORMS, Diagnosis, Outcome, Stage
 
 every_norm = pytest.mark.parametrize("norm", NORMS)
@@ -154,7 +154,8 @@ def test_shortening_keeps_across_and_makes_nothing_longer(seed, norm):
         return nn.functional.one_hot((points.flatten(1) @ weight.T).argmax(1), 4).float()
 
     labels, ids = model(inputs).argmax(1), torch.arange(6)
-    lost = UnbrokenSamples(model, model, inputs, labels, ids, NORM_TABLE[norm], 0, ids, torch.zeros(6))
+    oracle = MarginOracle.around(model, inputs, labels)
+    lost = UnbrokenSamples(oracle, oracle, inputs, ids, NORM_TABLE[norm], 0)
     starts = torch.rand(6, 1, 3, 4, generator=generator)
     there = model(starts).argmax(1) != labels
     starts = torch.where(there.view(-1, 1, 1, 1), starts, inputs)

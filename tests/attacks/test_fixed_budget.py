@@ -60,7 +60,7 @@ def test_in_less_precision_the_same_fall_and_whoever_stands_was_searched_again(n
         make_ensemble(name, norm="linf", budget=budget, classes=5, shape=SHAPE, precision=precision)
         for precision in ("float32", "bf16")
     )
-    assert less.settings == plain.settings | {"precision": "bf16", "pulling": 1}
+    assert less.settings == plain.settings | {"precision": "bf16", "boundary": 1}
     broken_by, epsilon = run(known, less)
     assert np.array_equal(broken_by, run(known, plain)[0])
     fallen = broken_by == name
@@ -95,7 +95,7 @@ def test_what_was_pushed_beyond_the_budget_is_searched_again_in_float32():
     assert nearest.epsilon.isnan().all()
     assert torch.equal(nearest.adversarials, batch[1])
     searched.clear()
-    nearest = replace(member, search=search, settings=member.settings | {"budget": 0.1})(*batch)
+    nearest = replace(member, search=search, budget=0.1)(*batch)
     assert len(searched) == 1
     assert 0.09955 <= nearest.epsilon.item() <= 0.0996  # pushed out to 0.0996, and brought back
 
@@ -194,9 +194,9 @@ def test_foolbox_at_a_budget_takes_its_settings():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("autoattack", {"norm": "l0", "budget": 3}, "knows linf, l2 and l1, got `norm` 'l0': use fmn or bb"),
-        ("pgd", {"norm": "l0", "budget": 3}, "knows linf, l2 and l1"),
-        ("autoattack", {"steps": 10}, "has no setting 'steps': it is the standard version"),
+        ("autoattack", {"norm": "l0", "budget": 3}, "keeps to l1, l2, linf, got `norm` 'l0': .*fmn"),
+        ("pgd", {"norm": "l0", "budget": 3}, "keeps to l1, l2, linf"),
+        ("autoattack", {"steps": 10}, "has no setting 'steps': it has none"),
         (
             "pgd",
             {"step": 10},
@@ -209,7 +209,7 @@ def test_foolbox_at_a_budget_takes_its_settings():
         ("autoattack", {"norm": "l3"}, "`norm` must be one of l0, l1, l2, linf"),
         ("fmn", {}, "'fmn' is no attack at a budget: choose from autoattack, "),
         ("pgd-targeted", {}, "attacks here are untargeted, any other class counts"),
-        ("foolbox:LinfPgd", {}, "'foolbox:LinfPgd' is no attack at a budget"),
+        ("foolbox:LinfPgd", {}, "`attack` 'foolbox:LinfPgd' is unknown: did you mean foolbox:"),
         ("foolbox:L2FastGradientAttack", {}, "keeps to l2, got `norm` 'linf'"),
         ("foolbox:VirtualAdversarialAttack", {"norm": "l2"}, "refuses its settings: .*steps"),
     ],

@@ -73,13 +73,13 @@ def test_it_finds_the_way_along_the_edges_of_the_box(norm, seed):
 def test_from_the_clean_input_as_in_the_paper_it_finds_the_half_space_too(norm):
     """Without the screen the loop itself has to get there."""
     known = truth.half_space()
-    ratio = measured(known, norm, rivals=0)[1]
+    ratio = measured(known, norm, classes=0)[1]
     assert_exact(ratio)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_the_loop_alone_is_close_without_the_polish(norm):
-    ratio = measured(truth.half_space(), norm, rivals=0, polish=0)[1]
+    ratio = measured(truth.half_space(), norm, classes=0, polish=0)[1]
     assert ratio.min() >= 1 - 1e-6
     assert ratio.max() <= 1.01
 
@@ -152,7 +152,7 @@ def test_a_far_first_success_is_not_the_floor_of_the_schedule():
         return torch.cat([-total.sign() * total.abs() ** 0.1, total.sign() * total.abs() ** 0.1], 1)
 
     inputs = torch.full((1, 1, 2, 2), 0.49)
-    attack = make_attack("fmn", norm="linf", steps=20, rivals=0)
+    attack = make_attack("fmn", norm="linf", steps=20, classes=0)
     nearest = attack(cliff, inputs, torch.tensor([0]), torch.tensor([0]))
     assert math.prod(1 - 0.05 for _ in range(20)) > 0.3
     assert 0.01 * (1 - 1e-4) <= nearest.epsilon.item() <= 0.0101
@@ -162,7 +162,7 @@ def test_a_step_cut_by_the_box_does_not_stop_the_search():
     """Pixels at 0 and 1 that the gradient pushes out leave the linear guess always too short (methods of the field)."""
     known = truth.linear_at_the_box(seed=3)
     for norm in NORMS:
-        nearest, ratio = measured(known, norm, rivals=0)
+        nearest, ratio = measured(known, norm, classes=0)
         assert nearest.found.all()
         assert ratio.min() >= 1 - 1e-6
         assert np.median(ratio) <= 1.01
@@ -245,7 +245,7 @@ def test_more_steps_find_nothing_farther_on_a_curved_network():
 
 def test_evaluations_are_counted_as_documented():
     known = truth.linear(classes=5)
-    nearest, _ = measured(known, "l2", steps=10, rivals=3, polish=2)
+    nearest, _ = measured(known, "l2", steps=10, classes=3, polish=2)
     clean, judged, last = FORWARD, FORWARD, FORWARD
     screened = FORWARD + 3 * (1 - FORWARD)
     expected = clean + screened + 10 + last + 2 * FORWARD + judged

@@ -98,11 +98,11 @@ def test_the_list_is_foolboxs_own():
 @pytest.mark.parametrize(
     ("name", "norm", "settings", "message"),
     [
-        ("LInfFMN", "linf", {}, r"foolbox has no minimisation attack 'LInfFMN': did you mean LInfFMNAttack"),
-        ("LinfPGD", "linf", {}, r"foolbox has no minimisation attack 'LinfPGD'"),
-        ("os", "linf", {}, r"foolbox has no minimisation attack 'os': did you mean"),
-        ("base.MinimizationAttack", "linf", {}, r"foolbox has no minimisation attack"),
-        ("", "linf", {}, r"foolbox has no minimisation attack ''"),
+        ("LInfFMN", "linf", {}, r"`attack` 'foolbox:LInfFMN' is unknown: did you mean foolbox:LInfFMNAttack"),
+        ("LinfPGD", "linf", {}, r"'foolbox:LinfPGD' keeps to a fixed budget"),
+        ("os", "linf", {}, r"`attack` 'foolbox:os' is unknown: did you mean"),
+        ("base.MinimizationAttack", "linf", {}, r"`attack` 'foolbox:base.MinimizationAttack' is unknown"),
+        ("", "linf", {}, r"`attack` 'foolbox:' is unknown: did you mean"),
         ("LInfFMNAttack", "l2", {}, r"attack 'foolbox:LInfFMNAttack' minimises linf, got `norm` 'l2'"),
         ("DDNAttack", "linf", {}, r"minimises l2, got `norm` 'linf'"),
         ("HopSkipJumpAttack", "l1", {}, r"minimises l2, linf, got `norm` 'l1'"),
@@ -124,7 +124,7 @@ def test_settings_are_recorded_whole_and_travel():
     assert attack.name == "foolbox:LInfFMNAttack"
     assert attack.settings == {
         "steps": 100, "max_stepsize": 1.0, "min_stepsize": None, "gamma": 0.05, "binary_search_steps": 10,
-        "seed": 3, "foolbox": foolbox.__version__, "recipe": 2, "fallback": 1,
+        "seed": 3, "foolbox": foolbox.__version__, "version": 2, "fallback": 1,
     }  # fmt: skip
     assert json.loads(json.dumps(dict(attack.settings))) == attack.settings
     assert pickle.loads(pickle.dumps(attack)) == attack

@@ -168,7 +168,7 @@ def test_no_samples_are_a_result_too():
     nearest = verify(bright, nothing, nothing, torch.zeros(0, dtype=torch.int64), norm="l2", evaluations=torch.zeros(0))
     assert len(nearest) == 0
     assert nearest.adversarials.shape == nothing.shape
-    assert repr(nearest) == "Nearest(0 samples: 0 misclassified, 0 found, 0 not_found)"
+    assert repr(nearest) == "MinNormResult(0 samples: 0 misclassified, 0 found, 0 not_found)"
 
 
 def test_predict_says_minus_one_for_nan_and_refuses_what_are_no_logits():
@@ -224,5 +224,5 @@ def test_results_of_some_samples_can_be_replaced():
 
 def test_repr_counts():
     assert repr(verdict(torch.full((1, 1, 2, 2), 0.75))) == (
-        "Nearest(1 samples: 0 misclassified, 1 found, 0 not_found; median epsilon of the found 0.5)"
+        "MinNormResult(1 samples: 0 misclassified, 1 found, 0 not_found; median epsilon of the found 0.5)"
     )

@@ -173,9 +173,9 @@ def test_each_check_is_explained_and_each_sample_speaks_for_itself():
 
 
 def test_what_withstood_gradients_and_fell_without():
-    found = black_box_stronger([4, 5, 6, 7], ["apgd-ce", "square", None, "square"])
+    found = black_box_stronger([4, 5, 6, 7], ["apgd-ce", "square", None, "square"], ["square"])
     assert (found.raised, found.sample_ids, found.of) == (True, (5, 7), 4)
-    assert not black_box_stronger([4, 5], ["apgd-ce", None]).raised
+    assert not black_box_stronger([4, 5], ["apgd-ce", None], ["square"]).raised
 
 
 def test_the_worst_comes_first():

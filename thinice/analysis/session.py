@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, pick_device
+from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward
 from thinice.attacks import Attack, MinNormResult, concatenate
+from thinice.attacks.attack import RecordedAttack
 from thinice.data import Samples, as_samples
 from thinice.engines import Reporter, auto_reporter
 from thinice.losses import margin
 from thinice.models import Classifier
+from thinice.numerics import pick_device
+from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
 from thinice.stats import Separation
-from thinice.store import Run, Store, stored_adversarial
-from thinice.types import Diagnosis, Outcome, Stage
+from thinice.store import Run, Store, query, stored_adversarial
+from thinice.types import Outcome, Stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "AdversarialExample",
-    "Measured",
     "MeasurementSession",
-    "PrunedDistances",
     "adversarials_of",
-    "search_notes",
     "summarise",
 ]
 
@@ -43,75 +40,6 @@ SECONDS_A_SHARD = 1.0
 
 TRANSFERS = 1024
 """So many adversarials of the dense network are shown to the pruned one at a time, and stored."""
-
-EPSILONS = """
-select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction,
-    coalesce(clean_prediction, -1) as clean_prediction, evaluations, coalesce(converged, false) as converged,
-    coalesce(enum_code(stage)::tinyint + 1, 0)::tinyint as stage,
-    coalesce(enum_code(diagnosis)::tinyint + 1, 0)::tinyint as diagnosis
-from epsilons where measurement_id = $measurement_id order by sample_id
-"""
-PREDICTIONS = """
-select sample_id, coalesce(prediction, -1) as prediction, margin, confidence, loss
-from predictions where checkpoint_id = $checkpoint_id and dataset_id = $dataset_id order by sample_id
-"""
-PRUNED_EPSILONS = """
-select sample_id, pruned_epsilon as epsilon, (enum_code(pruned_outcome))::tinyint as outcome,
-    coalesce(enum_code(pruned_stage)::tinyint + 1, 0)::tinyint as stage
-from transitions where comparison_id = $comparison_id order by sample_id
-"""
-ADVERSARIALS = """
-select sample_id, adversarial
-from adversarials where measurement_id = $measurement_id and sample_id in (select unnest($ids::bigint[]))
-"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Measured:
-    """The epsilons of one measurement, one entry a sample of the selection, in its order."""
-
-    measurement_id: int
-    epsilon: NDArray[np.float32]
-    outcomes: NDArray[np.int8]
-    predictions: NDArray[np.int64]
-    clean_predictions: NDArray[np.int64]
-    evaluations: NDArray[np.float32]
-    converged: NDArray[np.bool_]
-    stages: NDArray[np.int8]
-    diagnoses: NDArray[np.int8]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Predicted:
-    """What a network makes of the clean samples, one entry a sample of the selection; NaN where its logits are."""
-
-    predictions: NDArray[np.int64]
-    margins: NDArray[np.float32]
-    confidences: NDArray[np.float64]
-    losses: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PrunedDistances:
-    """The distances to a pruned network's own boundary, one entry a sample of the selection, in its order."""
-
-    epsilon: NDArray[np.float32]
-    outcomes: NDArray[np.int8]
-    stages: NDArray[np.int8]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AdversarialExample:
-    """A sample, its position in the selection, and the adversarial that proves its epsilon, with that one's class.
-
-    Images are (C, H, W) in [0, 1].
-    """
-
-    sample_id: int
-    position: int
-    prediction: int
-    inputs: NDArray[np.float32]
-    adversarial: NDArray[np.float32]
 
 
 class MeasurementSession:
@@ -148,7 +76,7 @@ class MeasurementSession:
         self._dataset_id = -1
 
     @contextmanager
-    def run(self, attack: Attack, *, seed: int | None, command: Sequence[str] | None = None) -> Iterator[Run]:
+    def run(self, attack: RecordedAttack, *, seed: int | None, command: Sequence[str] | None = None) -> Iterator[Run]:
         """Record everything that is measured inside as one run: finished, interrupted or failed.
 
         `command` is what the store notes as its origin; by default the command line of this process.
@@ -188,7 +116,7 @@ class MeasurementSession:
         positions = run.unmeasured(measurement_id, self._ids)
         if len(positions):
             self._measure(run, measurement_id, classifier, attack, positions)
-        rows = self._columns(EPSILONS, measurement_id=measurement_id)
+        rows = self._columns("measured_epsilons", measurement_id=measurement_id)
         return Measured(
             measurement_id,
             rows["epsilon"].astype(np.float32),
@@ -223,7 +151,7 @@ class MeasurementSession:
                 confidences=chances.amax(1).exp().numpy(),
                 losses=-chances.gather(1, wanted.labels[:, None]).squeeze(1).numpy(),
             )
-        rows = self._columns(PREDICTIONS, checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
+        rows = self._columns("clean_predictions", checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
         return Predicted(
             rows["prediction"].astype(np.int64),
             rows["margin"].astype(np.float32),
@@ -250,10 +178,8 @@ class MeasurementSession:
     def adversarials(self, measured: Measured, positions: NDArray[np.int64]) -> list[AdversarialExample]:
         """Return the samples at these positions that have an adversarial in the store, in this order."""
         ids = self._ids[positions].tolist()
-        rows = self._store.sql(
-            ADVERSARIALS,
-            {"measurement_id": measured.measurement_id, "ids": ids},
-        )
+        keys = {"measurement_id": measured.measurement_id, "ids": ids}
+        rows = self._store.sql(query("adversarials_of_samples"), keys)
         kept = dict(zip(rows["sample_id"], rows["adversarial"], strict=True))
         shape = tuple(self.samples.inputs.shape[1:])
         return [
@@ -317,7 +243,7 @@ class MeasurementSession:
                 predictions = torch.where(logits.isnan().any(1), -1, logits.argmax(1))
                 ids = [example.sample_id for example in shown]
                 run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
-        rows = self._columns(PRUNED_EPSILONS, comparison_id=comparison_id)
+        rows = self._columns("pruned_epsilons", comparison_id=comparison_id)
         return PrunedDistances(
             rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["stage"].astype(np.int8)
         )
@@ -332,11 +258,11 @@ class MeasurementSession:
             raise RuntimeError("a campaign measures inside `with campaign.run(…)`")
         return self._run
 
-    def _columns(self, query: str, **keys: int) -> dict[str, NDArray[Any]]:
-        """Return the columns of a query that is ordered by sample_id, in the order of the selection."""
-        rows = self._store.sql(query, keys)
+    def _columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
+        """Return the columns of a named query that is ordered by sample_id, in the order of the selection."""
+        rows = self._store.sql(query(name), keys)
         order = np.searchsorted(rows["sample_id"].to_numpy(), self._ids)
-        return {name: rows[name].to_numpy()[order] for name in rows.columns}
+        return {column: rows[column].to_numpy()[order] for column in rows.columns}
 
     def _measure(
         self,
@@ -401,21 +327,6 @@ def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: MinNo
         stages=shard.stages.numpy(),
         diagnoses=shard.diagnoses.numpy(),
         adversarials=adversarials_of(sample_ids, shard),
-    )
-
-
-def search_notes(outcomes: NDArray[np.int8], stages: NDArray[np.int8], diagnoses: NDArray[np.int8]) -> tuple[str, ...]:
-    """Return what people should know of a search: samples that the fall-back found, and why others were not found.
-
-    >>> search_notes(np.array([1, 2, 2], np.int8), np.array([4, 0, 0], np.int8), np.array([1, 1, 4], np.int8))
-    ('found by the fall-back, perhaps too far: starts 1', 'not found: zero_gradient 1, non_finite 1')
-    """
-    lost = (outcomes == Outcome.NOT_FOUND) & (diagnoses != Diagnosis.NONE)
-    rescued = Counter(Stage(code).text for code in stages if code > Stage.SEARCH)
-    reasons = Counter(Diagnosis(code).text for code in diagnoses[lost])
-    said = (("found by the fall-back, perhaps too far", rescued), ("not found", reasons))
-    return tuple(
-        f"{what}: " + ", ".join(f"{text} {count}" for text, count in counts.items()) for what, counts in said if counts
     )
 
 

@@ -1,217 +1,150 @@
-"""Minimum-norm attacks: one file each, one row each in the registry; what they claim is judged before it counts."""
+"""Attacks by name, of two kinds: those that minimise a norm, and those that keep to a fixed budget.
+
+Each attack is one file that declares, beside its function, what can be set: a `MinNormRow` or a `FixedBudgetRow`. To
+add one takes that file and a line below. `make_attack` and `thinice.attacks.fixed_budget.make_ensemble` bind the
+settings. Nothing is imported before it is asked for, so that help texts cost nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from types import MappingProxyType
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal, cast
 
-from thinice.attacks.attack import Attack, AttackRow, Setting, keyword_defaults, precision_settings
-from thinice.attacks.fallback import FALLBACK
-from thinice.attacks.fmn import fmn
-from thinice.attacks.ho_fmn import ho_fmn
-from thinice.attacks.result import Candidates, MinNormResult, concatenate, verify
-from thinice.attacks.tmn import TMN_EFFORTS, TMN_IDLE, tmn
 from thinice.errors import InputError
-from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
+from thinice.registry import Registry
+
+if TYPE_CHECKING:
+    from thinice.attacks.attack import Attack as Attack
+    from thinice.attacks.attack import make_attack as make_attack
+    from thinice.attacks.result import Candidates as Candidates
+    from thinice.attacks.result import MinNormResult as MinNormResult
+    from thinice.attacks.result import concatenate as concatenate
+    from thinice.attacks.result import verify as verify
+    from thinice.attacks.rows import Backend, FixedBudgetRow, MinNormRow
 
 __all__ = [
     "ATTACKS",
     "BACKENDS",
-    "PUBLISHED_SETTINGS",
+    "FIXED_BUDGET",
+    "MINIMUM_NORM",
     "Attack",
-    "AttackRow",
     "Candidates",
+    "Kind",
     "MinNormResult",
+    "attack_help",
+    "attack_kind",
+    "attack_row",
     "concatenate",
     "make_attack",
     "verify",
 ]
 
-ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
-    {
-        "tmn": AttackRow(
-            tmn,
-            defaults=keyword_defaults(tmn, skip=("seed", "targets")),
-            efforts=TMN_EFFORTS,
-            ranges={
-                "classes": (1, 10**6),
-                "rounds": (1, 10**6),
-                "steps": (1, 10**6),
-                "rivals": (0, 10**6),
-                "noise": (0, 10),
-                "walk": (0, 10**6),
-                "starts": (1, 10**6),
-                "rough_steps": (1, 10**6),
-                "corners": (1, 10**6),
-                "corner_steps": (1, 10**6),
-            },
-            idle=TMN_IDLE,
-            fixed={"recipe": 6},
-        ),
-        "fmn": AttackRow(
-            fmn,
-            defaults=keyword_defaults(fmn, skip=("seed",)),
-            efforts={"quick": {"steps": 30}, "standard": {"steps": 100}, "thorough": {"steps": 1000}},
-            ranges={
-                "steps": (1, 10**6),
-                "alpha": (1e-6, 1e6),
-                "gamma": (1e-6, 0.99),
-                "rivals": (0, 10**6),
-                "polish": (0, 100),
-            },
-            fixed={"recipe": 3},
-        ),
-        "ho-fmn": AttackRow(
-            ho_fmn,
-            defaults=keyword_defaults(ho_fmn, skip=("seed",)),
-            efforts={"quick": {"steps": 50}, "standard": {"steps": 200}, "thorough": {"steps": 1000}},
-            ranges={
-                "steps": (1, 10**6),
-                "learning_rate": (1e-6, 1e6),
-                "momentum": (0, 0.9999),
-                "dampening": (0, 1),
-                "weight_decay": (0, 10),
-                "beta1": (0, 0.9999),
-                "beta2": (0, 0.9999),
-                "factor": (1e-3, 0.999),
-                "patience": (0, 10**6),
-                "gamma": (1e-6, 0.99),
-                "bisections": (0, 100),
-            },
-            fixed={"recipe": 2},
-        ),
-    }
-)
-"""The attacks that thinice writes itself, by name."""
+Kind = Literal["minimum norm", "fixed budget"]
+
+MINIMUM_NORM: dict[str, tuple[str | MinNormRow | FixedBudgetRow | Backend, str]] = {
+    "tmn": ("thinice.attacks.tmn:ROW", "thinice's own"),
+    "fmn": ("thinice.attacks.fmn:ROW", "fast minimum-norm attack"),
+    "ho-fmn": ("thinice.attacks.ho_fmn:ROW", "FMN with settings tuned for each network"),
+    "cw": ("thinice.attacks.published:CW_ROW", "Carlini and Wagner in l2, as Merkle et al. set it"),
+    "bb": ("thinice.attacks.published:BB_ROW", "Brendel and Bethge in l0, as Merkle et al. set it"),
+}
+"""What searches the nearest adversarial: where each row is, and a line about it."""
+
+FIXED_BUDGET: dict[str, tuple[str | MinNormRow | FixedBudgetRow | Backend, str]] = {
+    "autoattack": ("thinice.attacks.autoattack:AUTOATTACK", "the standard ensemble"),
+    "apgd-ce": ("thinice.attacks.autoattack:APGD_CE", "of AutoAttack: PGD with its own step sizes, cross-entropy"),
+    "apgd-dlr": ("thinice.attacks.autoattack:APGD_DLR", "the same with the difference-of-logits ratio"),
+    "apgd-t": ("thinice.attacks.autoattack:APGD_T", "the same towards each of the nearest classes"),
+    "fab": ("thinice.attacks.autoattack:FAB", "of AutoAttack: projection onto the linearised boundary"),
+    "fab-t": ("thinice.attacks.autoattack:FAB_T", "the same towards each of the nearest classes"),
+    "square": ("thinice.attacks.autoattack:SQUARE", "of AutoAttack: random squares, without gradients"),
+    "pgd": ("thinice.attacks.pgd:ROW", "as Merkle et al. set it"),
+}
+"""What looks for adversarials within a ball: where each row is, and a line about it."""
+
+BACKENDS: dict[str, tuple[str | MinNormRow | FixedBudgetRow | Backend, str]] = {
+    "foolbox:NAME": ("thinice.attacks.foolbox:foolbox_row", "any attack of foolbox"),
+}
+"""Other libraries: where a function is that turns the name after the colon into a row."""
+
+ATTACKS: Registry[MinNormRow | FixedBudgetRow | Backend] = Registry("attack", MINIMUM_NORM | FIXED_BUDGET | BACKENDS)
+"""All attacks by name."""
+
+_HOMES = {
+    "Attack": "attack",
+    "Candidates": "result",
+    "MinNormResult": "result",
+    "concatenate": "result",
+    "make_attack": "attack",
+    "verify": "result",
+}
 
 
-def _foolbox(name: str) -> AttackRow:
-    from thinice.attacks.foolbox import foolbox_row  # noqa: PLC0415 (takes half a second, and few ask for it)
-
-    return foolbox_row(name)
-
-
-BACKENDS: Mapping[str, Callable[[str], AttackRow]] = MappingProxyType({"foolbox": _foolbox})
-"""Other libraries, by the prefix in ``"foolbox:LInfFMNAttack"``; each turns the name behind it into a row."""
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'thinice.attacks' has no attribute {name!r}")
+    value = getattr(import_module(f"thinice.attacks.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
-def _cw() -> AttackRow:
-    from thinice.attacks.published import cw_row  # noqa: PLC0415 (foolbox, as above)
-
-    return cw_row()
-
-
-def _bb() -> AttackRow:
-    from thinice.attacks.published import bb_row  # noqa: PLC0415 (foolbox, as above)
-
-    return bb_row()
-
-
-PUBLISHED_SETTINGS: Mapping[str, Callable[[], AttackRow]] = MappingProxyType({"cw": _cw, "bb": _bb})
-"""Other libraries' attacks with the settings of a published study, by name."""
-
-
-def make_attack(
-    name: str = DEFAULT_ATTACK,
-    *,
-    norm: Norm = "linf",
-    effort: Effort = "standard",
-    seed: int = 0,
-    precision: Precision = "float32",
-    fallback: bool = True,
-    **settings: Setting,
-) -> Attack:
-    """Return an attack with all its settings bound, ready to be called or recorded.
-
-    Parameters
-    ----------
-    name : str
-        A name in `ATTACKS` or `PUBLISHED_SETTINGS`, or ``"foolbox:"`` and the name of one of foolbox's minimisation
-        attacks.
-    norm : {"l0", "l1", "l2", "linf"}
-        The norm to minimise.
-    effort : {"quick", "standard", "thorough"}
-        How much to spend on each sample.
-    seed : int
-        Of everything random.
-    precision : {"float32", "tf32", "bf16"}
-        Arithmetic of the search; the judge's is float32 in any case.
-    fallback : bool
-        Whether samples in which the search finds nothing go through the stages of
-        `thinice.attacks.fallback.fall_back`.
-    **settings
-        Settings that replace those of the effort, ``steps=300``.
+def attack_row(name: str) -> MinNormRow | FixedBudgetRow:
+    """Return what can be set of an attack, and what searches; its library is imported.
 
     Raises
     ------
     InputError
-        For an unknown name, norm, effort or setting, naming the known ones, for settings that change nothing in this
-        norm, and for values out of range.
+        For an unknown name, with the nearest.
+    MissingExtraError
+        Where the library is not installed.
 
     Examples
     --------
-    >>> make_attack("fmn", norm="l2", effort="quick").settings["steps"]
-    30
-    >>> make_attack("fmn", norm="l2", step=10)
+    >>> attack_row("fmn").defaults["steps"]
+    100
+    >>> attack_row("fnm")
     Traceback (most recent call last):
     ...
-    thinice.errors.InputError: attack 'fmn' has no setting 'step': it has alpha, gamma, polish, rivals, steps
+    thinice.errors.InputError: `attack` 'fnm' is unknown: did you mean fmn?
 
     """
-    row = _row(name)
-    _known("norm", norm, NORMS)
-    _known("effort", effort, EFFORTS)
-    _known("precision", precision, PRECISIONS)
-    if norm not in row.norms:
-        raise InputError(f"attack {name!r} minimises {', '.join(row.norms)}, got `norm` {norm!r}")
-    if effort not in row.efforts:
-        names = ", ".join(sorted(row.defaults))
-        raise InputError(f"`effort` {effort!r} means nothing to attack {name!r}: give its own settings ({names})")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"`seed` must be a whole number of at least 0, got {seed!r}")
-    for setting in settings:
-        if setting not in row.defaults:
-            names = ", ".join(sorted(row.defaults)) or "none"
-            raise InputError(f"attack {name!r} has no setting {setting!r}: it has {names}")
-        if setting in row.idle.get(norm, ()):
-            names = ", ".join(sorted({*row.defaults} - {*row.idle[norm]}))
-            raise InputError(
-                f"`{setting}` changes nothing in attack {name!r} in {norm}: choose an effort, or set {names}"
-            )
-    bound = {**row.defaults, **row.efforts[effort], **settings}
-    bound = {setting: _checked(setting, value, row) for setting, value in bound.items()}
-    search = partial(row.search, norm=norm, seed=seed, **bound)
-    less = precision_settings(precision)
-    more = {"fallback": FALLBACK} if fallback else {}
-    return Attack(name, norm, {**bound, "seed": seed, **less, **row.fixed, **more}, search)
+    prefix, colon, rest = str(name).partition(":")
+    if colon and f"{prefix}:NAME" in BACKENDS:
+        return cast("Backend", ATTACKS.get(f"{prefix}:NAME"))(rest)
+    if "target" in prefix:
+        raise InputError(
+            f"`attack` {name!r}: attacks here are untargeted, any other class counts; apgd-t and fab-t, also within "
+            "autoattack, try the nearest classes in turn"
+        )
+    return cast("MinNormRow | FixedBudgetRow", ATTACKS.get(name))
 
 
-def _row(name: str) -> AttackRow:
-    backend, separator, rest = name.partition(":")
-    if separator and backend in BACKENDS:
-        return BACKENDS[backend](rest)
-    if name in PUBLISHED_SETTINGS:
-        return PUBLISHED_SETTINGS[name]()
-    if name not in ATTACKS:
-        known = [*ATTACKS, *PUBLISHED_SETTINGS, *(f"{prefix}:NAME" for prefix in BACKENDS)]
-        raise InputError(f"`attack` {name!r} is unknown: choose from {', '.join(known)}")
-    return ATTACKS[name]
+def attack_kind(name: str) -> Kind:
+    """Return whether an attack minimises a norm or keeps to a fixed budget; only a backend's library is imported.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, with the nearest.
+
+    Examples
+    --------
+    >>> attack_kind("fmn"), attack_kind("autoattack"), attack_kind("foolbox:LinfFastGradientAttack")
+    ('minimum norm', 'fixed budget', 'fixed budget')
+
+    """
+    if name in MINIMUM_NORM:
+        return "minimum norm"
+    return "fixed budget" if name in FIXED_BUDGET else attack_row(name).kind
 
 
-def _known(argument: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"`{argument}` must be one of {', '.join(choices)}, got {value!r}")
+def attack_help(*kinds: Kind) -> str:
+    """Return the names of the attacks of some kinds, each with a line about it, as one text.
 
-
-def _checked(setting: str, value: Setting, row: AttackRow) -> Setting:
-    """Return the value in the type of the default, if it has that type and lies in its range."""
-    default = row.defaults[setting]
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if default is not None and type(value) is not type(default):
-        raise InputError(f"`{setting}` must be of type {type(default).__name__}, got {value!r}")
-    low, high = row.ranges.get(setting, (None, None))
-    if low is not None and high is not None and isinstance(value, int | float) and not low <= value <= high:
-        raise InputError(f"`{setting}` must lie in [{low:g}, {high:g}], got {value!r}")
-    return value
+    >>> attack_help("minimum norm")[:35]
+    "tmn: thinice's own; fmn: fast minim"
+    """
+    tables = {"minimum norm": MINIMUM_NORM, "fixed budget": FIXED_BUDGET}
+    names = [name for kind in kinds for name in tables[kind]]
+    summaries = ATTACKS.summaries()
+    return "; ".join(f"{name}: {summaries[name]}" for name in (*names, *BACKENDS))

@@ -1,78 +1,67 @@
-"""An attack with all its settings bound: it checks its input, searches, and lets the judge decide."""
+"""An attack with all its settings bound: it checks its input, searches, verifies, repairs, and falls back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from inspect import Parameter, signature
-from typing import Any, cast
+from functools import partial
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-from thinice.attacks.boundary import PULLING, move_to_boundary, nudge_across
+from thinice.attacks import MINIMUM_NORM, attack_row
+from thinice.attacks.boundary import VERSION as BOUNDARY_VERSION
+from thinice.attacks.boundary import move_to_boundary, nudge_across
+from thinice.attacks.fallback import VERSION as FALLBACK_VERSION
 from thinice.attacks.fallback import fall_back
-from thinice.attacks.result import FORWARD, Candidates, MinNormResult, Model, predict, verify
+from thinice.attacks.result import FORWARD, Candidates, MinNormResult, Model, predict, verify, within_budget
+from thinice.attacks.rows import MinNormRow, Setting
 from thinice.errors import InputError
 from thinice.models.clamped_inputs import seen_inside
 from thinice.numerics import lowered
-from thinice.types import NORMS, Diagnosis, Effort, Norm, Outcome, Precision
+from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Diagnosis, Effort, Norm, Outcome, Precision
 
-__all__ = ["Attack", "AttackRow", "Setting", "keyword_defaults", "precision_settings"]
-
-Setting = str | int | float | bool | None
-"""What a setting can be: whatever JSON can store."""
-
-Search = Callable[..., Candidates]
-"""``search(model, inputs, labels, sample_ids, *, norm, seed, **settings)`` for correctly classified samples."""
+__all__ = ["Attack", "RecordedAttack", "checked_choice", "checked_seed", "make_attack", "precision_settings"]
 
 
-@dataclass(frozen=True, slots=True)
-class AttackRow:
-    """One attack in the registry: what searches, and what can be set.
+class RecordedAttack(Protocol):
+    """What a store keeps of an attack, and of several that work as one."""
 
-    Attributes
-    ----------
-    search
-        Called as ``search(model, inputs, labels, sample_ids, norm=…, seed=…, **settings)``, only ever with samples
-        that are classified correctly, and with at least one.
-    defaults
-        The settings and their values.
-    efforts
-        The settings that each effort replaces.
-    ranges
-        The least and the greatest value of the settings that are numbers.
-    norms
-        The norms that it can minimise.
-    idle
-        The settings that change nothing in a norm: to give one there is a mistake.
-    fixed
-        What is recorded with the settings but cannot be set: versions. A changed result needs a changed version.
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
 
-    """
+    @property
+    def norm(self) -> Norm:
+        """The norm in which epsilon or the budget is measured."""
 
-    search: Search
-    defaults: Mapping[str, Setting]
-    efforts: Mapping[Effort, Mapping[str, Setting]]
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    norms: tuple[Norm, ...] = NORMS
-    idle: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
-    fixed: Mapping[str, Setting] = field(default_factory=dict)
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """Everything else that changes the result, ready to be stored as JSON."""
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic of the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """An attack with all its settings bound; made by `make_attack`.
+    """An attack with all its settings bound; made by `make_attack`, at a fixed budget by `make_ensemble`.
 
     Attributes
     ----------
     name : str
         ``"fmn"``, or ``"foolbox:LInfFMNAttack"``.
     norm : {"l0", "l1", "l2", "linf"}
-        The norm that it minimises.
+        The norm that it minimises, or that of its budget.
     settings : mapping
-        Everything else that changes the result, ready to be stored as JSON: steps, seed, versions of the recipe and of
-        the fall-back; without the latter nothing is tried where the search finds nothing.
+        Everything else that changes the result, ready to be stored as JSON: steps, seed, versions of the algorithm and
+        of the fall-back; without the latter nothing is tried where the search finds nothing.
+    search : callable
+        ``search(model, inputs, labels, sample_ids)`` returns `Candidates`.
+    budget : float, optional
+        The radius that it keeps to: longer adversarials do not count. None where it minimises the norm.
 
     """
 
@@ -80,10 +69,11 @@ class Attack:
     norm: Norm
     settings: Mapping[str, Setting]
     search: Callable[[Model, Tensor, Tensor, Tensor], Candidates] = field(repr=False, compare=False)
+    budget: float | None = None
 
     @property
     def precision(self) -> Precision:
-        """The arithmetic that the search may use; the judge's is always IEEE float32."""
+        """The arithmetic that the search may use; that of verification is always IEEE float32."""
         return cast("Precision", self.settings.get("precision", "float32"))
 
     def __call__(
@@ -95,13 +85,14 @@ class Attack:
         *,
         search_model: Model | None = None,
     ) -> MinNormResult:
-        """Return the nearest adversarial of each sample that the attack finds and the judge confirms.
+        """Return the nearest adversarial of each sample that the attack finds and verification confirms.
 
-        What is found in less than float32 is brought to where the network itself crosses its boundary
-        (`move_to_boundary`). What
-        is not found so, or in another form of the network, is searched again in the network itself, in float32. What is
-        not found then goes through the stages of `fall_back`, and so does what was found without a gradient to go by:
-        there the nearer of the two counts.
+        1. The search runs, in the form and precision asked for, on samples that are classified correctly. `verify`
+           checks its candidates in the network itself; `nudge_across` and, in less than float32, `move_to_boundary`
+           repair them.
+        2. What was not found in another form or in less than float32 is searched again in the network itself.
+        3. What is still not found, or was found without a gradient, goes through the stages of `fall_back`; the nearer
+           of the two counts.
 
         Where a network hides its gradients at the ends of the box, behind a clamp, all searches see it with gradients
         from a hair inside (`seen_inside`).
@@ -109,7 +100,7 @@ class Attack:
         Parameters
         ----------
         model : callable
-            Takes inputs (N, C, H, W) in [0, 1] to logits (N, K); in eval mode. The judge believes it alone.
+            Takes inputs (N, C, H, W) in [0, 1] to logits (N, K); in eval mode. It alone decides what is adversarial.
         inputs : Tensor
             (N, C, H, W) in [0, 1], in any memory layout.
         labels, sample_ids : Tensor
@@ -131,57 +122,20 @@ class Attack:
         other = search_model is not None and search_model is not model
         seen, precision = seen_inside(search_model, searched) if search_model and other else own, self.precision
         batch = (inputs, labels, sample_ids, clean)
-        nearest, gradient_masked = self._once(model, seen, batch, precision=precision, spent=spent)
+        result, gradient_masked = self._search_and_verify(model, seen, batch, precision=precision, spent=spent)
         if other or precision != "float32":
-            lost = torch.nonzero((nearest.outcomes == Outcome.NOT_FOUND) & (clean >= 0)).squeeze(1)
-            if len(lost):
-                rest = (inputs[lost], labels[lost], sample_ids[lost], clean[lost])
-                again, gradient_masked[lost] = self._once(
-                    model, own, rest, precision="float32", spent=nearest.evaluations[lost]
+            left = torch.nonzero((result.outcomes == Outcome.NOT_FOUND) & (clean >= 0)).squeeze(1)
+            if len(left):
+                rest = (inputs[left], labels[left], sample_ids[left], clean[left])
+                again, gradient_masked[left] = self._search_and_verify(
+                    model, own, rest, precision="float32", spent=result.evaluations[left]
                 )
-                nearest = nearest.replaced(lost, again)
-        undefined = torch.where(clean < 0, int(Diagnosis.NON_FINITE), nearest.diagnoses).to(torch.int8)
-        return self._rescued(model, own, replace(nearest, diagnoses=undefined), gradient_masked, batch)
+                result = result.replaced(left, again)
+        undefined = torch.where(clean < 0, int(Diagnosis.NON_FINITE), result.diagnoses).to(torch.int8)
+        result = replace(result, diagnoses=undefined)
+        return self._fall_back(model, own, result, gradient_masked, batch) if self.settings.get("fallback") else result
 
-    def _rescued(
-        self,
-        model: Model,
-        own: Model,
-        nearest: MinNormResult,
-        gradient_masked: Tensor,
-        batch: tuple[Tensor, Tensor, Tensor, Tensor],
-    ) -> MinNormResult:
-        """Return the result with what the fall-back finds of lost and starved samples, where that is nearer."""
-        empty = (nearest.outcomes == Outcome.NOT_FOUND) & (nearest.clean_predictions >= 0)
-        lost = (empty | (nearest.found & gradient_masked)).nonzero().squeeze(1)
-        if not self.settings.get("fallback") or not len(lost):
-            return nearest
-        inputs, labels, sample_ids, clean = (column[lost] for column in batch)
-        seed = int(self.settings.get("seed") or 0)
-        claims = fall_back(own, inputs, labels, sample_ids, norm=self.norm, seed=seed)
-        rescued = verify(
-            model,
-            inputs,
-            claims.candidates,
-            labels,
-            norm=self.norm,
-            evaluations=nearest.evaluations[lost] + claims.evaluations + FORWARD,
-            clean_predictions=clean,
-            stages=claims.stages,
-            diagnoses=claims.diagnoses,
-        )
-        known = nearest.epsilon[lost]
-        nearer = rescued.found & ~(rescued.epsilon >= known)
-        # the fall-back's look at the network is paid for, and its diagnosis told, whichever of the two counts
-        nearest = replace(
-            nearest,
-            evaluations=nearest.evaluations.index_copy(0, lost, rescued.evaluations),
-            diagnoses=nearest.diagnoses.index_copy(0, lost, rescued.diagnoses),
-        )
-        which = nearer.nonzero().squeeze(1)
-        return nearest.replaced(lost[which], rescued.part(which)) if len(which) else nearest
-
-    def _once(
+    def _search_and_verify(
         self,
         model: Model,
         seen: Model,
@@ -190,27 +144,25 @@ class Attack:
         precision: Precision,
         spent: Tensor,
     ) -> tuple[MinNormResult, Tensor]:
-        """Return what one search of one form of the network finds, judged by the network, and which were starved (N,).
+        """Return what one search of one form of the network finds, verified, and which had no gradient, (N,) bool.
 
         Its evaluations come on top of what was spent.
         """
         inputs, labels, sample_ids, clean_predictions = batch
         correct = torch.nonzero((clean_predictions == labels) & (labels >= 0)).squeeze(1)
         candidates, evaluations = inputs.clone(), spent.clone()
-        converged, gradient_masked = (
-            torch.zeros_like(labels, dtype=torch.bool),
-            torch.zeros_like(labels, dtype=torch.bool),
-        )
+        converged = torch.zeros_like(labels, dtype=torch.bool)
+        gradient_masked = torch.zeros_like(converged)
         if len(correct):
-            with torch.enable_grad(), lowered(seen, precision, inputs.device) as rough:
-                claims = self.search(rough, inputs[correct], labels[correct], sample_ids[correct])
-            candidates[correct] = claims.candidates.detach().to(candidates)
-            evaluations[correct] += claims.evaluations + FORWARD  # the judge's look at the claim counts too
-            if claims.converged is not None:
-                converged[correct] = claims.converged
-            if claims.gradient_masked is not None:
-                gradient_masked[correct] = claims.gradient_masked
-        nearest = verify(
+            with torch.enable_grad(), lowered(seen, precision, inputs.device) as network:
+                found = self.search(network, inputs[correct], labels[correct], sample_ids[correct])
+            candidates[correct] = found.candidates.detach().to(candidates)
+            evaluations[correct] += found.evaluations + FORWARD  # verification takes a forward pass
+            if found.converged is not None:
+                converged[correct] = found.converged
+            if found.gradient_masked is not None:
+                gradient_masked[correct] = found.gradient_masked
+        result = verify(
             model,
             inputs,
             candidates,
@@ -220,36 +172,162 @@ class Attack:
             clean_predictions=clean_predictions,
             converged=converged,
         )
-        nearest = nudge_across(model, nearest, inputs, candidates, labels, norm=self.norm, converged=converged)
+        result = nudge_across(model, result, inputs, candidates, labels, norm=self.norm, converged=converged)
         if precision != "float32":
-            nearest = move_to_boundary(model, nearest, inputs, labels, norm=self.norm)
-        return self._counted(nearest, inputs), gradient_masked
+            result = move_to_boundary(model, result, inputs, labels, norm=self.norm)
+        if self.budget is not None:
+            result = within_budget(result, inputs, self.budget)
+        return result, gradient_masked
 
-    def _counted(self, nearest: MinNormResult, inputs: Tensor) -> MinNormResult:  # noqa: ARG002 (an attack at a budget needs them)
-        """Return what counts of a search's judged finds: all of them."""
-        return nearest
+    def _fall_back(
+        self,
+        model: Model,
+        own: Model,
+        result: MinNormResult,
+        gradient_masked: Tensor,
+        batch: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> MinNormResult:
+        """Return the result with what the fall-back finds of samples not found, or found without a gradient.
+
+        Its passes and its diagnosis count whichever of the two adversarials is nearer.
+        """
+        not_found = (result.outcomes == Outcome.NOT_FOUND) & (result.clean_predictions >= 0)
+        index = (not_found | (result.found & gradient_masked)).nonzero().squeeze(1)
+        if not len(index):
+            return result
+        inputs, labels, sample_ids, clean = (values[index] for values in batch)
+        seed = int(self.settings.get("seed") or 0)
+        found = fall_back(own, inputs, labels, sample_ids, norm=self.norm, seed=seed)
+        fallback = verify(
+            model,
+            inputs,
+            found.candidates,
+            labels,
+            norm=self.norm,
+            evaluations=result.evaluations[index] + found.evaluations + FORWARD,
+            clean_predictions=clean,
+            stages=found.stages,
+            diagnoses=found.diagnoses,
+        )
+        nearer = (fallback.found & ~(fallback.epsilon >= result.epsilon[index])).nonzero().squeeze(1)
+        result = replace(
+            result,
+            evaluations=result.evaluations.index_copy(0, index, fallback.evaluations),
+            diagnoses=result.diagnoses.index_copy(0, index, fallback.diagnoses),
+        )
+        return result.replaced(index[nearer], fallback.part(nearer)) if len(nearer) else result
 
 
-def keyword_defaults(function: Callable[..., Any], *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the keywords of a function that have a default, with their defaults.
+def make_attack(
+    name: str = DEFAULT_ATTACK,
+    *,
+    norm: Norm = "linf",
+    effort: Effort = "standard",
+    seed: int = 0,
+    precision: Precision = "float32",
+    fallback: bool = True,
+    **settings: Setting,
+) -> Attack:
+    """Return an attack that minimises a norm, with all its settings bound, ready to be called or recorded.
 
-    >>> def attack(model, *, norm, seed=0, steps=100): ...
-    >>> keyword_defaults(attack, skip=("seed",))
-    {'steps': 100}
+    Parameters
+    ----------
+    name : str
+        A name in `thinice.attacks.MINIMUM_NORM`, or ``"foolbox:"`` and the name of one of foolbox's minimisation
+        attacks.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm to minimise.
+    effort : {"quick", "standard", "thorough"}
+        How much to spend on each sample.
+    seed : int
+        Of everything random.
+    precision : {"float32", "tf32", "bf16"}
+        Arithmetic of the search; that of verification is float32 in any case.
+    fallback : bool
+        Whether samples in which the search finds nothing go through the stages of
+        `thinice.attacks.fallback.fall_back`.
+    **settings
+        Settings that replace those of the effort, ``steps=300``.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, norm, effort or setting, naming the known ones, for settings that change nothing in this
+        norm, and for values out of range.
+
+    Examples
+    --------
+    >>> make_attack("fmn", norm="l2", effort="quick").settings["steps"]
+    30
+    >>> make_attack("fmn", norm="l2", step=10)
+    Traceback (most recent call last):
+    ...
+    thinice.errors.InputError: attack 'fmn' has no setting 'step': it has alpha, classes, gamma, polish, steps
+
     """
-    parameters = signature(function).parameters.values()
-    return {
-        item.name: item.default for item in parameters if item.default is not Parameter.empty and item.name not in skip
-    }
+    row = attack_row(name)
+    if not isinstance(row, MinNormRow):
+        raise InputError(
+            f"`attack` {name!r} keeps to a fixed budget and measures no distance: thinice.evaluate takes it; to "
+            f"minimise the norm choose from {', '.join(MINIMUM_NORM)}, foolbox:NAME"
+        )
+    checked_choice("norm", norm, NORMS)
+    checked_choice("effort", effort, EFFORTS)
+    checked_choice("precision", precision, PRECISIONS)
+    if norm not in row.norms:
+        raise InputError(f"attack {name!r} minimises {', '.join(row.norms)}, got `norm` {norm!r}")
+    if effort not in row.efforts:
+        names = ", ".join(sorted(row.defaults))
+        raise InputError(f"`effort` {effort!r} means nothing to attack {name!r}: give its own settings ({names})")
+    checked_seed(seed)
+    for setting in settings:
+        if setting not in row.defaults:
+            names = ", ".join(sorted(row.defaults)) or "none"
+            raise InputError(f"attack {name!r} has no setting {setting!r}: it has {names}")
+        if setting in row.idle.get(norm, ()):
+            names = ", ".join(sorted({*row.defaults} - {*row.idle[norm]}))
+            raise InputError(
+                f"`{setting}` changes nothing in attack {name!r} in {norm}: choose an effort, or set {names}"
+            )
+    bound = {**row.defaults, **row.efforts[effort], **settings}
+    bound = {setting: _checked_setting(setting, value, row) for setting, value in bound.items()}
+    search = partial(row.search, norm=norm, seed=seed, **bound)
+    versions = {**row.recorded, "version": row.version, **({"fallback": FALLBACK_VERSION} if fallback else {})}
+    return Attack(name, norm, {**bound, "seed": seed, **precision_settings(precision), **versions}, search)
 
 
 def precision_settings(precision: Precision) -> dict[str, Setting]:
     """Return what is recorded of the arithmetic of a search: nothing of float32.
 
     >>> precision_settings("float32"), precision_settings("bf16")
-    ({}, {'precision': 'bf16', 'pulling': 1})
+    ({}, {'precision': 'bf16', 'boundary': 1})
     """
-    return {} if precision == "float32" else {"precision": precision, "pulling": PULLING}
+    return {} if precision == "float32" else {"precision": precision, "boundary": BOUNDARY_VERSION}
+
+
+def checked_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the choices of an argument."""
+    if value not in choices:
+        raise InputError(f"`{argument}` must be one of {', '.join(choices)}, got {value!r}")
+
+
+def checked_seed(seed: int) -> None:
+    """Refuse a seed that is not a whole number that fits in 63 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"`seed` must be a whole number of at least 0, got {seed!r}")
+
+
+def _checked_setting(setting: str, value: Setting, row: MinNormRow) -> Setting:
+    """Return the value in the type of the default, if it has that type and lies in its range."""
+    default = row.defaults[setting]
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if default is not None and type(value) is not type(default):
+        raise InputError(f"`{setting}` must be of type {type(default).__name__}, got {value!r}")
+    low, high = row.ranges.get(setting, (None, None))
+    if low is not None and high is not None and isinstance(value, int | float) and not low <= value <= high:
+        raise InputError(f"`{setting}` must lie in [{low:g}, {high:g}], got {value!r}")
+    return value
 
 
 def _checked(inputs: Tensor, labels: Tensor, sample_ids: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -11,10 +12,22 @@ from torch import Tensor
 
 from thinice.attacks.external import CommonNoise, PassCounter, global_seed
 from thinice.attacks.result import Candidates, Model
+from thinice.attacks.rows import BudgetSearch, FixedBudgetRow
 from thinice.errors import InputError, MissingExtraError
 from thinice.types import Norm
 
-__all__ = ["LEAST_CLASSES", "VERSION", "member_search", "standard", "targets"]
+__all__ = [
+    "APGD_CE",
+    "APGD_DLR",
+    "APGD_T",
+    "AUTOATTACK",
+    "FAB",
+    "FAB_T",
+    "LEAST_CLASSES",
+    "SQUARE",
+    "standard",
+    "targets",
+]
 
 try:
     import pyautoattack
@@ -22,17 +35,18 @@ except ImportError as error:
     raise MissingExtraError("AutoAttack (apgd, fab, square)", "autoattack") from error
 
 
-VERSION: str = pyautoattack.__version__
 NAMES: Mapping[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 FAILURES = (AssertionError, IndexError, NotImplementedError, TypeError, ValueError, ZeroDivisionError)
 LEAST_CLASSES: Mapping[str, int] = {"apgd-dlr": 3, "apgd-t": 4}
 """The losses of these compare the true class with the third best logit, and with the third and fourth best."""
+SQUARE_NAME = "square"
+"""The one attack without gradients."""
 SMALLEST = 5
 """The first pattern of the square attack is five squares wide in l1 and l2."""
 
 
 class _Perturbs(Protocol):
-    """What all attacks of the package look like."""
+    """An attack of the package."""
 
     seed: int
 
@@ -52,7 +66,7 @@ def standard(norm: Norm, *, classes: int, shape: Sequence[int]) -> tuple[str, ..
     (('apgd-ce', 'apgd-dlr', 'fab-t', 'square'), ('apgd-ce', 'fab-t', 'square'))
     """
     middle = ("apgd-t",) if classes >= 4 else ("apgd-dlr",) if classes == 3 else ()
-    last = ("square",) if norm == "linf" or min(shape[-2:]) >= SMALLEST else ()
+    last = (SQUARE_NAME,) if norm == "linf" or min(shape[-2:]) >= SMALLEST else ()
     return ("apgd-ce", *middle, "fab-t", *last)
 
 
@@ -65,31 +79,18 @@ def targets(name: str, norm: Norm, classes: int) -> int:
     return min(5 if norm == "l1" and name == "apgd-t" else 9, classes - 1)
 
 
-def member_search(name: str, *, norm: Norm, budget: float, seed: int, classes: int) -> Callable[..., Candidates]:
-    """Return the search of one attack of the ensemble, with the standard version's settings.
+def _searches(
+    *names: str, norm: Norm, budget: float, seed: int, classes: int, shape: Sequence[int]
+) -> tuple[BudgetSearch, ...]:
+    """Return the searches of these attacks, or of the standard ensemble, with the standard version's settings."""
+    return tuple(
+        _search(name, norm=norm, budget=budget, seed=seed, classes=classes)
+        for name in names or standard(norm, classes=classes, shape=shape)
+    )
 
-    Parameters
-    ----------
-    name : str
-        apgd-ce, apgd-dlr, apgd-t, fab, fab-t or square.
-    norm, budget
-        linf, l2 or l1, and the radius.
-    seed : int
-        Of random starts and squares. All samples meet the same noise (`CommonNoise`).
-    classes : int
-        Of the network: it decides how many target classes are tried.
 
-    Raises
-    ------
-    InputError
-        For an attack whose loss needs more classes.
-
-    References
-    ----------
-    F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-    attacks", ICML 2020.
-
-    """
+def _search(name: str, *, norm: Norm, budget: float, seed: int, classes: int) -> BudgetSearch:
+    """Return the search of one attack; all samples get the same noise (`CommonNoise`)."""
     least = LEAST_CLASSES.get(name, 2)
     if classes < least:
         raise InputError(
@@ -111,7 +112,18 @@ def member_search(name: str, *, norm: Norm, budget: float, seed: int, classes: i
         spent = network.passes_per_sample(len(inputs))
         return Candidates(candidates.detach(), torch.full((len(inputs),), spent, device=inputs.device))
 
-    return search
+    targeted = {f"{name.removesuffix('-t')}_targets": targets(name, norm, classes)} if name.endswith("-t") else {}
+    return BudgetSearch(name=name, search=search, black_box=name == SQUARE_NAME, recorded=targeted)
+
+
+def _row(*names: str) -> FixedBudgetRow:
+    """Return the row of one attack; without a name, that of the standard ensemble.
+
+    F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks", ICML 2020.
+    """
+    recorded = {"pyautoattack": pyautoattack.__version__}
+    return FixedBudgetRow(searches=partial(_searches, *names), version=1, norms=("l1", "l2", "linf"), recorded=recorded)
 
 
 def _attack(
@@ -132,8 +144,8 @@ def _attack(
         attack.n_target_classes = targets(name, norm, classes)
     else:
         attack = whole.square
-    found: _Perturbs = attack
-    return found
+    perturbs: _Perturbs = attack
+    return perturbs
 
 
 def _silent() -> logging.Logger:
@@ -141,3 +153,10 @@ def _silent() -> logging.Logger:
     logger = logging.Logger("thinice.autoattack")  # noqa: LOG001 (a root of its own: nobody hears it)
     logger.addHandler(logging.NullHandler())
     return logger
+
+
+AUTOATTACK = _row()
+APGD_CE, APGD_DLR, APGD_T = _row("apgd-ce"), _row("apgd-dlr"), _row("apgd-t")
+FAB, FAB_T = _row("fab"), _row("fab-t")
+SQUARE = _row(SQUARE_NAME)
+"""The attacks in the registry."""

@@ -1,28 +1,27 @@
-"""Robustness at a budget: attacks that keep to a ball, alone or as an ensemble; what they claim is judged as ever."""
+"""Attacks at a fixed budget: they look for adversarials within a ball, alone or several in turn; budgets as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from thinice.attacks import ATTACKS, PUBLISHED_SETTINGS, Attack, MinNormResult
-from thinice.attacks.attack import Setting, precision_settings
-from thinice.attacks.boundary import column
+from thinice.attacks import FIXED_BUDGET, MINIMUM_NORM, attack_kind, attack_row
+from thinice.attacks.attack import Attack, checked_choice, checked_seed, precision_settings
 from thinice.attacks.result import FORWARD, Candidates, Model, predict
+from thinice.attacks.rows import FixedBudgetRow, SearchFunction, Setting
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
-from thinice.types import NORMS, PRECISIONS, Norm, Outcome, Precision, Stage
+from thinice.numerics import column
+from thinice.types import NORMS, PRECISIONS, Norm, Precision
 
 __all__ = [
-    "BUDGET_ATTACKS",
     "LONGER",
     "AttackEnsemble",
     "budget_text",
@@ -30,7 +29,6 @@ __all__ = [
     "into_ball",
     "is_budget_attack",
     "make_ensemble",
-    "refuse_unknown",
 ]
 
 LONGER: dict[Norm, tuple[Norm, ...]] = {
@@ -102,7 +100,7 @@ def into_ball(inputs: Tensor, candidates: Tensor, *, norm: Norm, budget: float) 
     """Return the candidates moved within the budget, none longer by as much as a bit, and inside [0, 1].
 
     Attacks keep to ``inputs + budget`` in float32, whose rounding makes half of the entries too long. They are moved
-    by that bit; what is longer for other reasons is shrunk (l0: left as it is, for the judge to refuse).
+    by that bit; what is longer for other reasons is shrunk (l0: left as it is, for verification to refuse).
 
     Parameters
     ----------
@@ -132,52 +130,11 @@ def into_ball(inputs: Tensor, candidates: Tensor, *, norm: Norm, budget: float) 
     length = NORM_TABLE[norm].length
     delta = candidates.double() - start
     scale = (budget / length(delta).clamp(min=TINY)).clamp(max=1)
-    shorter = start + delta * (scale * (1 - HAIR)).reshape(-1, *[1] * (delta.dim() - 1))
+    shorter = start + delta * column(scale * (1 - HAIR), delta)
     rounded = shorter.float()
     away = (rounded.double() - start).abs() > (shorter - start).abs()
     inside = torch.where(away, torch.nextafter(rounded, inputs), rounded)
-    return torch.where((scale < 1).reshape(-1, *[1] * (delta.dim() - 1)), inside, candidates)
-
-
-MEMBERS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
-BUDGET_ATTACKS = ("autoattack", *MEMBERS, "pgd")
-"""The attacks at a budget by name; foolbox's go by ``foolbox:NAME``."""
-RECIPE = 1
-"""Raised when the same settings would give another verdict."""
-
-
-@dataclass(frozen=True, slots=True)
-class FixedBudgetAttack(Attack):
-    """An attack at a budget: it searches the network itself; whom it does not break stands.
-
-    In less than float32, whom it does not break is searched again in float32, so that nobody stands by rounding.
-    """
-
-    def __call__(
-        self,
-        model: Model,
-        inputs: Tensor,
-        labels: Tensor,
-        sample_ids: Tensor,
-        *,
-        search_model: Model | None = None,  # noqa: ARG002 (another form would have to be searched again for who stands)
-    ) -> MinNormResult:
-        """Return who fell, judged, to adversarials within the budget."""
-        return Attack.__call__(self, model, inputs, labels, sample_ids)
-
-    def _counted(self, nearest: MinNormResult, inputs: Tensor) -> MinNormResult:
-        """Return what lies within the budget: `nudge_across` may have gone beyond."""
-        budget = float(np.float32(self.settings["budget"] or 0))
-        beyond = nearest.found & (nearest.epsilon > budget)
-        return replace(
-            nearest,
-            epsilon=nearest.epsilon.masked_fill(beyond, torch.nan),
-            adversarials=torch.where(column(beyond, inputs), inputs, nearest.adversarials),
-            predictions=nearest.predictions.masked_fill(beyond, -1),
-            outcomes=nearest.outcomes.masked_fill(beyond, int(Outcome.NOT_FOUND)),
-            converged=nearest.converged & ~beyond,
-            stages=nearest.stages.masked_fill(beyond, int(Stage.NONE)),
-        )
+    return torch.where(column(scale < 1, delta), inside, candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +148,12 @@ class AttackEnsemble:
     norm, budget
         The ball around each input that all of them keep to.
     settings : mapping
-        Everything that changes a verdict, ready to be stored as JSON; ``attacks`` holds the members' names.
-    members : tuple of Member
-        Each finds adversarials within the budget, or leaves the sample standing.
+        Everything that changes which samples are robust, ready to be stored as JSON; ``attacks`` holds the members'
+        names.
+    members : tuple of Attack
+        Each finds adversarials within the budget, or leaves the sample robust.
+    black_box : tuple of str
+        The names of those members that work without gradients.
 
     """
 
@@ -201,21 +161,22 @@ class AttackEnsemble:
     norm: Norm
     budget: float
     settings: Mapping[str, Setting]
-    members: tuple[FixedBudgetAttack, ...]
+    members: tuple[Attack, ...]
+    black_box: tuple[str, ...] = ()
 
     @property
-    def attack(self) -> Attack:
-        """The ensemble as the store knows it: one attack with all its settings."""
-        return Attack(self.name, self.norm, self.settings, self.members[0].search)
+    def precision(self) -> Precision:
+        """The arithmetic that the searches may use; that of verification is always IEEE float32."""
+        return cast("Precision", self.settings.get("precision", "float32"))
 
 
 def is_budget_attack(name: str) -> bool:
-    """Whether a name means an attack at a budget; if not, it is one that minimises the norm (`make_attack`).
+    """Return whether a name means an attack at a fixed budget; if not, it is one that minimises the norm.
 
     Raises
     ------
     InputError
-        For a name that is neither.
+        For a name that is neither, with the nearest.
 
     Examples
     --------
@@ -223,51 +184,7 @@ def is_budget_attack(name: str) -> bool:
     (True, False, True)
 
     """
-    prefix, separator, rest = name.partition(":")
-    if separator and prefix == "foolbox":
-        from thinice.attacks.pgd import fixed_budget_attacks  # noqa: PLC0415 (takes half a second)
-
-        return rest in fixed_budget_attacks()
-    if "target" in name:
-        raise InputError(
-            f"`attack` {name!r}: attacks here are untargeted, any other class counts; apgd-t and fab-t, also within "
-            "autoattack, try the nearest classes in turn"
-        )
-    return name in BUDGET_ATTACKS
-
-
-def refuse_unknown(name: str) -> None:
-    """Refuse a name that is no attack at all, with the nearest that are.
-
-    Raises
-    ------
-    InputError
-        Naming the known attacks.
-
-    Examples
-    --------
-    >>> refuse_unknown("autoatack")
-    Traceback (most recent call last):
-    ...
-    thinice.errors.InputError: `attack` 'autoatack' is unknown: did you mean autoattack?
-
-    """
-    prefix, separator, rest = name.partition(":")
-    if separator and prefix == "foolbox":
-        from thinice.attacks.foolbox import foolbox_attacks  # noqa: PLC0415 (takes half a second)
-        from thinice.attacks.pgd import fixed_budget_attacks  # noqa: PLC0415 (the same)
-
-        known = [*foolbox_attacks(), *fixed_budget_attacks()]
-        if rest in known:
-            return
-        close = [f"foolbox:{one}" for one in get_close_matches(rest, known, n=3, cutoff=0.4)]
-    else:
-        known = [*BUDGET_ATTACKS, *ATTACKS, *PUBLISHED_SETTINGS]
-        if name in known:
-            return
-        close = get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"did you mean {', '.join(close)}?" if close else f"choose from {', '.join(known[:20])}"
-    raise InputError(f"`attack` {name!r} is unknown: {hint}")
+    return attack_kind(name) == "fixed budget"
 
 
 def make_ensemble(
@@ -286,9 +203,8 @@ def make_ensemble(
     Parameters
     ----------
     name : str
-        ``"autoattack"``: the standard ensemble, chosen by the number of classes; one of its attacks (``"apgd-ce"``,
-        ``"apgd-dlr"``, ``"apgd-t"``, ``"fab"``, ``"fab-t"``, ``"square"``); ``"pgd"``: 40 steps of a thirtieth of the
-        budget from a random start, as Merkle et al. used it; or ``"foolbox:NAME"``.
+        A name in `thinice.attacks.FIXED_BUDGET`, such as ``"autoattack"``: the standard ensemble, chosen by the number
+        of classes; or ``"foolbox:NAME"``.
     norm : {"l0", "l1", "l2", "linf"}
         Of the budget.
     budget : float or str
@@ -298,8 +214,8 @@ def make_ensemble(
     seed : int
         Of everything random.
     precision : {"float32", "tf32", "bf16"}
-        Arithmetic of the search; whom it does not break is searched again in float32, which judges in any case. So it
-        saves time on those that fall, and costs more on those that stand.
+        Arithmetic of the search; samples that it does not break are searched again in float32, the precision of
+        verification. So it saves time on broken samples, and costs more on robust ones.
     **settings
         Of pgd and of foolbox's attacks; the standard ensemble has none.
 
@@ -317,97 +233,52 @@ def make_ensemble(
     (40, 0.0333)
 
     """
-    if norm not in NORMS:
-        raise InputError(f"`norm` must be one of {', '.join(NORMS)}, got {norm!r}")
-    if precision not in PRECISIONS:
-        raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    checked_choice("norm", norm, NORMS)
+    checked_choice("precision", precision, PRECISIONS)
     if classes < 2:
         raise InputError(
             f"the network has {classes} output, and attacks compare the logits of classes: let it return two, "
             "torch.cat([-logit, logit], 1)"
         )
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"`seed` must be a whole number of at least 0, got {seed!r}")
-    if not is_budget_attack(name):
-        known = ", ".join([*BUDGET_ATTACKS, "foolbox:NAME"])
+    checked_seed(seed)
+    row = attack_row(name)
+    if not isinstance(row, FixedBudgetRow):
         raise InputError(
-            f"`attack` {name!r} is no attack at a budget: choose from {known}, or one that minimises the norm, "
-            f"{', '.join(ATTACKS)}"
+            f"`attack` {name!r} is no attack at a budget: choose from {', '.join(FIXED_BUDGET)}, foolbox:NAME, or one "
+            f"that minimises the norm, {', '.join(MINIMUM_NORM)}"
         )
     radius = budget_value(budget, norm, shape)
-    if name == "pgd" or name.startswith("foolbox:"):
-        searches, bound = _foolbox(name, norm, radius, settings, seed=seed)
-    else:
-        searches, bound = _autoattack(name, norm, radius, settings, seed=seed, classes=classes, shape=shape)
-    less = precision_settings(precision)
-    members = tuple(
-        FixedBudgetAttack(
-            member, norm, {"budget": radius, "seed": seed, **less}, partial(_within, search, norm=norm, budget=radius)
+    if norm not in row.norms:
+        raise InputError(
+            f"attack {name!r} keeps to {', '.join(row.norms)}, got `norm` {norm!r}: choose one of them, or an attack "
+            "that minimises the norm (fmn)"
         )
-        for member, search in searches.items()
-    )
-    recorded = {"budget": radius, "attacks": " ".join(searches), **bound, "seed": seed, **less, "recipe": RECIPE}
-    return AttackEnsemble(name, norm, radius, recorded, members)
-
-
-Searches = dict[str, Callable[..., Candidates]]
-
-
-def _autoattack(
-    name: str,
-    norm: Norm,
-    budget: float,
-    settings: Mapping[str, Setting],
-    *,
-    seed: int,
-    classes: int,
-    shape: Sequence[int],
-) -> tuple[Searches, dict[str, Setting]]:
-    from thinice.attacks import autoattack  # noqa: PLC0415 (an extra)
-
-    if settings:
-        raise InputError(f"attack {name!r} has no setting {next(iter(settings))!r}: it is the standard version")
-    if norm == "l0":
-        raise InputError(f"attack {name!r} knows linf, l2 and l1, got `norm` 'l0': use fmn or bb, which minimise l0")
-    names = autoattack.standard(norm, classes=classes, shape=shape) if name == "autoattack" else (name,)
-    searches = {
-        member: autoattack.member_search(member, norm=norm, budget=budget, seed=seed, classes=classes)
-        for member in names
-    }
-    aims = {
-        f"{member.removesuffix('-t')}_targets": autoattack.targets(member, norm, classes)
-        for member in names
-        if member.endswith("-t")
-    }
-    return searches, {**aims, "pyautoattack": autoattack.VERSION}
-
-
-def _foolbox(
-    name: str, norm: Norm, budget: float, settings: Mapping[str, Setting], *, seed: int
-) -> tuple[Searches, dict[str, Setting]]:
-    from thinice.attacks import pgd as backend  # noqa: PLC0415 (takes half a second)
-
-    if name == "pgd":
-        if norm not in backend.PGD:
-            raise InputError("attack 'pgd' knows linf, l2 and l1, got `norm` 'l0': use fmn or bb, which minimise l0")
-        known, defaults = backend.PGD[norm], backend.MERKLE_PGD
-    else:
-        known, defaults = name.removeprefix("foolbox:"), {}
-        norms = backend.norms_of(known)
-        if norm not in norms:
-            raise InputError(f"attack {name!r} keeps to {', '.join(norms)}, got `norm` {norm!r}")
-    offered = backend.settings_of(known)
     for setting in settings:
-        if setting not in offered:
-            names = ", ".join(sorted(offered)) or "none"
+        if setting not in row.defaults:
+            names = ", ".join(sorted(row.defaults)) or "none"
             raise InputError(f"attack {name!r} has no setting {setting!r}: it has {names}")
-    bound = {**offered, **defaults, **settings}
-    search = backend.budget_search(known, budget=budget, seed=seed, settings=bound)
-    return {name: search}, {**bound, "foolbox": backend.VERSION}
+    bound = {**row.defaults, **settings}
+    searches = row.searches(norm=norm, budget=radius, seed=seed, classes=classes, shape=shape, **bound)
+    lowered = precision_settings(precision)
+    members = tuple(
+        Attack(
+            one.name,
+            norm,
+            {"budget": radius, "seed": seed, **lowered},
+            partial(_within, one.search, norm=norm, budget=radius),
+            radius,
+        )
+        for one in searches
+    )
+    recorded = {"budget": radius, "attacks": " ".join(one.name for one in searches), **bound}
+    for one in searches:
+        recorded |= one.recorded
+    recorded |= {**row.recorded, "seed": seed, **lowered, "version": row.version}
+    return AttackEnsemble(name, norm, radius, recorded, members, tuple(one.name for one in searches if one.black_box))
 
 
 def _within(
-    search: Callable[..., Candidates],
+    search: SearchFunction,
     model: Model,
     inputs: Tensor,
     labels: Tensor,
@@ -416,9 +287,9 @@ def _within(
     norm: Norm,
     budget: float,
 ) -> Candidates:
-    """Claim what a search returns, kept to the budget, and nothing where that changes no prediction."""
-    claims = search(model, inputs, labels, sample_ids)
-    candidates = into_ball(inputs, claims.candidates.nan_to_num(0), norm=norm, budget=budget)
-    across = predict(model, candidates)
-    fallen = ((across >= 0) & (across != labels)).reshape(-1, *[1] * (inputs.dim() - 1))
-    return Candidates(torch.where(fallen, candidates, inputs), claims.evaluations + FORWARD)
+    """Return the candidates of a search, moved within the budget; the inputs where that changes no prediction."""
+    found = search(model, inputs, labels, sample_ids)
+    candidates = into_ball(inputs, found.candidates.nan_to_num(0), norm=norm, budget=budget)
+    predictions = predict(model, candidates)
+    adversarial = column((predictions >= 0) & (predictions != labels), inputs)
+    return Candidates(torch.where(adversarial, candidates, inputs), found.evaluations + FORWARD)

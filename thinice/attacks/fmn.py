@@ -6,23 +6,29 @@ Pintor, Roli, Brendel, Biggio: "Fast Minimum-norm Adversarial Attacks through Ad
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from thinice.attacks.boundary import MarginOracle, false_position
 from thinice.attacks.result import FORWARD, Candidates, Model
-from thinice.losses import input_gradient, margin
+from thinice.attacks.rows import MinNormRow, keyword_defaults
+from thinice.losses import has_gradient, input_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
+from thinice.numerics import random_directions
 from thinice.types import Norm
 
-__all__ = ["Boundary", "fmn", "leads", "polished", "random_directions"]
+__all__ = ["ROW", "fmn"]
 
-# a linear guess is taken this much too far, to land behind the boundary and not before it; whole entries do anyway
 OVERSHOOT = {"l0": 1.0, "l1": 1.05, "l2": 1.05, "linf": 1.05}
-FINAL_ALPHA, FINAL_GAMMA = 0.01, 0.001  # where the cosines end: this share of alpha; the paper's last gamma
-SMALLEST_RADIUS = {"l0": 1.0, "l1": 1e-6, "l2": 1e-6, "linf": 1e-6}  # one entry; what float32 still resolves
-MEMORY = {"l0": 0.8, "l1": 0.0, "l2": 0.0, "linf": 0.0}  # the share of the last direction that is kept
+"""A linear estimate is taken this much too far, to land beyond the boundary; whole entries do anyway."""
+FINAL_ALPHA, FINAL_GAMMA = 0.01, 0.001
+"""Where the cosines end: this share of alpha; the paper's last gamma."""
+SMALLEST_RADIUS = {"l0": 1.0, "l1": 1e-6, "l2": 1e-6, "linf": 1e-6}
+"""One entry; what float32 still resolves."""
+MEMORY = {"l0": 0.8, "l1": 0.0, "l2": 0.0, "linf": 0.0}
+"""The share of the last direction that is kept."""
 
 
 def fmn(
@@ -36,10 +42,10 @@ def fmn(
     steps: int = 100,
     alpha: float = 1.0,
     gamma: float = 0.05,
-    rivals: int = 9,
+    classes: int = 9,
     polish: int = 4,
 ) -> Candidates:
-    """Return the nearest adversarial that FMN finds for each sample: claims, which the judge has still to check.
+    """Return the nearest adversarial that FMN finds for each sample: candidates, which `verify` has still to check.
 
     In each step the perturbation goes down the gradient of the margin and is projected into the ball of its own radius
     and into the box; the radius shrinks by ``gamma`` where the boundary has been crossed and grows where it has not, so
@@ -48,9 +54,9 @@ def fmn(
     It differs from the published algorithm in these points, each for a measured reason. Percentages are mean excess
     over the least epsilon that any of some forty variants found, after 100 steps.
 
-    1. It starts across the nearest of the linearised boundaries to the likeliest ``rivals``, in the box, not at the
+    1. It starts across the nearest of the linearised boundaries to the likeliest ``classes``, in the box, not at the
        clean input: the best other logit is often not the nearest class. Robust ResNet: linf 3.9 to 1.5 %, l2 2.3 to
-       0.4 %. It also makes linear networks of up to ``rivals + 1`` classes exact.
+       0.4 %. It also makes linear networks of up to ``classes + 1`` classes exact.
     2. Linear guesses overshoot by 5 %: without, searches creep up to the boundary, and 1 % (l1) to 14 %
        (l2) of them never cross that of a half-space.
     3. Before the first success the radius grows by at least ``gamma`` a step: where the box cuts the step short, the
@@ -63,7 +69,8 @@ def fmn(
        mean of gradients (natural ResNet: 256 to 61 %).
     6. Where there is no gradient, or none that is a number, or the last step has moved nothing (a corner of the box),
        it goes back towards the best point, or else in a random direction.
-    7. The last iterate counts; then ``polish`` forward passes look for the boundary on the way back to the input.
+    7. The last iterate counts; then ``polish`` forward passes of false position find the boundary on the way back to
+       the input.
 
     ====  =======================  ============================  =================  =================
     norm  robust ResNet            connected (mnistfc)           robust CNN         natural ResNet-20
@@ -93,7 +100,7 @@ def fmn(
         Gradient steps, one forward-backward pass each.
     alpha, gamma : float
         The first step's length, in the unit of point 4, and the share by which the radius changes at first.
-    rivals : int
+    classes : int
         How many other classes are linearised at the start, those with the largest logits; 0 starts as the paper does.
     polish : int
         Forward passes at the end.
@@ -115,121 +122,115 @@ def fmn(
 
     """
     row, start = NORM_TABLE[norm], inputs.contiguous().flatten(1)
-    boundary, delta, screened = _screen(model, inputs.contiguous(), labels, row, rivals=rivals)
+    oracle, clean_margin, delta = _cross_nearest_plane(model, inputs.contiguous(), labels, row, classes=classes)
     directions = random_directions(start, sample_ids, seed)
-    longest = row.length(torch.maximum(start, 1 - start))
+    longest = row.length(torch.maximum(start, 1 - start))  # of all perturbations in the box
     radius = row.length(delta)
     best = torch.full_like(radius, torch.inf)
     stuck = gradient_masked = torch.zeros_like(labels, dtype=torch.bool)
-    best_delta, best_lead, trend = torch.zeros_like(delta), torch.zeros_like(radius), torch.zeros_like(delta)
+    best_delta, best_margin, trend = torch.zeros_like(delta), torch.zeros_like(radius), torch.zeros_like(delta)
 
-    for step in range(steps + 1):
-        lead, crossed, gradient = boundary.seen_from(start + delta, slope=step < steps)
-        length, found = row.length(delta), best < torch.inf
-        better = crossed & (length < best)
-        best, best_lead = torch.where(better, length, best), torch.where(better, lead, best_lead)
+    for step in range(steps):
+        # 1. where the search stands, and the best adversarial so far
+        logits, margins, gradient = oracle.gradient(start + delta)
+        adversarial, length, found = oracle.adversarial(logits), row.length(delta), best < torch.inf
+        better = adversarial & (length < best)
+        best, best_margin = torch.where(better, length, best), torch.where(better, margins, best_margin)
         best_delta = torch.where(better[:, None], delta, best_delta)
-        if step == steps:
-            break
-
         if step == 0:
-            gradient_masked = ~leads(gradient) & (length == 0)  # the screen's gradients led nowhere, either
+            gradient_masked = ~has_gradient(gradient) & (length == 0)  # nor had any class a gradient at the input
+
+        # 2. the distance to the boundary, if the margin were linear: |margin| / |gradient|_dual
         instead = torch.where(found[:, None], delta - best_delta, directions.roll(step, 1))
         gradient, steepness = _usable(gradient, ~stuck, instead, row)
-        guess = ((lead.abs() + boundary.hair) / steepness).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        distance = ((margins.abs() + oracle.tolerance) / steepness).nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+        # 3. the radius: smaller beyond the boundary; larger before it, until the first success as far as step 2 says
         change = _cosine(step / steps, gamma, FINAL_GAMMA)
         smaller, larger = torch.minimum(radius, best) * (1 - change), radius * (1 + change)
         if norm == "l0":
             smaller, larger = torch.minimum(smaller, radius - 1), torch.maximum(larger, radius + 1)
-        back = torch.maximum(length - guess, length / 2) * (1 + change)
-        ahead = length + OVERSHOOT[norm] * guess
+        crossing = torch.maximum(length - distance, length / 2) * (1 + change)  # where the boundary was crossed
+        target = length + OVERSHOOT[norm] * distance
         radius = torch.where(
-            crossed, torch.minimum(smaller, back), torch.where(found, larger, torch.maximum(larger, ahead))
+            adversarial, torch.minimum(smaller, crossing), torch.where(found, larger, torch.maximum(larger, target))
         )
         radius = radius.clamp(min=SMALLEST_RADIUS[norm]).minimum(longest)
+
+        # 4. a step down the margin, back into the ball of that radius and the box
         trend = trend.lerp(gradient, 1 - MEMORY[norm])
         stride = _stride(trend, radius, row) * _cosine(step / steps, alpha, alpha * FINAL_ALPHA)
         before, delta = delta, row.confine(delta - stride, radius, start)
         stuck = (delta == before).all(1)
 
-    points = polished(boundary, start, start + best_delta, best_lead, row=row, polish=polish)
-    spent = screened + steps + FORWARD * (1 + polish)
-    return Candidates(points.clamp(0, 1).view_as(inputs), torch.full_like(best, spent), gradient_masked=gradient_masked)
+    # the last iterate counts as well; then back along the path to where it crosses the boundary
+    logits = oracle.logits(start + delta)
+    length = row.length(delta)
+    better = oracle.adversarial(logits) & (length < best)
+    best_delta = torch.where(better[:, None], delta, best_delta)
+    best_margin = torch.where(better, margin(logits, labels), best_margin)
+    path = partial(row.path, start, start + best_delta)
+    points = path(false_position(oracle, path, clean_margin, best_margin, passes=polish))
+    spent = oracle.evaluations.float()
+    return Candidates(points.clamp(0, 1).view_as(inputs), spent, gradient_masked=gradient_masked)
 
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """The boundary of the samples' own classes, seen from points (N, D) around them; made by `around`."""
-
-    model: Model
-    shape: torch.Size
-    labels: Tensor
-    clean_lead: Tensor
-    """The margin of the clean inputs."""
-    hair: Tensor
-    """How far below 0 a margin has to be: far enough for a second forward pass, in another batch, to agree."""
-
-    @classmethod
-    def around(cls, model: Model, shape: torch.Size, labels: Tensor, logits: Tensor) -> Boundary:
-        """Return the boundary around clean inputs of this shape (N, C, H, W) that have these logits."""
-        lead, own = margin(logits, labels), logits.gather(1, labels[:, None]).squeeze(1)
-        return cls(model, shape, labels, lead, 1e-4 * lead + 1e-6 * torch.maximum(own.abs(), (own - lead).abs()))
-
-    def seen_from(self, points: Tensor, *, slope: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the margin, whether the point is beyond the boundary, and the margin's gradient (N, D) or nothing."""
-        with torch.set_grad_enabled(slope):
-            points = points.view(self.shape).requires_grad_(slope)
-            logits = self.model(points).to(points.dtype)
-            lead = margin(logits, self.labels)
-        gradient = input_gradient(lead, points) if slope else torch.empty(0)
-        lead, predictions = lead.detach(), logits.detach().argmax(1)
-        # an exact tie is no accident of rounding: there argmax has the word
-        crossed = (predictions != self.labels) & ((lead <= -self.hair) | (lead == 0))
-        return lead, crossed, gradient
+ROW = MinNormRow(
+    search=fmn,
+    version=3,
+    defaults=keyword_defaults(fmn, skip=("seed",)),
+    efforts={"quick": {"steps": 30}, "standard": {"steps": 100}, "thorough": {"steps": 1000}},
+    ranges={
+        "steps": (1, 10**6),
+        "alpha": (1e-6, 1e6),
+        "gamma": (1e-6, 0.99),
+        "classes": (0, 10**6),
+        "polish": (0, 100),
+    },
+)
+"""FMN in the registry."""
 
 
-def _screen(
-    model: Model, inputs: Tensor, labels: Tensor, row: NormRow, *, rivals: int
-) -> tuple[Boundary, Tensor, float]:
-    """Return the boundary, the shortest step (N, D) across one of its linearisations, and what finding it cost."""
+def _cross_nearest_plane(
+    model: Model, inputs: Tensor, labels: Tensor, row: NormRow, *, classes: int
+) -> tuple[MarginOracle, Tensor, Tensor]:
+    """Return the oracle, the clean margins (N,), and the shortest perturbation (N, D) across a linearised boundary.
+
+    The planes are those of the likeliest other classes; one forward pass serves them all, each takes a backward pass.
+    """
     points = inputs.clone().requires_grad_()
     logits = model(points).to(points.dtype)
     values, own = logits.detach(), labels[:, None]
-    boundary = Boundary.around(model, inputs.shape, labels, values)
+    oracle = MarginOracle.around(model, inputs, labels, clean_logits=values)
 
     start = inputs.flatten(1)
-    nearest, shortest = torch.zeros_like(start), torch.full_like(boundary.hair, torch.inf)
-    others = values.scatter(1, own, -torch.inf).topk(min(rivals, values.shape[1] - 1), 1).indices
-    for rival in others.T[:, :, None]:
-        gap = (logits.gather(1, own) - logits.gather(1, rival)).squeeze(1)
-        gradient = input_gradient(gap, points, keep_graph=True)
-        crossing = row.cross(gradient, OVERSHOOT[row.name] * (gap.detach() + boundary.hair), start)
+    nearest, shortest = torch.zeros_like(start), torch.full_like(oracle.tolerance, torch.inf)
+    others = values.scatter(1, own, -torch.inf).topk(min(classes, values.shape[1] - 1), 1).indices
+    for other in others.T[:, :, None]:
+        difference = (logits.gather(1, own) - logits.gather(1, other)).squeeze(1)
+        gradient = input_gradient(difference, points, keep_graph=True)
+        oracle.spend(1 - FORWARD)
+        crossing = row.cross(gradient, OVERSHOOT[row.name] * (difference.detach() + oracle.tolerance), start)
         length = row.length(crossing)
         nearer = (length > 0) & (length < shortest) & crossing.isfinite().all(1)
         nearest = torch.where(nearer[:, None], crossing, nearest)
         shortest = torch.where(nearer, length, shortest)
-    return boundary, nearest, FORWARD + others.shape[1] * (1 - FORWARD)
-
-
-def leads(gradient: Tensor) -> Tensor:
-    """Return which gradients (N, D) point somewhere, (N,) bool: they are numbers, and not all of them 0."""
-    largest = gradient.abs().amax(1)
-    return (largest > 0) & largest.isfinite()
+    return oracle, margin(values, labels), nearest
 
 
 def _usable(gradient: Tensor, wanted: Tensor, instead: Tensor, row: NormRow) -> tuple[Tensor, Tensor]:
     """Return the wanted gradients with largest entry 1 and their dual length; for the others `instead`, and 0.
 
-    A gradient is scaled before it is squared: that of a saturated softmax still points somewhere at 1e-30.
+    A gradient is scaled before it is squared: that of a saturated softmax has a direction even at 1e-30.
     """
     largest = gradient.abs().amax(1, keepdim=True)
-    usable = (leads(gradient) & wanted)[:, None]
+    usable = (has_gradient(gradient) & wanted)[:, None]
     scaled = torch.where(usable, gradient / largest, instead)
     return scaled, torch.where(usable, largest, 0).squeeze(1) * row.dual_length(scaled)
 
 
 def _stride(direction: Tensor, radius: Tensor, row: NormRow) -> Tensor:
-    """Return the step for alpha 1: dense norms go by their radius, sparse ones by the width of the box."""
+    """Return the step (N, D) for alpha 1: l2 and linf go by their radius, l0 and l1 by the width of the box."""
     if row.name == "l0":
         return direction * 10
     if row.name == "l1":
@@ -237,42 +238,6 @@ def _stride(direction: Tensor, radius: Tensor, row: NormRow) -> Tensor:
     return row.steepest(direction).mul_(radius[:, None])
 
 
-def polished(boundary: Boundary, start: Tensor, points: Tensor, lead: Tensor, *, row: NormRow, polish: int) -> Tensor:
-    """Return the points moved along the norm's path to where they have just crossed, by false position (Illinois).
-
-    It aims two hairs beyond the boundary and is content with one.
-    """
-    low, high = torch.zeros_like(lead), torch.ones_like(lead)
-    at_low, at_high = boundary.clean_lead + 2 * boundary.hair, lead + 2 * boundary.hair
-    for _ in range(polish):
-        fraction = high - (high - low) * (at_high / (at_high - at_low)).nan_to_num().clamp(0, 0.99)
-        seen, crossed, _ = boundary.seen_from(row.path(start, points, fraction), slope=False)
-        low, at_low = torch.where(crossed, low, fraction), torch.where(crossed, at_low / 2, seen + 2 * boundary.hair)
-        high, at_high = (
-            torch.where(crossed, fraction, high),
-            torch.where(crossed, seen + 2 * boundary.hair, at_high / 2),
-        )
-    return row.path(start, points, high)
-
-
-def random_directions(like: Tensor, sample_ids: Tensor, seed: int) -> Tensor:
-    """Return numbers (N, D) in [-1, 1) that depend on the seed, the sample_id and the position, and nothing else.
-
-    Counters are hashed (the finaliser of SplitMix64), so that a sample has the same numbers on every device.
-    """
-
-    def shifted(bits: Tensor, places: int) -> Tensor:  # torch's own shift drags the sign along
-        return (bits >> places) & ((1 << (64 - places)) - 1)
-
-    def mixed(bits: Tensor) -> Tensor:
-        bits = (bits ^ shifted(bits, 30)) * -0x40A7B892E31B1A47
-        bits = (bits ^ shifted(bits, 27)) * -0x6B2FB644ECCEEE15
-        return bits ^ shifted(bits, 31)
-
-    samples = mixed(mixed(torch.full_like(sample_ids, seed)) + sample_ids)
-    positions = torch.arange(like.shape[1], device=like.device)
-    return (mixed(samples[:, None] + mixed(positions)) >> 40).to(like.dtype) / 2**23
-
-
 def _cosine(progress: float, first: float, last: float) -> float:
+    """Return a value that falls from the first to the last along half a cosine, at a progress from 0 to 1."""
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2

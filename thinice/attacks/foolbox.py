@@ -1,9 +1,9 @@
-"""Any of foolbox's minimisation attacks, judged like our own; imported when one is asked for."""
+"""Any attack of foolbox, of both kinds, verified like our own; imported when one is asked for."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from inspect import isabstract, isclass, signature
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinice.attacks.attack import AttackRow, Setting, keyword_defaults
-from thinice.attacks.external import PassCounter, global_seed
+from thinice.attacks.external import CommonNoise, PassCounter, global_seed
 from thinice.attacks.result import Candidates, Model
+from thinice.attacks.rows import BudgetSearch, FixedBudgetRow, MinNormRow, Setting, keyword_defaults
 from thinice.errors import InputError, MissingExtraError
 from thinice.types import NORMS, Norm
 
@@ -22,16 +22,31 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # foolbox 3.3.4 uses names that SciPy has moved
     import foolbox
     from foolbox import attacks, distances
-    from foolbox.attacks.base import FlexibleDistanceMinimizationAttack, MinimizationAttack
+    from foolbox.attacks.base import FixedEpsilonAttack, FlexibleDistanceMinimizationAttack, MinimizationAttack
     from foolbox.attacks.blended_noise import LinearSearchBlendedUniformNoiseAttack
     from foolbox.attacks.brendel_bethge import L0BrendelBethgeAttack
+    from foolbox.attacks.carlini_wagner import L2CarliniWagnerAttack
     from foolbox.attacks.fast_minimum_norm import FMNAttackLp
     from foolbox.criteria import Misclassification
     from foolbox.models.pytorch import PyTorchModel
 
-__all__ = ["L0BrendelBethgeAttack", "foolbox_attacks", "foolbox_row", "foolbox_search"]
+__all__ = [
+    "L0BrendelBethgeAttack",
+    "L2CarliniWagnerAttack",
+    "budget_search",
+    "fixed_budget_attacks",
+    "foolbox_attacks",
+    "foolbox_row",
+    "foolbox_search",
+    "minimisation_row",
+]
 
-NOT_SETTINGS = {"distance", "constraint", "init_attack", "tensorboard"}  # the norm says the first two; others: objects
+NOT_SETTINGS = {
+    "distance",
+    "constraint",
+    "init_attack",
+    "tensorboard",
+}  # given by the norm, and objects
 FAILURES = (AssertionError, IndexError, NotImplementedError, TypeError, ValueError)  # how foolbox says that it cannot
 
 
@@ -48,7 +63,20 @@ def foolbox_attacks() -> dict[str, type[MinimizationAttack]]:
     }
 
 
-def foolbox_row(name: str) -> AttackRow:
+def fixed_budget_attacks() -> dict[str, type[FixedEpsilonAttack]]:
+    """Return foolbox's attacks at a fixed budget by class name, or one of foolbox's short names.
+
+    >>> "LinfProjectedGradientDescentAttack" in fixed_budget_attacks()
+    True
+    """
+    return {
+        name: found
+        for name, found in vars(attacks).items()
+        if isclass(found) and issubclass(found, FixedEpsilonAttack) and not isabstract(found)
+    }
+
+
+def foolbox_row(name: str) -> MinNormRow | FixedBudgetRow:
     """Return the registry row of the foolbox attack with this class name.
 
     Its settings are the keywords of its constructor, with foolbox's own values; efforts other than ``"standard"``
@@ -58,26 +86,47 @@ def foolbox_row(name: str) -> AttackRow:
     Raises
     ------
     InputError
-        For a name that is none of foolbox's minimisation attacks.
+        For a name that is none of foolbox's attacks, with the nearest.
 
     Examples
     --------
     >>> row = foolbox_row("LInfFMNAttack")
-    >>> row.norms, row.defaults["steps"]
-    (('linf',), 100)
+    >>> row.kind, row.norms, row.defaults["steps"]
+    ('minimum norm', ('linf',), 100)
+    >>> row = foolbox_row("LinfFastGradientAttack")
+    >>> row.kind, row.norms, row.defaults
+    ('fixed budget', ('linf',), {'random_start': False})
 
     """
-    known = foolbox_attacks()
-    if name not in known:
-        close = get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
-        raise InputError(f"foolbox has no minimisation attack {name!r}: did you mean {', '.join(close)}?")
-    attack = known[name]
-    return AttackRow(
-        partial(foolbox_search, attack),
+    minimising, fixed = foolbox_attacks(), fixed_budget_attacks()
+    if name in minimising:
+        return minimisation_row(minimising[name])
+    if name in fixed:
+        return FixedBudgetRow(
+            searches=partial(_budget_searches, f"foolbox:{name}", fixed[name]),
+            version=1,
+            norms=tuple(norm for norm in NORMS if fixed[name].distance is getattr(distances, norm)),
+            defaults=keyword_defaults(fixed[name], skip=("distance",)),
+            recorded={"foolbox": foolbox.__version__},
+        )
+    known = [*minimising, *fixed]
+    close = get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
+    raise InputError(f"`attack` 'foolbox:{name}' is unknown: did you mean foolbox:{' or foolbox:'.join(close)}?")
+
+
+def minimisation_row(attack: type[MinimizationAttack]) -> MinNormRow:
+    """Return the registry row of a foolbox attack that minimises a norm.
+
+    >>> minimisation_row(L0BrendelBethgeAttack).norms
+    ('l0',)
+    """
+    return MinNormRow(
+        search=partial(foolbox_search, attack),
+        version=2,
         defaults=keyword_defaults(attack, skip=tuple(NOT_SETTINGS)),
         efforts={"standard": {}},
         norms=_norms(attack),
-        fixed={"foolbox": foolbox.__version__, "recipe": 2},
+        recorded={"foolbox": foolbox.__version__},
     )
 
 
@@ -101,7 +150,7 @@ def foolbox_search(
     others: Callable[[], tuple[Tensor, Tensor]] | None = None,
     **settings: Setting,
 ) -> Candidates:
-    """Return what a foolbox attack claims of correctly classified samples.
+    """Return the candidates of a foolbox attack that minimises a norm, for correctly classified samples.
 
     Parameters
     ----------
@@ -133,9 +182,9 @@ def foolbox_search(
             )
             raise InputError(message) from error
     evaluations[start] += network.passes_per_sample(int(start.sum()))
-    gradient_masked, seen = torch.zeros_like(start), network.gradient_masked(int(start.sum()))
-    if seen is not None:
-        gradient_masked[start] = seen
+    gradient_masked, masked = torch.zeros_like(start), network.gradient_masked(int(start.sum()))
+    if masked is not None:
+        gradient_masked[start] = masked
     return Candidates(candidates, evaluations, gradient_masked=gradient_masked)
 
 
@@ -177,3 +226,61 @@ def _starting_points(
             points[rest] = blend.run(foolbox_model, inputs[rest], Misclassification(labels[rest]))
     with torch.no_grad():
         return points, foolbox_model(points).argmax(1) != labels
+
+
+def budget_search(
+    name: str, attack: type[FixedEpsilonAttack], *, budget: float, seed: int, settings: Mapping[str, Setting]
+) -> BudgetSearch:
+    """Return the search of a foolbox attack at a budget; all samples get the same random starts (`CommonNoise`).
+
+    Attacks that draw from NumPy repeat with their seed too, but what they find may depend on the batch.
+
+    Raises
+    ------
+    InputError
+        For settings that the attack refuses.
+
+    """
+    try:
+        searcher = attack(**settings)
+    except FAILURES as error:
+        raise InputError(f"attack 'foolbox:{attack.__name__}' refuses its settings: {error}") from error
+    return BudgetSearch(name=name, search=partial(_budget_search, searcher, budget=budget, seed=seed))
+
+
+def _budget_searches(
+    name: str,
+    attack: type[FixedEpsilonAttack],
+    *,
+    norm: Norm,  # noqa: ARG001 (the attack has but one)
+    budget: float,
+    seed: int,
+    classes: int,  # noqa: ARG001 (foolbox asks the network)
+    shape: Sequence[int],  # noqa: ARG001 (as above)
+    **settings: Setting,
+) -> tuple[BudgetSearch]:
+    return (budget_search(name, attack, budget=budget, seed=seed, settings=settings),)
+
+
+def _budget_search(
+    searcher: FixedEpsilonAttack,
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    sample_ids: Tensor,  # noqa: ARG001 (foolbox draws for the whole batch)
+    *,
+    budget: float,
+    seed: int,
+) -> Candidates:
+    network = PassCounter(model).eval()
+    foolbox_model = PyTorchModel(network, bounds=(0, 1), device=inputs.device)
+    with global_seed(seed, inputs.device), CommonNoise((2, 4)):
+        try:
+            candidates = searcher.run(foolbox_model, inputs, Misclassification(labels), epsilon=budget)
+        except FAILURES as error:
+            reason = str(error).strip().split("\n")[0] or "a check of its own failed"
+            name = f"foolbox:{type(searcher).__name__}"
+            message = f"attack {name!r} cannot run on these samples ({type(error).__name__}: {reason})"
+            raise InputError(message) from error
+    spent = network.passes_per_sample(len(inputs))
+    return Candidates(candidates.detach(), torch.full((len(inputs),), spent, device=inputs.device))

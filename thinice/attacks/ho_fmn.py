@@ -1,28 +1,35 @@
 """FMN with a choice of loss, optimiser and scheduler, whose hyper-parameters are meant to be tuned for each network.
 
 Mura, Floris, Scionis, Piras, Pintor, Demontis, Giacinto, Biggio, Roli: "HO-FMN: Hyperparameter optimization for fast
-minimum-norm attacks", Neurocomputing 2025. `thinice.attacks.tuning` searches the hyper-parameters.
+minimum-norm attacks", Neurocomputing 2025. `tune` searches the hyper-parameters.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.quasirandom import SobolEngine
 
-from thinice.attacks.fmn import leads, random_directions
-from thinice.attacks.result import FORWARD, Candidates, Model
+from thinice.attacks.attack import Attack
+from thinice.attacks.boundary import Loss, MarginOracle, bisect
+from thinice.attacks.result import Candidates, Model
+from thinice.attacks.rows import MinNormRow, Setting, keyword_defaults
 from thinice.errors import InputError
-from thinice.losses import input_gradient, margin
+from thinice.losses import dlr, has_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
-from thinice.types import Norm
+from thinice.numerics import exact, random_directions
+from thinice.types import NORMS, Norm, Outcome
 
-__all__ = ["HO_FMN_LOSSES", "HO_FMN_OPTIMIZERS", "HO_FMN_SCHEDULERS", "ho_fmn"]
+__all__ = ["HO_FMN_LOSSES", "HO_FMN_OPTIMIZERS", "HO_FMN_SCHEDULERS", "ROW", "Trial", "Tuned", "ho_fmn", "tune"]
 
 FINAL_GAMMA = 0.001  # where the cosine of gamma ends, as in FMN
 TINY = 1e-8  # what adaptive steps are divided by at least
@@ -30,20 +37,17 @@ IMPROVED = 1e-4  # what gains less than this share does not count as progress on
 
 
 def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the difference-of-logits ratio: the margin over the gap between the first and the third logit."""
+    """Return the difference-of-logits ratio (N,); with two classes it is constant, and that is an error."""
     if logits.shape[1] < 3:
         raise InputError(f"`loss` 'dlr' needs at least 3 classes, got {logits.shape[1]}: take 'margin' or 'ce'")
-    ranked = logits.topk(3, 1).values
-    return margin(logits, labels) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+    return dlr(logits, labels)
 
 
 def _gain(logits: Tensor, labels: Tensor) -> Tensor:
     return -cross_entropy(logits, labels, reduction="none")
 
 
-HO_FMN_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"margin": margin, "dlr": _dlr, "ce": _gain}
-)
+HO_FMN_LOSSES: Mapping[str, Loss] = MappingProxyType({"margin": margin, "dlr": _dlr, "ce": _gain})
 """What can be minimised: the margin (LL in the paper), the difference-of-logits ratio, minus the cross-entropy."""
 
 HO_FMN_OPTIMIZERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -85,7 +89,7 @@ def ho_fmn(
     gamma: float = 0.05,
     bisections: int = 8,
 ) -> Candidates:
-    """Return the nearest adversarial that this FMN finds for each sample: claims, which the judge has still to check.
+    """Return the nearest adversarial that HO-FMN finds for each sample: candidates, for `verify` to check.
 
     The perturbation is the parameter that the optimiser moves, and weight decay pulls it towards the clean input. The
     optimiser is given the sign of the gradient (linf), or the gradient at Euclidean length 1; then the perturbation
@@ -153,7 +157,7 @@ def ho_fmn(
     _check("optimizer", optimizer, HO_FMN_OPTIMIZERS)
     _check("scheduler", scheduler, HO_FMN_SCHEDULERS)
     row, start = NORM_TABLE[norm], inputs.contiguous().flatten(1)
-    boundary = _Boundary.around(model, inputs.contiguous(), labels, HO_FMN_LOSSES[loss])
+    oracle = MarginOracle.around(model, inputs.contiguous(), labels)
     longest = row.length(torch.maximum(start, 1 - start))
     delta, radius = torch.zeros_like(start), torch.full_like(longest, torch.inf)
     best, best_delta = torch.full_like(longest, torch.inf), torch.zeros_like(start)
@@ -167,86 +171,60 @@ def ho_fmn(
         weight_decay=weight_decay,
         betas=(beta1, beta2),
     )
-    evaluations = torch.full_like(longest, steps + FORWARD * (2 + bisections))
 
-    for step in range(steps + 1):
-        value, crossed, gradient = boundary.seen_from(start + delta, slope=step < steps)
-        fresh = crossed & (best == torch.inf)
-        if fresh.any():
-            delta = boundary.back(start, delta, row, fresh, bisections)
-            radius = torch.where(fresh, row.length(delta), radius)
-            evaluations += FORWARD * bisections * fresh
+    for step in range(steps):
+        # 1. where the search stands; a first success is cut back to the boundary at once
+        logits, value, gradient = oracle.gradient(start + delta, HO_FMN_LOSSES[loss])
+        adversarial = oracle.adversarial(logits)
+        first = adversarial & (best == torch.inf)
+        if first.any():
+            delta = _cut_back(oracle, start, delta, chosen=first, row=row, passes=bisections)
+            radius = torch.where(first, row.length(delta), radius)
         length = row.length(delta)
-        better = crossed & (length < best)
+        better = adversarial & (length < best)
         best, best_delta = torch.where(better, length, best), torch.where(better[:, None], delta, best_delta)
-        if step == steps:
-            break
         if step == 0:
-            gradient_masked = ~leads(gradient)
+            gradient_masked = ~has_gradient(gradient)
+
+        # 2. the radius: unlimited before the first success, then smaller at a success and larger at a failure
         change = FINAL_GAMMA + (gamma - FINAL_GAMMA) * _cosine(step / steps)
-        radius = torch.where(best < torch.inf, _radius(radius, best, crossed, change, norm), torch.inf)
-        strength = rate.now(step, torch.where(best < torch.inf, best, value), fresh)
+        radius = torch.where(best < torch.inf, _radius(radius, best, adversarial, change, norm), torch.inf)
+
+        # 3. a step of the optimiser, back into the ball of that radius and the box
+        strength = rate.now(step, torch.where(best < torch.inf, best, value), first)
         direction = _direction(gradient, row, sample_ids, seed, step)
         delta = delta + strength[:, None] * mover.step_from(delta, direction)
         delta = row.confine(delta, torch.minimum(radius, longest), start)
 
-    best_delta = boundary.back(start, best_delta, row, best < torch.inf, bisections)
-    return Candidates((start + best_delta).clamp(0, 1).view_as(inputs), evaluations, gradient_masked=gradient_masked)
+    # the last iterate counts as well
+    adversarial, everyone = oracle.is_adversarial(start + delta), torch.ones_like(gradient_masked)
+    first = adversarial & (best == torch.inf)
+    delta = _cut_back(oracle, start, delta, chosen=first, row=row, passes=bisections)
+    better = adversarial & (row.length(delta) < best)
+    best_delta = torch.where(better[:, None], delta, best_delta)
+    best_delta = _cut_back(oracle, start, best_delta, chosen=everyone, row=row, passes=bisections)
+    points = (start + best_delta).clamp(0, 1).view_as(inputs)
+    return Candidates(points, oracle.evaluations.float(), gradient_masked=gradient_masked)
 
 
-@dataclass(frozen=True, slots=True)
-class _Boundary:
-    """The boundary of the samples' own classes, seen from points (N, D) around them."""
+def _cut_back(
+    oracle: MarginOracle, start: Tensor, delta: Tensor, *, chosen: Tensor, row: NormRow, passes: int
+) -> Tensor:
+    """Return the perturbations (N, D), those chosen (N,) shortened to just beyond the boundary by bisection."""
+    index = chosen.nonzero().squeeze(1)
+    if not len(index) or not passes:
+        return delta
+    inputs, whole = start[index], delta[index]
+    length = row.length(whole)
 
-    model: Model
-    shape: torch.Size
-    labels: Tensor
-    loss: Callable[[Tensor, Tensor], Tensor]
-    hair: Tensor
-    """How far below 0 a margin has to be: far enough for a second forward pass, in another batch, to agree."""
+    def shortened(fraction: Tensor) -> Tensor:
+        return row.project(whole, fraction * length)
 
-    @classmethod
-    def around(
-        cls, model: Model, inputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
-    ) -> _Boundary:
-        with torch.no_grad():
-            logits = model(inputs.clone()).to(inputs.dtype)
-        lead, own = margin(logits, labels), logits.gather(1, labels[:, None]).squeeze(1)
-        hair = 1e-4 * lead + 1e-6 * torch.maximum(own.abs(), (own - lead).abs())
-        return cls(model, inputs.shape, labels, loss, hair)
-
-    def seen_from(self, points: Tensor, *, slope: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, whether the point is beyond the boundary, and the loss's gradient (N, D) or nothing."""
-        with torch.set_grad_enabled(slope):
-            points = points.view(self.shape).requires_grad_(slope)
-            logits = self.model(points).to(points.dtype)
-            value = self.loss(logits, self.labels)
-        gradient = input_gradient(value, points) if slope else torch.empty(0)
-        return value.detach(), self._crossed(logits.detach(), slice(None)), gradient
-
-    def back(self, start: Tensor, delta: Tensor, row: NormRow, where: Tensor, passes: int) -> Tensor:
-        """Return the perturbations (N, D), those ``where`` cut back to just beyond the boundary by bisection."""
-        rows = where.nonzero().squeeze(1)
-        if not len(rows) or not passes:
-            return delta
-        inputs, whole = start[rows], delta[rows]
-        length = row.length(whole)
-        low, high = torch.zeros_like(length), torch.ones_like(length)
-        for _ in range(passes):
-            middle = (low + high) / 2
-            points = inputs + row.project(whole, middle * length)
-            with torch.no_grad():
-                logits = self.model(points.view(-1, *self.shape[1:])).to(points.dtype)
-            crossed = self._crossed(logits, rows)
-            low, high = torch.where(crossed, low, middle), torch.where(crossed, middle, high)
-        nearer = delta.clone()
-        nearer[rows] = torch.where((high < 1)[:, None], row.project(whole, high * length), whole)
-        return nearer
-
-    def _crossed(self, logits: Tensor, rows: slice | Tensor) -> Tensor:
-        lead = margin(logits, self.labels[rows])
-        # an exact tie is no accident of rounding: there argmax has the word
-        return (logits.argmax(1) != self.labels[rows]) & ((lead <= -self.hair[rows]) | (lead == 0))
+    low, high = torch.zeros_like(length), torch.ones_like(length)
+    fraction = bisect(oracle[index], lambda part: inputs + shortened(part), low, high, passes=passes)
+    delta = delta.clone()
+    delta[index] = torch.where((fraction < 1)[:, None], shortened(fraction), whole)
+    return delta
 
 
 class _Mover:
@@ -325,10 +303,10 @@ def _radius(radius: Tensor, best: Tensor, crossed: Tensor, change: float, norm: 
 
 def _direction(gradient: Tensor, row: NormRow, sample_ids: Tensor, seed: int, step: int) -> Tensor:
     """Return the gradients in the unit of the norm; random ones where there is none, or none that is a number."""
-    largest, lost = gradient.abs().amax(1, keepdim=True), ~leads(gradient)
-    scaled = gradient / torch.where(lost[:, None], 1, largest)  # so that squares do not underflow
-    if lost.any():
-        scaled[lost] = random_directions(scaled[lost], sample_ids[lost], seed).roll(step, 1)
+    largest, blind = gradient.abs().amax(1, keepdim=True), ~has_gradient(gradient)
+    scaled = gradient / torch.where(blind[:, None], 1, largest)  # so that squares do not underflow
+    if blind.any():
+        scaled[blind] = random_directions(scaled[blind], sample_ids[blind], seed).roll(step, 1)
     return scaled.sign() if row.name == "linf" else NORM_TABLE["l2"].steepest(scaled)
 
 
@@ -339,3 +317,191 @@ def _check(argument: str, value: str, choices: Mapping[str, object]) -> None:
 
 def _cosine(progress: float) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
+
+
+# -- tuning -----------------------------------------------------------------------------------------------------------
+
+TUNED_RANGES: Mapping[str, tuple[float, float]] = {
+    "momentum": (0.0, 0.9),
+    "dampening": (0.0, 0.2),
+    "weight_decay": (0.01, 1.0),
+    "beta1": (0.0, 0.999),
+    "beta2": (0.0, 0.999),
+    "factor": (0.1, 0.5),
+}
+"""Where `tune` searches, evenly; the learning rate evenly in its logarithm, patience among three."""
+TUNED_RATES = (8 / 255, 10.0)
+TUNED_PATIENCE = (2, 5, 10)
+LEAST_MOMENTUM = 1e-3
+"""Nesterov's is not defined without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One configuration and what it reached: the median epsilon, infinity where that is of a sample not found."""
+
+    settings: Mapping[str, Setting]
+    median: float
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The best settings for a network, and all that were tried; made by `tune`.
+
+    Attributes
+    ----------
+    settings : mapping
+        Of the best trial, for ``make_attack("ho-fmn", norm=…, steps=…, **settings)``.
+    median : float
+        Its median epsilon on the samples searched on, infinity where fewer than half were found.
+    trials : tuple of Trial
+        All of them, in the order in which they were tried.
+    sample_ids : tuple of int
+        The samples searched on: leave them out of the evaluation.
+    evaluations : float
+        Forward-backward passes spent on each of them, on average, all trials together.
+
+    """
+
+    settings: Mapping[str, Setting]
+    median: float
+    trials: tuple[Trial, ...]
+    sample_ids: tuple[int, ...]
+    evaluations: float
+
+
+def tune(
+    model: Model,
+    inputs: Tensor,
+    labels: Tensor,
+    sample_ids: Tensor,
+    *,
+    norm: Norm = "linf",
+    losses: Sequence[str] = ("margin",),
+    optimizers: Sequence[str] = ("sgd",),
+    schedulers: Sequence[str] = ("cosine",),
+    trials: int = 32,
+    steps: int = 100,
+    seed: int = 0,
+) -> Tuned:
+    """Return the settings of HO-FMN with the smallest median epsilon on these samples.
+
+    Each combination of loss, optimiser and scheduler gets ``trials`` configurations: first the defaults, so that
+    tuning never loses against them here, then points of a scrambled Sobol sequence in the authors' ranges (they
+    search by Gaussian processes): learning rate 8/255 to 10, momentum to 0.9, dampening to 0.2, weight decay 0.01 to
+    1, both betas to 0.999, factor 0.1 to 0.5, patience 2, 5 or 10. A sample that is not found counts as infinitely
+    far, one that is misclassified not at all; of equal medians the first wins. The cost is ``trials`` x ``steps``
+    passes a sample and combination. As published: 32 trials of 100 steps on 64 samples, then 200 steps on others.
+
+    The result depends on the samples, the settings and the seed alone.
+
+    Parameters
+    ----------
+    model : callable
+        Takes inputs (N, C, H, W) in [0, 1] to logits (N, K); in eval mode.
+    inputs, labels, sample_ids : Tensor
+        (N, C, H, W) in [0, 1]; (N,) true classes; (N,) ids. Samples that are not evaluated afterwards.
+    norm : {"l0", "l1", "l2", "linf"}
+        The norm to minimise.
+    losses, optimizers, schedulers : sequence of str
+        What is tried, each with each.
+    trials, steps, seed : int
+        Configurations for each combination; steps of each run; of the search and the attack.
+
+    Raises
+    ------
+    InputError
+        For unknown names, no trials, or samples none of which the network has right.
+
+    Examples
+    --------
+    >>> def half_space(inputs):  # the boundary lies where the two pixels add up to 1
+    ...     total = inputs.flatten(1).sum(1, keepdim=True)
+    ...     return torch.cat([1 - total, total - 1], 1)
+    >>> inputs = torch.tensor([[0.2, 0.4], [0.1, 0.3]]).view(2, 1, 1, 2)
+    >>> tuned = tune(half_space, inputs, torch.tensor([0, 0]), torch.tensor([8, 9]), norm="l2", trials=4, steps=20)
+    >>> len(tuned.trials), round(tuned.median, 2), tuned.sample_ids
+    (4, 0.28, (8, 9))
+
+    """
+    if norm not in NORMS:
+        raise InputError(f"`norm` must be one of {', '.join(NORMS)}, got {norm!r}")
+    for name, number in (("trials", trials), ("steps", steps)):
+        if number < 1:
+            raise InputError(f"`{name}` must be at least 1, got {number!r}")
+    done, spent = list[Trial](), 0.0
+    with exact(inputs.device):
+        for settings in _configurations(losses, optimizers, schedulers, trials, seed):
+            keywords: dict[str, Any] = {**settings, "steps": steps, "seed": seed}
+            search = partial(ho_fmn, norm=norm, **keywords)
+            nearest = Attack("ho-fmn", norm, settings, search)(model, inputs, labels, sample_ids)
+            right = nearest.outcomes != Outcome.MISCLASSIFIED
+            if not right.any():
+                raise InputError("`inputs` holds no sample that the model has right: give others to tune on")
+            reached = torch.where(nearest.found, nearest.epsilon, torch.inf)[right]
+            done.append(Trial(settings, reached.median().item(), int(nearest.found.sum())))
+            spent += nearest.evaluations.mean().item()
+    best = min(done, key=lambda trial: trial.median)
+    return Tuned(best.settings, best.median, tuple(done), tuple(sample_ids.tolist()), spent)
+
+
+def _configurations(
+    losses: Sequence[str], optimizers: Sequence[str], schedulers: Sequence[str], trials: int, seed: int
+) -> list[dict[str, Setting]]:
+    """Return all settings that are tried, in order."""
+    asked = (("losses", losses, HO_FMN_LOSSES), ("optimizers", optimizers, HO_FMN_OPTIMIZERS))
+    for argument, names, known in (*asked, ("schedulers", schedulers, HO_FMN_SCHEDULERS)):
+        if not names or not set(names) <= set(known):
+            raise InputError(f"`{argument}` must be some of {', '.join(known)}, got {list(names)!r}")
+    names = ("learning_rate", "patience", *TUNED_RANGES)
+    engine = SobolEngine(len(names), scramble=True, seed=seed)  # type: ignore[no-untyped-call]  # torch's own
+    points = engine.draw(trials, dtype=torch.float64)[: trials - 1].tolist()
+    drawn = [dict(zip(names, map(_value, names, point), strict=True)) for point in points]
+    default = keyword_defaults(ho_fmn, skip=("seed", "steps"))
+    configurations = list[dict[str, Setting]]()
+    for loss, optimizer, scheduler in product(losses, optimizers, schedulers):
+        used = ("learning_rate", *HO_FMN_OPTIMIZERS[optimizer], *HO_FMN_SCHEDULERS[scheduler])
+        chosen: dict[str, Setting] = {"loss": loss, "optimizer": optimizer, "scheduler": scheduler}
+        for values in (default, *drawn):
+            settings = chosen | {name: values[name] for name in used}
+            if optimizer == "nesterov":
+                settings["momentum"] = max(values["momentum"], LEAST_MOMENTUM)
+            configurations.append(settings)
+    return configurations
+
+
+def _value(name: str, share: float) -> float | int:
+    """Return the value of a setting at a share in [0, 1) of its range, to four digits."""
+    if name == "patience":
+        return TUNED_PATIENCE[int(share * len(TUNED_PATIENCE))]
+    if name == "learning_rate":
+        low, high = map(math.log, TUNED_RATES)
+        value = math.exp(low + share * (high - low))
+    else:
+        low, high = TUNED_RANGES[name]
+        value = low + share * (high - low)
+    return float(f"{value:.4g}")
+
+
+ROW = MinNormRow(
+    search=ho_fmn,
+    version=2,
+    defaults=keyword_defaults(ho_fmn, skip=("seed",)),
+    efforts={"quick": {"steps": 50}, "standard": {"steps": 200}, "thorough": {"steps": 1000}},
+    ranges={
+        "steps": (1, 10**6),
+        "learning_rate": (1e-6, 1e6),
+        "momentum": (0, 0.9999),
+        "dampening": (0, 1),
+        "weight_decay": (0, 10),
+        "beta1": (0, 0.9999),
+        "beta2": (0, 0.9999),
+        "factor": (1e-3, 0.999),
+        "patience": (0, 10**6),
+        "gamma": (1e-6, 0.99),
+        "bisections": (0, 100),
+    },
+    tune=tune,
+)
+"""HO-FMN in the registry."""

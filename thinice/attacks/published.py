@@ -1,7 +1,7 @@
 """The minimum-norm attacks of a published study with exactly its settings, through foolbox: ``cw`` and ``bb``.
 
 F. Merkle, M. Samsinger, P. Schöttle, "Pruning in the Face of Adversaries", 2021, attack pruned networks with three
-attacks; the third, ``pgd``, works at a fixed budget (`thinice.robustness`). The study gave them probabilities where
+attacks; the third, ``pgd``, works at a fixed budget (`thinice.attacks.pgd`). The study gave them probabilities where
 they expect logits, which made its l2 distances far too large; here they get logits.
 """
 
@@ -15,12 +15,18 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from thinice.attacks.attack import AttackRow, Setting
-from thinice.attacks.foolbox import L0BrendelBethgeAttack, foolbox_row, foolbox_search
+from thinice.attacks.foolbox import (
+    L0BrendelBethgeAttack,
+    L2CarliniWagnerAttack,
+    foolbox_search,
+    minimisation_row,
+)
 from thinice.attacks.result import FORWARD, Candidates, Model, predict
+from thinice.attacks.rows import Setting
+from thinice.numerics import column
 from thinice.types import Norm
 
-__all__ = ["BB", "CW", "bb_row", "cw_row"]
+__all__ = ["BB", "BB_ROW", "CW", "CW_ROW"]
 
 CW: Mapping[str, Setting] = MappingProxyType(
     {
@@ -42,34 +48,6 @@ UNCHANGED = 1e-4
 """Foolbox's l0 variant takes entries that changed by less for unchanged."""
 
 
-def cw_row() -> AttackRow:
-    """Return the registry row of Carlini and Wagner's attack with the study's settings.
-
-    >>> cw_row().defaults["steps"], cw_row().norms
-    (5000, ('l2',))
-    """
-    row = foolbox_row("L2CarliniWagnerAttack")
-    return replace(row, defaults={**row.defaults, **CW})
-
-
-def bb_row() -> AttackRow:
-    """Return the registry row of Brendel and Bethge's attack with the study's settings.
-
-    Each sample starts from another one of its batch, drawn at random among those of other classes; where there is
-    none, from blended uniform noise. So what it finds may depend on the batch.
-
-    >>> bb_row().defaults["lr"], bb_row().norms
-    (10000000.0, ('l0',))
-    """
-    row = foolbox_row("L0BrendelBethgeAttack")
-    return replace(
-        row,
-        search=_brendel_bethge,
-        defaults={**row.defaults, **BB},
-        fixed={**row.fixed, "starts": "batch", "recipe": 2},
-    )
-
-
 def _brendel_bethge(
     model: Model,
     inputs: Tensor,
@@ -80,7 +58,7 @@ def _brendel_bethge(
     seed: int,
     **settings: Setting,
 ) -> Candidates:
-    claims = foolbox_search(
+    found = foolbox_search(
         L0BrendelBethgeAttack,
         model,
         inputs,
@@ -91,7 +69,7 @@ def _brendel_bethge(
         others=partial(_others, inputs, labels, sample_ids, seed),
         **settings,
     )
-    return _trimmed(model, inputs, labels, claims)
+    return _trimmed(model, inputs, labels, found)
 
 
 def _others(inputs: Tensor, labels: Tensor, sample_ids: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -106,14 +84,31 @@ def _others(inputs: Tensor, labels: Tensor, sample_ids: Tensor, seed: int) -> tu
     return inputs[chosen], differs.any(1)
 
 
-def _trimmed(model: Model, inputs: Tensor, labels: Tensor, claims: Candidates) -> Candidates:
-    """Return the claims with entries that hardly changed put back, where that is still an adversarial.
+def _trimmed(model: Model, inputs: Tensor, labels: Tensor, found: Candidates) -> Candidates:
+    """Return the candidates with entries that hardly changed put back, where that is still an adversarial.
 
-    The attack does not count such entries, and the judge counts every one.
+    The attack does not count such entries, and verification counts every one.
     """
-    delta = claims.candidates - inputs
-    trimmed = torch.where(delta.abs() <= UNCHANGED, inputs, claims.candidates)
-    reached = predict(model, trimmed)
-    stands = ((reached >= 0) & (reached != labels)).reshape(-1, *[1] * (inputs.dim() - 1))
-    candidates = torch.where(stands, trimmed, claims.candidates)
-    return replace(claims, candidates=candidates, evaluations=claims.evaluations + FORWARD)
+    delta = found.candidates - inputs
+    trimmed = torch.where(delta.abs() <= UNCHANGED, inputs, found.candidates)
+    predictions = predict(model, trimmed)
+    adversarial = column((predictions >= 0) & (predictions != labels), inputs)
+    candidates = torch.where(adversarial, trimmed, found.candidates)
+    return replace(found, candidates=candidates, evaluations=found.evaluations + FORWARD)
+
+
+_CW, _BB = minimisation_row(L2CarliniWagnerAttack), minimisation_row(L0BrendelBethgeAttack)
+CW_ROW = replace(_CW, defaults={**_CW.defaults, **CW}, published=True)
+"""Carlini and Wagner's attack in the registry."""
+BB_ROW = replace(
+    _BB,
+    search=_brendel_bethge,
+    defaults={**_BB.defaults, **BB},
+    recorded={**_BB.recorded, "starts": "batch"},
+    published=True,
+)
+"""Brendel and Bethge's attack in the registry.
+
+Each sample starts from another one of its batch, drawn at random among those of other classes; where there is none,
+from blended uniform noise. So what it finds may depend on the batch.
+"""

@@ -1,18 +1,28 @@
-"""What an attack returns, and the judge that checks each of its claims again."""
+"""What an attack returns, and the verification that checks each of its candidates again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
+from thinice.numerics import column
 from thinice.types import Norm, Outcome, Stage
 
-__all__ = ["FORWARD", "Candidates", "MinNormResult", "Model", "concatenate", "predict", "verify"]
+__all__ = [
+    "FORWARD",
+    "Candidates",
+    "MinNormResult",
+    "Model",
+    "concatenate",
+    "predict",
+    "verify",
+    "within_budget",
+]
 
 Model = Callable[[Tensor], Tensor]
 """Takes inputs (N, C, H, W) in [0, 1] to logits (N, K)."""
@@ -23,22 +33,23 @@ FORWARD = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a search believes to have found: nothing is true before the judge has said so.
+    """The points that a search returns; none is an adversarial before `verify` has confirmed it.
 
     Attributes
     ----------
     candidates : Tensor
-        (N, C, H, W) the points that are claimed; the clean input where there is none.
+        (N, C, H, W) in [0, 1]; the clean input where the search found nothing.
     evaluations : Tensor
         (N,) float32, forward-backward passes spent on each sample; a forward pass alone is a third of one.
     converged : Tensor, optional
-        (N,) bool, where the search had settled before it stopped; None where it does not say.
+        (N,) bool, where the search had converged before it stopped; None where it does not say.
     stages : Tensor, optional
         (N,) int8, values of `Stage`: which stage found the candidate; None for the search itself.
     diagnoses : Tensor, optional
-        (N,) int8, values of `Diagnosis`: why the search found nothing; None where nobody asked.
-    starved : Tensor, optional
-        (N,) bool, where no gradient led the search, which stumbled on what it found; None where it does not say.
+        (N,) int8, values of `Diagnosis`: why the search found nothing; None where that was not looked into.
+    gradient_masked : Tensor, optional
+        (N,) bool, where the gradient was zero or not finite, so that the candidate was found by chance; None where the
+        search does not say.
 
     """
 
@@ -52,7 +63,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MinNormResult:
-    """The nearest adversarial that was found for each sample. Only `verify` makes one that says ``FOUND``.
+    """The nearest adversarial that was found for each sample; only `verify` sets the outcome ``FOUND``.
 
     Attributes
     ----------
@@ -70,12 +81,12 @@ class MinNormResult:
     clean_predictions : Tensor
         (N,) int64, the class of the clean input; -1 where a logit is NaN.
     converged : Tensor
-        (N,) bool, found, and the search had settled before it stopped; False where the attack does not say.
+        (N,) bool, found, and the search had converged before it stopped; False where the attack does not say.
     stages : Tensor
         (N,) int8, values of `Stage`: the search, or the fall-back that found the adversarial.
     diagnoses : Tensor
-        (N,) int8, values of `Diagnosis`: why the search itself came back empty or went without a gradient, also where
-        a fall-back then found.
+        (N,) int8, values of `Diagnosis`: why the search itself found nothing or had no gradient, also where the
+        fall-back then found an adversarial.
 
     """
 
@@ -101,7 +112,7 @@ class MinNormResult:
         counts = ", ".join(f"{int((self.outcomes == outcome).sum())} {outcome.text}" for outcome in Outcome)
         found = self.epsilon[self.found]
         middle = f"; median epsilon of the found {found.median().item():.4g}" if len(found) else ""
-        return f"Nearest({len(self)} samples: {counts}{middle})"
+        return f"MinNormResult({len(self)} samples: {counts}{middle})"
 
     def _repr_html_(self) -> str:
         """Show how many samples ended how, and how far those lie that were found."""
@@ -110,14 +121,16 @@ class MinNormResult:
             for outcome in Outcome
         )
         found = self.epsilon[self.found].double()
-        said = "no sample has an adversarial"
+        summary = "no sample has an adversarial"
         if len(found):
             parts = torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64, device=found.device)
             least, low, middle, high, most = (f"{value:.4g}" for value in found.quantile(parts).tolist())
-            said = f"median epsilon {middle}; half of them {low} to {high}, all {least} to {most}, on the [0, 1] scale"
+            summary = (
+                f"median epsilon {middle}; half of them {low} to {high}, all {least} to {most}, on the [0, 1] scale"
+            )
         spent = f"{self.evaluations.mean().item():.3g} forward-backward passes a sample" if len(self) else "no samples"
         head = "<tr><th style='text-align:left'>outcome</th><th>samples</th></tr>"
-        return f"<table>{head}{rows}</table><p>Of the found: {said}. Spent: {spent}.</p>"
+        return f"<table>{head}{rows}</table><p>Of the found: {summary}. Spent: {spent}.</p>"
 
     def to(self, device: torch.device | str) -> MinNormResult:
         """Return the same result on another device."""
@@ -152,7 +165,7 @@ def predict(model: Model, inputs: Tensor) -> Tensor:
     if len(inputs) == 0:
         return torch.zeros(0, dtype=torch.int64, device=inputs.device)
     with torch.no_grad():
-        logits = model(inputs.clone())  # a network that works in place must not change what is judged
+        logits = model(inputs.clone())  # a network that works in place must not change what is verified
         if logits.dim() != 2 or len(logits) != len(inputs):
             raise InputError(f"the model must return logits of shape (N, K), got {tuple(logits.shape)}")
         return torch.where(logits.isnan().any(1), -1, logits.argmax(1))
@@ -171,17 +184,17 @@ def verify(
     stages: Tensor | None = None,
     diagnoses: Tensor | None = None,
 ) -> MinNormResult:
-    """Return what is true of the claimed candidates, after forward passes of its own at storage precision.
+    """Return which candidates are adversarial, with their epsilons, after a forward pass at storage precision.
 
-    A claim counts only if the float32 candidate is finite and in [0, 1], the network gives it a class, and that is
-    not the label, while the clean input was classified correctly; epsilon is measured again on that float32 tensor.
+    A candidate counts only if it is finite and in [0, 1] in float32, and the network gives it another class than the
+    label, while the clean input was classified correctly; epsilon is measured on that float32 tensor.
 
     Parameters
     ----------
     model : callable
         Takes inputs (N, C, H, W) in [0, 1] to logits (N, K). The caller sees to IEEE float32 arithmetic.
     inputs, candidates : Tensor
-        (N, C, H, W), the clean inputs and what is claimed to be adversarial.
+        (N, C, H, W), the clean inputs and the candidates.
     labels : Tensor
         (N,) true classes.
     norm : {"l0", "l1", "l2", "linf"}
@@ -189,9 +202,9 @@ def verify(
     evaluations : Tensor
         (N,) forward-backward passes spent, passed on.
     clean_predictions : Tensor, optional
-        (N,) what `predict` says of the clean inputs, where that is known already; saves one forward pass.
+        (N,) classes of the clean inputs from `predict`, where they are known already; saves one forward pass.
     converged, stages, diagnoses : Tensor, optional
-        (N,) what the search says of itself, as in `Candidates`; the first two count only where the claim does.
+        (N,) as in `Candidates`; the first two count only where the candidate does.
 
     Examples
     --------
@@ -214,7 +227,7 @@ def verify(
         clean_predictions = predict(model, inputs)
     inputs, candidates = inputs.to(torch.float32).contiguous(), candidates.to(torch.float32).contiguous()
     inside = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)  # false of NaN, too
-    candidates = torch.where(_like(inside, candidates), candidates, inputs)
+    candidates = torch.where(column(inside, candidates), candidates, inputs)
     predictions = predict(model, candidates)
     epsilon = NORM_TABLE[norm].length(candidates.double() - inputs.double()).to(torch.float32)
 
@@ -224,7 +237,7 @@ def verify(
     nothing = torch.zeros_like(found, dtype=torch.int8)
     return MinNormResult(
         epsilon=torch.where(found, epsilon, torch.where(wrong, 0.0, torch.nan)),
-        adversarials=torch.where(_like(found, candidates), candidates, inputs),
+        adversarials=torch.where(column(found, candidates), candidates, inputs),
         predictions=torch.where(found, predictions, torch.where(wrong, clean_predictions, -1)),
         outcomes=torch.where(
             found, int(Outcome.FOUND), torch.where(wrong, int(Outcome.MISCLASSIFIED), int(Outcome.NOT_FOUND))
@@ -237,13 +250,22 @@ def verify(
     )
 
 
+def within_budget(result: MinNormResult, inputs: Tensor, budget: float) -> MinNormResult:
+    """Return the result with adversarials longer than the budget, in float32, taken for not found."""
+    beyond = result.found & (result.epsilon > torch.tensor(budget, dtype=torch.float32, device=inputs.device))
+    return replace(
+        result,
+        epsilon=result.epsilon.masked_fill(beyond, torch.nan),
+        adversarials=torch.where(column(beyond, inputs), inputs, result.adversarials),
+        predictions=result.predictions.masked_fill(beyond, -1),
+        outcomes=result.outcomes.masked_fill(beyond, int(Outcome.NOT_FOUND)),
+        converged=result.converged & ~beyond,
+        stages=result.stages.masked_fill(beyond, int(Stage.NONE)),
+    )
+
+
 def _empty(inputs: Tensor) -> MinNormResult:
     """Return the result for no samples."""
     none = torch.zeros(0, dtype=torch.int64, device=inputs.device)
     code = none.to(torch.int8)
     return MinNormResult(none.float(), inputs[:0].float(), none, code, none.float(), none, code.bool(), code, code)
-
-
-def _like(mask: Tensor, tensor: Tensor) -> Tensor:
-    """Return a mask (N,) shaped to be broadcast against a tensor (N, …)."""
-    return mask.reshape(-1, *[1] * (tensor.dim() - 1))

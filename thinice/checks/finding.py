@@ -159,9 +159,7 @@ def finding(name: str, where: Tensor, sample_ids: Tensor, values: Tensor | None 
     return Finding(name, tuple(sample_ids[where].tolist()), len(where), value)
 
 
-def black_box_stronger(
-    sample_ids: Sequence[int], broken_by: Sequence[str | None], black_box: Iterable[str] = ("square",)
-) -> Finding:
+def black_box_stronger(sample_ids: Sequence[int], broken_by: Sequence[str | None], black_box: Iterable[str]) -> Finding:
     """Return which samples fell to an attack without gradients, having withstood all others.
 
     Parameters
@@ -175,7 +173,7 @@ def black_box_stronger(
 
     Examples
     --------
-    >>> black_box_stronger([5, 6, 7], ["apgd-ce", "square", None]).sample_ids
+    >>> black_box_stronger([5, 6, 7], ["apgd-ce", "square", None], ["square"]).sample_ids
     (6,)
 
     """

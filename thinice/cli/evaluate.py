@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thinice.attacks import attack_help
 from thinice.cli.loading import load
 from thinice.cli.options import (
     STORE,
@@ -49,8 +50,8 @@ BudgetAttack = Annotated[
     str,
     typer.Option(
         "--attack",
-        help="autoattack; one of its attacks (apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square); pgd, cw, bb (Merkle et "
-        "al.); foolbox:NAME; or an attack that minimises the norm (fmn, race, ho-fmn), which answers for all budgets.",
+        help="What searches. Attacks that minimise the norm answer for all budgets. "
+        f"{attack_help('fixed budget', 'minimum norm')}.",
     ),
 ]
 Budgets = Annotated[
@@ -86,7 +87,8 @@ TuneOn = Annotated[
     typer.Option(
         "--tune-on",
         metavar="SPLIT",
-        help="For --attack ho-fmn: the part of the data whose first 64 samples tune it for each network; none: do not.",
+        help="For an --attack that is tuned for each network: the part of the data whose first 64 samples tune it; "
+        "none: do not.",
     ),
 ]
 Checks = Annotated[
@@ -135,10 +137,11 @@ def evaluate(
     What the checks saw on a few samples is told on standard error, and stays there too: thinice sql 'from warnings'.
     """
     from thinice import open_store
-    from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled
+    from thinice.analysis.evaluation import Evaluator, refuse_compiled, tuned_settings
     from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack
-    from thinice.checks import run_checks, study_row, tuned_settings
+    from thinice.checks import run_checks, study_row
     from thinice.checks.study_patterns import signatures
+    from thinice.numerics import pick_device
     from thinice.studies.reported import against, read_reported
 
     say = Messages(quiet=quiet)
@@ -188,9 +191,9 @@ def evaluate(
                 precision=precision,
                 settings=chosen,
             )
-            with evaluator.run(attack_of(nearest), seed=seed):
+            with evaluator.run(nearest, seed=seed):
                 budgets = sorted(
-                    {*budgets, *map(repr, evaluator.ladder(classifiers[0], attack_of(nearest)).tolist())},
+                    {*budgets, *map(repr, evaluator.ladder(classifiers[0], nearest).tolist())},
                     key=lambda one: budget_value(one, norm),
                 )
         for one, claim in zip(classifiers, said, strict=True):
@@ -217,7 +220,7 @@ def evaluate(
                     precision=precision,
                     settings=settings,
                 )
-                with evaluator.run(attack_of(bound), seed=seed) as run:
+                with evaluator.run(bound, seed=seed) as run:
                     found = evaluator.robustness(one, bound, budget=radius, shortcut="both" if both_ways else shortcut)
                     if checks:
                         looked = run_checks(
@@ -227,7 +230,7 @@ def evaluate(
                             classifier=one,
                             samples=samples,
                             attack=bound,
-                            device=device,
+                            device=pick_device(device),
                             seed=seed,
                         )
                         for warning in looked.warnings:

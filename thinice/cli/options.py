@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from thinice.attacks import attack_help
 from thinice.errors import InputError
 from thinice.types import Distances, Effort, Norm, Precision
 
@@ -73,7 +74,7 @@ AttackName = Annotated[
     str,
     typer.Option(
         "--attack",
-        help="tmn, thinice's own; fmn; ho-fmn; cw; bb; or any minimisation attack of foolbox, foolbox:NAME.",
+        help=f"What searches. {attack_help('minimum norm')}.",
     ),
 ]
 DistancesOption = Annotated[
@@ -83,7 +84,9 @@ DistancesOption = Annotated[
 EffortOption = Annotated[Effort, typer.Option("--effort", help="How much to spend on each sample.")]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's; not for race in l0 and l1."),
+    typer.Option(
+        "--steps", min=1, help="Steps of the attack, where the norm has that setting, instead of the effort's."
+    ),
 ]
 Architecture = Annotated[
     list[str] | None,
