@@ -378,7 +378,7 @@ def test_rows_name_defaults_for_all_that_efforts_and_ranges_speak_of():
 
 
 @pytest.mark.parametrize(
-    ("norm", "setting", "instead"), [("l0", "steps", "corner_steps"), ("linf", "corners", "steps")]
+    ("norm", "setting", "instead"), [("l0", "steps", "sparse_steps"), ("linf", "sparse_restarts", "steps")]
 )
 def test_a_setting_that_changes_nothing_in_a_norm_is_refused(norm, setting, instead):
     with pytest.raises(InputError, match=rf"^`{setting}` changes nothing in attack 'tmn' in {norm}: .*\b{instead}\b"):
@@ -404,5 +404,7 @@ def test_the_race_uses_every_setting_that_is_not_idle(norm, monkeypatch):
 
     usual = figures()
     for setting in row.defaults:
-        changed = not torch.equal(usual, figures(**{setting: 0 if setting in ("rivals", "noise", "walk") else 1}))
+        changed = not torch.equal(
+            usual, figures(**{setting: 0 if setting in ("runner_up_classes", "noise", "bracket_steps") else 1})
+        )
         assert changed == (setting not in row.idle[norm]), setting

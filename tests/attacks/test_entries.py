@@ -179,9 +179,9 @@ def test_a_sample_is_searched_alike_in_any_company_and_in_any_portions(monkeypat
 
     inputs = torch.rand(12, 1, 6, 6, generator=generator, dtype=torch.float64)
     labels, ids = model(inputs).argmax(1), torch.arange(12)
-    together = tmn(model, inputs, labels, ids, norm="l0", corners=2, corner_steps=10)
+    together = tmn(model, inputs, labels, ids, norm="l0", sparse_restarts=2, sparse_steps=10)
     alone = [
-        tmn(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l0", corners=2, corner_steps=10)
+        tmn(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l0", sparse_restarts=2, sparse_steps=10)
         for i in range(12)
     ]
     assert torch.equal(torch.cat([one.candidates for one in alone]), together.candidates)

@@ -188,7 +188,7 @@ def test_in_l0_what_leads_astray_is_tried_and_what_was_spared_has_not_settled(mo
     assert tmn(planes, inputs, labels, ids, norm="l0").converged.all() != spared
     assert not asked
     monkeypatch.setattr(sparse, "ASTRAY", {"l0": 0.0})
-    tmn(planes, inputs, labels, ids, norm="l0", corners=3, corner_steps=20)
+    tmn(planes, inputs, labels, ids, norm="l0", sparse_restarts=3, sparse_steps=20)
     assert asked == [(list(range(12)), 40)]
 
 
@@ -227,7 +227,7 @@ def test_in_l1_a_third_of_many_starts_goes_the_way_of_fmn(monkeypatch, norm, cor
 
     monkeypatch.setattr(module, "another_way", another_way)
     samples = in_the_box(planes)
-    find = tmn(planes, *samples, norm=norm, corners=corners, corner_steps=33)
+    find = tmn(planes, *samples, norm=norm, sparse_restarts=corners, sparse_steps=33)
     assert asked == ([] if others is None else [(list(range(12)), others)])
     assert find.converged.tolist() == [others is None] * 6 + [True] * 6
     if norm == "l1":

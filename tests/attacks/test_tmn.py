@@ -269,7 +269,7 @@ def test_where_the_winner_surprises_its_rival_gets_a_descent(monkeypatch):
     inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
     found, cost = {}, {}
     for rivals in (0, 1, 2, 200):
-        nearest = judged(bent, inputs, 0 * ids, ids, norm="l2", rivals=rivals)
+        nearest = judged(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals)
         assert (nearest.evaluations < 200).all()
         found[rivals], cost[rivals] = nearest.epsilon, nearest.evaluations
     assert ((found[0] >= 0.6) & (found[0] < 0.606)).all()
@@ -277,12 +277,18 @@ def test_where_the_winner_surprises_its_rival_gets_a_descent(monkeypatch):
     assert ((found[2] >= 0.5) & (found[2] < 0.505)).all()
     assert torch.equal(cost[2], cost[200])  # there are two others
     assert ((cost[1] - cost[0] >= 28) & (cost[1] - cost[0] <= 36)).all()  # they share the steps, at least 27, 1.5 times
-    settled = [tmn(bent, inputs, 0 * ids, ids, norm="l2", rivals=rivals, steps=75).converged for rivals in (0, 1)]
+    settled = [
+        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals, steps=75).converged for rivals in (0, 1)
+    ]
     assert torch.cat(settled).all()
-    targeted = [tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, rivals=rivals) for rivals in (0, 2)]
+    targeted = [
+        tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, runner_up_classes=rivals) for rivals in (0, 2)
+    ]
     assert all((bent(one.candidates).argmax(1) == 1).all() for one in targeted)
     assert torch.equal(targeted[0].evaluations, targeted[1].evaluations)
-    two = [tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", rivals=rivals) for rivals in (0, 2)]
+    two = [
+        tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals) for rivals in (0, 2)
+    ]
     assert torch.equal(two[0].evaluations, two[1].evaluations)
 
 
@@ -314,7 +320,7 @@ def test_a_thorough_search_of_a_rough_sample_tries_rivals_of_the_best_point(monk
         return classes
 
     monkeypatch.setattr(Search, "rival", noted)
-    settings = {"starts": 10, "rough_steps": 6, "rivals": 0}
+    settings = {"restarts": 10, "restart_steps": 6, "runner_up_classes": 0}
     finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **settings)
     assert finds.rough.any()
     assert [rank for rank, _ in asked] == [1, 2, 1]
@@ -362,7 +368,7 @@ def test_l1_shares_its_passes(starts, total, shares):
     budget = Budget(9, 6, 27, 1, 1.0, 9, starts, 23, 23, 3, 28)
     assert _sparse_budget(budget, 90, untargeted=False).other_steps == 0
     shared = _sparse_budget(budget, total, untargeted=True)
-    assert (shared.starts, shared.rough_steps, shared.other_steps) == shares
+    assert (shared.restarts, shared.restart_steps, shared.other_steps) == shares
 
 
 @pytest.mark.parametrize("norm", NORMS)

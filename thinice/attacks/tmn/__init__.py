@@ -63,42 +63,49 @@ class Budget:
     """What the race may spend on a sample; `tmn` explains each, but `other_steps`: passes in FMN's way."""
 
     classes: int
-    rounds: int
+    selection_rounds: int
     steps: int
-    rivals: int
+    runner_up_classes: int
     noise: float
-    walk: int
-    starts: int
-    rough_steps: int
+    bracket_steps: int
+    restarts: int
+    restart_steps: int
     other_steps: int
-    corners: int
-    corner_steps: int
+    sparse_restarts: int
+    sparse_steps: int
 
 
 TMN_EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
     {
         "quick": {
-            "rounds": 3,
+            "selection_rounds": 3,
             "steps": 11,
-            "rivals": 0,
+            "runner_up_classes": 0,
             "noise": 0.0,
-            "walk": 8,
-            "starts": 1,
-            "rough_steps": 12,
-            "corners": 2,
-            "corner_steps": 22,
+            "bracket_steps": 8,
+            "restarts": 1,
+            "restart_steps": 12,
+            "sparse_restarts": 2,
+            "sparse_steps": 22,
         },
         "standard": {},
-        "thorough": {"steps": 75, "rivals": 2, "starts": 10, "rough_steps": 32, "corners": 11, "corner_steps": 33},
+        "thorough": {
+            "steps": 75,
+            "runner_up_classes": 2,
+            "restarts": 10,
+            "restart_steps": 32,
+            "sparse_restarts": 11,
+            "sparse_steps": 33,
+        },
     }
 )
 """What each effort sets, by keyword of `tmn`; the rest is as in its signature."""
 TMN_IDLE: Mapping[Norm, tuple[str, ...]] = MappingProxyType(
     {
-        "linf": ("corners", "corner_steps"),
-        "l2": ("corners", "corner_steps"),
-        "l1": ("rounds", "steps", "rivals", "noise"),
-        "l0": ("rounds", "steps", "rivals", "noise", "walk", "starts", "rough_steps"),
+        "linf": ("sparse_restarts", "sparse_steps"),
+        "l2": ("sparse_restarts", "sparse_steps"),
+        "l1": ("selection_rounds", "steps", "runner_up_classes", "noise"),
+        "l0": ("selection_rounds", "steps", "runner_up_classes", "noise", "bracket_steps", "restarts", "restart_steps"),
     }
 )
 """The keywords of `tmn` that change nothing in a norm."""
@@ -127,15 +134,15 @@ def tmn(
     norm: Norm,
     seed: int = 0,
     classes: int = 9,
-    rounds: int = 6,
+    selection_rounds: int = 6,
     steps: int = 27,
-    rivals: int = 1,
+    runner_up_classes: int = 1,
     noise: float = 1.0,
-    walk: int = 9,
-    starts: int = 2,
-    rough_steps: int = 23,
-    corners: int = 3,
-    corner_steps: int = 28,
+    bracket_steps: int = 9,
+    restarts: int = 2,
+    restart_steps: int = 23,
+    sparse_restarts: int = 3,
+    sparse_steps: int = 28,
     targets: Tensor | None = None,
 ) -> Finds:
     """Return the nearest points met that the network takes for another class than the label; `verify` checks them.
@@ -152,20 +159,20 @@ def tmn(
         Of the random signs.
     classes : int
         Consider at most this many classes, those with the largest logits.
-    rounds : int
+    selection_rounds : int
         Passes of each class in the race, at most.
     steps : int
         Passes of the descent of a smooth sample whose gradients agree as much as is usual; others take between a third
-        of it and three times as many. With `rivals`, descents share one and a half times this.
-    rivals : int
+        of it and three times as many. With `runner_up_classes`, descents share one and a half times this.
+    runner_up_classes : int
         Where the winner of the race surprises, so many classes more get a descent, from the best point: those that
         the network finds likeliest there.
     noise : float
         What the descent of a smooth sample starts with: 1 is the usual, 0 none.
-    walk, starts, rough_steps : int
+    bracket_steps, restarts, restart_steps : int
         For a rough sample: passes from the sounding to a first adversarial; descents, each from another side; and
         passes of each, and of FMN's search at the end: they fail on different samples.
-    corners, corner_steps : int
+    sparse_restarts, sparse_steps : int
         In l0 and l1: starts that draw corners of the box, and passes of each. Where gradients are wrong about entries,
         and where the first start leads astray, l0 tries entries one by one instead, for about as many passes; where
         that finds nothing, for twice as many, and then the starts follow. In the end it takes back what can be spared,
@@ -202,16 +209,16 @@ def tmn(
         search = Search(model, inputs[who], labels[who], sample_ids[who], norm=norm, seed=seed, targets=goals)
         budget = Budget(
             classes=classes,
-            rounds=rounds,
+            selection_rounds=selection_rounds,
             steps=steps,
-            rivals=rivals,
+            runner_up_classes=runner_up_classes,
             noise=noise,
-            walk=walk,
-            starts=starts,
-            rough_steps=rough_steps,
-            other_steps=rough_steps,
-            corners=corners,
-            corner_steps=corner_steps,
+            bracket_steps=bracket_steps,
+            restarts=restarts,
+            restart_steps=restart_steps,
+            other_steps=restart_steps,
+            sparse_restarts=sparse_restarts,
+            sparse_steps=sparse_steps,
         )
         way = _search_corners if search.sparse else _search
         settled, rough[who], gradient_masked[who] = way(search, budget)
@@ -231,16 +238,16 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     settled = torch.zeros_like(rough)
     smooth = (~rough).nonzero().squeeze(1)
     if len(smooth):
-        winners, surprise = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.rounds)
-        rivals = min(budget.rivals, distances.shape[1] - 1)  # none where a class is asked for
-        settled[smooth] = _descend(search, winners, surprise, replace(budget, rivals=rivals))
+        winners, surprise = _race(search, field, distances, doubt=doubt, smooth=~rough, rounds=budget.selection_rounds)
+        rivals = min(budget.runner_up_classes, distances.shape[1] - 1)  # none where a class is asked for
+        settled[smooth] = _descend(search, winners, surprise, replace(budget, runner_up_classes=rivals))
     rough |= ~(search.best >= NEARER * distances[:, :SEEN].amin(1)) | search.best.isinf()
     uneasy = rough.nonzero().squeeze(1)
     if len(uneasy):
         first = field.momentum.view(*distances.shape, -1)[:, :SEEN]
-        sides, steps = budget.starts, budget.rough_steps
+        sides, steps = budget.restarts, budget.restart_steps
         settled[uneasy] = explore(
-            search, soundings[uneasy], first, distances[:, :SEEN], walk=budget.walk, sides=sides, steps=steps
+            search, soundings[uneasy], first, distances[:, :SEEN], walk=budget.bracket_steps, sides=sides, steps=steps
         )
         if search.targets is None and budget.other_steps:
             settled[uneasy] = another_way(search, uneasy, settled[uneasy], steps=budget.other_steps)
@@ -249,20 +256,22 @@ def _search(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
 
 def _search_corners(search: Search, budget: Budget) -> tuple[Tensor, Tensor, Tensor]:
     """Do the same in l0 and l1: draw corners; where these lead astray, search as elsewhere, or in l0 entry by entry."""
-    others = budget.corners * budget.corner_steps // 3 if search.norm.name == "l1" and search.targets is None else 0
-    others = others if others >= WORTH else 0
-    starts = budget.corners - math.ceil(others / budget.corner_steps)
-    settled, gradient_masked, astray = draw_corners(
-        search, classes=budget.classes, starts=starts, steps=budget.corner_steps
+    others = (
+        budget.sparse_restarts * budget.sparse_steps // 3 if search.norm.name == "l1" and search.targets is None else 0
     )
-    left = max(1, (budget.corners - 1) * budget.corner_steps)
+    others = others if others >= WORTH else 0
+    starts = budget.sparse_restarts - math.ceil(others / budget.sparse_steps)
+    settled, gradient_masked, astray = draw_corners(
+        search, classes=budget.classes, starts=starts, steps=budget.sparse_steps
+    )
+    left = max(1, (budget.sparse_restarts - 1) * budget.sparse_steps)
     untouched = search.best.isinf()
     if search.norm.name == "l0":
         if astray.any():
             add_entries(search, astray.nonzero().squeeze(1), left)
         settled &= ~drop_entries(search, DROPS)
     else:
-        first, again = budget.rough_steps * (budget.starts + 1), max(1, left - budget.walk)
+        first, again = budget.restart_steps * (budget.restarts + 1), max(1, left - budget.bracket_steps)
         for group, total in ((astray & untouched, first), (astray & ~untouched, again)):
             who = group.nonzero().squeeze(1)
             if len(who):
@@ -283,12 +292,12 @@ def _sparse_budget(budget: Budget, total: int, *, untargeted: bool) -> Budget:
 
     FMN knows no targets. With few entries to choose, long descents do more than many.
     """
-    sides = max(1, budget.starts // 5)
+    sides = max(1, budget.restarts // 5)
     steps = max(1, total // 3)
     others = total - sides * steps
     if others < WORTH or not untargeted:
         steps, others = max(1, total // sides), 0
-    return replace(budget, starts=sides, rough_steps=steps, other_steps=others)
+    return replace(budget, restarts=sides, restart_steps=steps, other_steps=others)
 
 
 def _screen(search: Search, classes: int) -> tuple[Rows, Tensor, Tensor]:
@@ -382,14 +391,14 @@ def _descend(search: Search, rows: Rows, surprise: Tensor, budget: Budget) -> Te
     search.move(rows, search.look(rows), stride)
     missed = 1 - ((rows.momentum - last) * direction).sum(1) / (1 - search.memory)
     pace = (missed.nan_to_num(1).clamp(min=TINY) / USUAL).pow(CARE).clamp(1 / RANGE, RANGE)
-    contested = (surprise > SURPRISE[name]) & (budget.rivals > 0)
-    pace = torch.where(contested, pace.clamp(min=1) * SHARED / (1 + budget.rivals), pace)
+    contested = (surprise > SURPRISE[name]) & (budget.runner_up_classes > 0)
+    pace = torch.where(contested, pace.clamp(min=1) * SHARED / (1 + budget.runner_up_classes), pace)
     steps = (budget.steps * pace).round().long().clamp(min=1)
     noise = budget.noise * NOISE[name] * (steps / FULL).clamp(max=1)
     settled = anneal(search, rows, steps, stride=stride, noise=noise)
     index = contested.nonzero().squeeze(1)
     who, steps, noise = rows.sample[index], steps[index], noise[index]
-    for rank in range(1, 1 + budget.rivals if len(who) else 1):
+    for rank in range(1, 1 + budget.runner_up_classes if len(who) else 1):
         search.draw = 10_000 * rank
         best = search.best[who]
         again = search.rows(who, search.rival(who, rank), search.best_delta[who])
