@@ -11,7 +11,10 @@ from thinice.attacks.fallback import FALLBACK
 from thinice.attacks.fmn import fmn
 from thinice.attacks.ho_fmn import ho_fmn
 from thinice.attacks.result import Candidates, MinNormResult, concatenate, verify
-from thinice.attacks.tmn import TMN_EFFORTS, TMN_IDLE, tmn
+from thinice.attacks.tmn import TmnSettings, tmn
+from thinice.attacks.tmn.settings import EFFORTS as TMN_EFFORTS
+from thinice.attacks.tmn.settings import RANGES as TMN_RANGES
+from thinice.attacks.tmn.settings import UNUSED as TMN_UNUSED
 from thinice.errors import InputError
 from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Effort, Norm, Precision
 
@@ -32,21 +35,10 @@ ATTACKS: Mapping[str, AttackRow] = MappingProxyType(
     {
         "tmn": AttackRow(
             tmn,
-            defaults=keyword_defaults(tmn, skip=("seed", "targets")),
+            defaults=keyword_defaults(TmnSettings),
             efforts=TMN_EFFORTS,
-            ranges={
-                "classes": (1, 10**6),
-                "selection_rounds": (1, 10**6),
-                "steps": (1, 10**6),
-                "runner_up_classes": (0, 10**6),
-                "noise": (0, 10),
-                "bracket_steps": (0, 10**6),
-                "restarts": (1, 10**6),
-                "restart_steps": (1, 10**6),
-                "sparse_restarts": (1, 10**6),
-                "sparse_steps": (1, 10**6),
-            },
-            idle=TMN_IDLE,
+            ranges=TMN_RANGES,
+            idle=TMN_UNUSED,
             fixed={"recipe": 6},
         ),
         "fmn": AttackRow(
