@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -376,22 +381,50 @@ def test_a_dense_search_in_l1_keeps_to_the_passes_of_the_starts_it_replaces(monk
     assert (cost <= passes + 9).all()  # screens of two classes, the probe, and what FMN adds to its passes
 
 
-def test_stages_and_restarts_of_every_effort_draw_random_signs_of_their_own():
-    """And of longer searches, up to the blocks' ends: nine runners-up, 3300 steps times three, 899 restarts of 998."""
-    longer = {"steps": 3300, "runner_up_classes": 9, "restarts": 30, "restart_steps": 998}
-    for options in (*(TmnSettings(**EFFORTS[effort]) for effort in EFFORTS), TmnSettings(**longer)):
-        descent = range(int(3 * options.steps * 0.6) + 1)  # noise ends after this share of the steps
+def test_stages_and_restarts_draw_random_signs_of_their_own():
+    """With the settings of every effort, and of longer searches up to the limits that docs/tmn.md names."""
+    longest = {"steps": 5500, "runner_up_classes": 9, "restarts": 20, "restart_steps": 1665}
+    for options in (*(TmnSettings(**EFFORTS[effort]) for effort in EFFORTS), TmnSettings(**longest)):
+        noisy = math.ceil(settings.STEPS_RANGE * options.steps * settings.NOISE_ENDS)
         streams = [[draw_index("probe")]]
-        streams += [[draw_index("descend", rank, k) for k in descent] for rank in range(options.runner_up_classes + 1)]
-        steps = range(options.restart_steps + 1)  # a starting point, and noise
-        streams += [[draw_index("restart", number, k) for k in steps] for number in range(options.restarts)]
-        drawn = [number for stream in streams for number in stream]
-        assert len(set(drawn)) == len(drawn)
-    wide = TmnSettings(**EFFORTS["thorough"])
-    last = wide.sparse_restarts * wide.sparse_steps * settings.NORMAL_SIGNS
-    vertices = {draw_index("vertices", step=k) for k in range(last)}
-    assert len(vertices) == last
+        streams += [
+            [draw_index("descend", rank, k) for k in range(noisy)] for rank in range(options.runner_up_classes + 1)
+        ]
+        draws = 1 + math.ceil(options.restart_steps * settings.NOISE_ENDS)  # a starting point, and noise
+        streams += [[draw_index("restart", number, k) for k in range(draws)] for number in range(options.restarts)]
+        numbers = [number for stream in streams for number in stream]
+        assert len(set(numbers)) == len(numbers)
+    thorough = TmnSettings(**EFFORTS["thorough"])  # S2 in l1, whose dense search restarts as well
+    draws = (thorough.sparse_restarts + thorough.classes) * thorough.sparse_steps * settings.NORMAL_SIGNS
+    vertices = {draw_index("vertices", step=k) for k in range(draws)}
+    assert len(vertices) == draws
     assert not vertices & {draw_index("restart", number, k) for number in range(10) for k in range(1000)}
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "tmn.md"
+
+
+def test_the_description_has_every_constant_with_its_value():
+    text = " ".join(DOCS.read_text(encoding="utf-8").split())
+    other = ("EFFORTS", "RANGES", "UNUSED")
+    constants = {name: value for name, value in vars(settings).items() if name.isupper() and name not in other}
+    assert len(constants) > 60
+    for name, value in constants.items():
+        written = ", ".join(f"{norm} {part:g}" for norm, part in value.items()) if isinstance(value, Mapping) else None
+        assert f"`{name}` {written or (value if isinstance(value, int) else format(value, 'g'))}" in text, name
+
+
+def test_the_description_has_every_setting_of_every_effort_and_norm():
+    rows = [
+        line.strip("| ").split(" | ") for line in DOCS.read_text(encoding="utf-8").splitlines() if "| yes |" in line
+    ]
+    table = {row[0].strip("`"): row[2:] for row in rows}
+    assert set(table) == {field.name for field in fields(TmnSettings)}
+    for name, (*values, dense, l1, l0) in table.items():
+        efforts = [getattr(TmnSettings(**EFFORTS[effort]), name) for effort in ("quick", "standard", "thorough")]
+        assert [float(value) for value in values] == efforts
+        for norm, used in (("linf", dense), ("l2", dense), ("l1", l1), ("l0", l0)):
+            assert (used == "-") == (name in settings.UNUSED[norm])
 
 
 def test_random_signs_depend_on_the_sample_the_number_and_the_seed_alone():
