@@ -63,7 +63,7 @@ class Planes:
         return np.inf
 
 
-def judged(model, inputs, labels, sample_ids, norm="linf", **options) -> MinNormResult:
+def attacked(model, inputs, labels, sample_ids, norm="linf", **options) -> MinNormResult:
     finds = tmn(model, inputs, labels, sample_ids, norm=norm, **options)
     return verify(model, inputs, finds.candidates, labels, norm=norm, evaluations=finds.evaluations)
 
@@ -73,7 +73,7 @@ def judged(model, inputs, labels, sample_ids, norm="linf", **options) -> MinNorm
 def test_finds_the_nearest_plane(norm, classes):
     planes = Planes(classes)
     inputs, labels, ids = planes.samples()
-    nearest, truth = judged(planes, inputs, labels, ids, norm=norm), planes.distances(inputs, labels, norm)
+    nearest, truth = attacked(planes, inputs, labels, ids, norm=norm), planes.distances(inputs, labels, norm)
     assert (nearest.outcomes == Outcome.FOUND).all()
     ratio = nearest.epsilon.numpy() / truth
     assert (ratio >= 0.9999).all()
@@ -84,7 +84,7 @@ def test_finds_the_nearest_plane(norm, classes):
 def test_a_thousand_classes_cost_no_more_than_ten():
     planes = Planes(1000)
     inputs, labels, ids = planes.samples()
-    nearest, truth = judged(planes, inputs, labels, ids), planes.distances(inputs, labels, "linf")
+    nearest, truth = attacked(planes, inputs, labels, ids), planes.distances(inputs, labels, "linf")
     ratio = nearest.epsilon.numpy() / truth
     assert (ratio >= 0.9999).all()
     assert np.median(ratio) <= 1.02
@@ -125,7 +125,7 @@ def test_a_target_behind_other_classes_is_reached_by_the_shortest_way():
 
 
 @pytest.mark.parametrize("norm", ["l0", "l2", "linf"])
-def test_a_second_look_at_the_input_is_no_find(norm):
+def test_the_input_itself_is_no_adversarial_when_it_is_evaluated_again(norm):
     """A network that takes the input itself for another class whenever it is asked again."""
     planes, asked = Planes(3), []
     inputs, labels, ids = planes.samples(6)
@@ -271,27 +271,27 @@ def bent(inputs: Tensor) -> Tensor:
 def test_where_the_chosen_class_is_closer_than_predicted_runners_up_get_a_descent(monkeypatch):
     monkeypatch.setattr(settings, "CURVATURE_LIMIT", torch.inf)  # there it would find both
     inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
-    found, cost = {}, {}
-    for rivals in (0, 1, 2, 200):
-        nearest = judged(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals)
+    epsilon, cost = {}, {}
+    for others in (0, 1, 2, 200):
+        nearest = attacked(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others)
         assert (nearest.evaluations < 200).all()
-        found[rivals], cost[rivals] = nearest.epsilon, nearest.evaluations
-    assert ((found[0] >= 0.6) & (found[0] < 0.606)).all()
-    assert ((found[1] >= 0.5) & (found[1] < 0.505)).all()
-    assert ((found[2] >= 0.5) & (found[2] < 0.505)).all()
+        epsilon[others], cost[others] = nearest.epsilon, nearest.evaluations
+    assert ((epsilon[0] >= 0.6) & (epsilon[0] < 0.606)).all()
+    assert ((epsilon[1] >= 0.5) & (epsilon[1] < 0.505)).all()
+    assert ((epsilon[2] >= 0.5) & (epsilon[2] < 0.505)).all()
     assert torch.equal(cost[2], cost[200])  # there are two others
     assert ((cost[1] - cost[0] >= 28) & (cost[1] - cost[0] <= 36)).all()  # they share the steps, at least 27, 1.5 times
     converged = [
-        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals, steps=75).converged for rivals in (0, 1)
+        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others, steps=75).converged for others in (0, 1)
     ]
     assert torch.cat(converged).all()
     targeted = [
-        tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, runner_up_classes=rivals) for rivals in (0, 2)
+        tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, runner_up_classes=others) for others in (0, 2)
     ]
     assert all((bent(one.candidates).argmax(1) == 1).all() for one in targeted)
     assert torch.equal(targeted[0].evaluations, targeted[1].evaluations)
     two = [
-        tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals) for rivals in (0, 2)
+        tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", runner_up_classes=others) for others in (0, 2)
     ]
     assert torch.equal(two[0].evaluations, two[1].evaluations)
 
@@ -334,19 +334,19 @@ def test_a_thorough_search_of_a_curved_sample_tries_runner_up_classes_at_the_bes
     assert len(asked) == 3
 
 
-def test_lost_samples_are_not_searched_where_they_stand():
-    """Never beyond the boundary: each descent of a thorough search looks at points away from the input."""
-    looked = []
+def test_where_nothing_is_found_descents_do_not_start_at_the_input():
+    """Never beyond the boundary: each descent of a thorough search evaluates points away from the input."""
+    evaluated = []
 
     def never(x):
-        looked.append((x - inputs[0]).detach().flatten(1).norm(dim=1))
+        evaluated.append((x - inputs[0]).detach().flatten(1).norm(dim=1))
         total = torch.sin(5 * x.flatten(1)).sum(1)
         return torch.stack([10 + 0 * total, total / 100, total / 90 - 1], 1)
 
     inputs, one = torch.full((1, 1, 6, 6), 0.5), torch.tensor([0])
     find = tmn(never, inputs, one, one, norm="l2", **EFFORTS["thorough"])
     assert torch.equal(find.candidates, inputs)
-    still = torch.cat(looked) < 1e-6
+    still = torch.cat(evaluated) < 1e-6
     assert still.float().mean() < 0.1
 
 
@@ -446,7 +446,7 @@ def test_more_effort_is_no_worse_on_average(norm):
     network = curved(gain=2.0, flat=1.0)
     inputs, labels, ids = curved_samples(network, 32)
     mean = {
-        effort: judged(lambda x: network(x.double()).float(), inputs, labels, ids, norm=norm, **options)
+        effort: attacked(lambda x: network(x.double()).float(), inputs, labels, ids, norm=norm, **options)
         for effort, options in EFFORTS.items()
     }
     assert all((nearest.outcomes == Outcome.FOUND).all() for nearest in mean.values())
@@ -476,7 +476,7 @@ def test_a_network_whose_planes_lie_outside_the_box_is_curved():
 
     inputs, labels, ids = torch.full((2, 1, 6, 6), 0.5), torch.zeros(2, dtype=torch.int64), torch.arange(2)
     assert tmn(saturated, inputs, labels, ids, norm="linf").curved.all()
-    nearest = judged(saturated, inputs, labels, ids)
+    nearest = attacked(saturated, inputs, labels, ids)
     assert (nearest.outcomes == Outcome.FOUND).all()
     torch.testing.assert_close(nearest.epsilon, torch.full((2,), 0.2), rtol=2e-3, atol=0)
     easy = tmn(lambda x: saturated(x).atanh(), inputs, labels, ids, norm="linf")
@@ -584,7 +584,7 @@ def verified(name: str) -> tuple[nn.Module, Tensor, Tensor, np.lib.npyio.NpzFile
 @pytest.mark.parametrize("name", ["mnistfc_256x2", "oval_cifar_base_kw", "resnet_2b"])
 def test_agrees_with_verifiers(name):
     model, images, labels, data = verified(name)
-    nearest = judged(model, images, labels, torch.arange(len(images)))
+    nearest = attacked(model, images, labels, torch.arange(len(images)))
     epsilon, radius = nearest.epsilon.double().numpy(), np.asarray(data["epsilon"], dtype=np.float64)
     verdict = np.asarray(data["verdict"]).astype(str)
     assert (nearest.outcomes == Outcome.FOUND).all()
@@ -599,5 +599,5 @@ def test_the_registry_binds_each_effort():
         attack = make_attack("tmn", norm="l2", effort=effort)
         assert options.items() <= attack.settings.items()
         torch.testing.assert_close(
-            attack(planes, *samples).epsilon, judged(planes, *samples, norm="l2", **options).epsilon
+            attack(planes, *samples).epsilon, attacked(planes, *samples, norm="l2", **options).epsilon
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,6 +51,15 @@ class TmnCandidates(Candidates):
     """
 
     curved: Tensor
+
+
+class CurvedPasses(NamedTuple):
+    """Passes of step 4: of the bracketing, how many restarts, of each, and of FMN, which knows no targets."""
+
+    bracket: int
+    restarts: int
+    restart: int
+    fmn: int
 
 
 def tmn(
@@ -131,10 +140,13 @@ def _search_dense(search: SearchState, settings: TmnSettings) -> tuple[Tensor, T
     linear = (~curved).nonzero().squeeze(1)
     if len(linear):
         # 3a SELECT: one Newton step on the radius for each live class a round, until one class is left
-        chosen, improvement = select_class(search, screen, curvature, ~curved, settings.selection_rounds)
+        chosen, improvement_over_prediction = select_class(
+            search, screen, curvature, ~curved, settings.selection_rounds
+        )
         # 3b DESCEND: annealed projected steps towards it, the more the less gradients agree
         runners_up = min(settings.runner_up_classes, screen.distances.shape[1] - 1)  # none where targets are given
-        contested = (improvement > constants.IMPROVEMENT[search.norm.name]) & (runners_up > 0)
+        contested = improvement_over_prediction > constants.IMPROVEMENT[search.norm.name]
+        contested &= runners_up > 0
         schedule = schedule_descent(
             search, chosen, contested, steps=settings.steps, noise=settings.noise, runners_up=runners_up
         )
@@ -144,34 +156,25 @@ def _search_dense(search: SearchState, settings: TmnSettings) -> tuple[Tensor, T
         ended[again] = descend_to_runners_up(search, linear[again], ended[again], schedule[again], runners_up)
         converged[linear] = ended
     # 4 where it is curved, where the distance was badly predicted, or where nothing was found
-    curved |= ~(search.best >= constants.CLOSER * screen.seen.amin(1)) | search.best.isinf()
+    curved |= ~(search.best >= constants.CLOSER * screen.predicted.amin(1)) | search.best.isinf()
     index = curved.nonzero().squeeze(1)
     if len(index):
-        fmn_steps = settings.restart_steps
-        converged[index] = _search_curved(
-            search, screen, probes[index], settings, settings.restarts, settings.restart_steps, fmn_steps
-        )
+        steps, fmn_steps = settings.restart_steps, settings.restart_steps if search.targets is None else 0
+        passes = CurvedPasses(settings.bracket_steps, settings.restarts, steps, fmn_steps)
+        converged[index] = _search_curved(search, screen, probes[index], passes)
     return converged, curved, search.gradient_masked(screen.nearest)
 
 
-def _search_curved(  # noqa: PLR0917 (what steps 1 and 2 left, and how the passes are shared)
-    search: SearchState,
-    screen: Screen,
-    probes: Trajectories,
-    settings: TmnSettings,
-    restarts: int,
-    steps: int,
-    fmn_steps: int,
-) -> Tensor:
+def _search_curved(search: SearchState, screen: Screen, probes: Trajectories, passes: CurvedPasses) -> Tensor:
     """Search from different starting points, in l1 too; return which samples have converged, (R,) bool."""
     sample = probes.sample
     # 4a BRACKET: from the probe to a first adversarial, then bisect
-    bracket(search, probes, settings.bracket_steps)
+    bracket(search, probes, passes.bracket)
     # 4b RESTART: descents from the bracket, class directions, noise, the best point
-    converged = restart(search, probes, screen, restarts=restarts, steps=steps)
-    # 4c FMN: it fails on other samples; it knows no targets
-    if search.targets is None and fmn_steps:
-        converged = refine_with_fmn(search, sample, converged, fmn_steps)
+    converged = restart(search, probes, screen, restarts=passes.restarts, steps=passes.restart)
+    # 4c FMN: it fails on other samples
+    if passes.fmn:
+        converged = refine_with_fmn(search, sample, converged, passes.fmn)
     return converged
 
 
@@ -213,7 +216,7 @@ def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, 
             part = search.subset(sample)
             dense = screen_classes(part, settings.classes)
             shares = _share_dense_search(passes, settings, fmn=search.targets is None)
-            ended = _search_curved(part, dense, probe(part, dense)[1], settings, *shares)
+            ended = _search_curved(part, dense, probe(part, dense)[1], shares)
             converged[sample] = ended & (part.best <= (1 + constants.AGREEMENT) * search.best[sample])
             masked[sample] = part.gradient_masked(dense.nearest)
             search.merge(sample, part)
@@ -232,8 +235,8 @@ def _share_vertex_search(search: SearchState, settings: TmnSettings) -> tuple[in
     return settings.sparse_restarts - math.ceil(passes / settings.sparse_steps), passes
 
 
-def _share_dense_search(passes: int, settings: TmnSettings, *, fmn: bool) -> tuple[int, int, int]:
-    """Return restarts, steps of each, and passes of FMN: a third for each of few descents, the rest for FMN.
+def _share_dense_search(passes: int, settings: TmnSettings, *, fmn: bool) -> CurvedPasses:
+    """Return how l1 shares these passes: a third for each of few descents, the rest for FMN.
 
     If that is too little for FMN, or it cannot be used, descents get all. With few entries to choose, long descents do
     more than many.
@@ -242,5 +245,5 @@ def _share_dense_search(passes: int, settings: TmnSettings, *, fmn: bool) -> tup
     steps = max(1, passes // constants.L1_THIRDS)
     fmn_steps = passes - restarts * steps
     if fmn and fmn_steps >= constants.L1_MIN_FMN_STEPS:
-        return restarts, steps, fmn_steps
-    return restarts, max(1, passes // restarts), 0
+        return CurvedPasses(settings.bracket_steps, restarts, steps, fmn_steps)
+    return CurvedPasses(settings.bracket_steps, restarts, max(1, passes // restarts), 0)

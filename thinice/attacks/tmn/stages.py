@@ -51,8 +51,8 @@ class Screen:
     nearest: Tensor
 
     @property
-    def seen(self) -> Tensor:
-        """The distances (N, S) to those classes of which the screen has gradients."""
+    def predicted(self) -> Tensor:
+        """The distances (N, S) to the classes with a gradient; those to others are bounds."""
         return self.distances[:, : constants.GRADIENT_CLASSES]
 
     @property
@@ -69,16 +69,16 @@ def screen_classes(search: SearchState, classes: int) -> Screen:
     """
     everyone = torch.arange(len(search.limit), device=search.limit.device)
     order, margins, directions = search.class_margins(everyone, classes, constants.GRADIENT_CLASSES)
-    count, seen = order.shape[1], directions.shape[1]
+    count, exact = order.shape[1], directions.shape[1]
     flat = directions.flatten(0, 1)
-    slope = search.norm.dual_length(flat).clamp_(min=constants.TINY).view(-1, seen)
-    steepest = (constants.STEEPER * slope.amax(1, keepdim=True)).expand(-1, count - seen)
+    slope = search.norm.dual_length(flat).clamp_(min=constants.TINY).view(-1, exact)
+    steepest = (constants.STEEPER * slope.amax(1, keepdim=True)).expand(-1, count - exact)
     boundless = margins / torch.cat([slope, steepest], 1)
     nowhere = torch.zeros_like(search.flat).repeat_interleave(count, 0)
     candidates = search.start(everyone.repeat_interleave(count), order.flatten(), nowhere)
     candidates.margin = margins.flatten()
     candidates.estimate = search.clip_radius(candidates.sample, boundless.flatten())
-    index = torch.arange(len(candidates), device=everyone.device).view(-1, count)[:, :seen].flatten()
+    index = torch.arange(len(candidates), device=everyone.device).view(-1, count)[:, :exact].flatten()
     rows = candidates[index]
     rows.momentum = (1 - search.memory) * flat / slope.view(-1, 1)
     if search.sparse:  # few entries, which the box stops early: the exact crossing of the plane within the box
@@ -88,7 +88,7 @@ def screen_classes(search: SearchState, classes: int) -> Screen:
         search.step(rows, rows.estimate * constants.OVERSHOOT, constants.SCREEN_STRIDE)
     candidates.put(index, rows)
     distances = candidates.estimate.view(-1, count).clone()
-    return Screen(candidates, distances, boundless[:, :seen].amin(1))
+    return Screen(candidates, distances, boundless[:, :exact].amin(1))
 
 
 def probe(search: SearchState, screen: Screen) -> tuple[Tensor, Trajectories]:
@@ -138,7 +138,7 @@ def select_class(
 
     """
     name, candidates, distances = search.norm.name, screen.candidates, screen.distances
-    nearest, keep = screen.seen.amin(1, keepdim=True), constants.KEEP[name]
+    nearest, keep = screen.predicted.amin(1, keepdim=True), constants.KEEP[name]
     evaluated = torch.zeros_like(distances)
     evaluated[:, constants.GRADIENT_CLASSES :] = -1  # the first evaluation of these is their screen
     live = (distances <= constants.SELECTION_SLACK * nearest) & wanted[:, None]
@@ -241,10 +241,10 @@ def schedule_descent(
     search.step(rows, search.evaluate(rows), stride)
     disagreement = 1 - ((rows.momentum - kept) * direction).sum(1) / (1 - search.memory)
     disagreement = disagreement.nan_to_num(1).clamp(min=constants.TINY)
-    factor = (disagreement / constants.USUAL_DISAGREEMENT).pow(constants.STEPS_POWER)
-    factor = factor.clamp(1 / constants.STEPS_RANGE, constants.STEPS_RANGE)
-    shared = factor.clamp(min=1) * constants.SHARED_STEPS / (1 + runners_up)
-    total = (steps * torch.where(contested, shared, factor)).round().long().clamp(min=1)
+    steps_factor = (disagreement / constants.USUAL_DISAGREEMENT).pow(constants.STEPS_POWER)
+    steps_factor = steps_factor.clamp(1 / constants.STEPS_RANGE, constants.STEPS_RANGE)
+    shared = steps_factor.clamp(min=1) * constants.SHARED_STEPS / (1 + runners_up)
+    total = (steps * torch.where(contested, shared, steps_factor)).round().long().clamp(min=1)
     return Schedule(total, noise * constants.NOISE[name] * (total / constants.FULL_NOISE_STEPS).clamp(max=1), stride)
 
 
@@ -310,7 +310,7 @@ def restart(search: SearchState, probes: Trajectories, screen: Screen, *, restar
 
     """
     sample, norm = probes.sample, search.norm
-    order = screen.seen[sample].argsort(dim=1, stable=True)
+    order = screen.predicted[sample].argsort(dim=1, stable=True)
     noise = torch.full_like(probes.length, constants.RESTART_NOISE)
     stride, trust = constants.RESTART_STRIDE[norm.name], constants.RESTART_TRUST
     schedule = Schedule(torch.full_like(sample, steps), noise, stride, trust)

@@ -22,15 +22,15 @@ from thinice.losses import input_gradient
 from thinice.norms import NORM_TABLE
 from thinice.types import Norm
 
-__all__ = ["ANY", "SearchState", "Stage", "Trajectories", "draw_index"]
+__all__ = ["ANY", "SearchState", "Stream", "Trajectories", "draw_index"]
 
 ANY = -1
 """As a trajectory's target: the best class other than the true one, at each point anew."""
-Stage = Literal["probe", "vertices", "descend", "restart"]
-"""The steps that draw random signs: 2, S2, 3b with 3c, and 4b."""
+Stream = Literal["probe", "vertices", "descend", "restart"]
+"""The stages that draw random signs: steps 2, S2, 3b with 3c, and 4b."""
 
 
-def draw_index(stage: Stage, restart: int = 0, step: int = 0) -> int:
+def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
     """Return which of a sample's random vectors a step of a stage reads; `SearchState.signs` takes the number.
 
     A stage has its own block of numbers, and so has each of its restarts; `docs/tmn.md` says how long the blocks are,
@@ -129,7 +129,7 @@ class SearchState:
         self.best, self.best_delta = torch.full_like(self.limit, torch.inf), torch.zeros_like(self.flat)
         self.evaluations = torch.zeros_like(self.limit)
         self.memory = constants.MEMORY[norm]
-        self.sparse = norm in constants.SPREAD
+        self.sparse = norm in ("l0", "l1")
         pixels, generator = self.flat.shape[1], torch.Generator().manual_seed(seed)
         bits = torch.randint(0, 2, (pixels + constants.BANK,), generator=generator, dtype=torch.int8)
         self._bank = bits.to(self.flat).mul_(2).sub_(1).unfold(0, pixels, 1)
