@@ -1,8 +1,11 @@
-"""The race against answers known on paper, verified networks, and its own promises."""
+"""TMN against answers known on paper, verified networks, and its own rules."""
 
 from __future__ import annotations
 
-from importlib import import_module
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +16,12 @@ from torch import Tensor, nn
 from tests.conftest import reference
 from thinice.attacks import make_attack
 from thinice.attacks.result import FORWARD, MinNormResult, verify
-from thinice.attacks.tmn import TMN_EFFORTS, Budget, Finds, _sparse_budget, tmn
-from thinice.attacks.tmn.state import ANY, Search
+from thinice.attacks.tmn import TmnCandidates, TmnSettings, settings, tmn
+from thinice.attacks.tmn.settings import EFFORTS
+from thinice.attacks.tmn.state import ANY, SearchState, draw_index
 from thinice.types import NORMS, Outcome, Stage
 
-QUICK = TMN_EFFORTS["quick"]
+QUICK = EFFORTS["quick"]
 
 
 class Planes:
@@ -59,8 +63,8 @@ class Planes:
         return np.inf
 
 
-def judged(model, inputs, labels, sample_ids, norm="linf", **settings) -> MinNormResult:
-    finds = tmn(model, inputs, labels, sample_ids, norm=norm, **settings)
+def attacked(model, inputs, labels, sample_ids, norm="linf", **options) -> MinNormResult:
+    finds = tmn(model, inputs, labels, sample_ids, norm=norm, **options)
     return verify(model, inputs, finds.candidates, labels, norm=norm, evaluations=finds.evaluations)
 
 
@@ -69,7 +73,7 @@ def judged(model, inputs, labels, sample_ids, norm="linf", **settings) -> MinNor
 def test_finds_the_nearest_plane(norm, classes):
     planes = Planes(classes)
     inputs, labels, ids = planes.samples()
-    nearest, truth = judged(planes, inputs, labels, ids, norm=norm), planes.distances(inputs, labels, norm)
+    nearest, truth = attacked(planes, inputs, labels, ids, norm=norm), planes.distances(inputs, labels, norm)
     assert (nearest.outcomes == Outcome.FOUND).all()
     ratio = nearest.epsilon.numpy() / truth
     assert (ratio >= 0.9999).all()
@@ -80,7 +84,7 @@ def test_finds_the_nearest_plane(norm, classes):
 def test_a_thousand_classes_cost_no_more_than_ten():
     planes = Planes(1000)
     inputs, labels, ids = planes.samples()
-    nearest, truth = judged(planes, inputs, labels, ids), planes.distances(inputs, labels, "linf")
+    nearest, truth = attacked(planes, inputs, labels, ids), planes.distances(inputs, labels, "linf")
     ratio = nearest.epsilon.numpy() / truth
     assert (ratio >= 0.9999).all()
     assert np.median(ratio) <= 1.02
@@ -121,7 +125,7 @@ def test_a_target_behind_other_classes_is_reached_by_the_shortest_way():
 
 
 @pytest.mark.parametrize("norm", ["l0", "l2", "linf"])
-def test_a_second_look_at_the_input_is_no_find(norm):
+def test_the_input_itself_is_no_adversarial_when_it_is_evaluated_again(norm):
     """A network that takes the input itself for another class whenever it is asked again."""
     planes, asked = Planes(3), []
     inputs, labels, ids = planes.samples(6)
@@ -185,14 +189,14 @@ def test_a_result_is_the_samples_own(norm, effort):
     def model(x):
         return network(x.double()).float()
 
-    def lengths(index: Tensor) -> Finds:
-        return tmn(model, inputs[index], labels[index], ids[index], norm=norm, **TMN_EFFORTS[effort])
+    def lengths(index: Tensor) -> TmnCandidates:
+        return tmn(model, inputs[index], labels[index], ids[index], norm=norm, **EFFORTS[effort])
 
     everyone = torch.arange(len(inputs))
     whole = lengths(everyone)
-    assert whole.rough.any()
+    assert whole.curved.any()
     if norm in ("l2", "linf"):
-        assert not whole.rough.all()
+        assert not whole.curved.all()
     for index in everyone.flip(0).split([9, 6, 1]):  # in other company, in another order, and alone
         part = lengths(index)
         torch.testing.assert_close(part.candidates, whole.candidates[index], rtol=0, atol=1e-5)
@@ -231,13 +235,13 @@ def test_every_pass_is_counted(norm):
     assert finds.evaluations.sum().item() == pytest.approx(spent, rel=1e-4)
 
 
-@pytest.mark.parametrize(("effort", "smooth", "rough"), [("quick", 26, 46), ("standard", 50, 115)])
-def test_efforts_keep_to_their_budgets(effort, smooth, rough):
+@pytest.mark.parametrize(("effort", "linear", "curved_one"), [("quick", 26, 46), ("standard", 50, 115)])
+def test_efforts_keep_to_their_budgets(effort, linear, curved_one):
     network = curved(gain=2.0, flat=1.0)
     inputs, labels, ids = curved_samples(network, 32)
-    finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **TMN_EFFORTS[effort])
-    assert finds.evaluations[~finds.rough].median() <= smooth
-    assert finds.evaluations.max() <= rough + 25
+    finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **EFFORTS[effort])
+    assert finds.evaluations[~finds.curved].median() <= linear
+    assert finds.evaluations.max() <= curved_one + 25
 
 
 def test_a_descent_is_longer_where_gradients_disagree():
@@ -250,10 +254,10 @@ def test_a_descent_is_longer_where_gradients_disagree():
     inputs = torch.rand(32, 1, 6, 6, generator=generator)
     samples = {planes: planes.samples(32), folds: (inputs, folds(inputs).argmax(1), torch.arange(32))}
     finds = [tmn(model, *samples[model], norm="linf", steps=60, noise=0.0) for model in (planes, folds)]
-    straight, fold_batch_norm = (found.evaluations[~found.rough] - 60 for found in finds)
-    assert -40 < straight.median() < -25  # a third of the steps, the screen and the race: on a plane nothing disagrees
-    assert fold_batch_norm.quantile(0.9) > straight.quantile(0.9) + 10
-    assert fold_batch_norm.max() < 140  # three times the steps, at most
+    straight, folded = (found.evaluations[~found.curved] - 60 for found in finds)
+    assert -40 < straight.median() < -25  # a third of the steps, screen and selection: on a plane nothing disagrees
+    assert folded.quantile(0.9) > straight.quantile(0.9) + 10
+    assert folded.max() < 140  # three times the steps, at most
 
 
 def bent(inputs: Tensor) -> Tensor:
@@ -264,30 +268,30 @@ def bent(inputs: Tensor) -> Tensor:
     return torch.stack([0 * u, u + (1 - 0.6) / 0.36 * u**2 - 1, 0.2 * v + (1 - 0.1) / 0.25 * v**2 - 1, 0 * u - 5], 1)
 
 
-def test_where_the_winner_surprises_its_rival_gets_a_descent(monkeypatch):
-    monkeypatch.setattr(import_module("thinice.attacks.tmn"), "ROUGH", torch.inf)  # there it would find both
+def test_where_the_chosen_class_is_closer_than_predicted_runners_up_get_a_descent(monkeypatch):
+    monkeypatch.setattr(settings, "CURVATURE_LIMIT", torch.inf)  # there it would find both
     inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
-    found, cost = {}, {}
-    for rivals in (0, 1, 2, 200):
-        nearest = judged(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals)
+    epsilon, cost = {}, {}
+    for others in (0, 1, 2, 200):
+        nearest = attacked(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others)
         assert (nearest.evaluations < 200).all()
-        found[rivals], cost[rivals] = nearest.epsilon, nearest.evaluations
-    assert ((found[0] >= 0.6) & (found[0] < 0.606)).all()
-    assert ((found[1] >= 0.5) & (found[1] < 0.505)).all()
-    assert ((found[2] >= 0.5) & (found[2] < 0.505)).all()
+        epsilon[others], cost[others] = nearest.epsilon, nearest.evaluations
+    assert ((epsilon[0] >= 0.6) & (epsilon[0] < 0.606)).all()
+    assert ((epsilon[1] >= 0.5) & (epsilon[1] < 0.505)).all()
+    assert ((epsilon[2] >= 0.5) & (epsilon[2] < 0.505)).all()
     assert torch.equal(cost[2], cost[200])  # there are two others
     assert ((cost[1] - cost[0] >= 28) & (cost[1] - cost[0] <= 36)).all()  # they share the steps, at least 27, 1.5 times
-    settled = [
-        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals, steps=75).converged for rivals in (0, 1)
+    converged = [
+        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others, steps=75).converged for others in (0, 1)
     ]
-    assert torch.cat(settled).all()
+    assert torch.cat(converged).all()
     targeted = [
-        tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, runner_up_classes=rivals) for rivals in (0, 2)
+        tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, runner_up_classes=others) for others in (0, 2)
     ]
     assert all((bent(one.candidates).argmax(1) == 1).all() for one in targeted)
     assert torch.equal(targeted[0].evaluations, targeted[1].evaluations)
     two = [
-        tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", runner_up_classes=rivals) for rivals in (0, 2)
+        tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", runner_up_classes=others) for others in (0, 2)
     ]
     assert torch.equal(two[0].evaluations, two[1].evaluations)
 
@@ -299,30 +303,30 @@ def test_restarts_at_the_best_point_are_no_proof_of_it():
     def model(x):
         return network(x.double()).float()
 
-    finds = [tmn(model, inputs, labels, ids, norm="l2", seed=seed, **TMN_EFFORTS["thorough"]) for seed in range(3)]
+    finds = [tmn(model, inputs, labels, ids, norm="l2", seed=seed, **EFFORTS["thorough"]) for seed in range(3)]
     lengths = torch.stack([(find.candidates - inputs).flatten(1).norm(dim=1) for find in finds])
-    rough, settled = finds[0].rough, finds[0].converged
-    assert rough.sum() > 10
-    assert 0.1 < settled[rough].float().mean() < 0.9
+    is_curved, converged = finds[0].curved, finds[0].converged
+    assert is_curved.sum() > 10
+    assert 0.1 < converged[is_curved].float().mean() < 0.9
     wrong = lengths[0] > 1.01 * lengths.amin(0)
-    assert wrong[rough & settled].float().mean() < 0.05
+    assert wrong[is_curved & converged].float().mean() < 0.05
 
 
-def test_a_thorough_search_of_a_rough_sample_tries_rivals_of_the_best_point(monkeypatch):
+def test_a_thorough_search_of_a_curved_sample_tries_runner_up_classes_at_the_best_point(monkeypatch):
     network = curved(gain=4.0)
     inputs, labels, ids = curved_samples(network, 8)
-    asked, rival = [], Search.rival
-    monkeypatch.setattr(import_module("thinice.attacks.tmn"), "ROUGH", -1.0)  # everything is rough
+    asked, runner_up = [], SearchState.runner_up
+    monkeypatch.setattr(settings, "CURVATURE_LIMIT", -1.0)  # everything is curved
 
     def noted(search, sample, rank):
-        classes = rival(search, sample, rank)
+        classes = runner_up(search, sample, rank)
         asked.append((rank, classes != search.labels[sample]))
         return classes
 
-    monkeypatch.setattr(Search, "rival", noted)
-    settings = {"restarts": 10, "restart_steps": 6, "runner_up_classes": 0}
-    finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **settings)
-    assert finds.rough.any()
+    monkeypatch.setattr(SearchState, "runner_up", noted)
+    asked_for = {"restarts": 10, "restart_steps": 6, "runner_up_classes": 0}
+    finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **asked_for)
+    assert finds.curved.any()
     assert [rank for rank, _ in asked] == [1, 2, 1]
     assert all(other.all() for _, other in asked)
     targeted = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", targets=(labels + 1) % 10)
@@ -330,45 +334,111 @@ def test_a_thorough_search_of_a_rough_sample_tries_rivals_of_the_best_point(monk
     assert len(asked) == 3
 
 
-def test_lost_samples_are_not_searched_where_they_stand():
-    """Never beyond the boundary: each descent of a thorough search looks at points away from the input."""
-    looked = []
+def test_where_nothing_is_found_descents_do_not_start_at_the_input():
+    """Never beyond the boundary: each descent of a thorough search evaluates points away from the input."""
+    evaluated = []
 
     def never(x):
-        looked.append((x - inputs[0]).detach().flatten(1).norm(dim=1))
+        evaluated.append((x - inputs[0]).detach().flatten(1).norm(dim=1))
         total = torch.sin(5 * x.flatten(1)).sum(1)
         return torch.stack([10 + 0 * total, total / 100, total / 90 - 1], 1)
 
     inputs, one = torch.full((1, 1, 6, 6), 0.5), torch.tensor([0])
-    find = tmn(never, inputs, one, one, norm="l2", **TMN_EFFORTS["thorough"])
+    find = tmn(never, inputs, one, one, norm="l2", **EFFORTS["thorough"])
     assert torch.equal(find.candidates, inputs)
-    still = torch.cat(looked) < 1e-6
+    still = torch.cat(evaluated) < 1e-6
     assert still.float().mean() < 0.1
 
 
-def test_rivals_are_the_likeliest_classes_at_the_best_point():
+def test_runners_up_are_the_likeliest_classes_at_the_best_point():
     inputs, labels = torch.zeros(2, 1, 1, 5), torch.tensor([0, 3])
-    search = Search(lambda inputs: inputs.flatten(1), inputs, labels, labels, norm="l2", seed=0)
+    search = SearchState(lambda inputs: inputs.flatten(1), inputs, labels, labels, norm="l2", seed=0)
     search.best_delta = torch.tensor([[0.9, 0.1, 0.5, 0.3, 0.2], [0.9, 0.1, 0.5, 0.7, 0.2]])
-    ranks = [search.rival(torch.tensor([0, 1]), rank).tolist() for rank in range(4)]
+    ranks = [search.runner_up(torch.tensor([0, 1]), rank).tolist() for rank in range(4)]
     assert ranks == [[2, 0], [3, 2], [4, 4], [1, 1]]
     assert torch.allclose(search.evaluations, torch.full((2,), 4 * FORWARD))
     search.best_delta[:, 1:3] = -torch.inf
-    ranks = [search.rival(torch.tensor([0]), rank).item() for rank in range(4)]
+    ranks = [search.runner_up(torch.tensor([0]), rank).item() for rank in range(4)]
     assert ranks == [3, 4, ANY, 1]  # where there are no logits, all are alike
     search.best_delta[:, 1:] = -torch.inf
-    assert search.rival(torch.tensor([0]), 0).item() in (ANY, 1)
+    assert search.runner_up(torch.tensor([0]), 0).item() in (ANY, 1)
 
 
-@pytest.mark.parametrize(
-    ("starts", "total", "shares"),
-    [(2, 69, (1, 23, 46)), (1, 24, (1, 24, 0)), (10, 352, (2, 117, 118)), (1, 1, (1, 1, 0)), (10, 30, (2, 15, 0))],
-)
-def test_l1_shares_its_passes(starts, total, shares):
-    budget = Budget(9, 6, 27, 1, 1.0, 9, starts, 23, 23, 3, 28)
-    assert _sparse_budget(budget, 90, untargeted=False).other_steps == 0
-    shared = _sparse_budget(budget, total, untargeted=True)
-    assert (shared.restarts, shared.restart_steps, shared.other_steps) == shares
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
+@pytest.mark.parametrize("near", [False, True])
+def test_a_dense_search_in_l1_keeps_to_the_passes_of_the_starts_it_replaces(monkeypatch, near, effort, targeted):
+    monkeypatch.setattr(settings, "L1_ONE_ENTRY", 1e3 if near else 0.0)  # a dense search instead of every start,
+    monkeypatch.setattr(settings, "OUTSIDE", {"l1": 0.0})  # or after the first
+    planes, options = Planes(3), TmnSettings(**EFFORTS[effort])
+    inputs, labels, ids = planes.samples(6)
+    targets = (labels + 1) % 3 if targeted else None
+    passes = options.sparse_restarts * options.sparse_steps
+    if near:
+        passes = (options.restarts + 1) * options.restart_steps + options.bracket_steps
+    cost = tmn(planes, inputs, labels, ids, norm="l1", targets=targets, **EFFORTS[effort]).evaluations
+    assert (cost >= 0.6 * passes).all()
+    assert (cost <= passes + 9).all()  # screens of two classes, the probe, and what FMN adds to its passes
+
+
+def test_stages_and_restarts_draw_random_signs_of_their_own():
+    """With the settings of every effort, and of longer searches up to the limits that docs/tmn.md names."""
+    longest = {"steps": 5500, "runner_up_classes": 9, "restarts": 20, "restart_steps": 1665}
+    for options in (*(TmnSettings(**EFFORTS[effort]) for effort in EFFORTS), TmnSettings(**longest)):
+        noisy = math.ceil(settings.STEPS_RANGE * options.steps * settings.NOISE_ENDS)
+        streams = [[draw_index("probe")]]
+        streams += [
+            [draw_index("descend", rank, k) for k in range(noisy)] for rank in range(options.runner_up_classes + 1)
+        ]
+        draws = 1 + math.ceil(options.restart_steps * settings.NOISE_ENDS)  # a starting point, and noise
+        streams += [[draw_index("restart", number, k) for k in range(draws)] for number in range(options.restarts)]
+        numbers = [number for stream in streams for number in stream]
+        assert len(set(numbers)) == len(numbers)
+    thorough = TmnSettings(**EFFORTS["thorough"])  # S2 in l1, whose dense search restarts as well
+    draws = (thorough.sparse_restarts + thorough.classes) * thorough.sparse_steps * settings.NORMAL_SIGNS
+    vertices = {draw_index("vertices", step=k) for k in range(draws)}
+    assert len(vertices) == draws
+    assert not vertices & {draw_index("restart", number, k) for number in range(10) for k in range(1000)}
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "tmn.md"
+
+
+def test_the_description_has_every_constant_with_its_value():
+    text = " ".join(DOCS.read_text(encoding="utf-8").split())
+    other = ("EFFORTS", "RANGES", "UNUSED")
+    constants = {name: value for name, value in vars(settings).items() if name.isupper() and name not in other}
+    assert len(constants) > 60
+    for name, value in constants.items():
+        written = ", ".join(f"{norm} {part:g}" for norm, part in value.items()) if isinstance(value, Mapping) else None
+        assert f"`{name}` {written or (value if isinstance(value, int) else format(value, 'g'))}" in text, name
+
+
+def test_the_description_has_every_setting_of_every_effort_and_norm():
+    rows = [
+        line.strip("| ").split(" | ") for line in DOCS.read_text(encoding="utf-8").splitlines() if "| yes |" in line
+    ]
+    table = {row[0].strip("`"): row[2:] for row in rows}
+    assert set(table) == {field.name for field in fields(TmnSettings)}
+    for name, (*values, dense, l1, l0) in table.items():
+        efforts = [getattr(TmnSettings(**EFFORTS[effort]), name) for effort in ("quick", "standard", "thorough")]
+        assert [float(value) for value in values] == efforts
+        for norm, used in (("linf", dense), ("l2", dense), ("l1", l1), ("l0", l0)):
+            assert (used == "-") == (name in settings.UNUSED[norm])
+
+
+def test_random_signs_depend_on_the_sample_the_number_and_the_seed_alone():
+    inputs, ids = torch.rand(3, 1, 16, 16), torch.tensor([4, 5, 6])
+    state, other = (SearchState(Planes(2), inputs, ids, ids, norm="l2", seed=seed) for seed in (0, 1))
+    everyone = torch.arange(3)
+    signs = state.signs(everyone, 7)
+    assert set(signs.unique().tolist()) == {-1.0, 1.0}
+    assert torch.equal(signs[1:2], state.signs(torch.tensor([1]), 7))
+    assert torch.equal(signs, state.signs(everyone, 7))
+    assert all(not torch.equal(signs, others) for others in (state.signs(everyone, 8), other.signs(everyone, 7)))
+    vectors = torch.cat([state.signs(everyone, number) for number in range(50)])
+    alike = (vectors @ vectors.T / 256).fill_diagonal_(0)
+    assert alike.abs().max() < 0.45  # 150 vectors of 256 signs: seven standard deviations
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -376,8 +446,8 @@ def test_more_effort_is_no_worse_on_average(norm):
     network = curved(gain=2.0, flat=1.0)
     inputs, labels, ids = curved_samples(network, 32)
     mean = {
-        effort: judged(lambda x: network(x.double()).float(), inputs, labels, ids, norm=norm, **settings)
-        for effort, settings in TMN_EFFORTS.items()
+        effort: attacked(lambda x: network(x.double()).float(), inputs, labels, ids, norm=norm, **options)
+        for effort, options in EFFORTS.items()
     }
     assert all((nearest.outcomes == Outcome.FOUND).all() for nearest in mean.values())
     assert mean["thorough"].epsilon.mean() <= mean["standard"].epsilon.mean() * 1.001
@@ -397,20 +467,20 @@ def test_where_there_is_no_boundary_nothing_is_found(norm, logits):
     assert not finds.converged.any()
 
 
-def test_a_network_whose_planes_lie_outside_the_box_is_rough():
-    """Logits that have all but saturated: their slopes promise a boundary far outside the box, yet it is near."""
+def test_a_network_whose_planes_lie_outside_the_box_is_curved():
+    """Logits that have all but saturated: their gradients predict a boundary far outside the box, yet it is near."""
 
     def saturated(x):
         level = 40 * (x.flatten(1).mean(1) - 0.7)
         return torch.stack([torch.zeros_like(level), level.tanh()], 1)
 
     inputs, labels, ids = torch.full((2, 1, 6, 6), 0.5), torch.zeros(2, dtype=torch.int64), torch.arange(2)
-    assert tmn(saturated, inputs, labels, ids, norm="linf").rough.all()
-    nearest = judged(saturated, inputs, labels, ids)
+    assert tmn(saturated, inputs, labels, ids, norm="linf").curved.all()
+    nearest = attacked(saturated, inputs, labels, ids)
     assert (nearest.outcomes == Outcome.FOUND).all()
     torch.testing.assert_close(nearest.epsilon, torch.full((2,), 0.2), rtol=2e-3, atol=0)
     easy = tmn(lambda x: saturated(x).atanh(), inputs, labels, ids, norm="linf")
-    assert not easy.rough.any()
+    assert not easy.curved.any()
 
 
 class Saturated(nn.Module):
@@ -432,7 +502,7 @@ def test_what_was_found_without_a_gradient_is_not_believed_to_be_near(norm):
     alone = make_attack("tmn", norm=norm, fallback=False)(network, inputs, labels, ids)
     assert alone.found.all()
     far = alone.epsilon.numpy() > 1.5 * truth
-    assert far.mean() > 0.3  # stumbled on
+    assert far.mean() > 0.3  # found by chance
     assert not alone.converged[torch.from_numpy(far)].any()
     helped = make_attack("tmn", norm=norm)(network, inputs, labels, ids)
     ratio = helped.epsilon.numpy() / truth
@@ -514,7 +584,7 @@ def verified(name: str) -> tuple[nn.Module, Tensor, Tensor, np.lib.npyio.NpzFile
 @pytest.mark.parametrize("name", ["mnistfc_256x2", "oval_cifar_base_kw", "resnet_2b"])
 def test_agrees_with_verifiers(name):
     model, images, labels, data = verified(name)
-    nearest = judged(model, images, labels, torch.arange(len(images)))
+    nearest = attacked(model, images, labels, torch.arange(len(images)))
     epsilon, radius = nearest.epsilon.double().numpy(), np.asarray(data["epsilon"], dtype=np.float64)
     verdict = np.asarray(data["verdict"]).astype(str)
     assert (nearest.outcomes == Outcome.FOUND).all()
@@ -525,9 +595,9 @@ def test_agrees_with_verifiers(name):
 def test_the_registry_binds_each_effort():
     planes = Planes(3)
     samples = planes.samples(4)
-    for effort, settings in TMN_EFFORTS.items():
+    for effort, options in EFFORTS.items():
         attack = make_attack("tmn", norm="l2", effort=effort)
-        assert settings.items() <= attack.settings.items()
+        assert options.items() <= attack.settings.items()
         torch.testing.assert_close(
-            attack(planes, *samples).epsilon, judged(planes, *samples, norm="l2", **settings).epsilon
+            attack(planes, *samples).epsilon, attacked(planes, *samples, norm="l2", **options).epsilon
         )

@@ -1,83 +1,112 @@
-"""Searches for the boundary that advance together: where each stands, one look at the network, one move.
+"""State of many searches that run in one batch: the samples with their best adversarials, and the trajectories.
 
-`thinice.attacks.tmn` says which searches to start and for how long.
+A trajectory is one pair of sample and target class. `SearchState.evaluate` runs the network once for all trajectories,
+`SearchState.step` moves them, `SearchState.update_best` keeps what they found. The stages of `thinice.attacks.tmn` say
+which trajectories to start, and for how long.
+
+The sign of a margin is the same everywhere: true logit minus the other one, negative beyond the boundary.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from thinice.attacks.result import FORWARD, Model
+from thinice.attacks.tmn import settings as constants
 from thinice.losses import input_gradient
 from thinice.norms import NORM_TABLE
 from thinice.types import Norm
 
-__all__ = ["ANY", "BEYOND", "HAIR", "MEMORY", "SAME", "SEEN", "TINY", "VANISHED", "Rows", "Search"]
+__all__ = ["ANY", "SearchState", "Stream", "Trajectories", "draw_index"]
 
 ANY = -1
-"""As a row's target: the best class other than the true one, wherever the row stands."""
-HAIR = 1.0005
-"""Radii aim this little beyond the boundary, else they end just before it."""
-TINY = 1e-12
-"""Nothing divides by less."""
-VANISHED = 1e3
-"""Where the nearest plane lies this many times farther than the box is wide, or nowhere, no gradient leads anywhere."""
-SEEN = 3
-"""Of so many classes the race takes gradients at the sample; it looks at others once they may be within reach."""
-BEYOND = 1.05
-"""How far beyond a length something may still be found."""
-SAME = 0.002
-"""Two lengths within this share agree."""
-BANK = 1 << 20
-"""So many random signs lie in store."""
-CACHED = 48 * 3 * 32 * 32
-"""A processor takes so many pixels at a time fastest."""
-MEMORY: Mapping[Norm, float] = MappingProxyType({"linf": 0.5, "l2": 0.3, "l1": 0.3, "l0": 0.6})
-"""The share of the mean gradient that a look keeps."""
-SPARSE: tuple[Norm, ...] = ("l0", "l1")
-"""The norms that count, or add up, what changes."""
+"""As a trajectory's target: the best class other than the true one, at each point anew."""
+Stream = Literal["probe", "vertices", "descend", "restart"]
+"""The stages that draw random signs: steps 2, S2, 3b with 3c, and 4b."""
+
+
+def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
+    """Return which of a sample's random vectors a step of a stage reads; `SearchState.signs` takes the number.
+
+    A stage has its own block of numbers, and so has each of its restarts; `docs/tmn.md` says how long the blocks are,
+    and which stages share one.
+
+    Parameters
+    ----------
+    stage : {"probe", "vertices", "descend", "restart"}
+        Step 2; S2; 3b and 3c; 4b.
+    restart : int
+        Of ``descend``: 0 towards the chosen class, then the rank of the runner-up. Of ``restart``: which, from 0.
+    step : int
+        How many vectors this restart (of ``vertices``: the whole stage) has drawn before.
+
+    Examples
+    --------
+    >>> draw_index("probe"), draw_index("descend", 0, 5), draw_index("descend", 2, 5), draw_index("restart", 2)
+    (1, 106, 20006, 103001)
+
+    """
+    if stage == "descend":
+        block = 10_000 * restart if restart else 100
+    elif stage == "restart":
+        block = 100_000 + 1_000 * (restart + 1)
+    else:
+        block = 0
+    return block + 1 + step
 
 
 @dataclass(slots=True)
-class Rows:
-    """R searches: a sample and a class each, and where the search stands. D is the number of pixels."""
+class Trajectories:
+    """R trajectories, each of one sample towards one class; D is the number of pixels."""
 
-    sample: Tensor  # (R,) position in the batch
+    sample: Tensor  # (R,) position of the sample in the batch
     target: Tensor  # (R,) class to reach, or ANY
-    delta: Tensor  # (R, D)
-    momentum: Tensor  # (R, D) running mean of the gradients, each of dual length 1
-    length: Tensor  # (R,) of the delta that was looked at last
-    gap: Tensor  # (R,) target logit minus true logit there: positive beyond the boundary
-    ahead: Tensor  # (R,) the gap over the gradient's dual length: how far beyond, to first order
-    crossed: Tensor  # (R,) bool: was beyond the boundary once
-    estimate: Tensor  # (R,) the length that the search expects to end with
-    unrest: Tensor  # (R,) by how much the last look changed the estimate, |log|
-    best: Tensor  # (R,) length of the shortest adversarial it met
+    delta: Tensor  # (R, D) current perturbation
+    momentum: Tensor  # (R, D) running mean of the directions in which the margin falls, each of dual length 1
+    length: Tensor  # (R,) length of the perturbation that was evaluated last
+    margin: Tensor  # (R,) its true logit minus the target's: negative beyond the boundary
+    signed_distance: Tensor  # (R,) its margin over the gradient's dual length: first-order distance to the boundary
+    crossed: Tensor  # (R,) bool: has been beyond the boundary
+    estimate: Tensor  # (R,) length that the trajectory is expected to end with
+    estimate_change: Tensor  # (R,) change of the estimate in the last evaluation, as |log ratio|
+    best: Tensor  # (R,) length of the shortest adversarial met, infinite where there is none
     best_delta: Tensor  # (R, D)
 
     def __len__(self) -> int:
         return len(self.sample)
 
-    def __getitem__(self, index: Tensor) -> Rows:
-        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+    def __getitem__(self, index: Tensor) -> Trajectories:
+        return Trajectories(*(getattr(self, field.name)[index] for field in fields(self)))
 
-    def put(self, index: Tensor, rows: Rows) -> None:
-        """Write rows back to where `self[index]` took them."""
+    def put(self, index: Tensor, rows: Trajectories) -> None:
+        """Write rows back to where `self[index]` took them from."""
         for field in fields(self):
             getattr(self, field.name)[index] = getattr(rows, field.name)
 
 
-class Search:
-    """The network, the samples, and the shortest adversarial of each so far.
+class SearchState:
+    """The network, the samples (N), the shortest adversarial of each so far, and the passes spent on each.
 
-    A sample's result must not depend on its neighbours: random signs are read from one bank at a place that the
-    sample_id and the number of the draw name.
+    Attributes
+    ----------
+    norm : NormRow
+        The norm to minimise.
+    flat : Tensor
+        (N, D) the clean inputs.
+    limit : Tensor
+        (N,) the greatest length of a perturbation within the box.
+    best, best_delta : Tensor
+        (N,) length of the shortest adversarial, infinite where there is none; (N, D) its perturbation, else zero.
+    evaluations : Tensor
+        (N,) passes spent.
+    memory : float
+        Share of the running mean of gradients that an evaluation keeps in this norm.
+
     """
 
     def __init__(
@@ -92,94 +121,124 @@ class Search:
         targets: Tensor | None = None,
     ) -> None:
         self.shape, self.norm, self.seed = inputs.shape[1:], NORM_TABLE[norm], seed
-        self.model = _in_portions(model, CACHED // inputs.shape[1:].numel()) if inputs.device.type == "cpu" else model
+        portion = constants.CACHED_PIXELS // inputs.shape[1:].numel()
+        self.model = _in_portions(model, portion) if inputs.device.type == "cpu" else model
         self.labels, self.targets, self.sample_ids = labels, targets, sample_ids
         self.flat = inputs.flatten(1)
-        self.limit = self.norm.length(torch.maximum(self.flat, 1 - self.flat))  # nothing in the box is longer
+        self.limit = self.norm.length(torch.maximum(self.flat, 1 - self.flat))
         self.best, self.best_delta = torch.full_like(self.limit, torch.inf), torch.zeros_like(self.flat)
         self.evaluations = torch.zeros_like(self.limit)
-        self.memory = MEMORY[norm]
-        self.sparse = norm in SPARSE
-        pixels = self.flat.shape[1]
-        bits = torch.randint(0, 2, (pixels + BANK,), generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
+        self.memory = constants.MEMORY[norm]
+        self.sparse = norm in ("l0", "l1")
+        pixels, generator = self.flat.shape[1], torch.Generator().manual_seed(seed)
+        bits = torch.randint(0, 2, (pixels + constants.BANK,), generator=generator, dtype=torch.int8)
         self._bank = bits.to(self.flat).mul_(2).sub_(1).unfold(0, pixels, 1)
-        self.draw = 0
 
-    def part(self, who: Tensor) -> Search:
-        """Return a search of these samples that knows nothing of what was found, only what was spent."""
-        twin = copy.copy(self)
+    # ---- samples: parts, and what was found ----
+
+    def subset(self, sample: Tensor) -> SearchState:
+        """Return the state of these samples without their adversarials, but with the passes spent."""
+        part = copy.copy(self)
         for name in ("labels", "sample_ids", "flat", "limit", "evaluations"):
-            setattr(twin, name, getattr(self, name)[who])
-        twin.targets = None if self.targets is None else self.targets[who]
-        twin.best, twin.best_delta = torch.full_like(twin.limit, torch.inf), torch.zeros_like(twin.flat)
-        twin.memory, twin.draw = MEMORY[self.norm.name], 0  # whatever the neighbours drew
-        return twin
+            setattr(part, name, getattr(self, name)[sample])
+        part.targets = None if self.targets is None else self.targets[sample]
+        part.best, part.best_delta = torch.full_like(part.limit, torch.inf), torch.zeros_like(part.flat)
+        return part
 
-    def take(self, who: Tensor, part: Search) -> None:
-        """Take over what a part found, where it is nearer, and what it spent."""
-        nearer = part.best < self.best[who]
-        self.best[who] = torch.where(nearer, part.best, self.best[who])
-        self.best_delta[who] = torch.where(nearer[:, None], part.best_delta, self.best_delta[who])
-        self.evaluations[who] = part.evaluations
+    def merge(self, sample: Tensor, part: SearchState) -> None:
+        """Take over the adversarials of a subset that are shorter, and the passes it spent."""
+        self.offer(sample, part.best, part.best_delta)
+        self.evaluations[sample] = part.evaluations
 
-    def rows(self, sample: Tensor, target: Tensor, delta: Tensor) -> Rows:
-        """Return rows that start at `delta` and know nothing yet."""
+    def offer(self, sample: Tensor, length: Tensor, delta: Tensor) -> None:
+        """Take over adversarials that are shorter than the best: lengths (R,), perturbations (R, D), one a sample."""
+        shorter = length < self.best[sample]
+        self.best[sample[shorter]] = length[shorter]
+        self.best_delta[sample[shorter]] = delta[shorter]
+
+    def update_best(self, rows: Trajectories) -> None:
+        """Take over the shortest adversarial that the trajectories of each sample met."""
+        least = self.best.scatter_reduce(0, rows.sample, rows.best, "amin")
+        shortest = (rows.best < self.best[rows.sample]) & (rows.best <= least[rows.sample])
+        order = torch.arange(len(rows), device=shortest.device).masked_fill(~shortest, len(rows))
+        first = order.new_full((len(least),), len(rows)).scatter_reduce(0, rows.sample, order, "amin")
+        index = first[first < len(rows)]  # of equally short ones the first
+        self.offer(rows.sample[index], rows.best[index], rows.best_delta[index])
+
+    def count_passes(self, sample: Tensor, cost: float) -> None:
+        """Add passes to what these samples have spent; a sample may occur more than once."""
+        self.evaluations.index_add_(0, sample, torch.full_like(self.limit[sample], cost))
+
+    def gradient_masked(self, nearest: Tensor) -> Tensor:
+        """Return where no predicted distance (N,) is within reach, so that gradients tell nothing, (N,) bool."""
+        width = self.norm.length(torch.ones_like(self.flat))
+        return ~(nearest < constants.VANISHED * width)  # true of NaN, too
+
+    # ---- perturbations ----
+
+    def start(self, sample: Tensor, target: Tensor, delta: Tensor) -> Trajectories:
+        """Return trajectories that start at `delta` (R, D) and have not been evaluated."""
         one = torch.ones_like(self.limit[sample])
-        return Rows(  # no tensor twice: `put` writes into them
+        return Trajectories(  # no tensor twice: `put` writes into them
             sample=sample,
             target=target,
-            delta=self.boxed(sample, delta),
+            delta=self.clip(sample, delta),
             momentum=torch.zeros_like(delta),
             length=0 * one,
-            gap=0 * one,
-            ahead=0 * one,
+            margin=0 * one,
+            signed_distance=0 * one,
             crossed=one < 0,
             estimate=one,
-            unrest=0 * one,
+            estimate_change=0 * one,
             best=torch.inf * one,
             best_delta=torch.zeros_like(delta),
         )
 
-    def signs(self, sample: Tensor) -> Tensor:
-        """Return random signs (R, D); the next call draws others."""
-        self.draw += 1
-        place = (self.sample_ids[sample] * 0x9E3779B1 + self.draw * 0x85EBCA77) & 0xFFFFFFFF
-        place = ((place ^ (place >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
-        return self._bank[(place ^ (place >> 12)) % BANK]
-
-    def noise(self, sample: Tensor, length: Tensor) -> Tensor:
-        """Return random signs scaled to a length (R,) of the norm."""
-        signs = self.signs(sample)
-        return signs * (length / self.norm.length(signs))[:, None]
-
-    def boxed(self, sample: Tensor, delta: Tensor) -> Tensor:
-        """Return the perturbations cut to the box."""
+    def clip(self, sample: Tensor, delta: Tensor) -> Tensor:
+        """Return the perturbations (R, D) clipped to the box."""
         return (self.flat[sample] + delta).clamp_(0, 1).sub_(self.flat[sample])
 
-    def within(self, sample: Tensor, radius: Tensor) -> Tensor:
-        """Return radii that are positive and no longer than the box."""
-        return torch.minimum(radius, self.limit[sample]).clamp(min=TINY)
+    def clip_radius(self, sample: Tensor, radius: Tensor) -> Tensor:
+        """Return the radii (R,), made positive and no longer than the box allows."""
+        return torch.minimum(radius, self.limit[sample]).clamp(min=constants.TINY)
 
-    def rival(self, sample: Tensor, rank: int) -> Tensor:
-        """Return classes (R,): at the best points, the likeliest but for the true one and `rank` others before it.
+    def signs(self, sample: Tensor, draw: int) -> Tensor:
+        """Return the random signs (R, D) of these samples that have this `draw_index`.
 
-        Where there are not so many it counts from the first again, and is `ANY` where the network has no logits.
+        They are read from one bank, at a place that sample_id and number hash to: no sample changes another's.
         """
-        with torch.no_grad():
-            logits = self.model((self.flat[sample] + self.best_delta[sample]).view(-1, *self.shape))
-        self.spend(sample, FORWARD)
-        own = self.labels[sample, None]
-        order = logits.scatter(1, own, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        return torch.where(order == own, ANY, order)[:, rank % (order.shape[1] - 1)]
+        place = (self.sample_ids[sample] * 0x9E3779B1 + draw * 0x85EBCA77) & 0xFFFFFFFF
+        place = ((place ^ (place >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
+        return self._bank[(place ^ (place >> 12)) % constants.BANK]
 
-    def spend(self, sample: Tensor, cost: float) -> None:
-        """Count passes of these samples."""
-        self.evaluations.index_add_(0, sample, torch.full_like(self.limit[sample], cost))
+    def noise(self, sample: Tensor, length: Tensor, draw: int) -> Tensor:
+        """Return the random signs of `signs`, scaled to a length (R,) of the norm."""
+        signs = self.signs(sample, draw)
+        return signs * (length / self.norm.length(signs))[:, None]
 
-    def differences(self, sample: Tensor, classes: int, seen: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, at the clean inputs, the classes (R, M) to reach, their logit gaps, and gradients (R, S, D).
+    # ---- the network ----
 
-        The classes with the largest logits come first; the gradients are those of the first S of them, or all.
+    def class_margins(
+        self, sample: Tensor, classes: int, with_gradient: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the margins of the clean inputs towards the likeliest classes, and the directions in which they fall.
+
+        One forward pass, and a backward pass for each direction.
+
+        Parameters
+        ----------
+        sample : Tensor
+            (R,) which samples.
+        classes : int
+            M, how many classes, those with the largest logits first; with targets these alone.
+        with_gradient : int, optional
+            S, for how many of them a direction is asked for; all of them without.
+
+        Returns
+        -------
+        classes, margins, directions : Tensor
+            (R, M) int64; (R, M); (R, S, D), the negative gradients of the margins.
+
         """
         point = self.flat[sample].view(-1, *self.shape).requires_grad_()
         logits, true = self.model(point), self.labels[sample, None]
@@ -188,88 +247,117 @@ class Search:
             order = others.topk(min(classes, logits.shape[1] - 1), dim=1).indices
         else:
             order = self.targets[sample, None]
-        gaps = logits.gather(1, order) - logits.gather(1, true)
-        gradients = [input_gradient(gap, point, keep_graph=True) for gap in gaps[:, :seen].unbind(1)]
-        self.spend(sample, FORWARD + (1 - FORWARD) * len(gradients))
-        return order, gaps.detach(), torch.stack(gradients, 1)
+        margins = logits.gather(1, true) - logits.gather(1, order)
+        directions = [
+            input_gradient(-margin, point, keep_graph=True) for margin in margins[:, :with_gradient].unbind(1)
+        ]
+        self.count_passes(sample, FORWARD + (1 - FORWARD) * len(directions))
+        return order, margins.detach(), torch.stack(directions, 1)
 
-    def look(self, rows: Rows) -> Tensor:
-        """Evaluate the rows where they stand, one pass each; return the radius (R,) where each expects the boundary."""
+    def runner_up(self, sample: Tensor, rank: int) -> Tensor:
+        """Return the class (R,) with the `rank`-th largest logit at the best point, from 0 and without the true one.
+
+        Where there are not so many it counts from the first again, and is `ANY` where the network has no logits. Costs
+        a forward pass.
+        """
+        with torch.no_grad():
+            logits = self.model((self.flat[sample] + self.best_delta[sample]).view(-1, *self.shape))
+        self.count_passes(sample, FORWARD)
+        true = self.labels[sample, None]
+        order = logits.scatter(1, true, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        return torch.where(order == true, ANY, order)[:, rank % (order.shape[1] - 1)]
+
+    def evaluate(self, rows: Trajectories, memory: float | None = None) -> Tensor:
+        """Return the radius (R,) at which each trajectory expects the boundary, after one pass at its current point.
+
+        The radius is a Newton step on the length, and a little beyond: with length n, margin m and gradient g it is
+        n + m / |g|_dual. Everything of the trajectories is updated but where they are.
+
+        Parameters
+        ----------
+        rows : Trajectories
+            Written to.
+        memory : float, optional
+            Share of the running mean of gradients to keep, that of the norm without.
+
+        """
         point = (self.flat[rows.sample] + rows.delta).view(-1, *self.shape).requires_grad_()
         logits, true = self.model(point), self.labels[rows.sample, None]
-        self.spend(rows.sample, 1)
-        others = logits.detach().scatter(1, true, -torch.inf)
-        rival, nearest = others.max(1)
-        target = torch.where(rows.target == ANY, nearest, rows.target)[:, None]
+        self.count_passes(rows.sample, 1)
+        largest, likeliest = logits.detach().scatter(1, true, -torch.inf).max(1)
+        target = torch.where(rows.target == ANY, likeliest, rows.target)[:, None]
         if self.targets is None:
-            gap = (logits.gather(1, target) - logits.gather(1, true)).squeeze(1)
+            margin = (logits.gather(1, true) - logits.gather(1, target)).squeeze(1)
         else:  # other classes may lie between
-            gap = logits.gather(1, target).squeeze(1) - logits.scatter(1, target, -torch.inf).amax(1)
-        gradient = input_gradient(gap, point)
-        last_gap, last_length = rows.gap, rows.length
-        undefined = ~(gap.detach().isfinite() & gradient.isfinite().all(1))
-        gradient = gradient.masked_fill(undefined[:, None], 0)
-        rows.length, rows.gap = self.norm.length(rows.delta), torch.where(undefined, last_gap, gap.detach())
+            margin = logits.scatter(1, target, -torch.inf).amax(1) - logits.gather(1, target).squeeze(1)
+        direction = input_gradient(-margin, point)
+        margin, last_margin, last_length = margin.detach(), rows.margin, rows.length
+        undefined = ~(margin.isfinite() & direction.isfinite().all(1))
+        direction = direction.masked_fill(undefined[:, None], 0)
+        rows.length, rows.margin = self.norm.length(rows.delta), torch.where(undefined, last_margin, margin)
 
-        there = rival > logits.detach().gather(1, true).squeeze(1)
+        adversarial = largest > logits.detach().gather(1, true).squeeze(1)
         if self.targets is not None:
-            there &= nearest == self.targets[rows.sample]
-        there &= rows.length > 0  # the input itself is no find, whatever a second look at it says
-        better = there & (rows.length < rows.best)
+            adversarial &= likeliest == self.targets[rows.sample]
+        adversarial &= rows.length > 0  # the input itself is none, whatever a second evaluation of it says
+        better = adversarial & (rows.length < rows.best)
         rows.best = torch.where(better, rows.length, rows.best)
         rows.best_delta = torch.where(better[:, None], rows.delta, rows.best_delta)
 
-        slope = self.norm.dual_length(gradient).clamp_(min=TINY)
-        rows.ahead = rows.gap / slope
-        rows.momentum = torch.lerp(gradient / slope[:, None], rows.momentum, self.memory)
-        rows.crossed = rows.crossed | (rows.gap > 0)
-        radius = self._sparse_radius(rows, gradient) if self.sparse else rows.length - rows.ahead
-        radius = _bracketed(radius, rows.length, rows.gap, last_length, last_gap)
-        radius = torch.where(rows.crossed, radius.clamp(rows.length / 2, rows.length * 2), radius)
-        radius = self.within(rows.sample, torch.where(undefined, rows.length / 2, radius))
+        slope = self.norm.dual_length(direction).clamp_(min=constants.TINY)
+        rows.signed_distance = rows.margin / slope
+        memory = self.memory if memory is None else memory
+        rows.momentum = torch.lerp(direction / slope[:, None], rows.momentum, memory)
+        rows.crossed = rows.crossed | (rows.margin < 0)
+        radius = self._sparse_radius(rows, direction) if self.sparse else rows.length + rows.signed_distance
+        radius = _bracketed(radius, rows.length, rows.margin, last_length, last_margin)
+        shortest, longest = rows.length / constants.RADIUS_CHANGE, rows.length * constants.RADIUS_CHANGE
+        radius = torch.where(rows.crossed, radius.clamp(shortest, longest), radius)
+        radius = self.clip_radius(rows.sample, torch.where(undefined, shortest, radius))
         estimate = torch.minimum(rows.best, radius)
-        rows.unrest = (estimate / rows.estimate).log().abs()
+        rows.estimate_change = (estimate / rows.estimate).log().abs()
         rows.estimate = estimate
-        return radius * HAIR
+        return radius * constants.OVERSHOOT
 
-    def _sparse_radius(self, rows: Rows, gradient: Tensor) -> Tensor:
-        """Return the radius for l0 and l1, where the box stops entries: add the best ones, or take back the least."""
-        here = self.flat[rows.sample] + rows.delta
-        missing = self.norm.length(self.norm.cross(-gradient, (-rows.gap).clamp(min=0), here))
-        if self.norm.name == "l0":
-            gains = (gradient * rows.delta).clamp(min=0).masked_fill(rows.delta == 0, torch.inf)
-            surplus = (gains.sort(1).values.cumsum(1) < rows.gap[:, None]).sum(1).to(missing)
-        else:
-            entries = (rows.delta != 0).sum(1)
-            surplus = rows.gap * entries / (gradient * rows.delta.sign()).sum(1).clamp(min=TINY)
-        return torch.where(rows.gap < 0, rows.length + missing, rows.length - surplus)
+    def _sparse_radius(self, rows: Trajectories, direction: Tensor) -> Tensor:
+        """Return the radius (R,) for l0 and l1, where the box stops entries: add the best ones, or drop the least."""
+        point = self.flat[rows.sample] + rows.delta
+        missing = self.norm.length(self.norm.cross(-direction, rows.margin.clamp(min=0), point))
+        if self.norm.name == "l0":  # as many entries as cost no more than there is to spare
+            gains = (direction * rows.delta).clamp(min=0).masked_fill(rows.delta == 0, torch.inf)
+            surplus = (gains.sort(1).values.cumsum(1) < -rows.margin[:, None]).sum(1).to(missing)
+        else:  # the same length from every entry
+            entries, slopes = (rows.delta != 0).sum(1), (direction * rows.delta.sign()).sum(1)
+            surplus = -rows.margin * entries / slopes.clamp(min=constants.TINY)
+        return torch.where(rows.margin > 0, rows.length + missing, rows.length - surplus)
 
-    def move(self, rows: Rows, radius: Tensor, step: float | Tensor, noise: Tensor | None = None) -> None:
-        """Step along the momentum, project on the ball of this radius, and shake within it those that have crossed."""
+    def step(self, rows: Trajectories, radius: Tensor, stride: float | Tensor, noise: Tensor | None = None) -> None:
+        """Move the trajectories along their momentum and project them on the ball of this radius and on the box.
+
+        Parameters
+        ----------
+        rows : Trajectories
+            Their `delta` is written to.
+        radius : Tensor
+            (R,) the length to end with.
+        stride : float or Tensor
+            Length of the step in units of the radius; of l0 and l1 in units of the Euclidean length so far.
+        noise : Tensor, optional
+            (R, D) added to trajectories that have crossed the boundary, before a second projection.
+
+        """
         uphill, start = rows.momentum, self.flat[rows.sample]
-        if self.norm.name != "linf":
+        if self.norm.name != "linf":  # entries that would leave the box take nothing from the others
             stuck = ((start + rows.delta <= 0) & (uphill < 0)) | ((start + rows.delta >= 1) & (uphill > 0))
             uphill = uphill.masked_fill(stuck, 0)
         if self.sparse:  # the steepest direction is one entry only: the gradient itself, at the Euclidean scale
-            reach, direction = torch.linalg.vector_norm(rows.delta, dim=1), NORM_TABLE["l2"].steepest(uphill)
+            scale, direction = torch.linalg.vector_norm(rows.delta, dim=1), NORM_TABLE["l2"].steepest(uphill)
         else:
-            reach, direction = radius, self.norm.steepest(uphill)
-        delta = self.norm.project(rows.delta + (step * reach)[:, None] * direction, radius)
+            scale, direction = radius, self.norm.steepest(uphill)
+        delta = self.norm.project(rows.delta + (stride * scale)[:, None] * direction, radius)
         if noise is not None:
-            shaken = self.norm.project(delta + self.noise(rows.sample, noise * radius), radius)
-            delta = torch.where(rows.crossed[:, None], shaken, delta)
-        rows.delta = self.boxed(rows.sample, delta)
-
-    def keep(self, rows: Rows) -> None:
-        """Take over what the rows found: the shortest of each sample."""
-        least = self.best.scatter_reduce(0, rows.sample, rows.best, "amin")
-        won = (rows.best < self.best[rows.sample]) & (rows.best <= least[rows.sample])
-        order = torch.arange(len(rows), device=won.device).masked_fill(~won, len(rows))
-        first = order.new_full((len(least),), len(rows))
-        first = first.scatter_reduce(0, rows.sample, order, "amin")  # of rows that tie, one
-        who = (first < len(rows)).nonzero().squeeze(1)
-        self.best_delta[who] = rows.best_delta[first[who]]
-        self.best = least
+            delta = torch.where(rows.crossed[:, None], self.norm.project(delta + noise, radius), delta)
+        rows.delta = self.clip(rows.sample, delta)
 
 
 def _in_portions(model: Model, most: int) -> Model:
@@ -282,13 +370,15 @@ def _in_portions(model: Model, most: int) -> Model:
     return portioned
 
 
-def _bracketed(radius: Tensor, length: Tensor, gap: Tensor, last_length: Tensor, last_gap: Tensor) -> Tensor:
-    """Return the radius, or the secant's where it leaves the bracket between a point on this side and one beyond.
+def _bracketed(radius: Tensor, length: Tensor, margin: Tensor, last_length: Tensor, last_margin: Tensor) -> Tensor:
+    """Return the radius, or the secant's where it leaves the bracket between the last two points on either side.
 
-    Where a network saturates, gaps look like a step: Newton's radii then jump to and fro and never settle.
+    Where a network saturates, margins look like a step: Newton's radii then jump to and fro and never converge.
     """
-    this_side = gap < 0
-    near, far = torch.where(this_side, length, last_length), torch.where(this_side, last_length, length)
-    share = torch.where(this_side, gap, last_gap).abs() / (gap - last_gap).abs().clamp(min=TINY)
-    astray = (gap * last_gap < 0) & (far > 1.02 * near) & ((radius < 0.98 * near) | (radius > 1.02 * far))
-    return torch.where(astray, near + (far - near) * share, radius)
+    inside = margin > 0
+    near, far = torch.where(inside, length, last_length), torch.where(inside, last_length, length)
+    share = torch.where(inside, margin, last_margin).abs() / (margin - last_margin).abs().clamp(min=constants.TINY)
+    above, below = 1 + constants.BRACKET_SLACK, 1 - constants.BRACKET_SLACK
+    outside_bracket = (margin * last_margin < 0) & (far > above * near)
+    outside_bracket &= (radius < below * near) | (radius > above * far)
+    return torch.where(outside_bracket, near + (far - near) * share, radius)
