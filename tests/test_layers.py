@@ -17,7 +17,8 @@ LEVELS = [
     {"printable", "process"},
     {"types", "errors"},
     {"registry", "numerics", "norms", "losses", "files"},
-    {"engines", "store", "stats"},
+    {"stats"},
+    {"engines", "store"},  # the store keeps a column for each statistic
     {"models", "data"},
     {"attacks"},
     {"training"},

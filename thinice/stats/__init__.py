@@ -16,11 +16,13 @@ from thinice.stats.paired import (
 )
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
 from thinice.stats.rank_tests import GroupTests, auc_bootstrap, gained_tests, group_tests
+from thinice.stats.registry import STATISTICS, Statistic, Unit, statistic, statistic_values
 from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, RiskMethod, closest_losses, risk_bins, risk_curve
 from thinice.stats.separation import Separation, hodges_lehmann, hodges_lehmann_interval, separation
 from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losses, transition_counts, transitions
 
 __all__ = [
+    "STATISTICS",
     "Agreement",
     "ClassChanges",
     "ClassLosses",
@@ -36,8 +38,10 @@ __all__ = [
     "RocCurve",
     "SeedSpread",
     "Separation",
+    "Statistic",
     "SurvivalCurve",
     "TransitionCounts",
+    "Unit",
     "agreement",
     "auc_bootstrap",
     "benjamini_hochberg",
@@ -59,6 +63,8 @@ __all__ = [
     "roc_curve",
     "seed_spread",
     "separation",
+    "statistic",
+    "statistic_values",
     "survival_curve",
     "transition_counts",
     "transitions",

@@ -23,6 +23,7 @@ __all__ = [
     "check_confidence",
     "check_lengths",
     "epsilon_column",
+    "plain",
     "quantile",
     "transition_column",
     "wilson",
@@ -70,9 +71,9 @@ class Result:
         flat: dict[str, Any] = {}
         for name, value in self._values().items():
             if isinstance(value, Interval):
-                flat |= {f"{name}_low": _plain(value.low), f"{name}_high": _plain(value.high)}
+                flat |= {f"{name}_low": plain(value.low), f"{name}_high": plain(value.high)}
             else:
-                flat[name] = _plain(value)
+                flat[name] = plain(value)
         return flat
 
     def frame(self) -> pd.DataFrame:
@@ -94,9 +95,10 @@ class Result:
         return {name: getattr(self, name) for name in (*fields, *self.derived)}
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of any result
+def plain(value: Any) -> Any:  # noqa: ANN401 - any field of any result
+    """Return a value as JSON knows it: arrays as lists, NaN and infinity as None."""
     if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(entry) for entry in (value.tolist() if isinstance(value, np.ndarray) else value)]
+        return [plain(entry) for entry in (value.tolist() if isinstance(value, np.ndarray) else value)]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_ndtr, logit, ndtri
 from scipy.stats import rankdata
 
-from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column, quantile, wilson_bounds
+from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column, plain, quantile, wilson_bounds
+from thinice.stats.registry import statistic_values
 from thinice.stats.tail_probabilities import log_rank_sum
 from thinice.types import Interval
 
@@ -247,12 +248,24 @@ class Separation(Result):
     """Hodges-Lehmann estimate: by how much kept samples lie farther than lost ones."""
     notes: tuple[str, ...]
 
-    derived: ClassVar[tuple[str, ...]] = ("auc_interval", "cliffs_delta")
+    def to_dict(self) -> dict[str, Any]:
+        """Return a flat dict for JSON: the fields, and all statistics of `thinice.stats.registry`."""
+        return Result.to_dict(self) | {name: plain(value) for name, value in statistic_values(self).items()}
 
     @property
     def auc_interval(self) -> Interval | None:
         """The interval of `auc` at the level of `confidence`."""
         return self.interval()
+
+    @property
+    def auc_low(self) -> float | None:
+        """Lower end of `auc_interval`."""
+        return None if self.auc_interval is None else self.auc_interval.low
+
+    @property
+    def auc_high(self) -> float | None:
+        """Upper end of `auc_interval`."""
+        return None if self.auc_interval is None else self.auc_interval.high
 
     @property
     def common_language(self) -> float | None:
