@@ -2,34 +2,19 @@
 
 from thinice.stats.base import quantile, wilson
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
-from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, holm, seed_spread
-from thinice.stats.paired import (
-    Agreement,
-    ClassChanges,
-    McNemar,
-    McNemarMethod,
-    PairedShift,
-    agreement,
-    class_changes,
-    mcnemar,
-    paired_shift,
-)
+from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
+from thinice.stats.paired import PairedShift, paired_shift
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
-from thinice.stats.rank_tests import GroupTests, auc_bootstrap, gained_tests, group_tests
+from thinice.stats.rank_tests import GroupTests, group_tests
 from thinice.stats.registry import STATISTICS, Statistic, Unit, statistic, statistic_values
-from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, RiskMethod, closest_losses, risk_bins, risk_curve
+from thinice.stats.risk import RiskBins, RiskCurve, RiskMethod, risk_bins, risk_curve
 from thinice.stats.separation import Separation, hodges_lehmann, hodges_lehmann_interval, separation
 from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losses, transition_counts, transitions
 
 __all__ = [
     "STATISTICS",
-    "Agreement",
-    "ClassChanges",
     "ClassLosses",
-    "ClosestLosses",
     "GroupTests",
-    "McNemar",
-    "McNemarMethod",
     "PairedShift",
     "PredictorComparison",
     "RiskBins",
@@ -42,20 +27,13 @@ __all__ = [
     "SurvivalCurve",
     "TransitionCounts",
     "Unit",
-    "agreement",
-    "auc_bootstrap",
     "benjamini_hochberg",
-    "class_changes",
     "class_losses",
-    "closest_losses",
     "compare_predictors",
     "delong",
-    "gained_tests",
     "group_tests",
     "hodges_lehmann",
     "hodges_lehmann_interval",
-    "holm",
-    "mcnemar",
     "paired_shift",
     "quantile",
     "risk_bins",

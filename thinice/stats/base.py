@@ -1,4 +1,4 @@
-"""Quantiles of columns in which some samples were not found."""
+"""What all statistics share: columns and their checks, results, quantiles where some samples were not found, shares."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from thinice.errors import InputError
+from thinice.printable import plain
 from thinice.types import Interval, Transition
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "check_confidence",
     "check_lengths",
     "epsilon_column",
-    "plain",
     "quantile",
     "transition_column",
     "wilson",
@@ -93,17 +93,6 @@ class Result:
     def _values(self) -> dict[str, Any]:
         fields = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]  # all are dataclasses
         return {name: getattr(self, name) for name in (*fields, *self.derived)}
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401 - any field of any result
-    """Return a value as JSON knows it: arrays as lists, NaN and infinity as None."""
-    if isinstance(value, np.ndarray | list | tuple):
-        return [plain(entry) for entry in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 FloatColumn = npt.NDArray[np.float64]
