@@ -19,9 +19,10 @@ from thinice.printable import FORMULA
 from thinice.process import Process
 from thinice.store.connection import Connection, ask, interruptibly, missing, one_line, plain, quoted, reading
 from thinice.store.decode import stored_adversarial, stored_settings
+from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
 from thinice.store.sql import query
-from thinice.store.writer import Run, record_run
+from thinice.store.writer import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -4,232 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from thinice.errors import InputError, StoreError
-from thinice.process import Process, this_process
-from thinice.store.connection import ask, one_line, quoted, reading, writing
+from thinice.store.columns import (
+    FINDING,
+    PREDICTIONS,
+    SAMPLES,
+    TRANSFERS,
+    Attacked,
+    Columns,
+    Shard,
+    adversarial_columns,
+    epsilon_columns,
+    shard_columns,
+)
+from thinice.store.connection import ask, quoted, reading, writing
 from thinice.store.schema import add_missing_statistics, now
 from thinice.store.sql import query
-from thinice.types import Diagnosis, Outcome, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from enum import IntEnum
     from pathlib import Path
 
     from thinice.store.connection import Connection
     from thinice.types import Norm
 
-__all__ = ["Attacked", "Run", "Shard", "mark_dead_runs", "record_run"]
-
-Columns = dict[str, npt.NDArray[Any]]
-
-
-class Attacked(TypedDict):
-    """What any attack says of the samples that it was run on, as of `Run.add_epsilons`."""
-
-    epsilon: npt.ArrayLike
-    outcomes: npt.ArrayLike
-    predictions: npt.ArrayLike
-    clean_predictions: npt.ArrayLike
-    evaluations: npt.ArrayLike
-
-
-class Shard(Attacked, total=False):
-    """What an attack that minimises the norm says in addition."""
-
-    converged: npt.ArrayLike | None
-    stages: npt.ArrayLike | None
-    diagnoses: npt.ArrayLike | None
-
-
-class Column(NamedTuple):
-    """A column of a shard: the argument that it is given as, its name and type in the store, and what stands for None.
-
-    With `codes` its values must be among those of an enum.
-    """
-
-    argument: str
-    name: str
-    dtype: npt.DTypeLike
-    default: object = None
-    codes: type[IntEnum] | None = None
-
-
-SAMPLES = (
-    Column("labels", "label", np.int32),
-    Column("digests", "digest", np.uint64),
-    Column("sources", "source", object),
-)
-EPSILONS = (
-    Column("epsilon", "epsilon", np.float32),
-    Column("outcomes", "outcome", np.int8, codes=Outcome),
-    Column("predictions", "prediction", np.int32),
-    Column("clean_predictions", "clean_prediction", np.int32),
-    Column("evaluations", "evaluations", np.float32),
-    Column("converged", "converged", np.bool_, default=False),
-    Column("stages", "stage", np.int8, codes=Stage),
-    Column("diagnoses", "diagnosis", np.int8, default=0, codes=Diagnosis),
-)
-PREDICTIONS = (
-    Column("predictions", "prediction", np.int32),
-    Column("margins", "margin", np.float32, default=np.nan),
-    Column("confidences", "confidence", np.float64, default=np.nan),
-    Column("losses", "loss", np.float32, default=np.nan),
-)
-TRANSFERS = (Column("predictions", "prediction", np.int32),)
-
-
-FINDING = ("name", "raised", "sample_ids", "of", "value", "seen", "advice")
-"""What the store keeps of a finding."""
-
-
-def shard_columns(sample_ids: npt.ArrayLike, columns: Sequence[Column], values: Mapping[str, object]) -> Columns:
-    """Return the columns of a shard in the types of the store, by their names there; each sample is there once.
-
-    Raises
-    ------
-    InputError
-        For columns of another length than `sample_ids`, fractions in place of whole numbers, unknown codes.
-
-    """
-    n = np.size(np.asarray(sample_ids))
-    ready = {"sample_id": _column(sample_ids, "sample_ids", np.int64, n)}
-    once, counts = np.unique(ready["sample_id"], return_counts=True)
-    if (counts > 1).any():
-        raise InputError(f"`sample_ids` holds {once[counts > 1][0]} twice: give each sample once")
-    for argument, name, dtype, default, codes in columns:
-        given = values.get(argument)
-        ready[name] = _column([default] * n if given is None else given, argument, dtype, n)
-        strange = [] if codes is None else np.setdiff1d(ready[name], list(codes)).tolist()
-        if codes is not None and strange:
-            raise InputError(f"`{argument}` must be of {codes.__name__}, 0 to {max(codes)}, got {strange[0]}")
-    return ready
-
-
-def _column(values: object, argument: str, dtype: npt.DTypeLike, n: int) -> npt.NDArray[Any]:
-    given = values if isinstance(values, np.ndarray) else np.array(values, dtype)
-    if given.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
-        raise InputError(f"`{argument}` must hold whole numbers, got {given.dtype}")
-    if given.shape != (n,):
-        raise InputError(f"`{argument}` must be flat, with a value for each sample, {n} of them, got {given.shape}")
-    return np.ascontiguousarray(given.astype(dtype))
-
-
-def adversarial_columns(adversarials: Mapping[int, npt.ArrayLike], sample_ids: npt.NDArray[np.int64]) -> Columns:
-    """Return the adversarials of some samples of a shard as bytes: float32, little endian, C order."""
-    ids = np.fromiter(adversarials, dtype=np.int64)
-    strange = np.setdiff1d(ids, sample_ids)
-    if strange.size:
-        raise InputError(f"`adversarials` holds sample {strange[0]}, which is not in the shard")
-    blobs = np.empty(len(ids), dtype=object)
-    blobs[:] = [np.asarray(values, dtype="<f4").tobytes(order="C") for values in adversarials.values()]
-    return {"sample_id": ids, "adversarial": blobs}
-
-
-PACKAGES = ("thinice", "torch", "torchvision", "foolbox", "numpy", "duckdb")
-"""Packages whose version may change a result; read from their metadata, none is imported."""
-
-
-@contextmanager
-def record_run(
-    path: Path,
-    patience: float,
-    *,
-    command: Sequence[str],
-    device: str,
-    precision: str,
-    seed: int | None,
-    settings: Mapping[str, Any],
-) -> Iterator[Run]:
-    """Yield a new run whose end is recorded: finished, interrupted (Ctrl-C), or failed with its error."""
-    process = this_process()
-    row = {
-        "command": list(command),
-        "versions": json.dumps(_versions()),
-        "device": device,
-        "precision": precision,
-        "seed": seed,
-        "settings": json.dumps(dict(settings), sort_keys=True, ensure_ascii=False, default=str),
-        "host": process.host,
-        "pid": process.pid,
-        "process_started": process.started,
-        "now": now(),
-    }
-    with writing(path, patience) as connection:
-        mark_dead_runs(connection)
-        ((run_id,),) = ask(connection, query("add_run"), **row)
-    try:
-        yield Run(path, patience, run_id)
-    except BaseException as error:
-        outcome = "failed" if isinstance(error, Exception) else "interrupted"
-        try:
-            _end(path, patience, run_id, outcome, f"{type(error).__name__}: {one_line(error)}")
-        except StoreError as second:
-            error.add_note(f"the store could not record the end of run {run_id}: {second}")
-        raise
-    _end(path, patience, run_id, "finished", None)
-
-
-def _end(path: Path, patience: float, run_id: int, outcome: str, error: str | None) -> None:
-    with writing(path, patience) as connection:
-        ask(connection, query("end_run"), run_id=run_id, outcome=outcome, error=error, now=now())
-
-
-def mark_dead_runs(connection: Connection) -> None:
-    """Record that runs died whose process is gone: a killed process cannot record its own end."""
-    for run_id, *process in ask(connection, query("running_runs")):
-        if Process(*process).is_gone:
-            ask(connection, query("end_dead_run"), run_id=run_id)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
-
-
-def write(
-    connection: Connection, name: str, columns: Columns, *, selection: int | None = None, **parameters: object
-) -> int:
-    """Insert columns in whole by a named query and return the number of new rows.
-
-    Raises
-    ------
-    StoreError
-        Where a sample is not in the selection of this dataset_id.
-
-    """
-    _register(connection, columns)
-    strange = [] if selection is None else ask(connection, query("unknown_samples"), dataset_id=selection)
-    if strange:
-        raise StoreError(f"sample {strange[0][0]} is not in selection {selection}: nothing was stored")
-    ((count,),) = ask(connection, query(name), **parameters)
-    return int(count)
-
-
-def _positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
-    _register(connection, columns)
-    found = ask(connection, query(name), **key)
-    return np.array([position for (position,) in found], dtype=np.int64)
-
-
-def _register(connection: Connection, columns: Columns) -> None:
-    """Let queries see columns as the table ``rows``."""
-    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
-
-    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
-    connection.register("rows", frame)
+__all__ = ["Run"]
 
 
 class Run:
@@ -422,7 +228,7 @@ class Run:
             When an epsilon contradicts its outcome, or a sample is not in the selection.
 
         """
-        columns = _epsilon_columns(sample_ids, shard)
+        columns = epsilon_columns(sample_ids, shard)
         return self._add(
             ("add_epsilons", "add_adversarials"), columns, adversarials, {"measurement_id": measurement_id}
         )
@@ -467,7 +273,7 @@ class Run:
             Which attack of the ensemble tried, and its place in the order, from 0.
 
         """
-        columns, key = _epsilon_columns(sample_ids, shard), {"measurement_id": measurement_id, "place": place}
+        columns, key = epsilon_columns(sample_ids, shard), {"measurement_id": measurement_id, "place": place}
         return self._add(("add_robustness", "add_robust_adversarials"), columns, adversarials, key, attack=attack)
 
     def add_known(self, measurement_id: int, *, norms: Sequence[Norm], budget: float) -> int:
@@ -601,10 +407,9 @@ class Run:
                 if name not in known:
                     raise InputError(f"`{name}` is no statistic: they are {', '.join(known)}")
             ask(connection, query("add_statistics"), **key, notes=list(notes), run_id=self.run_id, now=now())
-            if statistics:
-                values = ", ".join(f"{quoted(name)} = ${name}" for name in statistics)
-                update = f"update statistics set {values} where comparison_id = $comparison_id"  # noqa: S608 - names of ours
-                ask(connection, update, **key, **statistics)
+            values = ", ".join(f"{quoted(name)} = ${name}" for name in known)
+            update = f"update statistics set {values} where comparison_id = $comparison_id"  # noqa: S608 - our names
+            ask(connection, update, **key, **dict.fromkeys(known) | statistics)
 
     def add_findings(self, measurement_id: int, findings: Iterable[Mapping[str, Any]]) -> None:
         """Store what the checks of a measurement saw, raised or not; checked again, they replace the old.
@@ -690,10 +495,37 @@ class Run:
             return new
 
 
-def _epsilon_columns(sample_ids: npt.ArrayLike, shard: Mapping[str, Any]) -> Columns:
-    """Return the columns of `EPSILONS`; by default, what was found was found by the search."""
-    stages = (np.asarray(shard["outcomes"]) == Outcome.FOUND) * np.int8(Stage.SEARCH)
-    return shard_columns(sample_ids, EPSILONS, {"stages": stages} | {k: v for k, v in shard.items() if v is not None})
+def write(
+    connection: Connection, name: str, columns: Columns, *, selection: int | None = None, **parameters: object
+) -> int:
+    """Insert columns in whole by a named query and return the number of new rows.
+
+    Raises
+    ------
+    StoreError
+        Where a sample is not in the selection of this dataset_id.
+
+    """
+    _register(connection, columns)
+    strange = [] if selection is None else ask(connection, query("unknown_samples"), dataset_id=selection)
+    if strange:
+        raise StoreError(f"sample {strange[0][0]} is not in selection {selection}: nothing was stored")
+    ((count,),) = ask(connection, query(name), **parameters)
+    return int(count)
+
+
+def _positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
+    _register(connection, columns)
+    rows = ask(connection, query(name), **key)
+    return np.array([position for (position,) in rows], dtype=np.int64)
+
+
+def _register(connection: Connection, columns: Columns) -> None:
+    """Let queries see columns as the table ``rows``."""
+    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
+
+    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
+    connection.register("rows", frame)
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 -- The counts come from the samples themselves; the statistics are written into this row. Computed again, both replace
 -- the old ones.
-insert or replace into statistics by name
+insert into statistics by name
 select
     $comparison_id as comparison_id,
     count(*) filter (where transition = 'S1,1') as n_kept,
@@ -14,3 +14,13 @@ select
     $now as created
 from transitions
 where comparison_id = $comparison_id
+on conflict (comparison_id) do update set
+    n_kept = excluded.n_kept,
+    n_lost = excluded.n_lost,
+    n_gained = excluded.n_gained,
+    n_wrong = excluded.n_wrong,
+    not_found_kept = excluded.not_found_kept,
+    not_found_lost = excluded.not_found_lost,
+    notes = excluded.notes,
+    run_id = excluded.run_id,
+    created = excluded.created
