@@ -18,7 +18,8 @@ LEVELS = [
     {"types", "errors"},
     {"registry", "numerics", "files"},
     {"norms", "losses"},
-    {"engines", "store", "stats"},
+    {"stats"},
+    {"engines", "store"},  # the store keeps a column for each statistic
     {"models", "data"},
     {"attacks"},
     {"training"},

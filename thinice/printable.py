@@ -1,8 +1,17 @@
-"""What strangers named, as people can read it: no control characters, and no longer than a line of text."""
+"""What strangers named, as people can read it: no control characters, and no longer than a line of text.
+
+And values of tables and results as plain Python.
+"""
 
 from __future__ import annotations
 
-__all__ = ["FORMULA", "LONGEST_MESSAGE", "LONGEST_NAME", "escaped", "shown"]
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMULA", "LONGEST_MESSAGE", "LONGEST_NAME", "escaped", "plain", "records", "shown"]
 
 LONGEST_NAME = 60
 LONGEST_MESSAGE = 1000
@@ -43,3 +52,24 @@ def shown(text: str, longest: int = LONGEST_NAME) -> str:
         return line
     head = longest // 2
     return f"{line[:head]}…{line[len(line) - (longest - head - 1) :]}"
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - anything
+    """Return a value as JSON knows it: arrays and tuples as lists, numbers of NumPy as Python's, NaN and inf as None.
+
+    >>> plain({"auc": float("nan"), 1: (2, 3)})
+    {'auc': None, '1': [2, 3]}
+    """
+    if hasattr(value, "tolist"):  # of NumPy, an array or a single number
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain Python, with None for what is missing."""
+    rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
+    return [{str(name): plain(value) for name, value in zip(frame.columns, row, strict=True)} for row in rows]

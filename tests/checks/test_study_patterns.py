@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.isotonic import IsotonicRegression
 
-from thinice.checks.study_patterns import StudyRow, _falling, signatures
+from thinice.checks.study_patterns import StudyRow, signatures
 from thinice.errors import InputError
 
 
@@ -93,17 +90,6 @@ def test_sampling_alone_hardly_ever_jumps():
     random = np.random.default_rng(0)
     jumps = [names(study(*(random.binomial(200, 0.4, 6) / 200), samples=200)) for _ in range(500)]
     assert sum(map(len, jumps)) <= 2
-
-
-@given(st.lists(st.tuples(st.floats(0, 1, width=16), st.integers(1, 100)), min_size=1, max_size=12))
-def test_the_falling_curve_is_that_of_scikit_learn(pairs):
-    values, weights = np.array([a for a, _ in pairs], dtype=float), np.array([b for _, b in pairs], dtype=float)
-    theirs = (
-        IsotonicRegression(increasing=False)
-        .fit(np.arange(len(values)), values, weights)
-        .predict(np.arange(len(values)))
-    )
-    np.testing.assert_allclose(_falling(values, weights), theirs, atol=1e-9)
 
 
 @pytest.mark.parametrize(

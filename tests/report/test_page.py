@@ -442,7 +442,7 @@ def many(path, n, letters=1):
         connection.execute(
             f"""insert into epsilons by name select 1 as measurement_id, i as sample_id, 'found' as outcome,
             0.001 + (i * 7919) % 10007 / 1e5 as epsilon, (i + 1) % 10 as prediction, i % 10 as clean_prediction,
-            9 as evaluations, false as adopted, 1 as run_id {ids}"""
+            9 as evaluations, true as converged, false as adopted, 1 as run_id {ids}"""
         )
         connection.execute(
             f"""insert into predictions by name select 2 as checkpoint_id, 1 as dataset_id, i as sample_id,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, brunnermunzel, ks_2samp, kstwo, mannwhitneyu, t
+from scipy.stats import brunnermunzel, ks_2samp, kstwo, mannwhitneyu, t
 
 from thinice.errors import InputError
-from thinice.stats import auc_bootstrap, gained_tests, group_tests, separation
+from thinice.stats import group_tests, separation
 from thinice.stats.tail_probabilities import log_kolmogorov, log_student
 
 NAN = float("nan")
@@ -21,7 +21,7 @@ few = st.lists(st.one_of(st.just(NAN), st.integers(0, 9).map(float)), min_size=1
 def test_agrees_with_scipy(decimals):
     rng = np.random.default_rng(0)
     far, near = rng.normal(0.7, 1, 120).round(decimals), rng.normal(0, 2, 45).round(decimals)
-    tests = group_tests(far, near, resamples=50)
+    tests = group_tests(far, near)
     one, two = (brunnermunzel(near, far, alternative=side) for side in ("greater", "two-sided"))
     less = brunnermunzel(near, far, alternative="less")
     assert tests.brunner_munzel == pytest.approx(two.statistic, rel=1e-10)
@@ -54,7 +54,7 @@ def test_worked_by_hand():
 def test_small_groups_are_exact():
     rng = np.random.default_rng(1)
     far, near = rng.normal(1, 1, 60), rng.normal(0, 1, 6)
-    tests = group_tests(far, near, resamples=50)
+    tests = group_tests(far, near)
     assert 10**tests.kolmogorov_smirnov_log10_p == pytest.approx(ks_2samp(far, near, method="exact").pvalue, rel=1e-9)
     assert 10**tests.mann_whitney_log10_p == pytest.approx(
         mannwhitneyu(near, far, alternative="less", method="exact").pvalue, rel=1e-9
@@ -93,47 +93,23 @@ def test_kolmogorovs_tail_agrees_with_scipy(distance, n):
 
 def test_nothing_underflows():
     rng = np.random.default_rng(2)
-    tests = group_tests(rng.normal(2, 1, 20_000), rng.normal(0, 1, 20_000), resamples=20)
+    tests = group_tests(rng.normal(2, 1, 20_000), rng.normal(0, 1, 20_000))
     for name in ("mann_whitney_log10_p", "brunner_munzel_log10_p", "kolmogorov_smirnov_log10_p"):
         assert -20_000 < getattr(tests, name) < -2000
-    apart = group_tests(np.arange(3000.0) + 3000, np.arange(3000.0), resamples=20)
+    apart = group_tests(np.arange(3000.0) + 3000, np.arange(3000.0))
     ways = math.lgamma(6001) - 2 * math.lgamma(3001)
     assert apart.kolmogorov_smirnov_log10_p == pytest.approx((math.log(2) - ways) / math.log(10))
 
 
-def test_the_bootstrap_agrees_with_scipys():
-    rng = np.random.default_rng(3)
-    kept, lost = rng.normal(1.2, 1, 150), rng.normal(0, 1, 40)
-
-    def auc(kept, lost, axis):
-        return mannwhitneyu(kept, lost, axis=axis).statistic / (kept.shape[axis] * lost.shape[axis])
-
-    other = bootstrap((kept, lost), auc, n_resamples=2000, method="percentile", rng=rng).confidence_interval
-    interval = auc_bootstrap(kept, lost)
-    assert interval.low == pytest.approx(other.low, abs=0.012)
-    assert interval.high == pytest.approx(other.high, abs=0.012)
-    assert interval == auc_bootstrap(kept[::-1], lost[::-1])
-    assert interval != auc_bootstrap(kept, lost, seed=1)
-
-
-def test_the_bootstrap_pools_large_groups_without_moving():
-    rng = np.random.default_rng(4)
-    kept, lost = rng.normal(1, 1, 40_000), rng.normal(0, 1, 20_000)
-    interval, delong = auc_bootstrap(kept, lost, resamples=300), separation(kept, lost).auc_interval
-    assert (interval.low, interval.high) == pytest.approx((delong.low, delong.high), abs=8e-4)
-
-
 @given(far=few, near=few, order=st.randoms(use_true_random=False))
 def test_order_scale_shift_and_swapping(far, near, order):
-    tests = group_tests(far, near, resamples=5)
+    tests = group_tests(far, near)
     shuffled = list(far)
     order.shuffle(shuffled)
-    assert group_tests(shuffled, near, resamples=5) == tests
-    moved = group_tests(np.array(far) * 4 + 8, np.array(near) * 4 + 8, resamples=5)
-    turned = group_tests(near, far, resamples=5)
-    same = (
-        "auc_interval auc_bootstrap brunner_munzel kolmogorov_smirnov kolmogorov_smirnov_log10_p mann_whitney_log10_p"
-    )
+    assert group_tests(shuffled, near) == tests
+    moved = group_tests(np.array(far) * 4 + 8, np.array(near) * 4 + 8)
+    turned = group_tests(near, far)
+    same = "auc_interval brunner_munzel kolmogorov_smirnov kolmogorov_smirnov_log10_p mann_whitney_log10_p"
     for name in same.split():
         assert getattr(moved, name) == getattr(tests, name)
     if tests.shift is not None:
@@ -152,31 +128,17 @@ def test_order_scale_shift_and_swapping(far, near, order):
     assert len(tests.frame()) == 1
 
 
-def test_gained_against_wrong_says_when_it_is_no_finding():
-    zeros = gained_tests(np.zeros(12), np.zeros(15))
-    assert (zeros.auc, zeros.mann_whitney_log10_p) == (0.5, 0)
-    assert "all values are 0" in zeros.notes[-1]
-    trivial = gained_tests(np.arange(12.0) + 1, np.zeros(15))
-    assert trivial.auc == 0
-    assert "separated by definition" in trivial.notes[-1]
-    real = gained_tests(np.arange(12.0), np.arange(15.0) + 4)
-    assert (real.far, real.near, real.n_far, real.n_near) == ("S0,0", "S0,1", 15, 12)
-    assert real.auc > 0.5
-    assert not real.notes
-    assert gained_tests([], [1.0]).notes == ("nothing to separate: S0,1 is empty (0 of 1 samples)",)
-
-
 def test_empty_and_unfound_groups():
     nobody = group_tests([], [1.0])
-    assert nobody.auc is nobody.auc_bootstrap is nobody.kolmogorov_smirnov is nobody.shift_interval is None
+    assert nobody.auc is nobody.kolmogorov_smirnov is nobody.shift_interval is None
     assert "S1,1 is empty" in nobody.notes[0]
     unfound = group_tests([NAN] * 3, [NAN] * 2)
     assert (unfound.kolmogorov_smirnov, unfound.kolmogorov_smirnov_at) == (0, None)
     assert unfound.kolmogorov_smirnov_log10_p == 0
+    one = group_tests([NAN] * 5, [0.0] + [NAN] * 4)  # no two groups of five are nearer than that
+    assert (one.kolmogorov_smirnov, one.kolmogorov_smirnov_log10_p) == (pytest.approx(0.2), 0)
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(InputError, match="`resamples` must be at least 2, got 1"):
-        auc_bootstrap([1.0], [2.0], resamples=1)
     with pytest.raises(InputError, match="`confidence`"):
         group_tests([1.0], [2.0], confidence=95)

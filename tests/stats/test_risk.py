@@ -11,7 +11,8 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import logit
 
 from thinice.errors import InputError
-from thinice.stats import closest_losses, risk_bins, risk_curve, wilson
+from thinice.stats import risk_bins, risk_curve, wilson
+from thinice.stats.risk import falling_fit
 
 NAN = float("nan")
 few = st.lists(st.one_of(st.just(NAN), st.integers(0, 9).map(float)), min_size=1, max_size=20)
@@ -195,6 +196,21 @@ def test_many_epsilons_are_pooled_without_moving_the_curve():
     assert np.abs(curve.risk - whole).mean() < 0.005
 
 
+@given(pairs=st.lists(st.tuples(st.floats(0, 1, width=16), st.integers(1, 100)), min_size=1, max_size=12))
+def test_the_falling_fit_is_the_smallest_of_the_largest_means(pairs):
+    """Barlow et al. 1972, theorem 1.5: over all stretches that hold a point, from each start the largest mean."""
+    values, weights = (np.array(column, dtype=np.float64) for column in zip(*pairs, strict=True))
+    n = len(values)
+    expected = [
+        min(
+            max(np.average(values[start:stop], weights=weights[start:stop]) for stop in range(k + 1, n + 1))
+            for start in range(k + 1)
+        )
+        for k in range(n)
+    ]
+    np.testing.assert_allclose(falling_fit(values, weights), expected, atol=1e-9)
+
+
 def test_bins_worked_by_hand():
     # found, ascending: 1L 2K 3K 3L 4K 5K -> thirds 1 2 | 3 3 | 4 5, and one not found
     risk = risk_bins(kept=[2.0, 3.0, 4.0, 5.0], lost=[1.0, 3.0, NAN], bins=3)
@@ -239,49 +255,6 @@ def test_bins_of_nobody():
     assert risk_bins([NAN], []).n.tolist() == [1]
 
 
-def test_closest_worked_by_hand():
-    # 100 samples, the lost ones at 1, 2, 6 and 50: 1 of the closest 1, 2 of the closest 5, 3 of the closest 10
-    epsilon = np.arange(1.0, 101.0)
-    lost = np.isin(epsilon, [1, 2, 6, 50])
-    found = closest_losses(epsilon[~lost], epsilon[lost])
-    assert found.share.tolist() == [0.01, 0.05, 0.1]
-    assert found.n.tolist() == [1, 5, 10]
-    assert found.reach.tolist() == [1, 5, 10]
-    assert found.lost.tolist() == [1, 2, 3]
-    assert found.captured.tolist() == [0.25, 0.5, 0.75]
-    assert found.risk.tolist() == [1, 0.4, 0.3]
-    assert found.lift == pytest.approx([25, 10, 7.5])
-    assert [found.low[0], found.high[0]] == [wilson(1, 4).low, wilson(1, 4).high]
-
-
-def test_ties_at_the_cut_count_in_proportion():
-    # the closest 3 of 6: the one at 1 and two of the four at 2, of which one in four is lost
-    found = closest_losses(kept=[2.0, 2.0, 2.0, 3.0], lost=[1.0, 2.0], shares=[0.5, 1])
-    assert found.lost.tolist() == [1.5, 2]
-    assert found.captured.tolist() == [0.75, 1]
-    assert found.lift.tolist() == [1.5, 1]
-
-
-def test_samples_not_found_are_taken_last():
-    found = closest_losses(kept=[1.0, NAN], lost=[2.0, NAN], shares=[0.25, 0.5, 0.75, 1])
-    assert found.lost.tolist() == [0, 1, 1.5, 2]
-    assert found.reach.tolist() == [1, 2, math.inf, math.inf]
-    assert found.not_found == 2
-
-
-def test_a_share_rounds_up_but_not_by_floating_point():
-    epsilon = np.arange(100.0)
-    assert closest_losses(epsilon, [], shares=[0.07, 0.29, 0.071]).n.tolist() == [7, 29, 8]
-
-
-def test_no_lost_samples_no_shares():
-    found = closest_losses([1.0, 2.0], [])
-    assert np.isnan(found.captured).all()
-    assert (found.low.tolist(), found.high.tolist()) == ([0] * 3, [1] * 3)
-    assert found.risk.tolist() == [0] * 3
-    assert np.isnan(closest_losses([], []).risk).all()
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -289,8 +262,6 @@ def test_no_lost_samples_no_shares():
         (lambda: risk_curve([1.0], [1.0], resamples=1), "`resamples` must be at least 2, got 1"),
         (lambda: risk_curve([1.0], [1.0], confidence=95), "`confidence`"),
         (lambda: risk_bins([1.0], [1.0], bins=0), "`bins` must be at least 1, got 0"),
-        (lambda: closest_losses([1.0], [1.0], shares=[5]), r"`shares` must be a flat list of numbers in \(0, 1\]"),
-        (lambda: closest_losses([1.0], [1.0], shares=[0]), "`shares`"),
     ],
 )
 def test_nonsense_is_refused(call, message):

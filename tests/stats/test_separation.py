@@ -386,7 +386,7 @@ def test_tells_itself():
     result = separation(np.arange(40.0), np.arange(12.0))
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert told["auc"] == result.auc
-    assert told["auc_interval_low"] == result.interval().low
+    assert told["auc_low"] == result.interval().low
     assert told["cliffs_delta"] == result.cliffs_delta
     assert told["quartiles_kept"] == [9.75, 29.25]
     assert told["notes"] == []

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pytest
 
 from tests.store.worker import SHARD, N, add, begin
 from thinice.errors import StoreError
-from thinice.store import connection, open_store
+from thinice.store import open_store
 
 WORKER = Path(__file__).with_name("worker.py")
 COUNT = "select count(*) as n, count(distinct sample_id) as samples from epsilons"
@@ -103,53 +103,37 @@ def test_two_processes_may_make_the_same_store(tmp_path):
     assert count(open_store(tmp_path / "a.duckdb")) == N
 
 
-@pytest.mark.parametrize("death", [None, "die_between"])
-def test_a_forgotten_reader_keeps_what_it_has_and_blocks_nobody(tmp_path, monkeypatch, death):
-    monkeypatch.setattr(connection, "STEP_ASIDE_AFTER", 0.1)
-    store = open_store(tmp_path / "thinice.duckdb", new=True)
-    before = 0
-    if death is not None:  # then a log lies beside the file
-        before = 2 * SHARD
-        with worker(death, store.path) as process:
-            process.wait(30)
-    with worker("hold", store.path, "reader") as forgotten:
-        assert told(forgotten) == "ready"
-        assert count(store) == before  # readers do not mind each other
-        assert go_on(store) == N - before
-        assert count(store) == N
-        forgotten.stdin.write("count\n")
-        forgotten.stdin.flush()
-        assert told(forgotten) == str(before)
-    with duckdb.connect(store.path, read_only=True) as again:
-        assert again.execute("select count(*) from epsilons").fetchall() == [(N,)]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["thinice.duckdb"]
-
-
-def test_several_writers_step_aside_together_and_lose_nothing(tmp_path):
-    store = open_store(tmp_path / "thinice.duckdb", new=True)
-    with worker("hold", store.path, "reader") as forgotten:
-        assert told(forgotten) == "ready"
-        with worker("write", store.path) as one, worker("write_odd", store.path) as other:
-            assert [told(one), told(one)] == ["ready", "done"]
-            assert [told(other), told(other)] == ["ready", "done"]
-    assert count(store) == N
-    assert store.runs()["outcome"].tolist() == ["finished", "finished"]
-
-
-def test_another_tool_that_writes_is_waited_for_and_named(tmp_path):
+@pytest.mark.parametrize(("tool", "doing"), [("reader", "read"), ("writer", "written")])
+def test_another_tool_that_does_not_let_go_is_waited_for_and_named(tmp_path, tool, doing):
     store = open_store(tmp_path / "thinice.duckdb", new=True, patience=0.3)
     before = store.path.read_bytes()
-    with worker("hold", store.path, "writer") as tool:
-        assert told(tool) == "ready"
-        for attempt in (store.runs, lambda: go_on(store), lambda: open_store(store.path, patience=0.3)):
+    reading = [store.runs, lambda: open_store(store.path, patience=0.3)]
+    with worker("hold", store.path, tool) as process:
+        assert told(process) == "ready"
+        for attempt in [lambda: go_on(store), *(reading if tool == "writer" else [])]:
             start = time.monotonic()
             with pytest.raises(StoreError) as caught:
                 attempt()
             assert 0.3 <= time.monotonic() - start < 5
-            assert f"is being written by process {tool.pid} (" in str(caught.value)
+            assert f"is being {doing} by process {process.pid} (" in str(caught.value)
+            assert "wait for it, or end it" in str(caught.value)
             assert "\n" not in str(caught.value)
+        if tool == "reader":  # readers do not mind each other
+            assert [count(store), len(store.runs())] == [0, 0]
     assert store.path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thinice.duckdb"]
     assert go_on(store) == N
+
+
+def test_a_reader_that_lets_go_in_time_costs_nothing(tmp_path):
+    store = open_store(tmp_path / "thinice.duckdb", new=True)
+    with worker("hold", store.path, "reader") as reader:
+        assert told(reader) == "ready"
+        timer = threading.Timer(0.5, reader.kill)
+        timer.start()
+        assert go_on(store) == N
+        timer.join()
+    assert count(store) == N
 
 
 def test_a_forked_child_writes_like_everybody_else(tmp_path):

@@ -237,13 +237,13 @@ def test_bad_columns_are_refused_before_anything_is_written(store, bench):
         bench.shard(99, [1])
     with pytest.raises(StoreError, match="sample 7 is not in selection"):
         bench.run.add_predictions(bench.checkpoint(), bench.dataset([1]), [7], predictions=[0])
-    with pytest.raises(InputError, match=r"`label` must be flat, with a value for each sample_id, 2 of them"):
+    with pytest.raises(InputError, match=r"`labels` must be flat, with a value for each sample, 2 of them"):
         bench.dataset([1, 2], labels=[0])
     with pytest.raises(InputError, match="`outcomes`"):
         bench.run.add_epsilons(
             measurement, [1], epsilon=[0.5], outcomes=[3], predictions=[0], clean_predictions=[0], evaluations=[1]
         )
-    with pytest.raises(InputError, match="`prediction` must hold whole numbers, got float64"):
+    with pytest.raises(InputError, match="`predictions` must hold whole numbers, got float64"):
         bench.run.add_predictions(bench.checkpoint(), bench.dataset([1]), [1], predictions=np.array([0.5]))
     assert store.sql("from epsilons").empty
     assert store.sql("from predictions").empty

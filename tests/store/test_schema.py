@@ -1,12 +1,14 @@
-"""The schema: documented, migrated once, and never forced upon a file that is something else."""
+"""The schema: documented, its views those of this version, and never forced upon a file that is something else."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
+from importlib import resources
 
 import duckdb
 import pytest
+from pandas.testing import assert_frame_equal
 
 from thinice.errors import StoreError
 from thinice.store import open_store, schema
@@ -27,7 +29,7 @@ def test_the_facts_and_views_of_the_design_are_there(store):
         "checkpoints datasets samples attacks runs measurements predictions epsilons adversarials robustness "
         "comparisons statistics transfers findings"
     )
-    assert set(kinds[kinds == "table"].index) == {*facts.split(), "thinice_migrations"}
+    assert set(kinds[kinds == "table"].index) == {*facts.split(), "thinice_schema"}
     assert set(kinds[kinds == "view"].index) == {
         "transitions",
         "thin_ice",
@@ -53,97 +55,85 @@ def test_other_duckdb_versions_can_read_the_file(store):
 def test_a_new_store_appears_alone_and_complete(tmp_path):
     store = open_store(tmp_path / "thinice.duckdb", new=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thinice.duckdb"]
-    applied = store.sql("select name from thinice_migrations order by name")["name"].tolist()
-    assert applied == list(schema.migrations())
+    assert store.sql("from thinice_schema")["version"].tolist() == [schema.VERSION]
     with store.run(["x"], device="cpu", seed=0):
         pass
     assert len(open_store(store.path, new=True).runs()) == 1  # `new` does not empty an old one
 
 
-@pytest.fixture
-def later(monkeypatch):
-    """Two versions later: the migrations of then."""
-    steps = schema.migrations() | {
-        "9998_more": "create table more (a integer); insert into more select count(*) from runs;",
-        "9999_again": "insert into more values (7);",
-    }
-    monkeypatch.setattr(schema, "migrations", lambda: steps)
-    return steps
+def test_every_view_is_in_the_list_of_those_that_are_made():
+    files = {entry.name.removesuffix(".sql") for entry in (resources.files("thinice.store.sql") / "views").iterdir()}
+    assert files == set(schema.VIEWS)
 
 
-def test_an_older_store_is_brought_up_to_date_once(six, later):
-    assert len(open_store(six.path).sql("from more")) == 2
-    assert open_store(six.path).sql("from more")["a"].tolist() == [1, 7]
-    assert six.sql("select name from thinice_migrations order by name")["name"].tolist() == list(later)
-    assert len(six.sql("from transitions")) == 6
+def test_views_of_another_version_are_made_anew_and_rows_stay(six):
+    before = six.sql("from transitions order by sample_id")
+    comments = six.describe("transitions")
+    with duckdb.connect(six.path) as connection:
+        connection.execute("update thinice_schema set definitions = 'those of an earlier thinice'")
+        connection.execute("create or replace view transitions as select 1 as a")
+        connection.execute("alter table statistics drop column shift")
+        connection.execute("create view of_mine as from runs")
+    again = open_store(six.path)
+    assert_frame_equal(again.sql("from transitions order by sample_id"), before)
+    assert_frame_equal(again.describe("transitions"), comments)
+    assert "shift" in again.describe("separation")["column"].tolist()
+    assert len(again.sql("from of_mine")) == 1  # a view that somebody else made is left alone
+    assert again.sql("from thinice_schema")["definitions"].tolist() != ["those of an earlier thinice"]
+    with duckdb.connect(six.path, read_only=True):  # and not a second time: that would need to write
+        open_store(six.path, patience=0)
 
 
-OLD_ROWS = """
-insert into runs (command, versions, device, "precision", settings, started, seen, host, pid)
-values (['thinice'], '{}', 'cpu', 'float32', '{}', '2026-01-01', '2026-01-01', 'here', 1);
-insert into checkpoints (fingerprint, name, architecture, classes, sparsity, notes, run_id, created)
-values ('d', 'dense', 'cnn', 2, 0, [], 1, '2026-01-01'), ('p', 'pruned', 'cnn', 2, 0.9, [], 1, '2026-01-01');
-insert into datasets (fingerprint, name, split, n, shape, classes, run_id, created)
-values ('s', 'digits', 'test', 3, [1, 2, 2], ['a', 'b'], 1, '2026-01-01');
-insert into samples values (1, 10, 0, 1, null), (1, 11, 1, 2, null), (1, 12, 1, 3, null);
-insert into attacks (fingerprint, name, norm, settings, run_id, created)
-values ('a', 'fmn', 'linf', '{}', 1, '2026-01-01');
-insert into measurements (checkpoint_id, dataset_id, attack_id, run_id, created) values (1, 1, 1, 1, '2026-01-01');
-insert into epsilons values
-    (1, 10, 'found', 0.25, 1, 0, 100, false, 1),
-    (1, 11, 'misclassified', 0, 0, 0, 1, false, 1),
-    (1, 12, 'not_found', null, null, 1, 100, true, 1);
-insert into predictions values (2, 1, 10, 1, 0.5, 1), (2, 1, 11, 1, 0.5, 1), (2, 1, 12, 1, 0.5, 1);
-insert into comparisons (measurement_id, pruned_checkpoint_id, basis, run_id, created)
-values (1, 2, 'clean', 1, '2026-01-01');
-"""
-
-
-def test_a_store_of_version_0_1_keeps_its_rows_and_says_what_it_does_not_know(tmp_path, monkeypatch):
-    first = dict([next(iter(schema.migrations().items()))])
-    with monkeypatch.context() as patched:
-        patched.setattr(schema, "migrations", lambda: first)
-        path = open_store(tmp_path / "old.duckdb", new=True).path
-    with duckdb.connect(path) as connection:
-        connection.execute(OLD_ROWS)
-    store = open_store(path)
-    rows = store.sql("from epsilons order by sample_id")
-    assert rows["outcome"].tolist() == ["found", "misclassified", "not_found"]
-    assert rows["epsilon"].fillna(-1).tolist() == [0.25, 0, -1]
-    assert rows["run_id"].tolist() == [1, 1, 1]
-    assert rows["stage"].isna().tolist() == [False, True, True]
-    assert rows["stage"][0] == "search"
-    assert rows[["converged", "diagnosis"]].isna().all(axis=None)
-    shown = store.sql("select transition, stage, converged from transitions order by sample_id")
-    assert shown["transition"].tolist() == ["S1,0", "S0,1", "S1,1"]
-    assert shown["stage"].isna().tolist() == [False, True, True]
-    with store.run(["more"], device="cpu", seed=0) as run:
-        assert run.unmeasured(1, [10, 11, 12]).tolist() == []
-
-
-@pytest.mark.usefixtures("later")
-def test_an_empty_file_runs_through_all_migrations(tmp_path):
-    assert open_store(tmp_path / "new.duckdb", new=True).sql("from more")["a"].tolist() == [0, 7]
-
-
-def test_a_migration_that_fails_changes_nothing(six, later):
-    later["9999_again"] = "insert into nowhere values (1);"
-    with pytest.raises(StoreError, match="nowhere"):
+def test_an_upgrade_that_fails_changes_nothing(six):
+    with duckdb.connect(six.path) as connection:
+        connection.execute("update thinice_schema set definitions = 'those of an earlier thinice'")
+        connection.execute("drop view warnings")
+        connection.execute("create table warnings (a integer)")  # the last one to be made
+        connection.execute("alter table statistics drop column shift")
+    with pytest.raises(StoreError, match="warnings"):
         open_store(six.path)
-    assert "more" not in six.tables()["name"].tolist()
-    assert len(six.sql("from thinice_migrations")) == len(later) - 2
-    assert len(six.sql("from transitions")) == 6
+    with duckdb.connect(six.path, read_only=True) as connection:
+        columns = connection.sql("from statistics limit 0").columns
+        assert connection.sql("select definitions from thinice_schema").fetchall()[0][0].startswith("those")
+    assert "shift" not in columns
 
 
 def test_a_newer_store_is_refused_untouched(six):
     with duckdb.connect(six.path) as connection:
-        connection.execute("insert into thinice_migrations values ('99999_future', now()::timestamp, '9.9.9')")
+        connection.execute("update thinice_schema set version = 99, thinice = '9.9.9'")
     before = six.path.read_bytes()
-    with pytest.raises(StoreError, match=r"written by thinice 9\.9\.9.*99999_future.*pip install --upgrade thinice"):
+    with pytest.raises(StoreError, match=r"written by thinice 9\.9\.9.*schema 99.*pip install --upgrade thinice"):
         open_store(six.path)
     with pytest.raises(StoreError, match="pip install --upgrade thinice"):
         open_store(six.path, new=True)
     assert six.path.read_bytes() == before
+
+
+def test_a_store_of_a_development_version_is_refused_untouched(tmp_path):
+    path = tmp_path / "old.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute("create table thinice_migrations (name text, applied timestamp, version text)")
+        connection.execute("create table epsilons (measurement_id integer)")
+    before = path.read_bytes()
+    for new in (False, True):
+        with pytest.raises(
+            StoreError, match=r"development version .* measure again into a new file \(--store"
+        ) as caught:
+            open_store(path, new=new)
+        assert "left untouched" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_store_without_one_version_is_refused(six, rows):
+    with duckdb.connect(six.path) as connection:
+        (row,) = connection.sql("from thinice_schema").fetchall()
+        connection.execute("delete from thinice_schema")
+        for _ in range(rows):
+            connection.execute("insert into thinice_schema values (?, ?, ?, ?)", row)
+    with pytest.raises(StoreError, match=f"it has {rows} schema versions, not one"):
+        open_store(six.path)
 
 
 def _other_duckdb(path):

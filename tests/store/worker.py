@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from thinice.store import connection, open_store
+from thinice.store import open_store
 from thinice.store.connection import ask, writing
 from thinice.types import Outcome
 
@@ -92,8 +92,8 @@ def die_inside(path):
         add(run, measurement, np.arange(SHARD))
         add(run, measurement, np.arange(SHARD, 2 * SHARD))
         with writing(Path(path), 5) as unfinished:
-            columns = "measurement_id, sample_id, outcome, epsilon, evaluations, adopted, run_id"
-            row = "select $m, range, 'found', 1, 1, false, 1 from range(400, 500)"
+            columns = "measurement_id, sample_id, outcome, epsilon, evaluations, converged, adopted, run_id"
+            row = "select $m, range, 'found', 1, 1, true, false, 1 from range(400, 500)"
             ask(unfinished, f"insert into epsilons ({columns}) {row}", m=measurement)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -121,5 +121,4 @@ def hold(path, mode):
 
 
 if __name__ == "__main__":
-    connection.STEP_ASIDE_AFTER = 0.2
     globals()[sys.argv[1]](*sys.argv[2:])

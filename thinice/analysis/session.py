@@ -19,7 +19,7 @@ from thinice.losses import margin
 from thinice.models import Classifier
 from thinice.numerics import pick_device
 from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
-from thinice.stats import Separation
+from thinice.stats import Separation, statistic_values
 from thinice.store import Run, Store, query, stored_adversarial
 from thinice.types import Outcome, Stage
 
@@ -201,25 +201,7 @@ class MeasurementSession:
         """
         run = self._running
         comparison_id = run.comparison(measured.measurement_id, self.checkpoint(pruned), **basis)
-        interval = found.auc_interval
-        run.add_statistics(
-            comparison_id,
-            auc=found.auc,
-            auc_low=None if interval is None else interval.low,
-            auc_high=None if interval is None else interval.high,
-            confidence=found.confidence,
-            u=found.u,
-            p_value=found.p_value,
-            log10_p=found.log10_p,
-            p_value_two_sided=found.p_value_two_sided,
-            log10_p_two_sided=found.log10_p_two_sided,
-            exact=found.exact,
-            median_kept=found.median_kept,
-            median_lost=found.median_lost,
-            shift=found.shift,
-            cliffs_delta=found.cliffs_delta,
-            notes=found.notes,
-        )
+        run.add_statistics(comparison_id, **statistic_values(found), notes=found.notes)
         return comparison_id
 
     def pruned_distances(

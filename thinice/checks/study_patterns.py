@@ -11,12 +11,12 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import chi2
 
 from thinice.errors import InputError
 from thinice.stats import wilson
+from thinice.stats.risk import falling_fit
 from thinice.store import query
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterable[StudyPat
     if len({row.sparsity for row in rows}) < 3:
         return
     shares, samples = np.array([row.robust for row in rows]), np.array([row.samples for row in rows], dtype=np.float64)
-    fitted = _falling(shares, samples)
+    fitted = falling_fit(shares, samples)
     spread = np.clip(fitted, 0.5 / samples, 1 - 0.5 / samples)
     distance = float((samples * (shares - fitted) ** 2 / (spread * (1 - spread))).sum())
     if chi2.sf(distance, len(rows) - 1) < DOUBT:
@@ -173,19 +173,6 @@ def _error(share: float, other: float, row: StudyRow, next_row: StudyRow, confid
     """Return by how much two shares may differ by sampling alone."""
     variance = share * (1 - share) / row.samples + other * (1 - other) / next_row.samples
     return float(ndtri(0.5 + confidence / 2) * np.sqrt(variance))
-
-
-def _falling(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the nearest values that never rise: isotonic regression by pooling neighbours."""
-    blocks: list[tuple[float, float, int]] = []  # mean, weight, length
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        block = (value, weight, 1)
-        while blocks and blocks[-1][0] < block[0]:
-            mean, heavy, length = blocks.pop()
-            total = heavy + block[1]
-            block = ((mean * heavy + block[0] * block[1]) / total, total, length + block[2])
-        blocks.append(block)
-    return np.repeat([mean for mean, _, _ in blocks], [length for _, _, length in blocks])
 
 
 def _checked(row: StudyRow) -> StudyRow:

@@ -6,20 +6,15 @@ import codecs
 import csv
 import io
 import json
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from thinice.cli.options import Format
-from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
+from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, plain, shown
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "records", "render"]
+__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "render"]
 
 ASCII_MARKS = {"─": "-", "…": "...", "\N{EN DASH}": "-", "—": "-", "→": "->", "ε": "epsilon", "√": "sqrt"}
 """What thinice's own rules and marks become where a stream cannot show them; other characters become escapes."""
@@ -97,8 +92,8 @@ def render(rows: Sequence[Row], how: Format) -> str:
     b,
     """
     if how is Format.JSON:
-        plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
-        return UNPRINTABLE.sub(_escaped_in_json, json.dumps(plain, indent=2, default=str, ensure_ascii=False))
+        content = json.dumps(plain(list(rows)), indent=2, default=_as_text, ensure_ascii=False)
+        return UNPRINTABLE.sub(_escaped_in_json, content)
     if not rows:
         return "no rows" if how is Format.TABLE else ""
     names = list(rows[0])
@@ -112,12 +107,6 @@ def render(rows: Sequence[Row], how: Format) -> str:
         lines = [names, ["---"] * len(names), *cells]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return aligned([names, *cells])
-
-
-def records(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a frame, with None for what is missing."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    return [dict(zip(frame.columns, row, strict=True)) for row in plain.itertuples(index=False)]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -138,29 +127,21 @@ def _is_number(cell: str) -> bool:
     return cell.lstrip("-+").replace(".", "").replace("e-", "").replace("/255", "").replace("%", "").strip().isdecimal()
 
 
-def _plain(value: object) -> object:
-    """Return a value as JSON knows it where it does; lists and objects of SQL keep their shape, blobs become hex."""
-    if hasattr(value, "tolist"):  # of NumPy, an array or a single number
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+def _as_text(value: object) -> str | float:
+    """Return what JSON does not know as text, or as a number: blobs become hex, decimals floats."""
     if isinstance(value, bytes | bytearray):
         return value.hex()
-    if isinstance(value, Decimal):
-        return float(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _cell(value: object, how: Format) -> str:
-    if isinstance(value, bytes | bytearray) and how is not Format.CSV:
-        return f"{len(value)} bytes"
-    value = _plain(value)
+    if isinstance(value, bytes | bytearray):
+        return value.hex() if how is Format.CSV else f"{len(value)} bytes"
+    value = plain(float(value) if isinstance(value, Decimal) else value)
     if value is None:
         return ""
     if isinstance(value, list | dict):
-        text = json.dumps(value, default=str, ensure_ascii=False)
+        text = json.dumps(value, default=_as_text, ensure_ascii=False)
         return text if how is Format.CSV else shown(text, LONGEST_CELL)
     if isinstance(value, float):
         return repr(value) if how is Format.CSV else f"{value:.4g}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath
-from thinice.cli.output import put, records, render
+from thinice.cli.output import put, render
+from thinice.printable import records
 
 __all__ = ["runs"]
 

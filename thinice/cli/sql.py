@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from thinice.cli.options import STORE, Format, FormatOption, StorePath, Timeout
-from thinice.cli.output import put, records, render
+from thinice.cli.output import put, render
 from thinice.errors import InputError, StoreError
+from thinice.printable import records
 
 if TYPE_CHECKING:
     import pandas as pd

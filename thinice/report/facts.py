@@ -10,6 +10,7 @@ import pandas as pd
 
 from thinice.checks.study_patterns import StudyPattern, store_signatures
 from thinice.errors import InputError
+from thinice.printable import records
 from thinice.stats import PredictorComparison, compare_predictors
 from thinice.store import Store, query
 from thinice.types import Norm, Outcome, Transition
@@ -166,22 +167,6 @@ def _named(row: Row) -> Row:
     """Return a row of checkpoints, data sets or attacks with names that a page has room for."""
     classes = {"classes": [brief(name) for name in row["classes"]]} if isinstance(row.get("classes"), list) else {}
     return row | {"name": brief(row["name"])} | classes
-
-
-def records(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of an answer, with None for NULL."""
-    return [
-        {name: _plain(value) for name, value in zip(frame.columns, row, strict=True)}
-        for row in frame.itertuples(index=False, name=None)
-    ]
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return [_plain(one) for one in value]
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _keyed(store: Store, table: str) -> dict[int, Row]:

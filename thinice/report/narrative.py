@@ -14,7 +14,7 @@ import numpy as np
 
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import Compared, Row, brief
-from thinice.stats import quantile
+from thinice.stats import STATISTICS, quantile
 from thinice.types import Outcome, Transition
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ MEANINGS = {
     Transition.GAINED: "wrong before, correct after",
     Transition.WRONG: "wrong before and after",
 }
-IN_UNIT = {"median_kept", "median_lost", "shift"}
-"""Statistics in the unit of epsilon."""
 THINNEST = 25
 CELL = 1000
 """Letters of a cell that others wrote: longer ones lose their middle."""
@@ -154,7 +152,8 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
     for name, value in found.items():
         if name in {"comparison_id", "run_id", "created", "notes"} or name.startswith("n_"):
             continue
-        shown = "—" if value is None else unit.text(value) if name in IN_UNIT else _number(value)
+        in_unit = name in STATISTICS and STATISTICS[name].unit == "epsilon"
+        shown = "—" if value is None else unit.text(value) if in_unit else _number(value)
         shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
         rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
     notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thinice.attacks.fixed_budget import budget_text
+from thinice.stats import STATISTICS, Statistic, Unit
 from thinice.types import Transition
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from thinice.types import Norm
 
 __all__ = ["answer", "page", "table"]
+
+FORMS: dict[Unit, str] = {"probability": ".3f", "count": "d", "log10": ".1f", "flag": "", "none": ".3g"}
+"""How the table shows numbers; epsilons have their norm's unit."""
 
 
 def answer(comparison: Comparison) -> str:
@@ -46,15 +50,8 @@ def table(comparison: Comparison) -> list[tuple[str, str]]:
         ("S0,0  wrong under both" if budget is None else "S0,0  broken under both", f"{row['S0,0']}"),
         ("epsilon not found", f"{row['not_found']}"),
     ]
-    for group in ("kept", "lost"):
-        low, high = (_distance(quartile, norm) for quartile in row[f"quartiles_{group}"])
-        lines.append((f"median epsilon, {group}", f"{_distance(row[f'median_{group}'], norm)} ({low} to {high})"))
-    interval = comparison.separation.auc_interval
     lines += [
-        ("shift, kept - lost", _distance(row["shift"], norm)),
-        ("AUC", _number(row["auc"], ".3f")),
-        ("AUC, 95 % interval", "—" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"),
-        ("log10 p, lost are nearer", _number(row["log10_p"], ".1f")),
+        (statistic.label, _statistic(statistic, row, norm)) for statistic in STATISTICS.values() if statistic.label
     ]
     if comparison.pruned_distances is not None:
         lines += [
@@ -78,6 +75,19 @@ def page(comparison: Comparison) -> str:
         f"epsilon: {comparison.norm}, by {comparison.attack.name}"
     )
     return f"<p>{html.escape(answer(comparison))}</p><table>{rows}</table><p><small>{html.escape(where)}</small></p>"
+
+
+def _statistic(statistic: Statistic, row: dict[str, Any], norm: Norm) -> str:
+    """Return the value of a statistic as people read it, with its quartiles or up to the end of its interval."""
+
+    def text(value: float | None) -> str:
+        return _distance(value, norm) if statistic.unit == "epsilon" else _number(value, FORMS[statistic.unit])
+
+    value = row[statistic.name]
+    if statistic.quartiles:
+        low, high = map(text, row[statistic.quartiles])
+        return f"{text(value)} ({low} to {high})"
+    return text(value) + (f" to {text(row[statistic.until])}" if statistic.until and value is not None else "")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -2,32 +2,19 @@
 
 from thinice.stats.base import quantile, wilson
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
-from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, holm, seed_spread
-from thinice.stats.paired import (
-    Agreement,
-    ClassChanges,
-    McNemar,
-    McNemarMethod,
-    PairedShift,
-    agreement,
-    class_changes,
-    mcnemar,
-    paired_shift,
-)
+from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
+from thinice.stats.paired import PairedShift, paired_shift
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
-from thinice.stats.rank_tests import GroupTests, auc_bootstrap, gained_tests, group_tests
-from thinice.stats.risk import ClosestLosses, RiskBins, RiskCurve, RiskMethod, closest_losses, risk_bins, risk_curve
+from thinice.stats.rank_tests import GroupTests, group_tests
+from thinice.stats.registry import STATISTICS, Statistic, Unit, statistic, statistic_values
+from thinice.stats.risk import RiskBins, RiskCurve, RiskMethod, risk_bins, risk_curve
 from thinice.stats.separation import Separation, hodges_lehmann, hodges_lehmann_interval, separation
 from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losses, transition_counts, transitions
 
 __all__ = [
-    "Agreement",
-    "ClassChanges",
+    "STATISTICS",
     "ClassLosses",
-    "ClosestLosses",
     "GroupTests",
-    "McNemar",
-    "McNemarMethod",
     "PairedShift",
     "PredictorComparison",
     "RiskBins",
@@ -36,22 +23,17 @@ __all__ = [
     "RocCurve",
     "SeedSpread",
     "Separation",
+    "Statistic",
     "SurvivalCurve",
     "TransitionCounts",
-    "agreement",
-    "auc_bootstrap",
+    "Unit",
     "benjamini_hochberg",
-    "class_changes",
     "class_losses",
-    "closest_losses",
     "compare_predictors",
     "delong",
-    "gained_tests",
     "group_tests",
     "hodges_lehmann",
     "hodges_lehmann_interval",
-    "holm",
-    "mcnemar",
     "paired_shift",
     "quantile",
     "risk_bins",
@@ -59,6 +41,8 @@ __all__ = [
     "roc_curve",
     "seed_spread",
     "separation",
+    "statistic",
+    "statistic_values",
     "survival_curve",
     "transition_counts",
     "transitions",

@@ -1,4 +1,4 @@
-"""Quantiles of columns in which some samples were not found."""
+"""What all statistics share: columns and their checks, results, quantiles where some samples were not found, shares."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from thinice.errors import InputError
+from thinice.printable import plain
 from thinice.types import Interval, Transition
 
 __all__ = [
@@ -70,9 +71,9 @@ class Result:
         flat: dict[str, Any] = {}
         for name, value in self._values().items():
             if isinstance(value, Interval):
-                flat |= {f"{name}_low": _plain(value.low), f"{name}_high": _plain(value.high)}
+                flat |= {f"{name}_low": plain(value.low), f"{name}_high": plain(value.high)}
             else:
-                flat[name] = _plain(value)
+                flat[name] = plain(value)
         return flat
 
     def frame(self) -> pd.DataFrame:
@@ -92,16 +93,6 @@ class Result:
     def _values(self) -> dict[str, Any]:
         fields = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]  # all are dataclasses
         return {name: getattr(self, name) for name in (*fields, *self.derived)}
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of any result
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(entry) for entry in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 FloatColumn = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Many comparisons at once: p-values that hold for all of them together, and the mean and spread over seeds."""
+"""Many comparisons at once: p-values adjusted for the false discovery rate, and the mean and spread over seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thinice.errors import InputError
 from thinice.stats.base import FloatColumn, Result, check_confidence
 from thinice.types import Interval
 
-__all__ = ["SeedSpread", "benjamini_hochberg", "holm", "seed_spread"]
+__all__ = ["SeedSpread", "benjamini_hochberg", "seed_spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +43,6 @@ class SeedSpread(Result):
         return Interval(self.mean - half, self.mean + half, self.confidence)
 
 
-def holm(log10_p: npt.ArrayLike) -> FloatColumn:
-    """Return Holm's adjusted p-values, on the log10 scale: the chance of *any* false finding stays below each.
-
-    The k-th smallest of n p-values (from 0) times n - k, at most 1, and never below the one before it.
-
-    Parameters
-    ----------
-    log10_p
-        (N,) decimal logarithms of p-values, at most 0; NaN where there is none: stays so, and is not counted.
-
-    Raises
-    ------
-    InputError
-        For a value above 0, which is no logarithm of a probability.
-
-    References
-    ----------
-    S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
-
-    Examples
-    --------
-    >>> holm([-400.0, -2.0, float("nan"), -1.0]).round(3).tolist()
-    [-399.523, -1.699, nan, -1.0]
-    """
-    values, order = _ordered(log10_p)
-    n = len(order)
-    steps = np.log10(np.arange(n, 0, -1))
-    return _placed(values, order, np.maximum.accumulate(values[order] + steps))
-
-
 def benjamini_hochberg(log10_p: npt.ArrayLike) -> FloatColumn:
     """Return Benjamini and Hochberg's adjusted p-values, on the log10 scale: the share of false findings, on average.
 
@@ -98,10 +68,18 @@ def benjamini_hochberg(log10_p: npt.ArrayLike) -> FloatColumn:
     >>> benjamini_hochberg([-400.0, -2.0, float("nan"), -1.0]).round(3).tolist()
     [-399.523, -1.824, nan, -1.0]
     """
-    values, order = _ordered(log10_p)
-    n = len(order)
-    steps = np.log10(n / np.arange(1, n + 1))
-    return _placed(values, order, np.minimum.accumulate((values[order] + steps)[::-1])[::-1])
+    values = np.array(log10_p, dtype=np.float64)
+    if values.ndim != 1:
+        raise InputError(f"`log10_p` must be a flat list, got shape {values.shape}")
+    if (values > 0).any():
+        raise InputError(f"`log10_p` holds {np.nanmax(values)}: the logarithm of a p-value is at most 0")
+    order = np.argsort(values, kind="stable")  # NaN comes last
+    n = int((~np.isnan(values)).sum())
+    order = order[:n]
+    products = values[order] + np.log10(n / np.arange(1, n + 1))
+    adjusted = np.full(len(values), np.nan)
+    adjusted[order] = np.minimum(np.minimum.accumulate(products[::-1])[::-1], 0)
+    return adjusted
 
 
 def seed_spread(values: npt.ArrayLike, *, confidence: float = 0.95) -> SeedSpread:
@@ -139,20 +117,3 @@ def seed_spread(values: npt.ArrayLike, *, confidence: float = 0.95) -> SeedSprea
         largest=float(known.max()) if len(known) else None,
         confidence=confidence,
     )
-
-
-def _ordered(log10_p: npt.ArrayLike) -> tuple[FloatColumn, npt.NDArray[np.intp]]:
-    """Return the column, and the places of its known values from the smallest up."""
-    values = np.array(log10_p, dtype=np.float64)
-    if values.ndim != 1:
-        raise InputError(f"`log10_p` must be a flat list, got shape {values.shape}")
-    if (values > 0).any():
-        raise InputError(f"`log10_p` holds {np.nanmax(values)}: the logarithm of a p-value is at most 0")
-    order = np.argsort(values, kind="stable")
-    return values, order[: int((~np.isnan(values)).sum())]
-
-
-def _placed(values: FloatColumn, order: npt.NDArray[np.intp], adjusted: FloatColumn) -> FloatColumn:
-    placed = np.full(len(values), np.nan)
-    placed[order] = np.minimum(adjusted, 0)
-    return placed

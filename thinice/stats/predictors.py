@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_ndtr, logit, ndtri
+from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
 from thinice.errors import InputError
@@ -19,9 +19,8 @@ from thinice.stats.base import (
     check_confidence,
     check_lengths,
     epsilon_column,
-    wilson_bounds,
 )
-from thinice.stats.separation import MIN_GROUP
+from thinice.stats.separation import MIN_GROUP, auc_bounds
 
 __all__ = ["PredictorComparison", "compare_predictors", "delong"]
 
@@ -126,7 +125,7 @@ def compare_predictors(
                 f"p-values withheld: the smaller group has {min(n_kept, n_lost)} samples, fewer than {MIN_GROUP}"
             )
     se = np.sqrt(variance)
-    low, high = _auc_bounds(auc, se, min(n_kept, n_lost), confidence)
+    low, high = auc_bounds(auc, se, min(n_kept, n_lost), confidence)
     difference = auc[0] - auc
     # at least 0 but for rounding, and 0 exactly where two predictors order the samples alike
     spread = np.sqrt(np.maximum(variance[0] + variance - 2 * covariance, 0))
@@ -226,13 +225,3 @@ def _safety(
                 )
         rows.append(-column if name in high_is_risky else column)
     return np.array(rows), not_found
-
-
-def _auc_bounds(auc: FloatColumn, se: FloatColumn, n: int, confidence: float) -> tuple[FloatColumn, FloatColumn]:
-    """Return DeLong's bounds on the logit scale; Wilson's where that says nothing, as `Separation.interval`."""
-    plain = (auc > 0) & (auc < 1) & (se > 0)
-    centre = logit(np.where(plain, auc, 0.5))
-    half = ndtri(0.5 + confidence / 2) * np.where(plain, se, 0.0) / np.where(plain, auc * (1 - auc), 1.0)
-    low, high = wilson_bounds(np.where(np.isnan(auc), 0.5, auc), n, confidence)
-    low, high = np.where(plain, expit(centre - half), low), np.where(plain, expit(centre + half), high)
-    return np.where(np.isnan(auc), np.nan, low), np.where(np.isnan(auc), np.nan, high)

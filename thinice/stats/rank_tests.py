@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 from scipy.stats import ks_2samp
 
-from thinice.errors import InputError
-from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column
-from thinice.stats.risk import pooled_cells
+from thinice.stats.base import FloatColumn, Result, epsilon_column
 from thinice.stats.separation import MIN_GROUP, hodges_lehmann_interval, separation
 from thinice.stats.tail_probabilities import log_kolmogorov, log_student
 from thinice.types import Interval
 
-__all__ = ["GroupTests", "auc_bootstrap", "gained_tests", "group_tests"]
+__all__ = ["GroupTests", "group_tests"]
 
-GROUPS = 1000
-"""With more distinct epsilons than this, the bootstrap pools neighbours; the AUC moves in the sixth digit."""
 EXACT_PAIRS = 100_000
 """With at most so many pairs, and few samples in one group, the Kolmogorov-Smirnov test is exact."""
 
@@ -44,8 +40,6 @@ class GroupTests(Result):
     """Chance that a sample of `far` lies farther than one of `near`; ties count half."""
     auc_interval: Interval | None
     """DeLong's, as of `separation`."""
-    auc_bootstrap: Interval | None
-    """Percentiles of the stratified bootstrap."""
     cliffs_delta: float | None
     """``2 auc - 1``."""
     cliffs_delta_interval: Interval | None
@@ -80,13 +74,11 @@ def group_tests(
     *,
     names: tuple[str, str] = ("S1,1", "S1,0"),
     confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> GroupTests:
     """Return how two groups differ in epsilon, by every test at once; kept (S1,1) against lost (S1,0) samples by name.
 
-    Everything in `separation`, the stratified bootstrap, the interval of the Hodges-Lehmann shift, Brunner and Munzel's
-    test and that of Kolmogorov and Smirnov. The rules:
+    Everything in `separation`, the interval of the Hodges-Lehmann shift, Brunner and Munzel's test and that of
+    Kolmogorov and Smirnov. The rules:
 
     - *not found* (NaN) is right-censored: ranked after every found sample, all of them tied; counted in the result.
     - *fewer than 10 samples* in a group: Mann-Whitney and Kolmogorov-Smirnov are exact while the groups are small
@@ -102,13 +94,11 @@ def group_tests(
         What the groups are called.
     confidence
         Level of all intervals.
-    resamples, seed
-        Of the bootstrap.
 
     Raises
     ------
     InputError
-        For columns that are not flat and numeric, a confidence outside (0, 1), or fewer than 2 resamples.
+        For columns that are not flat and numeric, or a confidence outside (0, 1).
 
     References
     ----------
@@ -150,7 +140,6 @@ def group_tests(
         not_found_near=plain.not_found_lost,
         auc=plain.auc,
         auc_interval=interval,
-        auc_bootstrap=auc_bootstrap(far, near, confidence=confidence, resamples=resamples, seed=seed),
         cliffs_delta=plain.cliffs_delta,
         cliffs_delta_interval=None
         if interval is None
@@ -169,90 +158,6 @@ def group_tests(
         confidence=confidence,
         notes=tuple(notes),
     )
-
-
-def gained_tests(
-    gained: npt.ArrayLike,
-    wrong: npt.ArrayLike,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> GroupTests:
-    """Return how samples that pruning gains (S0,1) differ from those wrong under both networks (S0,0).
-
-    What to give needs thought, for the dense network has all of them wrong:
-
-    - Where correct means *clean*, their epsilons under the dense network are 0 by definition and say nothing; a note
-      says so. Under the pruned network, those of S0,0 are 0 and those of S0,1 are not, by definition again: an AUC of 0
-      is no finding, and a note says that too. Give **how wrong the dense network is** instead, its negative margin:
-      was a gained sample nearer to being right?
-    - Where correct means *robust at a budget*, all epsilons are informative.
-
-    Parameters
-    ----------
-    gained, wrong
-        (N,) how far each sample is from being right; NaN where not known.
-    confidence, resamples, seed
-        As of `group_tests`; `wrong` takes the place of its `far`, `gained` of its `near`.
-
-    Examples
-    --------
-    >>> margins = {"gained": [-0.1, -0.4, -0.2], "wrong": [-3.0, -0.3, -2.0]}
-    >>> round(gained_tests(*(-np.array(values) for values in margins.values())).auc, 3)
-    0.889
-    """
-    gained, wrong = epsilon_column(gained, "gained"), epsilon_column(wrong, "wrong")
-    tests = group_tests(wrong, gained, names=("S0,0", "S0,1"), confidence=confidence, resamples=resamples, seed=seed)
-    note = None
-    if min(len(gained), len(wrong)) and not wrong.any():
-        if not gained.any():
-            note = "all values are 0: misclassified samples have no epsilon; give the dense network's negative margins"
-        elif gained.all():
-            note = "separated by definition: epsilon is 0 where the pruned network is wrong, and only there"
-    return tests if note is None else replace(tests, notes=(*tests.notes, note))
-
-
-def auc_bootstrap(
-    kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval | None:
-    """Return the bootstrap interval of the AUC: percentiles, each group drawn anew from itself; None for an empty one.
-
-    It needs no normal approximation, yet is no better than DeLong's for small groups: where they do not overlap, they
-    do so in no resample either, and the interval shrinks to a point.
-
-    Parameters
-    ----------
-    kept, lost
-        Epsilons (N,), NaN where not found.
-    confidence, resamples, seed
-        Level of the interval, number of resamples, and what repeats them.
-
-    Raises
-    ------
-    InputError
-        For fewer than 2 resamples or a confidence outside (0, 1).
-
-    Examples
-    --------
-    >>> auc_bootstrap([3.0, 4.0], [1.0, 2.0])
-    Interval(low=1.0, high=1.0, confidence=0.95)
-    """
-    check_confidence(confidence)
-    if resamples < 2:
-        raise InputError(f"`resamples` must be at least 2, got {resamples}: 2000 is the usual choice")
-    kept, lost = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
-    if min(len(kept), len(lost)) == 0:
-        return None
-    _, counts = pooled_cells(kept, lost, GROUPS)
-    rng = np.random.default_rng(seed)
-    aucs = np.empty(resamples)
-    for k in range(resamples):
-        drawn_kept, drawn_lost = (rng.multinomial(int(column.sum()), column / column.sum()) for column in counts.T)
-        below = drawn_lost.cumsum() - drawn_lost / 2  # lost samples nearer than each cell, its own half
-        aucs[k] = drawn_kept @ below
-    low, high = np.quantile(aucs / (len(kept) * len(lost)), [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(float(low), float(high), confidence)
 
 
 def _degrees_of_freedom(far: FloatColumn, near: FloatColumn) -> float:
@@ -278,7 +183,7 @@ def _farthest_apart(far: FloatColumn, near: FloatColumn) -> tuple[float, float |
 
 def _log_p_of_distance(distance: float, far: FloatColumn, near: FloatColumn) -> float:
     m, n = len(far), len(near)
-    if distance == 0:
+    if distance <= (1 + 1e-9) / max(m, n):  # groups cannot differ less: p is 1, where scipy says a little more
         return 0.0
     if distance == 1:  # two of all orders of the samples look like that
         return float(math.log(2) + gammaln(m + 1) + gammaln(n + 1) - gammaln(m + n + 1))

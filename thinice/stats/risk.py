@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -16,13 +16,12 @@ from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_co
 from thinice.types import Interval
 
 __all__ = [
-    "ClosestLosses",
     "RiskBins",
     "RiskCurve",
     "RiskMethod",
     "cells",
-    "closest_losses",
     "even_groups",
+    "falling_fit",
     "pooled_cells",
     "risk_bins",
     "risk_curve",
@@ -56,6 +55,15 @@ def even_groups(sizes: FloatColumn, most: int) -> npt.NDArray[np.intp]:
     middle = sizes.cumsum() - sizes / 2  # an epsilon goes where the middle of its samples is
     group = np.floor(middle / sizes.sum() * most)
     return np.unique(group, return_inverse=True)[1].ravel().astype(np.intp)
+
+
+def falling_fit(values: FloatColumn, weights: FloatColumn) -> FloatColumn:
+    """Return the nearest values (K,) that never rise, by weighted squared error: isotonic regression.
+
+    >>> falling_fit(np.array([0.9, 0.4, 0.6]), np.array([1.0, 3.0, 1.0])).round(3).tolist()
+    [0.9, 0.45, 0.45]
+    """
+    return np.asarray(isotonic_regression(values, sample_weight=weights, increasing=False))
 
 
 RiskMethod = Literal["isotonic", "logistic"]
@@ -121,33 +129,6 @@ class RiskBins(Result):
     high: FloatColumn
     not_found: int
     """Samples of the last bin where that one holds those that were not found; 0 where there is no such bin."""
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClosestLosses(Result):
-    """What lies within the closest samples, one entry a share of the samples."""
-
-    share: FloatColumn
-    """Share of the samples that were taken, closest first."""
-    n: npt.NDArray[np.int64]
-    """How many that are, rounded up."""
-    reach: FloatColumn
-    """Largest epsilon among them; inf where that one was not found."""
-    lost: FloatColumn
-    """Lost samples among them; not whole where the cut falls among equal epsilons, which count in proportion."""
-    captured: FloatColumn
-    """``lost / n_lost``: the share of all lost samples; NaN where none is lost."""
-    low: FloatColumn
-    """Wilson interval of `captured`, at the level of `confidence`."""
-    high: FloatColumn
-    risk: FloatColumn
-    """``lost / n``: the share of the closest samples that is lost."""
-    lift: FloatColumn
-    """How many times more lost samples than in as many samples chosen blindly; 1: epsilon tells nothing."""
-    n_kept: int
-    n_lost: int
-    not_found: int
     confidence: float
 
 
@@ -306,78 +287,13 @@ def risk_bins(kept: npt.ArrayLike, lost: npt.ArrayLike, *, bins: int = 10, confi
     )
 
 
-def closest_losses(
-    kept: npt.ArrayLike,
-    lost: npt.ArrayLike,
-    *,
-    shares: Sequence[float] = (0.01, 0.05, 0.1),
-    confidence: float = 0.95,
-) -> ClosestLosses:
-    """Return how many of the lost samples lie within the closest 1, 5 and 10 % of all.
-
-    Samples not found (NaN) are right-censored: they are taken last, all tied. Where the cut falls among equal
-    epsilons, as many of them count as lost as would on average if the ties were broken by lot.
-
-    Parameters
-    ----------
-    kept, lost
-        Epsilons (N,) of samples that the dense network classifies correctly; NaN where not found.
-    shares
-        Of the samples, each in (0, 1].
-    confidence
-        Level of the Wilson intervals of `captured`, for the cut as it is.
-
-    Raises
-    ------
-    InputError
-        For a share outside (0, 1], a confidence outside (0, 1), or columns without numbers.
-
-    Examples
-    --------
-    >>> found = closest_losses(kept=[2.0, 3.0, 4.0, 5.0], lost=[1.0, 3.0], shares=[0.5])
-    >>> found.n.tolist(), found.lost.tolist(), found.captured.tolist()
-    ([3], [1.5], [0.75])
-    """
-    wanted = np.asarray(shares, dtype=np.float64)
-    if wanted.ndim != 1 or not ((wanted > 0) & (wanted <= 1)).all():
-        raise InputError(f"`shares` must be a flat list of numbers in (0, 1], got {shares}: 0.05 is the closest 5 %")
-    check_confidence(confidence)
-    kept, lost = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
-    total = len(kept) + len(lost)
-    epsilon, counts = cells(kept, lost)
-    # 0.07 * 100 is a little more than 7 in floating point
-    n = np.ceil(np.round(wanted * total, 9)).astype(np.int64)
-    ends = np.append(0, counts.sum(axis=1).cumsum())
-    lost_before = np.append(0, counts[:, 1].cumsum())
-    within = np.interp(n, ends, lost_before)  # linear within a tie: in proportion
-    captured = within / len(lost) if len(lost) else np.full(len(n), np.nan)
-    low, high = wilson_bounds(captured if len(lost) else np.full(len(n), 0.5), len(lost), confidence)
-    risk = within / n if total else np.full(len(n), np.nan)
-    return ClosestLosses(
-        share=wanted,
-        n=n,
-        reach=epsilon[np.searchsorted(ends[1:], n)] if total else np.full(len(n), np.nan),
-        lost=within,
-        captured=captured,
-        low=low,
-        high=high,
-        risk=risk,
-        lift=risk / (len(lost) / total) if len(lost) else np.full(len(n), np.nan),
-        n_kept=len(kept),
-        n_lost=len(lost),
-        not_found=int(np.isinf(kept).sum() + np.isinf(lost).sum()),
-        confidence=confidence,
-    )
-
-
 def _isotonic(epsilon: FloatColumn) -> Fit:
     place = np.arange(len(epsilon), dtype=np.float64)  # only the order matters, and inf has a place too
 
     def fit(kept: FloatColumn, lost: FloatColumn) -> FloatColumn:
         n = kept + lost
         some = n > 0  # a resample may miss a group: its risk is read between its neighbours
-        risk = isotonic_regression(lost[some] / n[some], sample_weight=n[some], increasing=False)
-        return np.asarray(np.interp(place, place[some], risk))
+        return np.asarray(np.interp(place, place[some], falling_fit(lost[some] / n[some], n[some])))
 
     return fit
 

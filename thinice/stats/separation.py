@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_ndtr, logit, ndtri
 from scipy.stats import rankdata
 
+from thinice.printable import plain
 from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column, quantile, wilson_bounds
+from thinice.stats.registry import statistic_values
 from thinice.stats.tail_probabilities import log_rank_sum
 from thinice.types import Interval
 
 __all__ = [
     "MIN_GROUP",
     "Separation",
+    "auc_bounds",
     "hodges_lehmann",
     "hodges_lehmann_interval",
     "mann_whitney_sigma",
@@ -247,12 +250,24 @@ class Separation(Result):
     """Hodges-Lehmann estimate: by how much kept samples lie farther than lost ones."""
     notes: tuple[str, ...]
 
-    derived: ClassVar[tuple[str, ...]] = ("auc_interval", "cliffs_delta")
+    def to_dict(self) -> dict[str, Any]:
+        """Return a flat dict for JSON: the fields, and all statistics of `thinice.stats.registry`."""
+        return Result.to_dict(self) | {name: plain(value) for name, value in statistic_values(self).items()}
 
     @property
     def auc_interval(self) -> Interval | None:
         """The interval of `auc` at the level of `confidence`."""
         return self.interval()
+
+    @property
+    def auc_low(self) -> float | None:
+        """Lower end of `auc_interval`."""
+        return None if self.auc_interval is None else self.auc_interval.low
+
+    @property
+    def auc_high(self) -> float | None:
+        """Upper end of `auc_interval`."""
+        return None if self.auc_interval is None else self.auc_interval.high
 
     @property
     def common_language(self) -> float | None:
@@ -267,12 +282,7 @@ class Separation(Result):
     def interval(self, confidence: float | None = None) -> Interval | None:
         """Return the interval of `auc`, at another level if one is given; None where `auc` is None.
 
-        DeLong's interval on the logit scale. Where DeLong's variance is zero or unknown (`auc` exactly 0
-        or 1, all samples tied, a group of one sample), Wilson's interval for a share of
-        ``min(n_kept, n_lost)`` trials: the variance of the AUC never exceeds
-        ``auc (1 - auc) / min(n_kept, n_lost)`` (Birnbaum and Klose, Ann. Math. Stat. 28, 1957), so that
-        interval is wide rather than wrong.
-
+        As of `auc_bounds`.
         With few lost samples and a high AUC the 95 % interval covers less than it says. In 1000 simulations each with
         870 kept samples, both groups normal, it held the true AUC in 90 % of the cases for 0.86 and 12 lost samples,
         94 % for 50; for an AUC of 0.96 in 83 % for 12, 88 % for 30 and 94 % for 100.
@@ -281,11 +291,40 @@ class Separation(Result):
         check_confidence(confidence)
         if self.auc is None:
             return None
-        if self.auc_se is None:
-            low, high = wilson_bounds(np.array([self.auc]), min(self.n_kept, self.n_lost), confidence)
-            return Interval(float(low[0]), float(high[0]), confidence)
-        half = ndtri(0.5 + confidence / 2) * self.auc_se / (self.auc * (1 - self.auc))
-        return Interval(float(expit(logit(self.auc) - half)), float(expit(logit(self.auc) + half)), confidence)
+        se = np.array([np.nan if self.auc_se is None else self.auc_se])
+        low, high = auc_bounds(np.array([self.auc]), se, min(self.n_kept, self.n_lost), confidence)
+        return Interval(float(low[0]), float(high[0]), confidence)
+
+
+def auc_bounds(auc: FloatColumn, se: FloatColumn, n: int, confidence: float) -> tuple[FloatColumn, FloatColumn]:
+    """Return the lower and upper bound of each AUC (K,); NaN where the AUC is.
+
+    DeLong's interval on the logit scale. Where DeLong's variance is zero or unknown (an AUC of exactly 0 or 1, all
+    samples tied, a group of one sample), Wilson's interval for a share of `n` trials: the variance of the AUC never
+    exceeds ``auc (1 - auc) / n`` (Birnbaum and Klose, Ann. Math. Stat. 28, 1957), so that interval is wide rather than
+    wrong.
+
+    Parameters
+    ----------
+    auc, se
+        (K,) AUCs and DeLong's standard errors of them, NaN where not known.
+    n
+        Samples of the smaller group.
+    confidence
+        Level of the interval.
+
+    Examples
+    --------
+    >>> low, high = auc_bounds(np.array([0.8, 1.0]), np.array([0.05, np.nan]), 20, 0.95)
+    >>> low.round(3).tolist(), high.round(3).tolist()
+    ([0.684, 0.839], [0.881, 1.0])
+    """
+    has_se = (auc > 0) & (auc < 1) & (se > 0)
+    centre = logit(np.where(has_se, auc, 0.5))
+    half = ndtri(0.5 + confidence / 2) * np.where(has_se, se, 0.0) / np.where(has_se, auc * (1 - auc), 1.0)
+    low, high = wilson_bounds(np.where(np.isnan(auc), 0.5, auc), n, confidence)
+    low, high = np.where(has_se, expit(centre - half), low), np.where(has_se, expit(centre + half), high)
+    return np.where(np.isnan(auc), np.nan, low), np.where(np.isnan(auc), np.nan, high)
 
 
 def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 0.95) -> Separation:

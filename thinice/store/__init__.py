@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import duckdb
 
 from thinice.errors import InputError, StoreError
-from thinice.files import expanded, nest, writable
+from thinice.files import expanded, temporary_folder, writable
 from thinice.printable import FORMULA
 from thinice.process import Process
-from thinice.store.connection import Connection, ask, interruptibly, missing, one_line, plain, reading
+from thinice.store.connection import Connection, ask, interruptibly, missing, one_line, plain, quoted, reading
 from thinice.store.decode import stored_adversarial, stored_settings
+from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
 from thinice.store.sql import query
-from thinice.store.writer import Run, recorded
+from thinice.store.writer import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,16 +50,6 @@ __all__ = [
 def catalog(connection: Connection) -> dict[str, str]:
     """Return the names of all tables and views, each with its kind."""
     return {name: kind for name, kind, _ in ask(connection, query("tables"))}
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL takes it whatever it holds.
-
-    >>> print(quoted('1" wide'))
-    "1"" wide"
-    """
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -156,7 +147,7 @@ def export(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
-            nest(folder) as unfinished,
+            temporary_folder(folder) as unfinished,
             reading(store, patience, folder=unfinished) as connection,
         ):
             tables = [name for name, kind in catalog(connection).items() if kind == "table"]
@@ -268,9 +259,9 @@ class Store:
     Several runs, in several processes, may write to one store: they take turns, shard by shard.
 
     **Other tools** (``duckdb.connect(path, read_only=True)`` in a notebook, the DuckDB command line) keep the file
-    locked for as long as they are connected. A run waits two seconds for such a reader and then goes on in a copy
-    that takes the file's name: the reader keeps what it has, and sees the new when it connects again.
-    A tool that *writes* is waited for, and then named in the error.
+    locked for as long as they are connected. A run waits for them for `patience` seconds; then an error names the
+    process that holds the file, and what was measured since the last shard is lost. Disconnect such a tool, or let it
+    read a copy or an export.
 
     **After a crash**, even ``kill -9``, nothing is locked and nothing is lost but the unfinished shard. Then, and
     during a run, a ``.wal`` file may lie beside the store: it belongs to it, also when the store is copied elsewhere.
@@ -380,7 +371,7 @@ class Store:
         runs = self.sql(query("runs"))
         process = zip(runs["host"], runs["pid"], runs.pop("process_started"), strict=True)
         runs["outcome"] = [
-            "died" if outcome == "running" and Process(host, int(pid), started or None).died else outcome
+            "died" if outcome == "running" and Process(host, int(pid), started or None).is_gone else outcome
             for outcome, (host, pid, started) in zip(runs["outcome"], process, strict=True)
         ]
         runs["command"] = [shlex.join(words) for words in runs["command"]]
@@ -458,7 +449,7 @@ class Store:
         0  thinice compare  finished
 
         """
-        with recorded(
+        with record_run(
             self.path,
             self._patience,
             command=sys.argv if command is None else command,
@@ -466,16 +457,15 @@ class Store:
             precision=precision,
             seed=seed,
             settings=settings or {},
-        ) as run_id:
-            yield Run(self.path, self._patience, run_id)
+        ) as run:
+            yield run
 
     def _repr_html_(self) -> str:
         """Show what is inside: tables, the latest runs, the latest comparisons."""
-        latest = "from (from separation order by comparison_id desc limit 5) order by comparison_id"
         parts = {
             "Tables and views": self.tables(),
             "Latest runs": self.runs().tail(5)[["run_id", "started", "seconds", "outcome", "samples", "command"]],
-            "Latest comparisons": self.sql(f"select comparison_id, dense, pruned, data, norm, n, n_lost, auc {latest}"),
+            "Latest comparisons": self.sql(query("latest_comparisons")),
         }
         shown = "".join(f"<h4>{title}</h4>{_as_html(frame)}" for title, frame in parts.items())
         return f"<p><b>{html.escape(str(self.path))}</b></p>{shown}"

@@ -32,7 +32,7 @@ from thinice.store.wal import identity, log_of, orphaned
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Connection", "ask", "interruptibly", "missing", "one_line", "plain", "reading", "writing"]
+__all__ = ["Connection", "ask", "interruptibly", "missing", "one_line", "plain", "quoted", "reading", "writing"]
 
 Connection = duckdb.DuckDBPyConnection
 T = TypeVar("T")
@@ -115,9 +115,7 @@ def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> 
             waited = time.monotonic() - start
             if MISMATCH in str(error) and orphaned(path, log):
                 continue
-            if not _locked(error):
-                raise _refusal(path, error) from None
-            if waited >= patience:
+            if not _locked(error) or waited >= patience:
                 raise _refusal(path, error) from None
             time.sleep(random.uniform(0.002, 0.02))  # noqa: S311 - waiting, not cryptography
         else:
@@ -181,6 +179,16 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - a parameter of a query is any va
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it whatever it holds.
+
+    >>> print(quoted('1" wide'))
+    "1"" wide"
+    """
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
 
 
 def missing(path: Path) -> StoreError:

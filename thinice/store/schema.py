@@ -1,36 +1,49 @@
-"""The schema of a store: ordered migrations, applied once each, and what a file must be to count as a store."""
+"""The schema of a store: its tables and views, their version, and what a file must be to count as a store.
+
+Tables are made once (``sql/tables.sql``). Views, and a column of ``statistics`` for each statistic that
+`thinice.stats` knows, are made anew by every thinice that defines them otherwise than the last one did.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinice.errors import StoreError
-from thinice.files import nest
-from thinice.store.connection import ask, reading, writing
-from thinice.store.sql import query
+from thinice.files import temporary_folder
+from thinice.store.connection import ask, quoted, reading, writing
+from thinice.store.sql import query, sql
 from thinice.store.wal import identity, log_of, making, set_aside, tell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from thinice.store.connection import Connection
 
-__all__ = ["make", "migrations", "now", "upgrade"]
+__all__ = ["VERSION", "add_missing_statistics", "make", "now", "upgrade"]
 
+VERSION = 1
+"""Of the tables: raise it when they change in a way that an earlier thinice would misread."""
 
-@cache
-def migrations() -> dict[str, str]:
-    """Return the SQL of every migration by its name, in order.
+VIEWS = (
+    "wilson",
+    "verdicts",
+    "transitions",
+    "thin_ice",
+    "predictors",
+    "separation",
+    "robust_accuracy",
+    "robust_at",
+    "security_curves",
+    "warnings",
+)
+"""Views and macros, each after those that it reads."""
 
-    >>> next(iter(migrations()))
-    '0001_measurements'
-    """
-    folder = files("thinice.store.sql") / "migrations"
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
-    return {entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8") for entry in found}
+TYPES = {"count": "bigint", "flag": "boolean"}
+"""Types of statistics by their unit; all others are double."""
 
 
 def now() -> datetime:
@@ -42,50 +55,58 @@ def make(path: Path, patience: float) -> None:
     """Make an empty store where there is no file; another process may do the same at the same time.
 
     The file appears under its name complete or not at all.
-    """
-    if not path.parent.is_dir():
-        raise StoreError(f"{path} cannot be made: there is no folder {path.parent}")
-    try:
-        with nest(path.parent) as unfinished:
-            unborn = unfinished / path.name
-            with writing(unborn, patience, create=True) as connection:
-                _apply(connection, list(migrations()))
-            if log_of(unborn).exists():  # DuckDB says nothing when it cannot fold its log in
-                raise StoreError(f"{path} cannot be made: its first tables could not be written; is the disk full?")
-            with making(path.parent):
-                if not path.exists() and identity(log_of(path)) is not None:
-                    set_aside(log_of(path))
-                _give_name(unborn, path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be made: {error.strerror or error}") from None
-
-
-def _give_name(unborn: Path, path: Path) -> None:
-    """Let a file appear under a name that is free; one that is taken stays with the file that has it."""
-    try:
-        path.hardlink_to(unborn)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links
-        if not path.exists():
-            unborn.rename(path)
-
-
-def upgrade(path: Path, patience: float) -> None:
-    """Bring a store to this version's schema.
 
     Raises
     ------
     StoreError
-        For a file that is not a store, or one of a newer version: both stay untouched.
+        Where the folder is missing, or takes no file.
+
+    """
+    if not path.parent.is_dir():
+        raise StoreError(f"{path} cannot be made: there is no folder {path.parent}")
+    try:
+        with temporary_folder(path.parent) as unfinished:
+            temporary_path = unfinished / path.name
+            with writing(temporary_path, patience, create=True) as connection:
+                ask(connection, sql("tables"))
+                _define(connection)
+            if log_of(temporary_path).exists():  # DuckDB says nothing when it cannot fold its log in
+                raise StoreError(f"{path} cannot be made: its first tables could not be written; is the disk full?")
+            with making(path.parent):
+                if not path.exists() and identity(log_of(path)) is not None:
+                    set_aside(log_of(path))
+                publish(temporary_path, path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be made: {error.strerror or error}") from None
+
+
+def publish(temporary_path: Path, path: Path) -> None:
+    """Let a file appear under a name that is free; one that is taken stays with the file that has it."""
+    try:
+        path.hardlink_to(temporary_path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            temporary_path.rename(path)
+
+
+def upgrade(path: Path, patience: float) -> None:
+    """Make the views of a store anew where this version defines them otherwise than the one that made them.
+
+    Raises
+    ------
+    StoreError
+        For a file that is not a store, or one of a newer or a development version: all stay untouched.
 
     """
     with reading(path, patience) as connection:
-        pending = _pending(connection, path)
+        outdated = _is_outdated(connection, path)
         _tell_of_damage(connection, path)
-    if pending:
+    if outdated:
         with writing(path, patience) as connection:
-            _apply(connection, _pending(connection, path))
+            if _is_outdated(connection, path):  # no other process was faster
+                _define(connection)
 
 
 def _tell_of_damage(connection: Connection, path: Path) -> None:
@@ -94,11 +115,7 @@ def _tell_of_damage(connection: Connection, path: Path) -> None:
     seen = identity(log)
     if seen is None:
         return
-    ((read, size),) = ask(
-        connection,
-        "select wal_size, format_bytes($size) from pragma_database_size() where database_name = 'store'",
-        size=seen[1],
-    )
+    ((read, size),) = ask(connection, query("log_size"), size=seen[1])
     if seen[1] == 0:
         tell(f"{log} is empty: if it held anything, that is lost; the same command measures again what is missing")
     elif read != size:
@@ -108,32 +125,94 @@ def _tell_of_damage(connection: Connection, path: Path) -> None:
         )
 
 
-def _pending(connection: Connection, path: Path) -> list[str]:
-    """Return the names of the migrations that a store lacks."""
-    known = list(migrations())
-    tables = ask(connection, "select table_name from duckdb_tables() where database_name = 'store'")
-    if ("thinice_migrations",) not in tables:
-        raise StoreError(f"{path} is a DuckDB database, but not a thinice store: it was left untouched")
-    rows = ask(connection, "select name, version from thinice_migrations order by name")
-    newer = [row for row in rows if row[0] not in known]
-    if newer:
+@cache
+def _definitions() -> str:
+    """Return a hash of all views, and of the version of thinice, which may bring other statistics."""
+    text = "\n".join([version("thinice"), *(sql(f"views/{name}") for name in VIEWS)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_outdated(connection: Connection, path: Path) -> bool:
+    """Return whether a store's views have to be made anew."""
+    tables = {name for name, kind, _ in ask(connection, query("tables")) if kind == "table"}
+    if "thinice_migrations" in tables:
         raise StoreError(
-            f"{path} was written by thinice {newer[-1][1]}, which knows more than this {version('thinice')} "
-            f"({newer[-1][0]}): pip install --upgrade thinice"
+            f"{path} was written by a development version of thinice before 0.1.0, whose tables were others: measure "
+            f"again into a new file (--store new.duckdb); this one was left untouched"
         )
-    applied = {name for name, _ in rows}
-    return [name for name in known if name not in applied]
+    if "thinice_schema" not in tables:
+        raise StoreError(f"{path} is a DuckDB database, but not a thinice store: it was left untouched")
+    rows = ask(connection, query("schema_version"))
+    if len(rows) != 1:
+        raise StoreError(f"{path} is damaged, or not written by thinice: it has {len(rows)} schema versions, not one")
+    ((known, definitions, thinice),) = rows
+    if known > VERSION:
+        raise StoreError(
+            f"{path} was written by thinice {thinice}, which knows more than this {version('thinice')} "
+            f"(schema {known}, not {VERSION}): pip install --upgrade thinice"
+        )
+    return bool(definitions != _definitions())
 
 
-def _apply(connection: Connection, names: list[str]) -> None:
-    for name in names:
-        if name == next(iter(migrations())):
-            ask(connection, query("migrations_table"))
-        ask(connection, migrations()[name])
-        ask(
-            connection,
-            "insert into thinice_migrations values ($name, $applied, $version)",
-            name=name,
-            applied=now(),
-            version=version("thinice"),
-        )
+def _define(connection: Connection) -> None:
+    """Make all views, and what they need of columns, and note which version did."""
+    _add_statistics(connection)
+    for name in VIEWS:
+        _make_view(connection, name)
+    _comment_separation(connection)
+    ask(connection, "delete from thinice_schema")
+    ask(
+        connection,
+        query("set_schema_version"),
+        version=VERSION,
+        definitions=_definitions(),
+        now=now(),
+        thinice=version("thinice"),
+    )
+
+
+def add_missing_statistics(connection: Connection) -> list[str]:
+    """Return the names of all statistics; those that were named since get their column in table and view."""
+    statistics, are_new = _add_statistics(connection)
+    if are_new:
+        _make_view(connection, "separation")
+        _comment_separation(connection)
+    return statistics
+
+
+def _make_view(connection: Connection, name: str) -> None:
+    ask(connection, f"drop view if exists {name}")
+    ask(connection, sql(f"views/{name}"))
+
+
+def _add_statistics(connection: Connection) -> tuple[list[str], bool]:
+    """Make the columns of ``statistics`` that it lacks; return all names, and whether a column was new."""
+    from thinice.stats.registry import STATISTICS  # noqa: PLC0415 - a second of import, and mostly not needed
+
+    columns = _columns(connection, "statistics")
+    missing = [row for row in STATISTICS.values() if row.name not in columns]
+    for row in missing:
+        kind = TYPES.get(row.unit, "double")
+        ask(connection, f"alter table statistics add column {quoted(row.name)} {kind}")
+    for row in STATISTICS.values():
+        if columns.get(row.name) != row.comment:
+            ask(connection, _comment("statistics", row.name, row.comment))
+    return list(STATISTICS), bool(missing)
+
+
+def _comment_separation(connection: Connection) -> None:
+    """Let the columns that the view ``separation`` takes from ``statistics`` say what they say there."""
+    meanings = _columns(connection, "statistics")
+    for name, comment in _columns(connection, "separation").items():
+        if comment is None:
+            ask(connection, _comment("separation", name, meanings[name] or ""))
+
+
+def _columns(connection: Connection, table: str) -> dict[str, str | None]:
+    """Return the columns of a table or view with their comments."""
+    return {name: comment for name, _, comment in ask(connection, query("describe"), name=table)}
+
+
+def _comment(table: str, column: str, comment: str) -> str:
+    text = comment.replace("'", "''")
+    return f"comment on column {table}.{quoted(column)} is '{text}'"

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from thinice.errors import InputError, StoreError
-from thinice.process import Process, this_process
-from thinice.store.connection import ask, one_line, reading, writing
-from thinice.store.schema import now
+from thinice.store.columns import (
+    FINDING,
+    PREDICTIONS,
+    SAMPLES,
+    TRANSFERS,
+    Attacked,
+    Columns,
+    Shard,
+    adversarial_columns,
+    epsilon_columns,
+    shard_columns,
+)
+from thinice.store.connection import ask, quoted, reading, writing
+from thinice.store.schema import add_missing_statistics, now
 from thinice.store.sql import query
-from thinice.types import Diagnosis, Outcome, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,343 +35,14 @@ if TYPE_CHECKING:
     from thinice.store.connection import Connection
     from thinice.types import Norm
 
-__all__ = [
-    "Columns",
-    "Pen",
-    "Run",
-    "Shard",
-    "Tried",
-    "adversarial_columns",
-    "epsilon_columns",
-    "key_of",
-    "prediction_columns",
-    "recorded",
-    "sample_columns",
-    "transfer_columns",
-    "write",
-]
-
-Columns = dict[str, npt.NDArray[Any]]
+__all__ = ["Run"]
 
 
-class Tried(TypedDict):
-    """What any attack says of the samples that it tried, as of `Run.add_epsilons`."""
+class Run:
+    """A run of a command, which writes what it measures; made by `Store.run`, ended by leaving it.
 
-    epsilon: npt.ArrayLike
-    outcomes: npt.ArrayLike
-    predictions: npt.ArrayLike
-    clean_predictions: npt.ArrayLike
-    evaluations: npt.ArrayLike
-
-
-class Shard(Tried, total=False):
-    """What an attack that minimises the norm says in addition."""
-
-    converged: npt.ArrayLike | None
-    stages: npt.ArrayLike | None
-    diagnoses: npt.ArrayLike | None
-
-
-def sample_columns(
-    sample_ids: npt.ArrayLike, labels: npt.ArrayLike, digests: npt.ArrayLike, sources: npt.ArrayLike | None
-) -> Columns:
-    """Return the columns of a selection of samples, each of which is there once."""
-    rows = _columns(
-        sample_id=(sample_ids, np.int64),
-        label=(labels, np.int32),
-        digest=(digests, np.uint64),
-        source=(sources, object),
-    )
-    _refuse_twice(rows["sample_id"])
-    return rows
-
-
-def epsilon_columns(
-    sample_ids: npt.ArrayLike,
-    *,
-    epsilon: npt.ArrayLike,
-    outcomes: npt.ArrayLike,
-    predictions: npt.ArrayLike,
-    clean_predictions: npt.ArrayLike,
-    evaluations: npt.ArrayLike,
-    converged: npt.ArrayLike | None = None,
-    stages: npt.ArrayLike | None = None,
-    diagnoses: npt.ArrayLike | None = None,
-) -> Columns:
-    """Return the columns of a shard; by default nothing has converged, and what was found the search has found."""
-    nothing = np.zeros(np.shape(sample_ids), np.int8)
-    found = np.asarray(outcomes) == Outcome.FOUND
-    rows = _columns(
-        sample_id=(sample_ids, np.int64),
-        epsilon=(epsilon, np.float32),
-        outcome=(outcomes, np.int8),
-        prediction=(predictions, np.int32),
-        clean_prediction=(clean_predictions, np.int32),
-        evaluations=(evaluations, np.float32),
-        converged=(nothing if converged is None else converged, np.bool_),
-        stage=(found * int(Stage.SEARCH) if stages is None else stages, np.int8),
-        diagnosis=(nothing if diagnoses is None else diagnoses, np.int8),
-    )
-    _refuse_twice(rows["sample_id"])
-    for argument, name, codes in (
-        ("outcomes", "outcome", Outcome),
-        ("stages", "stage", Stage),
-        ("diagnoses", "diagnosis", Diagnosis),
-    ):
-        strange = np.setdiff1d(rows[name], list(codes))
-        if strange.size:
-            raise InputError(f"`{argument}` must be of {codes.__name__}, 0 to {max(codes)}, got {strange[0]}")
-    return rows
-
-
-def prediction_columns(
-    sample_ids: npt.ArrayLike,
-    *,
-    predictions: npt.ArrayLike,
-    margins: npt.ArrayLike | None,
-    confidences: npt.ArrayLike | None,
-    losses: npt.ArrayLike | None,
-) -> Columns:
-    """Return the columns of predictions of clean samples; margins and others that are not given are NaN."""
-    nothing = np.full(np.shape(sample_ids), np.nan)
-    rows = _columns(
-        sample_id=(sample_ids, np.int64),
-        prediction=(predictions, np.int32),
-        margin=(nothing if margins is None else margins, np.float32),
-        confidence=(nothing if confidences is None else confidences, np.float64),
-        loss=(nothing if losses is None else losses, np.float32),
-    )
-    _refuse_twice(rows["sample_id"])
-    return rows
-
-
-def transfer_columns(sample_ids: npt.ArrayLike, predictions: npt.ArrayLike) -> Columns:
-    """Return the columns of what a pruned network makes of the dense one's adversarials."""
-    rows = _columns(sample_id=(sample_ids, np.int64), prediction=(predictions, np.int32))
-    _refuse_twice(rows["sample_id"])
-    return rows
-
-
-def adversarial_columns(adversarials: Mapping[int, npt.ArrayLike], sample_ids: npt.NDArray[np.int64]) -> Columns:
-    """Return the adversarials of some samples of a shard as bytes: float32, little endian, C order."""
-    ids = np.fromiter(adversarials, dtype=np.int64)
-    strange = np.setdiff1d(ids, sample_ids)
-    if strange.size:
-        raise InputError(f"`adversarials` holds sample {strange[0]}, which is not in the shard")
-    blobs = np.empty(len(ids), dtype=object)
-    blobs[:] = [np.asarray(values, dtype="<f4").tobytes(order="C") for values in adversarials.values()]
-    return {"sample_id": ids, "adversarial": blobs}
-
-
-def _columns(**columns: tuple[npt.ArrayLike | None, npt.DTypeLike]) -> Columns:
-    """Return columns in the types of the store, as many entries each as the first; None becomes a column of None."""
-    first, (head, _) = next(iter(columns.items()))
-    n = np.size(np.asarray(head))
-    ready = {}
-    for name, (values, dtype) in columns.items():
-        given = values if isinstance(values, np.ndarray) else np.array([None] * n if values is None else values, dtype)
-        if given.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
-            raise InputError(f"`{name}` must hold whole numbers, got {given.dtype}")
-        column = given.astype(dtype)
-        if column.shape != (n,):
-            raise InputError(
-                f"`{name}` must be flat, with a value for each {first}, {n} of them, got shape {column.shape}"
-            )
-        ready[name] = np.ascontiguousarray(column)
-    return ready
-
-
-def _refuse_twice(sample_ids: npt.NDArray[np.int64]) -> None:
-    values, counts = np.unique(sample_ids, return_counts=True)
-    if (counts > 1).any():
-        raise InputError(f"`sample_ids` holds {values[counts > 1][0]} twice: give each sample once")
-
-
-PACKAGES = ("thinice", "torch", "torchvision", "foolbox", "numpy", "duckdb")
-"""Packages whose version may change a result; read from their metadata, none is imported."""
-
-
-@contextmanager
-def recorded(
-    path: Path,
-    patience: float,
-    *,
-    command: Sequence[str],
-    device: str,
-    precision: str,
-    seed: int | None,
-    settings: Mapping[str, Any],
-) -> Iterator[int]:
-    """Yield the run_id of a new run whose end is recorded: finished, interrupted (Ctrl-C), or failed with its error."""
-    process = this_process()
-    row = {
-        "command": list(command),
-        "versions": json.dumps(_versions()),
-        "device": device,
-        "precision": precision,
-        "seed": seed,
-        "settings": json.dumps(dict(settings), sort_keys=True, ensure_ascii=False, default=str),
-        "host": process.host,
-        "pid": process.pid,
-        "process_started": process.started,
-        "now": now(),
-    }
-    with writing(path, patience) as connection:
-        _bury(connection)
-        ((run_id,),) = ask(connection, query("add_run"), **row)
-    try:
-        yield run_id
-    except BaseException as error:
-        outcome = "failed" if isinstance(error, Exception) else "interrupted"
-        try:
-            _end(path, patience, run_id, outcome, f"{type(error).__name__}: {one_line(error)}")
-        except StoreError as second:
-            error.add_note(f"the store could not record the end of run {run_id}: {second}")
-        raise
-    _end(path, patience, run_id, "finished", None)
-
-
-def _end(path: Path, patience: float, run_id: int, outcome: str, error: str | None) -> None:
-    with writing(path, patience) as connection:
-        ask(connection, query("end_run"), run_id=run_id, outcome=outcome, error=error, now=now())
-
-
-def _bury(connection: Connection) -> None:
-    """Record the death of runs whose process is gone without a word."""
-    running = "select run_id, host, pid, process_started from runs where outcome = 'running'"
-    for run_id, *process in ask(connection, running):
-        if Process(*process).died:
-            ask(connection, "update runs set outcome = 'died', ended = seen where run_id = $run_id", run_id=run_id)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-class Pen:
-    """Writes into one store for one run, and keeps nothing open: the base of `Run`."""
-
-    def __init__(self, path: Path, patience: float, run_id: int) -> None:
-        self.run_id = run_id
-        self._path, self._patience = path, patience
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.run_id}, {str(self._path)!r})"
-
-    @contextmanager
-    def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:
-        """Yield a connection in a transaction that also notes that this run is alive."""
-        with writing(self._path, self._patience, bulky=bulky) as connection:
-            yield connection
-            ask(
-                connection,
-                "update runs set seen = greatest(seen, $now) where run_id = $run_id",
-                run_id=self.run_id,
-                now=now(),
-            )
-
-    def _missing(
-        self, name: str, sample_ids: npt.ArrayLike, key: Mapping[str, int], *adopted: str, **more: int
-    ) -> npt.NDArray[np.int64]:
-        """Return the positions in `sample_ids` that a named query by `key` and `more` finds missing, ascending.
-
-        Where there are any, other named queries by `key` first copy what can be `adopted` from elsewhere in the store.
-        """
-        ids = np.asarray(sample_ids, dtype=np.int64)
-        columns = {"position": np.arange(len(ids)), "sample_id": ids}
-        with reading(self._path, self._patience) as connection:
-            missing = _positions(connection, name, columns, **key, **more)
-        if not (missing.size and adopted):
-            return missing
-        with self._writing() as connection:
-            for step in adopted:
-                ask(connection, query(step), **key)
-            return _positions(connection, name, columns, **key, **more)
-
-    def _looked_up(self, connection: Connection, column: str, table: str, key: int) -> int:
-        """Return a whole number in the row of this key; the names are this module's own, the key is bound."""
-        one = table.removesuffix("s")
-        found = ask(connection, f"select {column} from {table} where {one}_id = $key", key=key)  # noqa: S608
-        if not found:
-            raise StoreError(f"{self._path} has no {one} {key}")
-        return int(found[0][0])
-
-
-def write(
-    connection: Connection, name: str, columns: Columns, *, selection: int | None = None, **parameters: object
-) -> int:
-    """Insert columns in whole by a named query and return the number of new rows.
-
-    Raises
-    ------
-    StoreError
-        Where a sample is not in the selection of this dataset_id.
-
-    """
-    _register(connection, columns)
-    strange = [] if selection is None else ask(connection, query("unknown_samples"), dataset_id=selection)
-    if strange:
-        raise StoreError(f"sample {strange[0][0]} is not in selection {selection}: nothing was stored")
-    ((count,),) = ask(connection, query(name), **parameters)
-    return int(count)
-
-
-def key_of(connection: Connection, table: str, **values: object) -> int:
-    """Return the key of the row with these values; the names are the caller's own, the values are bound."""
-    wanted = " and ".join(f"{name} = ${name}" for name in values)
-    ((key,),) = ask(connection, f"select {table.removesuffix('s')}_id from {table} where {wanted}", **values)  # noqa: S608
-    return int(key)
-
-
-def _positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
-    _register(connection, columns)
-    found = ask(connection, query(name), **key)
-    return np.array([position for (position,) in found], dtype=np.int64)
-
-
-def _register(connection: Connection, columns: Columns) -> None:
-    """Let queries see columns as the table ``rows``."""
-    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
-
-    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
-    connection.register("rows", frame)
-
-
-UNKNOWN = dict.fromkeys(("p_value_two_sided", "log10_p_two_sided", "exact"))
-"""What statistics may lack."""
-
-
-class Statistics(TypedDict):
-    """The statistics of a comparison, by the names of `thinice.stats.Separation`."""
-
-    auc: float | None
-    auc_low: float | None
-    auc_high: float | None
-    confidence: float | None
-    u: float | None
-    p_value: float | None
-    log10_p: float | None
-    median_kept: float | None
-    median_lost: float | None
-    shift: float | None
-    cliffs_delta: float | None
-    p_value_two_sided: NotRequired[float | None]
-    log10_p_two_sided: NotRequired[float | None]
-    exact: NotRequired[bool | None]
-    notes: NotRequired[Sequence[str]]
-
-
-class Run(Pen):
-    """One measurement campaign, and the pen it writes with; made by `Store.run`, ended by leaving it.
-
-    Everything it writes leads back to it. Each method is one transaction of its own and keeps nothing open, so
-    several runs may write to one store in turn.
+    Every row that it writes names it. Each method is one transaction of its own and keeps nothing open, so several
+    runs may write to one store in turn.
 
     Attributes
     ----------
@@ -371,6 +50,13 @@ class Run(Pen):
         The row of this run in the table ``runs``.
 
     """
+
+    def __init__(self, path: Path, patience: float, run_id: int) -> None:
+        self.run_id = run_id
+        self._path, self._patience = path, patience
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.run_id}, {str(self._path)!r})"
 
     def checkpoint(
         self,
@@ -390,10 +76,10 @@ class Run(Pen):
         """Return the checkpoint_id of a network; one of the same fingerprint keeps the row it has."""
         scaling = None if normalization is None else json.dumps([list(map(float, part)) for part in normalization])
         with self._writing() as connection:
-            ask(
+            return self._enter(
                 connection,
-                query("add_checkpoint"),
-                fingerprint=fingerprint,
+                "checkpoints",
+                {"fingerprint": fingerprint},
                 name=name,
                 architecture=architecture,
                 classes=int(classes),
@@ -404,10 +90,7 @@ class Run(Pen):
                 normalization=scaling,
                 notes=list(notes),
                 parent=parent,
-                run_id=self.run_id,
-                now=now(),
-            )
-            return key_of(connection, "checkpoints", fingerprint=fingerprint)
+            )[0]
 
     def dataset(
         self,
@@ -445,47 +128,34 @@ class Run(Pen):
             For columns of different lengths, or a sample that is there twice.
 
         """
-        columns = sample_columns(sample_ids, labels, digests, sources)
+        columns = shard_columns(sample_ids, SAMPLES, {"labels": labels, "digests": digests, "sources": sources})
         with self._writing() as connection:
-            new = ask(
+            dataset_id, is_new = self._enter(
                 connection,
-                query("add_dataset"),
-                fingerprint=fingerprint,
+                "datasets",
+                {"fingerprint": fingerprint},
                 name=name,
                 split=split,
                 n=len(columns["sample_id"]),
                 shape=[int(size) for size in shape],
                 classes=list(classes),
-                run_id=self.run_id,
-                now=now(),
             )
-            dataset_id = key_of(connection, "datasets", fingerprint=fingerprint)
-            if new:
+            if is_new:
                 write(connection, "add_samples", columns, dataset_id=dataset_id)
             return dataset_id
 
     def attack(self, *, name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> int:
         """Return the attack_id of an attack with all its settings, whatever their order."""
-        fingerprint = hashlib.sha256(_json({"name": name, "norm": norm, "settings": dict(settings)}).encode())
+        text = _json({"name": name, "norm": norm, "settings": dict(settings)})
+        key = {"fingerprint": hashlib.sha256(text.encode()).hexdigest()}
         with self._writing() as connection:
-            ask(
-                connection,
-                query("add_attack"),
-                fingerprint=fingerprint.hexdigest(),
-                name=name,
-                norm=norm,
-                settings=_json(dict(settings)),
-                run_id=self.run_id,
-                now=now(),
-            )
-            return key_of(connection, "attacks", fingerprint=fingerprint.hexdigest())
+            return self._enter(connection, "attacks", key, name=name, norm=norm, settings=_json(dict(settings)))[0]
 
     def measurement(self, checkpoint_id: int, dataset_id: int, attack_id: int) -> int:
         """Return the measurement_id of a network, a selection of samples and an attack."""
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id, "attack_id": attack_id}
         with self._writing() as connection:
-            ask(connection, query("add_measurement"), **key, run_id=self.run_id, now=now())
-            return key_of(connection, "measurements", **key)
+            return self._enter(connection, "measurements", key)[0]
 
     def unmeasured(self, measurement_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the positions in `sample_ids` that still have to be measured, ascending.
@@ -558,7 +228,7 @@ class Run(Pen):
             When an epsilon contradicts its outcome, or a sample is not in the selection.
 
         """
-        columns = epsilon_columns(sample_ids, **shard)
+        columns = epsilon_columns(sample_ids, shard)
         return self._add(
             ("add_epsilons", "add_adversarials"), columns, adversarials, {"measurement_id": measurement_id}
         )
@@ -587,7 +257,7 @@ class Run(Pen):
         attack: str,
         place: int,
         adversarials: Mapping[int, npt.ArrayLike] | None = None,
-        **tried: Unpack[Tried],
+        **shard: Unpack[Attacked],
     ) -> int:
         """Store what one attack of an ensemble did to some samples, whole or not at all; return how many were new.
 
@@ -603,7 +273,7 @@ class Run(Pen):
             Which attack of the ensemble tried, and its place in the order, from 0.
 
         """
-        columns, key = epsilon_columns(sample_ids, **tried), {"measurement_id": measurement_id, "place": place}
+        columns, key = epsilon_columns(sample_ids, shard), {"measurement_id": measurement_id, "place": place}
         return self._add(("add_robustness", "add_robust_adversarials"), columns, adversarials, key, attack=attack)
 
     def add_known(self, measurement_id: int, *, norms: Sequence[Norm], budget: float) -> int:
@@ -649,9 +319,8 @@ class Run(Pen):
             (N,) largest probability, and cross-entropy of the true class in nats; NaN where unknown.
 
         """
-        columns = prediction_columns(
-            sample_ids, predictions=predictions, margins=margins, confidences=confidences, losses=losses
-        )
+        values = {"predictions": predictions, "margins": margins, "confidences": confidences, "losses": losses}
+        columns = shard_columns(sample_ids, PREDICTIONS, values)
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
         with self._writing() as connection:
             return write(connection, "add_predictions", columns, selection=dataset_id, **key, run_id=self.run_id)
@@ -681,9 +350,10 @@ class Run(Pen):
         key = {"measurement_id": measurement_id, "pruned_checkpoint_id": pruned_checkpoint_id, "basis": basis}
         robust = {"budget": budget, "dense_verdicts": dense_verdicts, "pruned_verdicts": pruned_verdicts}
         with self._writing() as connection:
-            ask(connection, query("add_comparison"), **key, **robust, run_id=self.run_id, now=now())
-            ask(connection, query("set_basis"), **key, **robust)
-            return key_of(connection, "comparisons", **key)
+            comparison_id, is_new = self._enter(connection, "comparisons", key, **robust)
+            if not is_new:
+                ask(connection, query("set_basis"), **key, **robust)
+            return comparison_id
 
     def untransferred(self, comparison_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the positions of samples whose kept dense adversarial the pruned network has not seen, ascending."""
@@ -700,7 +370,7 @@ class Run(Pen):
             (N,) int64; a prediction is -1 where a logit is NaN.
 
         """
-        columns = transfer_columns(sample_ids, predictions)
+        columns = shard_columns(sample_ids, TRANSFERS, {"predictions": predictions})
         with self._writing() as connection:
             measurement_id = self._looked_up(connection, "measurement_id", "comparisons", comparison_id)
             key = {"comparison_id": comparison_id, "run_id": self.run_id}
@@ -708,15 +378,38 @@ class Run(Pen):
                 connection, "add_transfers", columns, selection=self._selection(connection, measurement_id), **key
             )
 
-    def add_statistics(self, comparison_id: int, **statistics: Unpack[Statistics]) -> None:
+    def add_statistics(
+        self, comparison_id: int, *, notes: Sequence[str] = (), **statistics: float | bool | None
+    ) -> None:
         """Store the statistics of a comparison beside its counts, which the store takes from its own samples.
 
-        The names are those of `thinice.stats.Separation`. Stored again, they replace the old ones.
+        Stored again, they replace the old ones; those that are not given are NULL.
+
+        Parameters
+        ----------
+        comparison_id : int
+            From `comparison`.
+        notes : sequence of str
+            Why a statistic is not known.
+        statistics : float, bool or None
+            By name, as of `thinice.stats.statistic_values`.
+
+        Raises
+        ------
+        InputError
+            For a name that is no statistic's.
+
         """
-        row: dict[str, Any] = {**UNKNOWN, **statistics, "notes": list(statistics.get("notes", ()))}
         with self._writing() as connection:
-            key = {"comparison_id": comparison_id, "run_id": self.run_id}
-            ask(connection, query("add_statistics"), **key, **row, now=now())
+            key = {"comparison_id": comparison_id}
+            known = add_missing_statistics(connection)
+            for name in statistics:
+                if name not in known:
+                    raise InputError(f"`{name}` is no statistic: they are {', '.join(known)}")
+            ask(connection, query("add_statistics"), **key, notes=list(notes), run_id=self.run_id, now=now())
+            values = ", ".join(f"{quoted(name)} = ${name}" for name in known)
+            update = f"update statistics set {values} where comparison_id = $comparison_id"  # noqa: S608 - our names
+            ask(connection, update, **key, **dict.fromkeys(known) | statistics)
 
     def add_findings(self, measurement_id: int, findings: Iterable[Mapping[str, Any]]) -> None:
         """Store what the checks of a measurement saw, raised or not; checked again, they replace the old.
@@ -726,26 +419,60 @@ class Run(Pen):
         measurement_id : int
             From `measurement`.
         findings : iterable of mapping
-            Each with ``name``, ``raised``, ``sample_ids``, ``of``, ``value``, ``seen`` and ``advice``, as of
-            `thinice.checks.Finding.to_dict`.
+            Each with the entries of `FINDING`, as of `thinice.checks.Finding.to_dict`.
 
         """
         with self._writing() as connection:
             self._selection(connection, measurement_id)
-            for one in findings:
-                ask(
-                    connection,
-                    query("add_finding"),
-                    measurement_id=measurement_id,
-                    indicator=one["name"],
-                    raised=one["raised"],
-                    sample_ids=one["sample_ids"],
-                    looked_at=one["of"],
-                    value=one["value"],
-                    seen=one["seen"],
-                    advice=one["advice"],
-                    run_id=self.run_id,
-                )
+            for finding in findings:
+                row = {name: finding[name] for name in FINDING}
+                ask(connection, query("add_finding"), **row, measurement_id=measurement_id, run_id=self.run_id)
+
+    @contextmanager
+    def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:
+        """Yield a connection in a transaction that also notes that this run is alive."""
+        with writing(self._path, self._patience, bulky=bulky) as connection:
+            yield connection
+            ask(connection, query("touch_run"), run_id=self.run_id, now=now())
+
+    def _missing(
+        self, name: str, sample_ids: npt.ArrayLike, key: Mapping[str, int], *adopted: str, **more: int
+    ) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` that a named query by `key` and `more` finds missing, ascending.
+
+        Where there are any, other named queries by `key` first copy what can be `adopted` from elsewhere in the store.
+        """
+        ids = np.asarray(sample_ids, dtype=np.int64)
+        columns = {"position": np.arange(len(ids)), "sample_id": ids}
+        with reading(self._path, self._patience) as connection:
+            missing = _positions(connection, name, columns, **key, **more)
+        if not (missing.size and adopted):
+            return missing
+        with self._writing() as connection:
+            for step in adopted:
+                ask(connection, query(step), **key)
+            return _positions(connection, name, columns, **key, **more)
+
+    def _enter(
+        self, connection: Connection, table: str, key: Mapping[str, object], **values: object
+    ) -> tuple[int, bool]:
+        """Return the number of the row of a table with this key, made now where there is none, and whether it was.
+
+        The names are this module's own, the values are bound.
+        """
+        kind = table.removesuffix("s")
+        ((count,),) = ask(connection, query(f"add_{kind}"), **key, **values, run_id=self.run_id, now=now())
+        wanted = " and ".join(f"{name} = ${name}" for name in key)
+        ((number,),) = ask(connection, f"select {kind}_id from {table} where {wanted}", **key)  # noqa: S608
+        return int(number), count > 0
+
+    def _looked_up(self, connection: Connection, column: str, table: str, key: int) -> int:
+        """Return a whole number in the row of this key; the names are this module's own, the key is bound."""
+        kind = table.removesuffix("s")
+        rows = ask(connection, f"select {column} from {table} where {kind}_id = $key", key=key)  # noqa: S608
+        if not rows:
+            raise StoreError(f"{self._path} has no {kind} {key}")
+        return int(rows[0][0])
 
     def _selection(self, connection: Connection, measurement_id: int) -> int:
         return self._looked_up(connection, "dataset_id", "measurements", measurement_id)
@@ -766,6 +493,39 @@ class Run(Pen):
             if images is not None:
                 write(connection, names[1], images, run_id=self.run_id, **key)
             return new
+
+
+def write(
+    connection: Connection, name: str, columns: Columns, *, selection: int | None = None, **parameters: object
+) -> int:
+    """Insert columns in whole by a named query and return the number of new rows.
+
+    Raises
+    ------
+    StoreError
+        Where a sample is not in the selection of this dataset_id.
+
+    """
+    _register(connection, columns)
+    strange = [] if selection is None else ask(connection, query("unknown_samples"), dataset_id=selection)
+    if strange:
+        raise StoreError(f"sample {strange[0][0]} is not in selection {selection}: nothing was stored")
+    ((count,),) = ask(connection, query(name), **parameters)
+    return int(count)
+
+
+def _positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
+    _register(connection, columns)
+    rows = ask(connection, query(name), **key)
+    return np.array([position for (position,) in rows], dtype=np.int64)
+
+
+def _register(connection: Connection, columns: Columns) -> None:
+    """Let queries see columns as the table ``rows``."""
+    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
+
+    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
+    connection.register("rows", frame)
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -1,16 +1,25 @@
-"""Named queries: one .sql file each, read once."""
+"""The SQL of the project: tables, views and named queries, one .sql file each, read once."""
 
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["query"]
+__all__ = ["query", "sql"]
 
 
 @cache
+def sql(name: str) -> str:
+    """Return the text of a file of this folder, without its ending.
+
+    >>> sql("views/thin_ice").split()[:3]
+    ['create', 'view', 'thin_ice']
+    """
+    return (files(__name__) / f"{name}.sql").read_text(encoding="utf-8")
+
+
 def query(name: str) -> str:
     """Return the text of a named query.
 
     >>> query("unmeasured").split()[0]
     'select'
     """
-    return (files(__name__) / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+    return sql(f"queries/{name}")

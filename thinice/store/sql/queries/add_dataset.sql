@@ -9,4 +9,3 @@ select
     $run_id as run_id,
     $now as created
 where not exists (from datasets where fingerprint = $fingerprint)
-returning dataset_id

@@ -2,10 +2,10 @@
 insert or replace into findings by name
 select
     $measurement_id as measurement_id,
-    $indicator as indicator,
+    $name as indicator,
     $raised as raised,
     $sample_ids::bigint[] as sample_ids,
-    $looked_at as looked_at,
+    $of as looked_at,
     $value as value,
     $seen as seen,
     $advice as advice,

@@ -1,6 +1,6 @@
--- The counts come from the samples themselves, the statistics from the caller; computed again, they replace
+-- The counts come from the samples themselves; the statistics are written into this row. Computed again, both replace
 -- the old ones.
-insert or replace into statistics by name
+insert into statistics by name
 select
     $comparison_id as comparison_id,
     count(*) filter (where transition = 'S1,1') as n_kept,
@@ -9,22 +9,18 @@ select
     count(*) filter (where transition = 'S0,0') as n_wrong,
     count(*) filter (where transition = 'S1,1' and outcome = 'not_found') as not_found_kept,
     count(*) filter (where transition = 'S1,0' and outcome = 'not_found') as not_found_lost,
-    $auc as auc,
-    $auc_low as auc_low,
-    $auc_high as auc_high,
-    $confidence as confidence,
-    $u as u,
-    $p_value as p_value,
-    $log10_p as log10_p,
-    $p_value_two_sided as p_value_two_sided,
-    $log10_p_two_sided as log10_p_two_sided,
-    $exact as exact,
-    $median_kept as median_kept,
-    $median_lost as median_lost,
-    $shift as shift,
-    $cliffs_delta as cliffs_delta,
     $notes::text[] as notes,
     $run_id as run_id,
     $now as created
 from transitions
 where comparison_id = $comparison_id
+on conflict (comparison_id) do update set
+    n_kept = excluded.n_kept,
+    n_lost = excluded.n_lost,
+    n_gained = excluded.n_gained,
+    n_wrong = excluded.n_wrong,
+    not_found_kept = excluded.not_found_kept,
+    not_found_lost = excluded.not_found_lost,
+    notes = excluded.notes,
+    run_id = excluded.run_id,
+    created = excluded.created

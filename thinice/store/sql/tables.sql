@@ -1,8 +1,22 @@
--- Facts are tables, answers are views. Everything says what it is: `describe transitions` should teach.
+-- Facts are tables, answers are views (beside this file). Everything says what it is: `describe epsilons` should teach.
+
+create table thinice_schema (
+    version integer not null,
+    definitions text not null,
+    applied timestamp not null,
+    thinice text not null
+);
+comment on table thinice_schema is 'The version of these tables and views: one row.';
+comment on column thinice_schema.version is 'Version of the tables; a thinice that knows only lower ones leaves the store alone.';
+comment on column thinice_schema.definitions is 'Hash of the views, which are made anew where it differs.';
+comment on column thinice_schema.applied is 'When the views were made, UTC.';
+comment on column thinice_schema.thinice is 'Version of thinice that made them.';
 
 create type norm as enum ('l0', 'l1', 'l2', 'linf');
 create type outcome as enum ('misclassified', 'found', 'not_found');
 create type transition as enum ('S1,1', 'S1,0', 'S0,1', 'S0,0');
+create type stage as enum ('search', 'float64', 'losses', 'starts', 'random', 'dense');
+create type diagnosis as enum ('zero_gradient', 'saturated', 'non_deterministic', 'non_finite');
 create type run_outcome as enum ('running', 'finished', 'interrupted', 'failed', 'died');
 
 create sequence run_ids;
@@ -156,15 +170,19 @@ create table predictions (
     sample_id bigint not null,
     prediction integer,
     margin real,
+    confidence double,
+    loss real,
     run_id integer not null,
     primary key (checkpoint_id, dataset_id, sample_id)
 );
-comment on table predictions is 'What networks make of clean samples, where no attack was needed: pruned ones. A measured network has epsilons.clean_prediction.';
+comment on table predictions is 'What networks make of clean samples: pruned ones, and dense ones in a comparison. A measured network has epsilons.clean_prediction too.';
 comment on column predictions.checkpoint_id is 'Network: checkpoints.checkpoint_id.';
 comment on column predictions.dataset_id is 'Selection of samples: datasets.dataset_id.';
 comment on column predictions.sample_id is 'Sample: samples.sample_id.';
 comment on column predictions.prediction is 'Predicted class; NULL where a logit is not a number, which counts as wrong.';
 comment on column predictions.margin is 'Logit of the true class minus the best other logit, negative when misclassified; NULL where it was not recorded.';
+comment on column predictions.confidence is 'Largest probability of the softmax, 0 to 1; NULL where it was not recorded.';
+comment on column predictions.loss is 'Cross-entropy of the true class in nats, at least 0; NULL where it was not recorded.';
 comment on column predictions.run_id is 'Run that predicted it.';
 
 create table epsilons (
@@ -175,6 +193,9 @@ create table epsilons (
     prediction integer,
     clean_prediction integer,
     evaluations real not null,
+    converged boolean not null,
+    stage stage,
+    diagnosis diagnosis,
     adopted boolean not null,
     run_id integer not null,
     primary key (measurement_id, sample_id),
@@ -190,6 +211,9 @@ comment on column epsilons.epsilon is 'Smallest norm of a perturbation found tha
 comment on column epsilons.prediction is 'Class on the far side of the boundary; NULL where not found.';
 comment on column epsilons.clean_prediction is 'Class of the clean sample in the same measurement; NULL where a logit is not a number, which counts as wrong.';
 comment on column epsilons.evaluations is 'Forward-backward passes spent on the sample; a forward pass alone counts a third.';
+comment on column epsilons.converged is 'Whether the search had converged before it stopped; false where the attack does not say.';
+comment on column epsilons.stage is 'What found the adversarial: the search, or a fall-back (float64, losses, starts, random); NULL where misclassified or not found.';
+comment on column epsilons.diagnosis is 'Why the search itself came back empty, also where a fall-back then found; NULL where it did not, or for no reason that shows.';
 comment on column epsilons.adopted is 'Whether it was copied from another selection of the same samples instead of measured anew.';
 comment on column epsilons.run_id is 'Run that measured it.';
 
@@ -204,11 +228,47 @@ comment on column adversarials.measurement_id is 'Measurement: measurements.meas
 comment on column adversarials.sample_id is 'Sample: samples.sample_id.';
 comment on column adversarials.adversarial is 'The input in [0, 1] as float32, little endian, in C order; its shape is datasets.shape.';
 
+create table robustness (
+    measurement_id integer not null,
+    sample_id bigint not null,
+    attack text not null,
+    place tinyint not null,
+    outcome outcome not null,
+    epsilon real,
+    prediction integer,
+    clean_prediction integer,
+    evaluations real not null,
+    known boolean not null,
+    adopted boolean not null,
+    run_id integer not null,
+    primary key (measurement_id, sample_id, place),
+    check ((outcome = 'not_found') = (epsilon is null)),
+    check (outcome <> 'misclassified' or epsilon = 0),
+    check (epsilon >= 0 and isfinite(epsilon)),
+    check (not known or outcome = 'found')
+);
+comment on table robustness is 'What an attack at a budget did to a sample: one row for each attack of the ensemble that tried the sample. A sample that has fallen is not tried again.';
+comment on column robustness.measurement_id is 'Measurement: measurements.measurement_id; the settings of its attack hold the budget and the attacks of the ensemble.';
+comment on column robustness.sample_id is 'Sample: samples.sample_id.';
+comment on column robustness.attack is 'The attack that tried: apgd-ce, square, pgd; where known: the attack whose adversarial was in the store.';
+comment on column robustness.place is 'Place of the attack in the ensemble, counted from 0; -1 where known.';
+comment on column robustness.outcome is 'misclassified: the clean sample is wrong already; found: it fell to a verified adversarial within the budget; not_found: it stands.';
+comment on column robustness.epsilon is 'Norm of that adversarial, at most the budget, seldom the smallest; 0 where misclassified, NULL where it stands.';
+comment on column robustness.prediction is 'Class of the adversarial; NULL where it stands.';
+comment on column robustness.clean_prediction is 'Class of the clean sample; NULL where a logit is not a number, which counts as wrong, or where known.';
+comment on column robustness.evaluations is 'Forward-backward passes that this attack spent on the sample; a forward pass alone counts a third.';
+comment on column robustness.known is 'Whether another measurement in this store had found the adversarial, so that nothing was attacked.';
+comment on column robustness.adopted is 'Whether it was copied from another selection of the same samples instead of tried anew.';
+comment on column robustness.run_id is 'Run that tried it; where known: the run that found the adversarial.';
+
 create table comparisons (
     comparison_id integer primary key default nextval('comparison_ids'),
     measurement_id integer not null,
     pruned_checkpoint_id integer not null,
     basis text not null,
+    budget double,
+    dense_verdicts integer,
+    pruned_verdicts integer,
     run_id integer not null,
     created timestamp not null,
     unique (measurement_id, pruned_checkpoint_id, basis)
@@ -217,10 +277,14 @@ comment on table comparisons is 'A pruned network held against a measured dense 
 comment on column comparisons.comparison_id is 'Key.';
 comment on column comparisons.measurement_id is 'Measurement of the dense network: measurements.measurement_id; names its samples and attack too.';
 comment on column comparisons.pruned_checkpoint_id is 'Pruned network: checkpoints.checkpoint_id.';
-comment on column comparisons.basis is 'What correct means: clean, the prediction on the clean sample.';
+comment on column comparisons.basis is 'What correct means: clean, the prediction on the clean sample; or robust at a budget, and by which attack.';
+comment on column comparisons.budget is 'Budget of a robust basis, on the [0, 1] scale in the norm of the measurement; NULL where the basis is clean.';
+comment on column comparisons.dense_verdicts is 'Measurement that says where the dense network is robust, by its epsilons or verdicts; NULL where the basis is clean.';
+comment on column comparisons.pruned_verdicts is 'The same of the pruned network.';
 comment on column comparisons.run_id is 'Run that compared them.';
 comment on column comparisons.created is 'When they were first compared, UTC.';
 
+-- A column for each statistic of thinice.stats.registry is added to this one.
 create table statistics (
     comparison_id integer primary key,
     n_kept bigint not null,
@@ -229,19 +293,6 @@ create table statistics (
     n_wrong bigint not null,
     not_found_kept bigint not null,
     not_found_lost bigint not null,
-    auc double,
-    auc_low double,
-    auc_high double,
-    confidence double,
-    u double,
-    p_value double,
-    log10_p double,
-    p_value_two_sided double,
-    log10_p_two_sided double,
-    median_kept double,
-    median_lost double,
-    shift double,
-    cliffs_delta double,
     notes text[] not null,
     run_id integer not null,
     created timestamp not null
@@ -254,217 +305,43 @@ comment on column statistics.n_gained is 'Samples that only the pruned network c
 comment on column statistics.n_wrong is 'Samples wrong under both networks (S0,0).';
 comment on column statistics.not_found_kept is 'Kept samples whose epsilon is unknown: ranked as the farthest, all tied.';
 comment on column statistics.not_found_lost is 'Lost samples whose epsilon is unknown: ranked as the farthest, all tied.';
-comment on column statistics.auc is 'Chance that a kept sample lies farther from the boundary than a lost one; ties count half.';
-comment on column statistics.auc_low is 'Lower end of the confidence interval of auc.';
-comment on column statistics.auc_high is 'Upper end of the confidence interval of auc.';
-comment on column statistics.confidence is 'Level of the confidence interval of auc.';
-comment on column statistics.u is 'Mann-Whitney U of the lost samples: pairs in which the lost one lies farther, ties count half.';
-comment on column statistics.p_value is 'One-sided: lost samples lie nearer. 0 below 1e-308, where log10_p still holds.';
-comment on column statistics.log10_p is 'Decimal logarithm of p_value.';
-comment on column statistics.p_value_two_sided is 'Two-sided p-value.';
-comment on column statistics.log10_p_two_sided is 'Decimal logarithm of p_value_two_sided.';
-comment on column statistics.median_kept is 'Median epsilon of kept samples; NULL where it falls on a sample that was not found.';
-comment on column statistics.median_lost is 'Median epsilon of lost samples; NULL where it falls on a sample that was not found.';
-comment on column statistics.shift is 'By how much kept samples lie farther: median of all differences kept - lost (Hodges-Lehmann).';
-comment on column statistics.cliffs_delta is 'Effect size 2 auc - 1.';
 comment on column statistics.notes is 'Why a number is NULL.';
 comment on column statistics.run_id is 'Run that computed them.';
 comment on column statistics.created is 'When they were computed, UTC.';
 
-create view transitions as
-select
-    c.comparison_id,
-    dense.name as dense,
-    pruned.name as pruned,
-    d.name as data,
-    a.norm,
-    a.name as attack,
-    c.basis,
-    e.sample_id,
-    s.label,
-    d.classes[s.label + 1] as class_name,
-    e.clean_prediction as dense_prediction,
-    p.prediction as pruned_prediction,
-    case
-        when e.clean_prediction is not distinct from s.label and p.prediction is not distinct from s.label then 'S1,1'
-        when e.clean_prediction is not distinct from s.label then 'S1,0'
-        when p.prediction is not distinct from s.label then 'S0,1'
-        else 'S0,0'
-    end::transition as transition,
-    e.epsilon,
-    e.outcome,
-    s.source
-from comparisons c
-join measurements m using (measurement_id)
-join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
-join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
-join datasets d on d.dataset_id = m.dataset_id
-join attacks a on a.attack_id = m.attack_id
-join epsilons e on e.measurement_id = c.measurement_id
-join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
-join predictions p
-    on p.checkpoint_id = c.pruned_checkpoint_id
-    and p.dataset_id = m.dataset_id
-    and p.sample_id = e.sample_id;
-comment on view transitions is 'What pruning does to each sample: one row a sample and comparison.';
-comment on column transitions.comparison_id is 'Comparison: comparisons.comparison_id.';
-comment on column transitions.dense is 'Name of the dense network.';
-comment on column transitions.pruned is 'Name of the pruned network.';
-comment on column transitions.data is 'Name of the data set.';
-comment on column transitions.norm is 'Norm of epsilon.';
-comment on column transitions.attack is 'Attack that found epsilon.';
-comment on column transitions.basis is 'What correct means: clean, the prediction on the clean sample.';
-comment on column transitions.sample_id is 'Index in the untouched data set.';
-comment on column transitions.label is 'True class.';
-comment on column transitions.class_name is 'Name of the true class.';
-comment on column transitions.dense_prediction is 'Class predicted by the dense network; NULL where a logit is not a number.';
-comment on column transitions.pruned_prediction is 'Class predicted by the pruned network; NULL where a logit is not a number.';
-comment on column transitions.transition is 'Correct (1) or wrong (0) under the dense network, then under the pruned one: S1,0 was lost by pruning.';
-comment on column transitions.epsilon is 'Distance to the decision boundary of the dense network, an upper bound; 0 where misclassified, NULL where not found.';
-comment on column transitions.outcome is 'What epsilon is: found, misclassified or not_found.';
-comment on column transitions.source is 'File of the sample; NULL where there is none.';
+create table transfers (
+    comparison_id integer not null,
+    sample_id bigint not null,
+    prediction integer,
+    run_id integer not null,
+    primary key (comparison_id, sample_id)
+);
+comment on table transfers is 'What a pruned network makes of the adversarials of the dense one, where distances to both boundaries were asked for and the adversarials are kept.';
+comment on column transfers.comparison_id is 'Comparison: comparisons.comparison_id.';
+comment on column transfers.sample_id is 'Sample: samples.sample_id.';
+comment on column transfers.prediction is 'Class that the pruned network gives the dense network''s adversarial; NULL where a logit is not a number.';
+comment on column transfers.run_id is 'Run that asked it.';
 
-create view thin_ice as
-select
-    comparison_id, dense, pruned, data, norm, attack, sample_id, label, class_name,
-    epsilon, transition, pruned_prediction, source
-from transitions
-where outcome = 'found'
-order by epsilon, comparison_id, sample_id;
-comment on view thin_ice is 'The samples nearest to the decision boundary of the dense network, which classifies them correctly: the closest first.';
-comment on column thin_ice.comparison_id is 'Comparison: comparisons.comparison_id.';
-comment on column thin_ice.dense is 'Name of the dense network.';
-comment on column thin_ice.pruned is 'Name of the pruned network.';
-comment on column thin_ice.data is 'Name of the data set.';
-comment on column thin_ice.norm is 'Norm of epsilon.';
-comment on column thin_ice.attack is 'Attack that found epsilon.';
-comment on column thin_ice.sample_id is 'Index in the untouched data set.';
-comment on column thin_ice.label is 'True class.';
-comment on column thin_ice.class_name is 'Name of the true class.';
-comment on column thin_ice.epsilon is 'Distance to the decision boundary of the dense network, an upper bound.';
-comment on column thin_ice.transition is 'S1,1: the pruned network kept the sample; S1,0: it lost it.';
-comment on column thin_ice.pruned_prediction is 'Class predicted by the pruned network; NULL where a logit is not a number.';
-comment on column thin_ice.source is 'File of the sample; NULL where there is none.';
-
-create view separation as
-select
-    c.comparison_id,
-    dense.name as dense,
-    pruned.name as pruned,
-    pruned.sparsity,
-    d.name as data,
-    a.norm,
-    a.name as attack,
-    c.basis,
-    t.n_kept + t.n_lost + t.n_gained + t.n_wrong as n,
-    t.n_kept,
-    t.n_lost,
-    t.n_gained,
-    t.n_wrong,
-    (t.n_kept + t.n_lost) / n as dense_accuracy,
-    (t.n_kept + t.n_gained) / n as pruned_accuracy,
-    t.auc,
-    t.auc_low,
-    t.auc_high,
-    t.u,
-    t.p_value,
-    t.log10_p,
-    t.median_kept,
-    t.median_lost,
-    t.shift,
-    t.cliffs_delta,
-    t.not_found_kept,
-    t.not_found_lost,
-    t.notes
-from comparisons c
-join measurements m using (measurement_id)
-join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
-join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
-join datasets d on d.dataset_id = m.dataset_id
-join attacks a on a.attack_id = m.attack_id
-left join statistics t on t.comparison_id = c.comparison_id;
-comment on view separation is 'How well distance to the boundary tells lost samples from kept ones: one row a comparison.';
-comment on column separation.comparison_id is 'Comparison: comparisons.comparison_id.';
-comment on column separation.dense is 'Name of the dense network.';
-comment on column separation.pruned is 'Name of the pruned network.';
-comment on column separation.sparsity is 'Fraction of prunable weights of the pruned network that are zero.';
-comment on column separation.data is 'Name of the data set.';
-comment on column separation.norm is 'Norm of epsilon.';
-comment on column separation.attack is 'Attack that found the epsilons.';
-comment on column separation.basis is 'What correct means: clean, the prediction on the clean sample.';
-comment on column separation.n is 'Samples compared; NULL, as all numbers, where a run ended before the statistics.';
-comment on column separation.n_kept is 'Samples correct under both networks (S1,1).';
-comment on column separation.n_lost is 'Samples that only the dense network classifies correctly (S1,0): lost by pruning.';
-comment on column separation.n_gained is 'Samples that only the pruned network classifies correctly (S0,1).';
-comment on column separation.n_wrong is 'Samples wrong under both networks (S0,0).';
-comment on column separation.dense_accuracy is 'Share of samples that the dense network classifies correctly.';
-comment on column separation.pruned_accuracy is 'Share of samples that the pruned network classifies correctly.';
-comment on column separation.auc is 'Chance that a kept sample lies farther from the boundary than a lost one; ties count half.';
-comment on column separation.auc_low is 'Lower end of the confidence interval of auc.';
-comment on column separation.auc_high is 'Upper end of the confidence interval of auc.';
-comment on column separation.u is 'Mann-Whitney U of the lost samples: pairs in which the lost one lies farther, ties count half.';
-comment on column separation.p_value is 'One-sided: lost samples lie nearer. 0 below 1e-308, where log10_p still holds.';
-comment on column separation.log10_p is 'Decimal logarithm of p_value.';
-comment on column separation.median_kept is 'Median epsilon of kept samples.';
-comment on column separation.median_lost is 'Median epsilon of lost samples.';
-comment on column separation.shift is 'By how much kept samples lie farther (Hodges-Lehmann).';
-comment on column separation.cliffs_delta is 'Effect size 2 auc - 1.';
-comment on column separation.not_found_kept is 'Kept samples whose epsilon is unknown: ranked as the farthest.';
-comment on column separation.not_found_lost is 'Lost samples whose epsilon is unknown: ranked as the farthest.';
-comment on column separation.notes is 'Why a number is NULL.';
-
-create view security_curves as
-with distances as (
-    -- a prediction that is not a number is wrong without any perturbation
-    select
-        measurement_id,
-        outcome = 'not_found' and clean_prediction is not null as not_found,
-        case when clean_prediction is null then 0 else epsilon end as epsilon
-    from epsilons
-),
-steps as (
-    -- every distinct epsilon, and 0 where nothing is wrong
-    select measurement_id, epsilon as budget, count(*) as reached
-    from distances
-    where epsilon is not null
-    group by all
-    union all
-    select measurement_id, 0, 0
-    from measurements
-),
-budgets as (
-    select measurement_id, budget, sum(reached) as reached
-    from steps
-    group by all
-),
-totals as (
-    select measurement_id, count(*) as n, count(*) filter (where not_found) as not_found
-    from distances
-    group by all
-)
-select
-    measurement_id,
-    k.name as checkpoint,
-    d.name as data,
-    a.norm,
-    a.name as attack,
-    b.budget,
-    1 - sum(b.reached) over (partition by measurement_id order by b.budget) / t.n as robust_accuracy,
-    t.n::integer as n,
-    t.not_found::integer as not_found
-from budgets b
-join totals t using (measurement_id)
-join measurements m using (measurement_id)
-join checkpoints k on k.checkpoint_id = m.checkpoint_id
-join datasets d on d.dataset_id = m.dataset_id
-join attacks a on a.attack_id = m.attack_id;
-comment on view security_curves is 'Robust accuracy at every budget where it changes: one row a measurement and budget.';
-comment on column security_curves.measurement_id is 'Measurement: measurements.measurement_id.';
-comment on column security_curves.checkpoint is 'Name of the network.';
-comment on column security_curves.data is 'Name of the data set.';
-comment on column security_curves.norm is 'Norm of the budget.';
-comment on column security_curves.attack is 'Attack that found the epsilons.';
-comment on column security_curves.budget is 'Radius on the [0, 1] scale; at 0 robust accuracy is the clean accuracy.';
-comment on column security_curves.robust_accuracy is 'Share of samples without a known adversarial within the budget, an upper bound: epsilon > budget, or not found.';
-comment on column security_curves.n is 'Samples measured.';
-comment on column security_curves.not_found is 'Samples counted as robust at every budget because nothing was found.';
+create table findings (
+    measurement_id integer not null,
+    indicator text not null,
+    raised boolean not null,
+    sample_ids bigint[] not null,
+    looked_at bigint not null,
+    value double,
+    seen text not null,
+    advice text not null,
+    run_id integer not null,
+    primary key (measurement_id, indicator),
+    check (len(sample_ids) <= looked_at)
+);
+comment on table findings is 'Signs that a measurement cannot be trusted: one row a check, raised or not. AutoAttack''s checks and the indicators of attack failure.';
+comment on column findings.measurement_id is 'Measurement: measurements.measurement_id; the network and the attack that were checked.';
+comment on column findings.indicator is 'Name of the check: softmax_output, zero_gradients, silent_success, …';
+comment on column findings.raised is 'Whether it was seen on more samples than is normal.';
+comment on column findings.sample_ids is 'Samples on which it was seen.';
+comment on column findings.looked_at is 'Samples that were looked at: a few are enough.';
+comment on column findings.value is 'Mean of the indicator over them; NULL where it is a flag.';
+comment on column findings.seen is 'What it means where it is seen.';
+comment on column findings.advice is 'What to do about it.';
+comment on column findings.run_id is 'Run that checked.';

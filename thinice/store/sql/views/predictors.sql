@@ -1,11 +1,3 @@
--- How sure a network is of each clean sample: the rivals of epsilon as predictors of what pruning loses.
-
-alter table predictions add column confidence double;
-alter table predictions add column loss real;
-comment on table predictions is 'What networks make of clean samples: pruned ones, and dense ones in a comparison. A measured network has epsilons.clean_prediction too.';
-comment on column predictions.confidence is 'Largest probability of the softmax, 0 to 1; NULL where it was not recorded.';
-comment on column predictions.loss is 'Cross-entropy of the true class in nats, at least 0; NULL where it was not recorded.';
-
 create view predictors as
 select
     c.comparison_id,
@@ -38,8 +30,8 @@ left join predictions q
     on q.checkpoint_id = m.checkpoint_id
     and q.dataset_id = m.dataset_id
     and q.sample_id = e.sample_id
-where e.clean_prediction = s.label;
-comment on view predictors is 'What the dense network alone says of each sample that it has right, and whether pruning loses it: one row a sample and comparison.';
+where e.clean_prediction = s.label and c.budget is null;
+comment on view predictors is 'What the dense network alone says of each sample that it has right, and whether pruning loses it: one row a sample and comparison on the clean basis.';
 comment on column predictors.comparison_id is 'Comparison: comparisons.comparison_id.';
 comment on column predictors.dense is 'Name of the dense network.';
 comment on column predictors.pruned is 'Name of the pruned network.';

@@ -1,19 +1,4 @@
--- Distances to the boundary of the pruned network too: measured on it, or carried over from the dense network.
-
-create table transfers (
-    comparison_id integer not null,
-    sample_id bigint not null,
-    prediction integer,
-    run_id integer not null,
-    primary key (comparison_id, sample_id)
-);
-comment on table transfers is 'What a pruned network makes of the adversarials of the dense one, where distances to both boundaries were asked for and the adversarials are kept.';
-comment on column transfers.comparison_id is 'Comparison: comparisons.comparison_id.';
-comment on column transfers.sample_id is 'Sample: samples.sample_id.';
-comment on column transfers.prediction is 'Class that the pruned network gives the dense network''s adversarial; NULL where a logit is not a number.';
-comment on column transfers.run_id is 'Run that asked it.';
-
-create or replace view transitions as
+create view transitions as
 select
     c.comparison_id,
     dense.name as dense,
@@ -28,9 +13,9 @@ select
     e.clean_prediction as dense_prediction,
     p.prediction as pruned_prediction,
     case
-        when e.clean_prediction is not distinct from s.label and p.prediction is not distinct from s.label then 'S1,1'
-        when e.clean_prediction is not distinct from s.label then 'S1,0'
-        when p.prediction is not distinct from s.label then 'S0,1'
+        when dense_correct and pruned_correct then 'S1,1'
+        when dense_correct then 'S1,0'
+        when pruned_correct then 'S0,1'
         else 'S0,0'
     end::transition as transition,
     e.epsilon,
@@ -41,7 +26,10 @@ select
     e.diagnosis,
     case when carried then e.epsilon else own.epsilon end as pruned_epsilon,
     case when carried then 'found'::outcome else own.outcome end as pruned_outcome,
-    case when carried then 'dense'::stage else own.stage end as pruned_stage
+    case when carried then 'dense'::stage else own.stage end as pruned_stage,
+    c.budget,
+    dense_correct,
+    pruned_correct
 from comparisons c
 join measurements m using (measurement_id)
 join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
@@ -68,7 +56,25 @@ cross join lateral (
         and (own.epsilon is null or e.epsilon < own.epsilon),
         false
     ) as carried
-) as judged;
+) as judged
+left join epsilons de on de.measurement_id = c.dense_verdicts and de.sample_id = e.sample_id
+left join epsilons pe on pe.measurement_id = c.pruned_verdicts and pe.sample_id = e.sample_id
+left join verdicts dv on dv.measurement_id = c.dense_verdicts and dv.sample_id = e.sample_id
+left join verdicts pv on pv.measurement_id = c.pruned_verdicts and pv.sample_id = e.sample_id
+cross join lateral (
+    -- on the clean sample, or robust at the budget: by epsilons, or by the attack's own verdicts
+    select
+        case
+            when c.budget is null then e.clean_prediction is not distinct from s.label
+            else coalesce(dv.robust_to_this_attack, de.clean_prediction is not distinct from s.label
+                and (de.epsilon is null or de.epsilon > c.budget::real))
+        end as dense_correct,
+        case
+            when c.budget is null then p.prediction is not distinct from s.label
+            else coalesce(pv.robust_to_this_attack, pe.clean_prediction is not distinct from s.label
+                and (pe.epsilon is null or pe.epsilon > c.budget::real))
+        end as pruned_correct
+) as correct;
 comment on view transitions is 'What pruning does to each sample: one row a sample and comparison.';
 comment on column transitions.comparison_id is 'Comparison: comparisons.comparison_id.';
 comment on column transitions.dense is 'Name of the dense network.';
@@ -76,19 +82,22 @@ comment on column transitions.pruned is 'Name of the pruned network.';
 comment on column transitions.data is 'Name of the data set.';
 comment on column transitions.norm is 'Norm of epsilon.';
 comment on column transitions.attack is 'Attack that found epsilon.';
-comment on column transitions.basis is 'What correct means: clean, the prediction on the clean sample.';
+comment on column transitions.basis is 'What correct means: clean, the prediction on the clean sample; or robust at a budget, and by which attack.';
 comment on column transitions.sample_id is 'Index in the untouched data set.';
 comment on column transitions.label is 'True class.';
 comment on column transitions.class_name is 'Name of the true class.';
 comment on column transitions.dense_prediction is 'Class predicted by the dense network; NULL where a logit is not a number.';
 comment on column transitions.pruned_prediction is 'Class predicted by the pruned network; NULL where a logit is not a number.';
-comment on column transitions.transition is 'Correct (1) or wrong (0) under the dense network, then under the pruned one: S1,0 was lost by pruning.';
+comment on column transitions.transition is 'Correct (1) or wrong (0) under the dense network, then under the pruned one, in the meaning of basis: S1,0 was lost by pruning.';
 comment on column transitions.epsilon is 'Distance to the decision boundary of the dense network, an upper bound; 0 where misclassified, NULL where not found.';
 comment on column transitions.outcome is 'What epsilon is: found, misclassified or not_found.';
 comment on column transitions.source is 'File of the sample; NULL where there is none.';
 comment on column transitions.stage is 'What found epsilon: the search, or a fall-back; NULL where misclassified or not found.';
-comment on column transitions.converged is 'Whether the search had settled before it stopped; NULL where thinice 0.1 measured.';
+comment on column transitions.converged is 'Whether the search had converged before it stopped; false where the attack does not say.';
 comment on column transitions.diagnosis is 'Why the search itself came back empty; NULL where it did not, or for no reason that shows.';
 comment on column transitions.pruned_epsilon is 'Distance to the decision boundary of the pruned network, an upper bound; 0 where it misclassifies the sample, NULL where not found or not measured.';
 comment on column transitions.pruned_outcome is 'What pruned_epsilon is: found, misclassified or not_found; NULL where it was not measured.';
 comment on column transitions.pruned_stage is 'What found pruned_epsilon; dense: the adversarial of the dense network, which fools the pruned one and is shorter than what was found on it.';
+comment on column transitions.budget is 'Budget of a robust basis; NULL where the basis is clean.';
+comment on column transitions.dense_correct is 'Whether the dense network is correct, in the meaning of basis.';
+comment on column transitions.pruned_correct is 'Whether the pruned network is correct, in the meaning of basis.';

@@ -1,0 +1,145 @@
+"""The statistics of a comparison, one row each, from which table, store, report and JSON take what they show.
+
+A new one is a decorated function:
+
+    @statistic("auc_error", "DeLong's standard error of auc.", unit="probability")
+    def auc_error(separation: Separation) -> float | None:
+        return separation.auc_se
+
+It becomes an entry of `Separation.to_dict`, a column of the store's table ``statistics`` and view ``separation`` with
+this comment, a row of the report and, with a `label`, a line of the table that ``thinice compare`` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from thinice.stats.separation import Separation
+
+__all__ = ["STATISTICS", "Statistic", "Unit", "Value", "statistic", "statistic_values"]
+
+Unit = Literal["epsilon", "probability", "count", "log10", "flag", "none"]
+"""``epsilon``: a distance in the norm of the attack; ``flag``: True or False."""
+Value = float | int | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A number that says how lost and kept samples differ.
+
+    Attributes
+    ----------
+    name : str
+        Its key in JSON, and its column in the store.
+    comment : str
+        What it means, in a sentence.
+    unit : str
+        One of `Unit`.
+    label : str
+        Its line in the table that people read; empty where that does not show it.
+    quartiles : str
+        The entry of `Separation.to_dict` whose two numbers stand in brackets behind it in that line.
+    until : str
+        The statistic that is the upper end of an interval which begins with this one; the line shows both.
+    of : callable, optional
+        What computes it from a `Separation`; by default it is the attribute of this name.
+
+    """
+
+    name: str
+    comment: str
+    unit: Unit = "none"
+    label: str = ""
+    quartiles: str = ""
+    until: str = ""
+    of: Callable[[Separation], Value] | None = None
+
+    def __call__(self, separation: Separation) -> Value:
+        """Return its value; None where it is not known."""
+        value: Value = getattr(separation, self.name) if self.of is None else self.of(separation)
+        return value
+
+
+STATISTICS: dict[str, Statistic] = {
+    row.name: row
+    for row in (
+        Statistic(
+            "median_kept",
+            "Median epsilon of kept samples; NULL where it falls on a sample that was not found.",
+            "epsilon",
+            "median epsilon, kept",
+            quartiles="quartiles_kept",
+        ),
+        Statistic(
+            "median_lost",
+            "Median epsilon of lost samples; NULL where it falls on a sample that was not found.",
+            "epsilon",
+            "median epsilon, lost",
+            quartiles="quartiles_lost",
+        ),
+        Statistic(
+            "shift",
+            "By how much kept samples lie farther: median of all differences kept - lost (Hodges-Lehmann).",
+            "epsilon",
+            "shift, kept - lost",
+        ),
+        Statistic(
+            "auc",
+            "Chance that a kept sample lies farther from the boundary than a lost one; ties count half.",
+            "probability",
+            "AUC",
+        ),
+        Statistic(
+            "auc_low",
+            "Lower end of the confidence interval of auc.",
+            "probability",
+            "AUC, 95 % interval",
+            until="auc_high",
+        ),
+        Statistic("auc_high", "Upper end of the confidence interval of auc.", "probability"),
+        Statistic("confidence", "Level of the confidence interval of auc.", "probability"),
+        Statistic("cliffs_delta", "Effect size 2 auc - 1."),
+        Statistic(
+            "u", "Mann-Whitney U of the lost samples: pairs in which the lost one lies farther, ties count half."
+        ),
+        Statistic(
+            "p_value", "One-sided: lost samples lie nearer. 0 below 1e-308, where log10_p still holds.", "probability"
+        ),
+        Statistic("log10_p", "Decimal logarithm of p_value.", "log10", "log10 p, lost are nearer"),
+        Statistic("p_value_two_sided", "Two-sided p-value.", "probability"),
+        Statistic("log10_p_two_sided", "Decimal logarithm of p_value_two_sided.", "log10"),
+        Statistic(
+            "exact", "Whether the p-values count all cases, instead of following the normal approximation.", "flag"
+        ),
+    )
+}
+"""By name, in the order in which they are shown."""
+
+
+def statistic(
+    name: str, comment: str, *, unit: Unit = "none", label: str = ""
+) -> Callable[[Callable[[Separation], Value]], Callable[[Separation], Value]]:
+    """Return a decorator that adds a function of a `Separation` to the statistics of every comparison.
+
+    Parameters
+    ----------
+    name, comment, unit, label
+        As of `Statistic`. The name must be that of no other statistic.
+
+    """
+
+    def add(function: Callable[[Separation], Value]) -> Callable[[Separation], Value]:
+        if name in STATISTICS:
+            raise ValueError(f"there is a statistic {name!r} already")
+        STATISTICS[name] = Statistic(name, comment, unit, label, of=function)
+        return function
+
+    return add
+
+
+def statistic_values(separation: Separation) -> dict[str, Value]:
+    """Return all statistics of a comparison by name."""
+    return {name: row(separation) for name, row in STATISTICS.items()}

@@ -1,0 +1,2 @@
+select version, definitions, thinice
+from thinice_schema
