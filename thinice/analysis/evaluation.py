@@ -27,7 +27,7 @@ from thinice.attacks.fixed_budget import (
     refuse_unknown,
 )
 from thinice.attacks.tuning import tune
-from thinice.checks import EvaluationChecks, run_checks
+from thinice.checks import Finding, run_checks, warning_texts
 from thinice.data import Samples, as_samples, load_samples
 from thinice.data.subset import draw
 from thinice.engines import Reporter
@@ -97,8 +97,9 @@ class Robustness:
         Its row in the store's table ``measurements``.
     store : Path or None
         The file that holds all of this; None where it was not kept.
-    scrutiny : EvaluationChecks or None
-        Why the verdicts may be wrong, as the checks see it; None where none ran.
+    findings : tuple of Finding or None
+        What the checks of network, attack and store saw, raised or not; None where none ran. `warnings` are those that
+        were raised, in words.
 
     """
 
@@ -122,7 +123,7 @@ class Robustness:
     seconds: float
     measurement_id: int
     store: Path | None
-    checks: EvaluationChecks | None = None
+    findings: tuple[Finding, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -166,6 +167,11 @@ class Robustness:
             f"{self.clean_accuracy:.1%} are right, {self.robust_accuracy:.1%} stand against {self.attack} at "
             f"{self.norm} {budget_text(self.budget, self.norm)} (95 % interval {low:.1%} to {high:.1%})"
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the verdicts may be wrong: a sentence for each finding that was raised, the worst first."""
+        return warning_texts(self.findings or ())
 
     def curve(self, budgets: Sequence[float] | None = None, *, confidence: float = 0.95) -> SurvivalCurve:
         """Return the robust accuracy at any budgets, or the whole security curve, with Wilson bounds; no attack runs.
@@ -304,7 +310,7 @@ def evaluate(
         are broken. False asks the attack alone. ``"both"`` attacks all samples and tells both.
     checks : bool
         Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run_checks`), keep
-        them as ``checks``, and give one warning where there are any.
+        them as ``findings``, and give one warning where there are any.
     command : sequence of str, optional
         What the store notes as the origin of the run; by default this process's command line.
 
@@ -353,20 +359,21 @@ def evaluate(
         with evaluator.run(attack_of(bound), seed=seed, command=command) as run:
             found = evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
             if checks:
-                looked = run_checks(
+                findings = run_checks(
                     kept,
                     run,
-                    found,
+                    found.measurement_id,
                     classifier=network,
                     samples=data,
                     attack=bound,
+                    broken_by=found.broken_by,
+                    evaluations=found.evaluations,
                     device=pick_device(device),
                     seed=seed,
                 )
-                found = replace(found, checks=looked)
-    if found.checks is not None and found.checks.warnings:
-        told = "; ".join(found.checks.warnings)
-        warnings.warn(f"{shown(found.network)}: {told}", DoubtfulWarning, stacklevel=2)
+                found = replace(found, findings=findings)
+    if found.warnings:
+        warnings.warn(f"{shown(found.network)}: {'; '.join(found.warnings)}", DoubtfulWarning, stacklevel=2)
     return found
 
 
