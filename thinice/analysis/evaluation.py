@@ -161,12 +161,10 @@ def evaluate(
                 findings = run_checks(
                     kept,
                     run,
-                    found.measurement_id,
+                    found,
                     classifier=network,
                     samples=data,
                     attack=bound,
-                    broken_by=found.broken_by,
-                    evaluations=found.evaluations,
                     device=pick_device(device),
                     seed=seed,
                 )

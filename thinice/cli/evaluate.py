@@ -221,12 +221,10 @@ def evaluate(
                         findings = run_checks(
                             kept_in,
                             run,
-                            found.measurement_id,
+                            found,
                             classifier=one,
                             samples=samples,
                             attack=bound,
-                            broken_by=found.broken_by,
-                            evaluations=found.evaluations,
                             device=pick_device(device),
                             seed=seed,
                         )
