@@ -24,7 +24,7 @@ from thinice.data import Samples
 from thinice.errors import InputError
 from thinice.files import nest, writable
 from thinice.plots import TRANSITIONS, UNITS, ComparisonColumns, figure_set
-from thinice.report.facts import Axis, Compared, Data, Measured, read_facts
+from thinice.report.facts import Axis, ComparisonFacts, Data, MeasurementFacts, read_facts
 from thinice.report.narrative import (
     checks,
     closest,
@@ -34,15 +34,15 @@ from thinice.report.narrative import (
     measurement,
     nearest,
     overview,
-    rivals,
+    predictor_table,
     statistics,
     transition_table,
     warnings,
 )
 from thinice.report.pictures import (
-    Close,
+    CloseUps,
     Pictures,
-    Sheet,
+    SpriteSheet,
     amplification,
     close_ups,
     find_pictures,
@@ -58,14 +58,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["Drawing", "Seen", "draw_figures", "payload", "save_report", "script_json"]
+__all__ = ["ShownSamples", "SvgFigure", "draw_figures", "payload", "save_report", "script_json"]
 
 DIGITS, EPSILON_DIGITS = 4, 6
 """Significant digits of numbers in the page: epsilons keep their order; the store has all digits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ShownSamples:
     """What one measurement shows: its samples' pictures, and the nearest with their adversarials; with their sheets.
 
     `rows` are those of the data that stand on the page, in order, the same for all measurements of the data.
@@ -73,12 +73,14 @@ class Seen:
 
     rows: NDArray[np.int64]
     pictures: Pictures
-    sheet: Sheet | None
-    close: Close | None
-    close_sheet: Sheet | None
+    sheet: SpriteSheet | None
+    close: CloseUps | None
+    close_sheet: SpriteSheet | None
 
 
-def payload(comparisons: Sequence[Compared], seen: Mapping[int, Seen], sheets: Sequence[Sheet]) -> str:
+def payload(
+    comparisons: Sequence[ComparisonFacts], seen: Mapping[int, ShownSamples], sheets: Sequence[SpriteSheet]
+) -> str:
     """Return all that the script needs, as JSON: data and measurements that comparisons share stand there once."""
     measured = list({id(one.measured): one.measured for one in comparisons}.values())
     data = list({id(one.data): one.data for one in measured}.values())
@@ -120,7 +122,7 @@ def script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> dict[str, Any]:
+def _measured(one: MeasurementFacts, data: int, seen: ShownSamples, sheets: Sequence[SpriteSheet]) -> dict[str, Any]:
     unit = UNITS[one.norm]
     close, rows = seen.close, seen.rows
     return {
@@ -140,7 +142,7 @@ def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> 
     }
 
 
-def _compared(one: Compared, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
+def _compared(one: ComparisonFacts, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
     codes = {"": "-"} | {name: str(k) for k, name in enumerate(Transition)}
     return {
         "measured": measured,
@@ -156,7 +158,7 @@ def _axis(axis: Axis, norm: Norm, rows: NDArray[np.int64]) -> dict[str, Any]:
     return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(axis.values[rows] * scale)}
 
 
-def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | None:
+def _sheet(sheet: SpriteSheet | None, sheets: Sequence[SpriteSheet]) -> dict[str, Any] | None:
     if sheet is None:
         return None
     place = next(k for k, one in enumerate(sheets) if one is sheet)
@@ -169,7 +171,7 @@ def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | Non
     }
 
 
-def _cells(seen: Seen) -> list[int] | None:
+def _cells(seen: ShownSamples) -> list[int] | None:
     """Return the cell of each sample, -1 where it has none; None where the n-th sample is in the n-th cell."""
     cells = seen.pictures.positions[seen.rows]
     return None if np.array_equal(cells, np.arange(len(cells))) else cells.tolist()
@@ -204,7 +206,7 @@ METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class SvgFigure:
     """A figure as a data URI of SVG, and its size in CSS pixels."""
 
     uri: str
@@ -212,7 +214,7 @@ class Drawing:
     height: int
 
 
-def draw_figures(compared: Compared, close: Close | None) -> dict[str, Drawing]:
+def draw_figures(compared: ComparisonFacts, close: CloseUps | None) -> dict[str, SvgFigure]:
     """Return the figures of a comparison by name, the gallery last, the same for the same store."""
     known, measured = compared.known, compared.measured
     figures = figure_set(
@@ -230,13 +232,13 @@ def draw_figures(compared: Compared, close: Close | None) -> dict[str, Drawing]:
             sample_ids=measured.data.sample_ids[known],
             pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
             closest=() if close is None else _examples(compared, close),
-            predictors=compared.rivals,
+            predictors=compared.predictors,
         )
     )
-    return {name: as_drawing(figure) for name, figure in figures.items()}
+    return {name: as_svg(figure) for name, figure in figures.items()}
 
 
-def _examples(compared: Compared, close: Close) -> list[AdversarialExample]:
+def _examples(compared: ComparisonFacts, close: CloseUps) -> list[AdversarialExample]:
     """Return the nearest samples with their adversarials for the gallery, lost ones first."""
     measured, known = compared.measured, compared.known
     if close.inputs is None:
@@ -256,7 +258,7 @@ def _examples(compared: Compared, close: Close) -> list[AdversarialExample]:
     ]
 
 
-def as_drawing(figure: Figure) -> Drawing:
+def as_svg(figure: Figure) -> SvgFigure:
     """Return a figure as SVG; groups of very many marks become an image inside it."""
     for ax in figure.axes:
         for group in ax.collections:
@@ -270,7 +272,7 @@ def as_drawing(figure: Figure) -> Drawing:
     text = TAG.sub(lambda tag: _shortened(tag[0]), METADATA.sub("", text))
     uri = "data:image/svg+xml," + quote(text, safe=" !$&'()*+,-./:;=?@_~[]^{|}")
     width, height = (round(float(points) * SCALE) for points in SIZE.findall(text)[:2])
-    return Drawing(uri, width, height)
+    return SvgFigure(uri, width, height)
 
 
 def _lighter(image: str) -> str:
@@ -417,11 +419,11 @@ def _page(store: Store, samples: Samples | str | None) -> str:
 
 
 def _look(
-    store: Store, comparisons: Sequence[Compared], given: Samples | str | None
-) -> tuple[dict[int, Seen], list[Sheet]]:
+    store: Store, comparisons: Sequence[ComparisonFacts], given: Samples | str | None
+) -> tuple[dict[int, ShownSamples], list[SpriteSheet]]:
     """Return what each measurement shows, by its id, and all sheets; pictures of the same data are packed once."""
-    sheets: list[Sheet] = []
-    seen: dict[int, Seen] = {}
+    sheets: list[SpriteSheet] = []
+    seen: dict[int, ShownSamples] = {}
     columns = len(comparisons) + len({id(one.measured) for one in comparisons})
     most = min(SHOWN, max(LEAST, VALUES // columns))
     for data in {id(one.measured.data): one.measured.data for one in comparisons}.values():
@@ -438,12 +440,12 @@ def _look(
         rows = np.unique(np.concatenate([order[:most], *needed]))
         sheets += [sheet] if sheet else []
         for key, found in close.items():
-            seen[key] = Seen(rows, pictures, sheet, found, pack_close(found) if found else None)
+            seen[key] = ShownSamples(rows, pictures, sheet, found, pack_close(found) if found else None)
             sheets += [packed for packed in (seen[key].close_sheet,) if packed]
     return seen, sheets
 
 
-def _nearest_first(comparisons: Sequence[Compared], data: Data) -> NDArray[np.int64]:
+def _nearest_first(comparisons: Sequence[ComparisonFacts], data: Data) -> NDArray[np.int64]:
     """Return the rows of the data: the nearest to any boundary and the nearest lost ones in turn, then all others."""
     place = np.full(len(data.sample_ids), np.inf)
     for one in comparisons:
@@ -454,7 +456,7 @@ def _nearest_first(comparisons: Sequence[Compared], data: Data) -> NDArray[np.in
     return np.argsort(place, kind="stable")
 
 
-def _notes(data: Data, seen: Seen) -> tuple[str, ...]:
+def _notes(data: Data, seen: ShownSamples) -> tuple[str, ...]:
     """Return what must be said of the samples and their pictures."""
     whole, shown = len(data.sample_ids), len(seen.rows)
     few = (
@@ -464,7 +466,7 @@ def _notes(data: Data, seen: Seen) -> tuple[str, ...]:
     return (few, seen.pictures.note) if shown < whole else (seen.pictures.note,)
 
 
-def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) -> tuple[str, str]:
+def _section(one: ComparisonFacts, place: int, meanings: dict[str, str], seen: ShownSamples) -> tuple[str, str]:
     """Return what stands above the samples of one comparison, and what stands below."""
     figures = "".join(
         f'<figure class="{name}"><img src="{escaped(drawing.uri)}" alt="{escaped(CAPTIONS.get(name, name))}" '
@@ -478,13 +480,13 @@ def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) ->
     )
     below = (
         f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'
-        f"<h2>Statistics</h2>{statistics(one, meanings)}{rivals(one)}"
+        f"<h2>Statistics</h2>{statistics(one, meanings)}{predictor_table(one)}"
         f'<h2>How it was measured</h2>{checks(one)}<div class="facts">{measurement(one)}</div></section>'
     )
     return above, below
 
 
-def _choice(one: Compared) -> str:
+def _choice(one: ComparisonFacts) -> str:
     measured = one.measured
     return (
         f"{one.comparison_id}: {measured.dense['name']} → {one.pruned['name']} on {measured.data.row['name']}, "

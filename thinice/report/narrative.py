@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinice.plots import TRANSITIONS, UNITS
-from thinice.report.facts import Compared, Row, brief
+from thinice.report.facts import ComparisonFacts, Row, brief
 from thinice.results import narrative
 from thinice.stats import quantile
 from thinice.types import Outcome, Transition
@@ -31,7 +31,7 @@ __all__ = [
     "measurement",
     "nearest",
     "overview",
-    "rivals",
+    "predictor_table",
     "statistics",
     "transition_table",
     "warnings",
@@ -55,7 +55,7 @@ def escaped(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def headline(compared: Compared) -> str:
+def headline(compared: ComparisonFacts) -> str:
     """Return the question of this comparison."""
     return (
         f"When {compared.measured.dense['name']} is pruned to {compared.pruned['name']}, which samples does it lose, "
@@ -63,7 +63,7 @@ def headline(compared: Compared) -> str:
     )
 
 
-def comparison_row(compared: Compared) -> dict[str, Any]:
+def comparison_row(compared: ComparisonFacts) -> dict[str, Any]:
     """Return a comparison in a row of the names of `Comparison.to_dict`, of which answer and table are made.
 
     Without the statistics where the run ended before them; of only those samples that have a transition.
@@ -115,7 +115,7 @@ def html_table(
     return f'<div class="scroll {kind}"><table>{body}</table></div>'
 
 
-def transition_table(compared: Compared) -> str:
+def transition_table(compared: ComparisonFacts) -> str:
     """Return how many samples went which way, and how far they lay."""
     measured, unit = compared.measured, UNITS[compared.measured.norm]
     total = int(compared.known.sum())
@@ -142,11 +142,11 @@ def transition_table(compared: Compared) -> str:
     )
 
 
-def _not_found(compared: Compared) -> int:
+def _not_found(compared: ComparisonFacts) -> int:
     return int((compared.measured.outcomes[compared.known] == Outcome.NOT_FOUND).sum())
 
 
-def statistics(compared: Compared, meanings: dict[str, str]) -> str:
+def statistics(compared: ComparisonFacts, meanings: dict[str, str]) -> str:
     """Return the table that the command line prints too, and every stored statistic with what it means."""
     unit = UNITS[compared.measured.norm]
     rows = []
@@ -164,7 +164,7 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
     return summary + stored + notes
 
 
-def warnings(compared: Compared) -> str:
+def warnings(compared: ComparisonFacts) -> str:
     """Return what speaks against the numbers: raised checks and patterns of wrong studies; empty where nothing does."""
     said = [
         f"{brief(one['network'])}, {brief(one['attack'])} in {one['norm']}: {one['seen']} ({one['indicator']}, "
@@ -182,7 +182,7 @@ def warnings(compared: Compared) -> str:
     return f'<div class="warnings"><h2>What speaks against these numbers</h2><ul>{lines}</ul></div>'
 
 
-def checks(compared: Compared) -> str:
+def checks(compared: ComparisonFacts) -> str:
     """Return all checks of the evaluations of both networks, raised or not; empty where none was evaluated."""
     rows = [
         (
@@ -199,9 +199,9 @@ def checks(compared: Compared) -> str:
     return html_table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
 
 
-def rivals(compared: Compared) -> str:
+def predictor_table(compared: ComparisonFacts) -> str:
     """Return how well epsilon foretells the losses against margin, confidence and loss; empty where not known."""
-    found = compared.rivals
+    found = compared.predictors
     if found is None or np.isnan(found.auc).all():
         return ""
     rows = [
@@ -227,7 +227,7 @@ def rivals(compared: Compared) -> str:
     return html_table(head, rows, caption=caption, numbers=(1, 2, 3, 4))
 
 
-def overview(comparisons: Sequence[Compared]) -> str:
+def overview(comparisons: Sequence[ComparisonFacts]) -> str:
     """Return one row a comparison, where there are several."""
     if len(comparisons) < 2:
         return ""
@@ -252,14 +252,14 @@ def overview(comparisons: Sequence[Compared]) -> str:
     return html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
 
 
-def nearest(compared: Compared) -> NDArray[np.int64]:
+def nearest(compared: ComparisonFacts) -> NDArray[np.int64]:
     """Return the rows of the samples in the table of those nearest to the boundary."""
     measured = compared.measured
     found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
     return found[np.argsort(measured.epsilon[found], kind="stable")][:NEAREST]
 
 
-def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
+def closest(compared: ComparisonFacts, place: int, shown: NDArray[np.int64]) -> str:
     """Return the samples nearest to the boundary as a table; the page's script makes buttons of their ids.
 
     The script knows them by their place among the rows `shown` on the page.
@@ -301,7 +301,7 @@ def class_name(classes: Sequence[str], number: int) -> str:
     return classes[number] if number < len(classes) else str(number)
 
 
-def measurement(compared: Compared) -> str:
+def measurement(compared: ComparisonFacts) -> str:
     """Return how it was measured: networks, data, attack and runs, with everything the store knows of them."""
     measured = compared.measured
     data, attack = measured.data.row, measured.attack
