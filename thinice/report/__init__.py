@@ -122,34 +122,36 @@ def script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _measured(one: MeasurementFacts, data: int, seen: ShownSamples, sheets: Sequence[SpriteSheet]) -> dict[str, Any]:
-    unit = UNITS[one.norm]
+def _measured(
+    measured: MeasurementFacts, data: int, seen: ShownSamples, sheets: Sequence[SpriteSheet]
+) -> dict[str, Any]:
+    unit = UNITS[measured.norm]
     close, rows = seen.close, seen.rows
     return {
         "data": data,
-        "dense": one.dense["name"],
-        "norm": one.norm,
+        "dense": measured.dense["name"],
+        "norm": measured.norm,
         "label": unit.label,
         "suffix": unit.suffix,
-        "epsilon": _numbers(one.epsilon[rows] * unit.scale, EPSILON_DIGITS),
-        "outcomes": one.outcomes[rows].tolist(),
-        "far": one.far_predictions[rows].tolist(),
-        "predictions": one.predictions[rows].tolist(),
-        "axes": [_axis(axis, one.norm, rows) for axis in one.axes],
+        "epsilon": _numbers(measured.epsilon[rows] * unit.scale, EPSILON_DIGITS),
+        "outcomes": measured.outcomes[rows].tolist(),
+        "far": measured.far_predictions[rows].tolist(),
+        "predictions": measured.predictions[rows].tolist(),
+        "axes": [_axis(axis, measured.norm, rows) for axis in measured.axes],
         "close": _sheet(seen.close_sheet, sheets),
         "closeRows": [] if close is None else np.searchsorted(rows, close.rows).tolist(),
         "amplification": [] if close is None or close.inputs is None else _numbers(amplification(close)),
     }
 
 
-def _compared(one: ComparisonFacts, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
+def _compared(compared: ComparisonFacts, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
     codes = {"": "-"} | {name: str(k) for k, name in enumerate(Transition)}
     return {
         "measured": measured,
-        "pruned": one.pruned["name"],
-        "transitions": "".join(codes[name] for name in one.transitions[rows].tolist()),
-        "predictions": one.pruned_predictions[rows].tolist(),
-        "axes": [_axis(axis, one.measured.norm, rows) for axis in one.axes],
+        "pruned": compared.pruned["name"],
+        "transitions": "".join(codes[name] for name in compared.transitions[rows].tolist()),
+        "predictions": compared.pruned_predictions[rows].tolist(),
+        "axes": [_axis(axis, compared.measured.norm, rows) for axis in compared.axes],
     }
 
 
@@ -161,9 +163,9 @@ def _axis(axis: Axis, norm: Norm, rows: NDArray[np.int64]) -> dict[str, Any]:
 def _sheet(sheet: SpriteSheet | None, sheets: Sequence[SpriteSheet]) -> dict[str, Any] | None:
     if sheet is None:
         return None
-    place = next(k for k, one in enumerate(sheets) if one is sheet)
+    index = next(k for k, other in enumerate(sheets) if other is sheet)
     return {
-        "image": f"sheet-{place}",
+        "image": f"sheet-{index}",
         "columns": sheet.columns,
         "width": sheet.width,
         "height": sheet.height,
@@ -364,18 +366,18 @@ def save_report(
 
     """
     opened = store if isinstance(store, Store) else open_store(store)
-    place = writable(
+    target = writable(
         path, argument="path", like=_is_report, kind="a report of thinice", overwrite=overwrite, store=opened.path
     )
     page = _page(opened, samples)
     try:
-        with nest(place.parent) as unfinished:
-            unborn = unfinished / place.name
+        with nest(target.parent) as unfinished:
+            unborn = unfinished / target.name
             unborn.write_text(page, encoding="utf-8", newline="\n")
-            unborn.replace(place)
+            unborn.replace(target)
     except OSError as error:
-        raise InputError(f"`path` {place} cannot be written: {error.strerror or error}") from None
-    return place
+        raise InputError(f"`path` {target} cannot be written: {error.strerror or error}") from None
+    return target
 
 
 def _is_report(head: bytes) -> bool:
@@ -447,13 +449,13 @@ def _look(
 
 def _nearest_first(comparisons: Sequence[ComparisonFacts], data: Data) -> NDArray[np.int64]:
     """Return the rows of the data: the nearest to any boundary and the nearest lost ones in turn, then all others."""
-    place = np.full(len(data.sample_ids), np.inf)
-    for one in comparisons:
-        found = np.flatnonzero(one.measured.outcomes == Outcome.FOUND)
-        found = found[np.argsort(one.measured.epsilon[found], kind="stable")]
-        for group in (found, found[one.transitions[found] == Transition.LOST]):
-            place[group] = np.minimum(place[group], np.arange(len(group)))
-    return np.argsort(place, kind="stable")
+    turn = np.full(len(data.sample_ids), np.inf)
+    for comparison in comparisons:
+        rows = np.flatnonzero(comparison.measured.outcomes == Outcome.FOUND)
+        rows = rows[np.argsort(comparison.measured.epsilon[rows], kind="stable")]
+        for group in (rows, rows[comparison.transitions[rows] == Transition.LOST]):
+            turn[group] = np.minimum(turn[group], np.arange(len(group)))
+    return np.argsort(turn, kind="stable")
 
 
 def _notes(data: Data, seen: ShownSamples) -> tuple[str, ...]:
@@ -466,31 +468,33 @@ def _notes(data: Data, seen: ShownSamples) -> tuple[str, ...]:
     return (few, seen.pictures.note) if shown < whole else (seen.pictures.note,)
 
 
-def _section(one: ComparisonFacts, place: int, meanings: dict[str, str], seen: ShownSamples) -> tuple[str, str]:
+def _section(compared: ComparisonFacts, index: int, meanings: dict[str, str], seen: ShownSamples) -> tuple[str, str]:
     """Return what stands above the samples of one comparison, and what stands below."""
     figures = "".join(
         f'<figure class="{name}"><img src="{escaped(drawing.uri)}" alt="{escaped(CAPTIONS.get(name, name))}" '
         f'width="{drawing.width}" height="{drawing.height}" loading="lazy">'
         f"<figcaption>{escaped(CAPTIONS.get(name, name))}</figcaption></figure>"
-        for name, drawing in draw_figures(one, seen.close).items()
+        for name, drawing in draw_figures(compared, seen.close).items()
     )
     above = (
-        f'<section data-comparison="{place}" aria-label="Answer"><p class="question">{escaped(headline(one))}</p>'
-        f'<p class="answer">{escaped(answer(comparison_row(one)))}</p>{warnings(one)}{transition_table(one)}</section>'
+        f'<section data-comparison="{index}" aria-label="Answer"><p class="question">{escaped(headline(compared))}</p>'
+        f'<p class="answer">{escaped(answer(comparison_row(compared)))}</p>'
+        f"{warnings(compared)}{transition_table(compared)}</section>"
     )
     below = (
-        f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'
-        f"<h2>Statistics</h2>{statistics(one, meanings)}{predictor_table(one)}"
-        f'<h2>How it was measured</h2>{checks(one)}<div class="facts">{measurement(one)}</div></section>'
+        f'<section data-comparison="{index}"><h2>Figures</h2><div class="figures">{figures}</div>'
+        f"<h2>Statistics</h2>{statistics(compared, meanings)}{predictor_table(compared)}"
+        f'<h2>How it was measured</h2>{checks(compared)}<div class="facts">{measurement(compared)}</div></section>'
     )
     return above, below
 
 
-def _choice(one: ComparisonFacts) -> str:
-    measured = one.measured
+def _choice(compared: ComparisonFacts) -> str:
+    """Return what the list of comparisons calls this one."""
+    measured, basis = compared.measured, "" if compared.budget is None else f", {compared.basis}"
     return (
-        f"{one.comparison_id}: {measured.dense['name']} → {one.pruned['name']} on {measured.data.row['name']}, "
-        f"{measured.norm}, {measured.attack['name']}" + ("" if one.budget is None else f", {one.basis}")
+        f"{compared.comparison_id}: {measured.dense['name']} → {compared.pruned['name']} "
+        f"on {measured.data.row['name']}, {measured.norm}, {measured.attack['name']}{basis}"
     )
 
 

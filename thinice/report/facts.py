@@ -1,4 +1,4 @@
-"""What the page tells, read from the store: comparisons, what they rest on, and one aligned column a fact."""
+"""What a report shows, read from the store: comparisons, their measurements and data, each column in one order."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 def _plain(value: object) -> object:
     if isinstance(value, np.ndarray):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return None
     return value.item() if isinstance(value, np.generic) else value
@@ -187,8 +187,7 @@ def _plain(value: object) -> object:
 
 def _keyed(store: Store, table: str) -> dict[int, Row]:
     """Return all rows of a small table by their key, which is the first column."""
-    found = records(store.sql(f"from {table}"))
-    return {next(iter(row.values())): row for row in found}
+    return {next(iter(row.values())): row for row in records(store.sql(f"from {table}"))}
 
 
 def _of(store: Store, name: str, **keys: int) -> pd.DataFrame:
@@ -196,8 +195,7 @@ def _of(store: Store, name: str, **keys: int) -> pd.DataFrame:
 
 
 def _meanings(store: Store, table: str) -> dict[str, str]:
-    found = records(store.describe(table))
-    return {row["column"]: row["comment"] or "" for row in found}
+    return {row["column"]: row["comment"] or "" for row in records(store.describe(table))}
 
 
 def _data(store: Store, row: Row) -> Data:

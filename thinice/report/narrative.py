@@ -1,4 +1,7 @@
-"""What the page says in words and tables: the answer, the counts, the statistics, and how it was measured."""
+"""The words and tables of a report: counts, statistics, warnings, and how everything was measured.
+
+The answer and the table of a comparison are those of the command line, made of `comparison_row`.
+"""
 
 from __future__ import annotations
 
@@ -100,14 +103,14 @@ def html_table(
 ) -> str:
     """Return an HTML table of escaped cells; the first cell of a row is its heading, columns `numbers` go right."""
 
-    def cell(place: int, value: object) -> str:
-        side = ' class="number"' if place in numbers else ""
+    def cell(column: int, value: object) -> str:
+        side = ' class="number"' if column in numbers else ""
         text = escaped(brief(str(value), CELL))
-        return f'<th scope="row">{text}</th>' if place == 0 else f"<td{side}>{text}</td>"
+        return f'<th scope="row">{text}</th>' if column == 0 else f"<td{side}>{text}</td>"
 
     heads = "".join(
-        f'<th scope="col"{" class=number" if place in numbers else ""}>{escaped(name)}</th>'
-        for place, name in enumerate(head)
+        f'<th scope="col"{" class=number" if column in numbers else ""}>{escaped(name)}</th>'
+        for column, name in enumerate(head)
     )
     lines = "".join(f"<tr>{''.join(starmap(cell, enumerate(row)))}</tr>" for row in rows)
     top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
@@ -149,36 +152,35 @@ def _not_found(compared: ComparisonFacts) -> int:
 def statistics(compared: ComparisonFacts, meanings: dict[str, str]) -> str:
     """Return the table that the command line prints too, and every stored statistic with what it means."""
     unit = UNITS[compared.measured.norm]
-    rows = []
-    found = compared.statistics or {}
-    for name, value in found.items():
+    rows, stored = [], compared.statistics or {}
+    for name, value in stored.items():
         if name in {"comparison_id", "run_id", "created", "notes"} or name.startswith("n_"):
             continue
         shown = "—" if value is None else unit.text(value) if name in IN_UNIT else _number(value)
         shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
         rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
-    notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())
+    notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in stored.get("notes") or ())
     summary = html_table((), narrative.table(comparison_row(compared)), caption="In short", numbers=(1,))
     head = ("statistic", "value", "means")
-    stored = html_table(head, rows, caption="What the store keeps of this comparison", numbers=(1,)) if rows else ""
-    return summary + stored + notes
+    details = html_table(head, rows, caption="What the store keeps of this comparison", numbers=(1,)) if rows else ""
+    return summary + details + notes
 
 
 def warnings(compared: ComparisonFacts) -> str:
     """Return what speaks against the numbers: raised checks and patterns of wrong studies; empty where nothing does."""
-    said = [
-        f"{brief(one['network'])}, {brief(one['attack'])} in {one['norm']}: {one['seen']} ({one['indicator']}, "
-        f"{one['samples']:,} of {one['looked_at']:,} samples); {one['advice']}"
-        for one in compared.findings
-        if one["raised"]
+    sentences = [
+        f"{brief(finding['network'])}, {brief(finding['attack'])} in {finding['norm']}: {finding['seen']} "
+        f"({finding['indicator']}, {finding['samples']:,} of {finding['looked_at']:,} samples); {finding['advice']}"
+        for finding in compared.findings
+        if finding["raised"]
     ]
-    said += [
+    sentences += [
         f"{', '.join(map(brief, pattern.subjects))}: {pattern.seen} ({pattern.check}); {pattern.advice}"
         for pattern in compared.patterns
     ]
-    if not said:
+    if not sentences:
         return ""
-    lines = "".join(f"<li>{escaped(brief(line, CELL))}.</li>" for line in said)
+    lines = "".join(f"<li>{escaped(brief(line, CELL))}.</li>" for line in sentences)
     return f'<div class="warnings"><h2>What speaks against these numbers</h2><ul>{lines}</ul></div>'
 
 
@@ -186,14 +188,14 @@ def checks(compared: ComparisonFacts) -> str:
     """Return all checks of the evaluations of both networks, raised or not; empty where none was evaluated."""
     rows = [
         (
-            one["network"],
-            f"{one['data']}, {one['n']:,} samples",
-            f"{one['attack']}, {one['norm']}",
-            one["indicator"],
-            "raised" if one["raised"] else "not raised",
-            f"{one['samples']:,} of {one['looked_at']:,}",
+            finding["network"],
+            f"{finding['data']}, {finding['n']:,} samples",
+            f"{finding['attack']}, {finding['norm']}",
+            finding["indicator"],
+            "raised" if finding["raised"] else "not raised",
+            f"{finding['samples']:,} of {finding['looked_at']:,}",
         )
-        for one in compared.findings
+        for finding in compared.findings
     ]
     head = ("network", "data", "attack", "check", "outcome", "seen on")
     return html_table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
@@ -201,8 +203,8 @@ def checks(compared: ComparisonFacts) -> str:
 
 def predictor_table(compared: ComparisonFacts) -> str:
     """Return how well epsilon foretells the losses against margin, confidence and loss; empty where not known."""
-    found = compared.predictors
-    if found is None or np.isnan(found.auc).all():
+    predictors = compared.predictors
+    if predictors is None or np.isnan(predictors.auc).all():
         return ""
     rows = [
         (
@@ -213,13 +215,19 @@ def predictor_table(compared: ComparisonFacts) -> str:
             "" if np.isnan(log10_p) else f"{log10_p:.1f}",
         )
         for name, auc, low, high, difference, log10_p in zip(
-            found.name, found.auc, found.low, found.high, found.difference, found.log10_p, strict=True
+            predictors.name,
+            predictors.auc,
+            predictors.low,
+            predictors.high,
+            predictors.difference,
+            predictors.log10_p,
+            strict=True,
         )
     ]
     head = (
         "predictor",
         "AUC",
-        f"{100 * found.confidence:g} % interval",
+        f"{100 * predictors.confidence:g} % interval",
         "epsilon's AUC minus this",
         "log10 p, paired DeLong",
     )
@@ -232,19 +240,19 @@ def overview(comparisons: Sequence[ComparisonFacts]) -> str:
     if len(comparisons) < 2:
         return ""
     rows = []
-    for one in comparisons:
-        found, total = one.statistics or {}, int(one.known.sum())
-        after = one.count(Transition.KEPT) + one.count(Transition.GAINED)
-        auc = found.get("auc")
+    for comparison in comparisons:
+        stored, total = comparison.statistics or {}, int(comparison.known.sum())
+        after = comparison.count(Transition.KEPT) + comparison.count(Transition.GAINED)
+        auc = stored.get("auc")
         rows.append(
             (
-                f"{one.comparison_id}: {one.measured.dense['name']} → {one.pruned['name']}",
-                f"{one.measured.data.row['name']}, {one.measured.norm}, {one.basis}",
-                f"{one.pruned['sparsity']:.1%}",
+                f"{comparison.comparison_id}: {comparison.measured.dense['name']} → {comparison.pruned['name']}",
+                f"{comparison.measured.data.row['name']}, {comparison.measured.norm}, {comparison.basis}",
+                f"{comparison.pruned['sparsity']:.1%}",
                 f"{total:,}",
                 f"{after / total:.2%}",
-                f"{one.count(Transition.LOST):,}",
-                f"{one.count(Transition.GAINED):,}",
+                f"{comparison.count(Transition.LOST):,}",
+                f"{comparison.count(Transition.GAINED):,}",
                 "—" if auc is None else f"{auc:.3f}",
             )
         )
@@ -255,11 +263,11 @@ def overview(comparisons: Sequence[ComparisonFacts]) -> str:
 def nearest(compared: ComparisonFacts) -> NDArray[np.int64]:
     """Return the rows of the samples in the table of those nearest to the boundary."""
     measured = compared.measured
-    found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
-    return found[np.argsort(measured.epsilon[found], kind="stable")][:NEAREST]
+    rows = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
+    return rows[np.argsort(measured.epsilon[rows], kind="stable")][:NEAREST]
 
 
-def closest(compared: ComparisonFacts, place: int, shown: NDArray[np.int64]) -> str:
+def closest(compared: ComparisonFacts, number: int, shown: NDArray[np.int64]) -> str:
     """Return the samples nearest to the boundary as a table; the page's script makes buttons of their ids.
 
     The script knows them by their place among the rows `shown` on the page.
@@ -268,7 +276,7 @@ def closest(compared: ComparisonFacts, place: int, shown: NDArray[np.int64]) -> 
     data = measured.data
     order = nearest(compared)
     lines = []
-    for row, at in zip(order.tolist(), np.searchsorted(shown, order).tolist(), strict=True):
+    for row, position in zip(order.tolist(), np.searchsorted(shown, order).tolist(), strict=True):
         name = Transition(str(compared.transitions[row]))
         cells = (
             class_name(data.classes, data.labels[row]),
@@ -276,8 +284,8 @@ def closest(compared: ComparisonFacts, place: int, shown: NDArray[np.int64]) -> 
             class_name(data.classes, compared.pruned_predictions[row]),
         )
         lines.append(
-            f'<tr><td class="picture"><canvas data-row="{at}" aria-hidden="true"></canvas></td>'
-            f'<th scope="row"><button type="button" data-row="{at}">{data.sample_ids[row]}</button></th>'
+            f'<tr><td class="picture"><canvas data-row="{position}" aria-hidden="true"></canvas></td>'
+            f'<th scope="row"><button type="button" data-row="{position}">{data.sample_ids[row]}</button></th>'
             f'<td class="number">{escaped(unit.text(measured.epsilon[row]))}</td>'
             f'<td><span class="mark {name.name.lower()}"></span>{name} {escaped(TRANSITIONS[name].word)}</td>'
             + "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
@@ -289,7 +297,7 @@ def closest(compared: ComparisonFacts, place: int, shown: NDArray[np.int64]) -> 
     )
     caption = f"The {len(order)} samples nearest to the boundary of {measured.dense['name']}"
     return (
-        f'<div class="scroll closest" data-comparison="{place}"><table><caption>{escaped(caption)}</caption>'
+        f'<div class="scroll closest" data-comparison="{number}"><table><caption>{escaped(caption)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -368,7 +376,7 @@ def _text(value: object) -> str:
     if value is None:
         return "—"
     if isinstance(value, list):
-        return "x".join(map(str, value)) if all(isinstance(one, int) for one in value) else "; ".join(map(str, value))
+        return "x".join(map(str, value)) if all(isinstance(item, int) for item in value) else "; ".join(map(str, value))
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     return (
