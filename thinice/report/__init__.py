@@ -306,7 +306,7 @@ VALUES, LEAST = 200_000, 1000
 CAPTIONS = {
     "distribution": "How far samples lay from the dense boundary, by what pruning did to them.",
     "survival": "The share of each transition that lies farther than ε.",
-    "security": "The accuracy that the dense network keeps under perturbations of size ε.",
+    "security": "The accuracy that remains under perturbations of size ε.",
     "roc": "How well a small ε predicts that pruning loses a sample.",
     "risk": "The chance that pruning loses a sample, by its distance to the dense boundary.",
     "pairs": "How far each sample lay before pruning, and lies after it.",
