@@ -28,7 +28,8 @@ from thinice.cli import main
 from thinice.errors import InputError, StoreError
 from thinice.report import pictures, save_report
 from thinice.report.facts import read_facts
-from thinice.report.narrative import answer
+from thinice.report.narrative import comparison_row
+from thinice.results.narrative import answer
 from thinice.stats import compare_predictors
 
 HOSTILE = (
@@ -224,9 +225,9 @@ def test_everything_that_repeats_it_is_there(store, report):
 @pytest.mark.usefixtures("unadorned")
 def test_the_answer_counts_the_six_samples(six, tmp_path):
     (one,) = read_facts(six).comparisons
-    assert answer(one) == (
-        "pruned loses 2 of the 4 samples that dense has right (50.0%); a lost sample lay nearer to the boundary of "
-        "dense than a kept one with probability 0.750 (AUC, log10 p = -400.5)."
+    assert answer(comparison_row(one)) == (
+        "pruned loses 2 of the 4 samples that dense has right; a lost sample lay nearer to the dense boundary than a "
+        "kept one with probability 0.750 (AUC, log10 p = -400.5)."
     )
     page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
     assert payload(page)["comparisons"][0]["transitions"] == "001123"
@@ -256,9 +257,8 @@ def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
         verdicts = {"dense_verdicts": before, "pruned_verdicts": after}
         run.comparison(before, pruned, basis="robust at 51/255, by fmn", budget=0.2, **verdicts)
     robust = read_facts(six).comparisons[1]
-    assert answer(robust) == (
-        "pruned loses 1 of the 2 samples on which dense is robust at 51/255 (50.0%). "
-        "The run ended before its statistics."
+    assert answer(comparison_row(robust)) == (
+        "pruned loses 1 of the 2 samples that dense holds at linf 51/255. The run ended before its statistics."
     )
     page = save_report(six, tmp_path / "robust.html").read_text(encoding="utf-8")
     assert "correct means robust at 51/255, by fmn" in page
@@ -270,7 +270,7 @@ def test_what_speaks_against_the_numbers_is_said(six, tmp_path):
     seen = {"raised": True, "sample_ids": [11, 12], "of": 4, "value": None, "seen": "it <was> there", "advice": "look"}
     calm = {**seen, "raised": False, "sample_ids": [], "seen": "it was not there"}
     with six.run(["thinice", "evaluate"], device="cpu", seed=0) as run:
-        run.add_findings(1, [{"name": "silent_success", **seen}, {"name": "unstable_predictions", **calm}])
+        run.add_findings(1, [{"check": "silent_success", **seen}, {"check": "unstable_predictions", **calm}])
         # an interval of the AUC that reaches 1/2 is a failure signature
         run.add_statistics(1, **NO_STATISTICS | {"auc": 0.55, "auc_low": 0.25, "auc_high": 0.75, "notes": ()})
     elements = Elements(save_report(six, tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -291,7 +291,7 @@ def test_whether_p_values_are_exact_is_said(six, tmp_path):
         assert texts[texts.index("exact") + 1] == said
 
 
-def test_the_table_of_rivals_is_that_of_the_statistics(store, report):
+def test_the_table_of_predictors_is_that_of_the_statistics(store, report):
     frame = store.sql("from predictors where comparison_id = 1")
     wanted = compare_predictors(
         frame["lost"], {name: frame[name] for name in ("epsilon", "margin", "confidence", "loss")}
@@ -459,7 +459,7 @@ def test_a_page_grows_with_what_is_shown_and_not_with_the_store(tmp_path, monkey
     assert len(payload(small)["data"][0]["ids"]) == len(payload(large)["data"][0]["ids"]) == 1000
     assert 0.95 < len(large) / len(small) < 1.05
     lost = sum(k % 13 == 0 for k in range(20_000))
-    assert f"pruned loses {lost:,} of the 20,000 samples" in large
+    assert f"pruned loses {lost} of the 20000 samples" in large
 
 
 @pytest.mark.usefixtures("unadorned")
@@ -485,8 +485,8 @@ def test_an_unfinished_comparison_says_so(tmp_path):
         run.add_predictions(pruned, data, ids, predictions=[1, 0])
         run.comparison(measurement, pruned)
     (one,) = read_facts(store).comparisons
-    assert answer(one) == (
-        "pruned loses 1 of the 2 samples that dense has right (50.0%), of 2 of 4 samples that were measured so far. "
+    assert answer(comparison_row(one)) == (
+        "pruned loses 1 of the 2 samples that dense has right, of 2 of 4 samples that were measured so far. "
         "The run ended before its statistics."
     )
     page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
@@ -566,7 +566,7 @@ def test_coordinates_are_cut_but_scales_images_and_texts_are_whole():
     np.testing.assert_array_equal(np.asarray(kept.convert("RGB")), dots)
     drawn = Figure()
     drawn.text(0.5, 0.5, "AUC 0.96421 of 123.456789, 1 < 2 > 0.98765")
-    uri = figures.as_drawing(drawn).uri
+    uri = figures.as_svg(drawn).uri
     assert "AUC 0.96421 of 123.456789, 1 &lt; 2 &gt; 0.98765" in unquote(uri)
     assert '"' not in uri
 

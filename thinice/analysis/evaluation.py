@@ -108,7 +108,7 @@ def evaluate(
         are broken. False asks the attack alone. ``"both"`` attacks all samples and tells both.
     checks : bool
         Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run_checks`), keep
-        them as ``checks``, and give one warning where there are any.
+        them as ``findings``, and give one warning where there are any.
     command : sequence of str, optional
         What the store notes as the origin of the run; by default this process's command line.
 
@@ -157,7 +157,7 @@ def evaluate(
         with evaluator.run(bound, seed=seed, command=command) as run:
             found = evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
             if checks:
-                looked = run_checks(
+                findings = run_checks(
                     kept,
                     run,
                     found,
@@ -167,10 +167,9 @@ def evaluate(
                     device=pick_device(device),
                     seed=seed,
                 )
-                found = replace(found, checks=looked)
-    if found.checks is not None and found.checks.warnings:
-        told = "; ".join(found.checks.warnings)
-        warnings.warn(f"{shown(found.network)}: {told}", DoubtfulWarning, stacklevel=2)
+                found = replace(found, findings=findings)
+    if found.warnings:
+        warnings.warn(f"{shown(found.network)}: {'; '.join(found.warnings)}", DoubtfulWarning, stacklevel=2)
     return found
 
 

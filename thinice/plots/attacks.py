@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from thinice.errors import InputError
-from thinice.plots.style import TICK, heading, message, network_style, plain, sheet, shorten
+from thinice.plots.style import TICK, heading, message, network_style, plain, shorten, styled_axes
 from thinice.stats.base import check_lengths, epsilon_column
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def plot_attacks(
         raise InputError("`evaluations` and `epsilons` name different attacks: give both for each")
     costs = {str(name): np.asarray(column, dtype=np.float64) for name, column in evaluations.items()}
     check_lengths(**columns, **{f"evaluations of {name}": column for name, column in costs.items()})
-    ax = sheet(ax)
+    ax = styled_axes(ax)
     title = "What an attack costs, and how much its epsilons overestimate"
     stacked = np.stack([*columns.values()])
     best = stacked.min(0, initial=np.inf)

@@ -20,8 +20,8 @@ from thinice.plots.style import (
     heading,
     message,
     plain,
-    sheet,
     shorten,
+    styled_axes,
 )
 from thinice.stats import class_losses
 from thinice.stats.base import transition_column
@@ -81,7 +81,7 @@ def plot_class_losses(
     measured = np.flatnonzero(losses.dense_correct)
     order = measured[np.lexsort((-losses.lost[measured], -losses.share[measured]))]
     shown = order[:count]
-    ax = sheet(ax, height=1.5 + 0.24 * max(5, len(shown)))
+    ax = styled_axes(ax, height=1.5 + 0.24 * max(5, len(shown)))
     title = "Samples lost to pruning, by class"
     if len(shown) == 0:
         heading(ax, title)

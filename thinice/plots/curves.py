@@ -23,9 +23,9 @@ from thinice.plots.style import (
     message,
     network_style,
     plain,
-    sheet,
     shorten,
     spans_decades,
+    styled_axes,
     tally,
     unit_of,
     width,
@@ -91,7 +91,7 @@ def plot_survival(
     groups = {name: values[change == name] for name in Transition}
     shown = {name: group for name, group in groups.items() if (group > 0).any()}
     missing = {name: int(np.isinf(group).sum()) for name, group in shown.items()}
-    ax = sheet(ax)
+    ax = styled_axes(ax)
     ax.set_ylabel("samples farther than ε")
     return _steps(
         ax,
@@ -134,7 +134,7 @@ def plot_security(
     """
     columns = {str(name): epsilon_column(column, name) for name, column in epsilons.items()}
     missing = {shorten(plain(name), 120, NOTE): int(np.isinf(column).sum()) for name, column in columns.items()}
-    ax = sheet(ax)
+    ax = styled_axes(ax)
     ax.set_ylabel("robust accuracy")
     return _steps(
         ax,
@@ -180,7 +180,7 @@ def plot_roc(
     check_lengths(epsilon=values, transition=change)
     kept, lost = values[change == Transition.KEPT], values[change == Transition.LOST]
     found = separation(kept, lost, confidence=confidence)
-    ax = sheet(ax, width=4.8, height=5.2)
+    ax = styled_axes(ax, width=4.8, height=5.2)
     title = "How well a small ε predicts a lost sample"
     interval = found.interval()
     if found.auc is None or interval is None:
@@ -331,7 +331,7 @@ def plot_sparsity(
     if quantity not in QUANTITIES:
         raise InputError(f"`quantity` must be one of {', '.join(QUANTITIES)}, got {quantity!r}")
     series = comparisons if isinstance(comparisons, Mapping) else {"": comparisons}
-    ax = sheet(ax)
+    ax = styled_axes(ax)
     everything = [one for group in series.values() for one in group]
     if not everything:
         heading(ax, TITLES[quantity])

@@ -10,7 +10,17 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from thinice.plots.style import INK, REFERENCE, TRANSITIONS, heading, message, sheet, spans_decades, tally, unit_of
+from thinice.plots.style import (
+    INK,
+    REFERENCE,
+    TRANSITIONS,
+    heading,
+    message,
+    spans_decades,
+    styled_axes,
+    tally,
+    unit_of,
+)
 from thinice.stats import RiskCurve, risk_bins, risk_curve
 from thinice.stats.base import FloatColumn, check_lengths, epsilon_column, quantile, transition_column
 from thinice.types import Norm, Transition
@@ -62,7 +72,7 @@ def plot_distribution(
     unit = unit_of(norm)
     values, change = epsilon_column(epsilon, "epsilon") * unit.scale, transition_column(transition)
     check_lengths(epsilon=values, transition=change)
-    ax = sheet(ax)
+    ax = styled_axes(ax)
     groups = {name: values[change == name] for name in Transition}
     drawn = {name: group[np.isfinite(group) & (group > 0)] for name, group in groups.items()}
     missing = {name: int(np.isinf(group).sum()) for name, group in groups.items()}
@@ -222,7 +232,7 @@ def plot_risk(
     notes = [f"{len(kept) + len(lost):,} samples that the dense network has right, {len(lost):,} of them lost."]
     if any(missing.values()):
         notes.append(f"Not found, so farther than the attack could see, not drawn: {tally(missing)}.")
-    ax = sheet(ax)
+    ax = styled_axes(ax)
     title = "Risk on thin ice: the chance that pruning loses a sample at ε"
     if len(curve.epsilon) == 0:
         heading(ax, title, notes=notes)

@@ -1,4 +1,4 @@
-"""The thinnest samples beside their adversarial neighbours."""
+"""Images: the closest samples beside their adversarials, and a plane through one with both decision boundaries."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from thinice.plots.style import (
     TICK,
     TITLE,
     TRANSITIONS,
-    Drawing,
+    NotebookFigure,
     Unit,
     extent,
     fonts,
     heading,
     message,
     plain,
-    sheet,
     shorten,
+    styled_axes,
     tint,
     unit_of,
     width,
@@ -195,7 +195,7 @@ def _draw(ax: Axes | None, head: Sequence[_Line], rows: Sequence[_Row], colors: 
     shown = max(samples, 3)
     if ax is None:
         size = (left + shown * (CELL + SPACE) + PAD, fixed + len(rows) * CELL * ratio)
-        ax = Drawing(figsize=(size[0] / 72, size[1] / 72)).add_axes((0, 0, 1, 1))
+        ax = NotebookFigure(figsize=(size[0] / 72, size[1] / 72)).add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     across, down = extent(ax)
     ax.set(xlim=(0, across), ylim=(down, 0), autoscale_on=False)
@@ -325,7 +325,7 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     'Where pruning moved the boundary'
     """
     own = ax is None
-    ax = sheet(ax, width=6.2, height=6.6)
+    ax = styled_axes(ax, width=6.2, height=6.6)
     ax.grid(visible=False)
     unit = unit_of(plane.unit)
     across, up = plane.across * unit.scale, plane.up * unit.scale

@@ -21,9 +21,9 @@ from thinice.plots.style import (
     heading,
     message,
     plain,
-    sheet,
     shorten,
     spans_decades,
+    styled_axes,
     unit_of,
 )
 from thinice.stats.base import FloatColumn, check_lengths, epsilon_column, transition_column
@@ -88,7 +88,7 @@ def plot_pairs(
     )
     change = transition_column(transition)
     check_lengths(epsilon=before, pruned_epsilon=after, transition=change)
-    ax = sheet(ax, width=5.6, height=6.0)
+    ax = styled_axes(ax, width=5.6, height=6.0)
     title = f"Distance before and after pruning (n = {len(before):,})"
     nowhere = (before == 0) & (after == 0)
     notes = [f"Wrong under both, ε = 0 twice, not drawn: {nowhere.sum():,}."] if nowhere.any() else []
@@ -196,7 +196,7 @@ def plot_predictors(table: PredictorComparison, *, ax: Axes | None = None) -> Ax
     ['epsilon', 'loss']
     """
     count = len(table.name)
-    ax = sheet(ax, height=1.7 + 0.36 * count)
+    ax = styled_axes(ax, height=1.7 + 0.36 * count)
     title = "What foretells which samples pruning loses"
     notes = [f"{table.n_kept:,} kept (S1,1), {table.n_lost:,} lost (S1,0)."]
     if table.not_found:

@@ -1,4 +1,7 @@
-"""The sheet that every figure is drawn on: axes of one look, and a heading of title, notes and legend above them."""
+"""The look that all figures share: colours, text that fits, units of epsilon, and axes with a heading above them.
+
+Colours and marks first, then text and its width, then the units of the norms, then axes, headings and legends.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ __all__ = [
     "REFERENCE",
     "TRANSITIONS",
     "UNITS",
-    "Drawing",
+    "NotebookFigure",
     "Style",
     "Unit",
     "extent",
@@ -40,9 +43,9 @@ __all__ = [
     "message",
     "network_style",
     "plain",
-    "sheet",
     "shorten",
     "spans_decades",
+    "styled_axes",
     "tally",
     "tint",
     "unit_of",
@@ -96,8 +99,8 @@ NETWORKS: tuple[Style, ...] = (
 """The dense network first, then pruned ones; `network_style` goes on from there."""
 
 
-def network_style(place: int) -> Style:
-    """Return the look of a network by its place: five colours in turn, each time round with other dashes and marks.
+def network_style(index: int) -> Style:
+    """Return the look of a network by its index: five colours in turn, each time round with other dashes and marks.
 
     Examples
     --------
@@ -106,7 +109,7 @@ def network_style(place: int) -> Style:
     >>> len({(network_style(k).color, network_style(k).dashes) for k in range(25)})
     25
     """
-    rounds, turn = divmod(place, len(NETWORKS))
+    rounds, turn = divmod(index, len(NETWORKS))
     other = NETWORKS[(turn + rounds) % len(NETWORKS)]
     return Style(NETWORKS[turn].color, other.dashes, other.marker)
 
@@ -119,7 +122,7 @@ def tint(color: str, share: float = 0.3) -> str:
     >>> tint("#000000", 0.2)
     '#cccccc'
     """
-    parts = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    parts = (int(color[start : start + 2], 16) for start in (1, 3, 5))
     return "#" + "".join(f"{round(255 - share * (255 - part)):02x}" for part in parts)
 
 
@@ -268,7 +271,7 @@ HANDLE, GAP = 24.0, 14.0
 """Length of a legend's line and the space between its columns, in points."""
 
 
-class Drawing(Figure):
+class NotebookFigure(Figure):
     """A figure that belongs to no window and shows itself in a notebook, also where pyplot was never imported."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
@@ -279,10 +282,10 @@ class Drawing(Figure):
         return file.getvalue(), {"width": wide, "height": high}
 
 
-def sheet(ax: Axes | None, *, width: float = 6.4, height: float = 4.2) -> Axes:
+def styled_axes(ax: Axes | None, *, width: float = 6.4, height: float = 4.2) -> Axes:
     """Return the axes given, or those of a new figure (inches) that belongs to no window, dressed."""
     if ax is None:
-        ax = Drawing(figsize=(width, height), layout="constrained").subplots()
+        ax = NotebookFigure(figsize=(width, height), layout="constrained").subplots()
     sns.despine(ax=ax)
     ax.set_axisbelow(True)
     ax.grid(visible=True, color="#e4e4e4", linewidth=0.7)
@@ -334,8 +337,8 @@ def tally(counts: Mapping[str, int] | Mapping[Transition, int]) -> str:
 
 def spans_decades(groups: Iterable[FloatColumn]) -> bool:
     """Return whether positive values want a logarithmic axis: a group's median below 2 % of the largest."""
-    some = [group for group in groups if len(group)]
-    return bool(some) and 50 * min(np.median(group) for group in some) < max(group.max() for group in some)
+    filled = [group for group in groups if len(group)]
+    return bool(filled) and 50 * min(np.median(group) for group in filled) < max(group.max() for group in filled)
 
 
 def extent(ax: Axes) -> tuple[float, float]:

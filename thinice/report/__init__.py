@@ -23,32 +23,34 @@ from PIL import Image, features
 from thinice.data import Samples
 from thinice.errors import InputError
 from thinice.files import temporary_folder, writable
-from thinice.plots import TRANSITIONS, UNITS, figure_set, plot_predictors
-from thinice.report.facts import Axis, Compared, Data, Measured, read_facts
+from thinice.plots import TRANSITIONS, UNITS, ComparisonColumns, figure_set
+from thinice.report.facts import Axis, ComparisonFacts, Data, MeasurementFacts, read_facts
 from thinice.report.narrative import (
-    answer,
     checks,
     closest,
+    comparison_row,
     escaped,
     headline,
     measurement,
     nearest,
     overview,
-    rivals,
+    predictor_table,
     statistics,
     transition_table,
     warnings,
 )
 from thinice.report.pictures import (
-    Close,
+    CloseUps,
     Pictures,
-    Sheet,
+    SpriteSheet,
     amplification,
     close_ups,
     find_pictures,
     pack_all,
     pack_close,
 )
+from thinice.results import AdversarialExample
+from thinice.results.narrative import answer
 from thinice.store import Store, open_store
 from thinice.types import Norm, Outcome, Transition
 
@@ -56,14 +58,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["Drawing", "Seen", "draw_figures", "payload", "save_report", "script_json"]
+__all__ = ["ShownSamples", "SvgFigure", "draw_figures", "payload", "save_report", "script_json"]
 
 DIGITS, EPSILON_DIGITS = 4, 6
 """Significant digits of numbers in the page: epsilons keep their order; the store has all digits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ShownSamples:
     """What one measurement shows: its samples' pictures, and the nearest with their adversarials; with their sheets.
 
     `rows` are those of the data that stand on the page, in order, the same for all measurements of the data.
@@ -71,12 +73,14 @@ class Seen:
 
     rows: NDArray[np.int64]
     pictures: Pictures
-    sheet: Sheet | None
-    close: Close | None
-    close_sheet: Sheet | None
+    sheet: SpriteSheet | None
+    close: CloseUps | None
+    close_sheet: SpriteSheet | None
 
 
-def payload(comparisons: Sequence[Compared], seen: Mapping[int, Seen], sheets: Sequence[Sheet]) -> str:
+def payload(
+    comparisons: Sequence[ComparisonFacts], seen: Mapping[int, ShownSamples], sheets: Sequence[SpriteSheet]
+) -> str:
     """Return all that the script needs, as JSON: data and measurements that comparisons share stand there once."""
     measured = list({id(one.measured): one.measured for one in comparisons}.values())
     data = list({id(one.data): one.data for one in measured}.values())
@@ -118,34 +122,36 @@ def script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _measured(one: Measured, data: int, seen: Seen, sheets: Sequence[Sheet]) -> dict[str, Any]:
-    unit = UNITS[one.norm]
+def _measured(
+    measured: MeasurementFacts, data: int, seen: ShownSamples, sheets: Sequence[SpriteSheet]
+) -> dict[str, Any]:
+    unit = UNITS[measured.norm]
     close, rows = seen.close, seen.rows
     return {
         "data": data,
-        "dense": one.dense["name"],
-        "norm": one.norm,
+        "dense": measured.dense["name"],
+        "norm": measured.norm,
         "label": unit.label,
         "suffix": unit.suffix,
-        "epsilon": _numbers(one.epsilon[rows] * unit.scale, EPSILON_DIGITS),
-        "outcomes": one.outcomes[rows].tolist(),
-        "far": one.far_predictions[rows].tolist(),
-        "predictions": one.predictions[rows].tolist(),
-        "axes": [_axis(axis, one.norm, rows) for axis in one.axes],
+        "epsilon": _numbers(measured.epsilon[rows] * unit.scale, EPSILON_DIGITS),
+        "outcomes": measured.outcomes[rows].tolist(),
+        "far": measured.far_predictions[rows].tolist(),
+        "predictions": measured.predictions[rows].tolist(),
+        "axes": [_axis(axis, measured.norm, rows) for axis in measured.axes],
         "close": _sheet(seen.close_sheet, sheets),
         "closeRows": [] if close is None else np.searchsorted(rows, close.rows).tolist(),
         "amplification": [] if close is None or close.inputs is None else _numbers(amplification(close)),
     }
 
 
-def _compared(one: Compared, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
+def _compared(compared: ComparisonFacts, measured: int, rows: NDArray[np.int64]) -> dict[str, Any]:
     codes = {"": "-"} | {name: str(k) for k, name in enumerate(Transition)}
     return {
         "measured": measured,
-        "pruned": one.pruned["name"],
-        "transitions": "".join(codes[name] for name in one.transitions[rows].tolist()),
-        "predictions": one.pruned_predictions[rows].tolist(),
-        "axes": [_axis(axis, one.measured.norm, rows) for axis in one.axes],
+        "pruned": compared.pruned["name"],
+        "transitions": "".join(codes[name] for name in compared.transitions[rows].tolist()),
+        "predictions": compared.pruned_predictions[rows].tolist(),
+        "axes": [_axis(axis, compared.measured.norm, rows) for axis in compared.axes],
     }
 
 
@@ -154,12 +160,12 @@ def _axis(axis: Axis, norm: Norm, rows: NDArray[np.int64]) -> dict[str, Any]:
     return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(axis.values[rows] * scale)}
 
 
-def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | None:
+def _sheet(sheet: SpriteSheet | None, sheets: Sequence[SpriteSheet]) -> dict[str, Any] | None:
     if sheet is None:
         return None
-    place = next(k for k, one in enumerate(sheets) if one is sheet)
+    index = next(k for k, other in enumerate(sheets) if other is sheet)
     return {
-        "image": f"sheet-{place}",
+        "image": f"sheet-{index}",
         "columns": sheet.columns,
         "width": sheet.width,
         "height": sheet.height,
@@ -167,7 +173,7 @@ def _sheet(sheet: Sheet | None, sheets: Sequence[Sheet]) -> dict[str, Any] | Non
     }
 
 
-def _cells(seen: Seen) -> list[int] | None:
+def _cells(seen: ShownSamples) -> list[int] | None:
     """Return the cell of each sample, -1 where it has none; None where the n-th sample is in the n-th cell."""
     cells = seen.pictures.positions[seen.rows]
     return None if np.array_equal(cells, np.arange(len(cells))) else cells.tolist()
@@ -202,7 +208,7 @@ METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class SvgFigure:
     """A figure as a data URI of SVG, and its size in CSS pixels."""
 
     uri: str
@@ -210,42 +216,51 @@ class Drawing:
     height: int
 
 
-def draw_figures(compared: Compared, close: Close | None) -> dict[str, Drawing]:
-    """Return the figures of a comparison by name, the same for the same store."""
+def draw_figures(compared: ComparisonFacts, close: CloseUps | None) -> dict[str, SvgFigure]:
+    """Return the figures of a comparison by name, the gallery last, the same for the same store."""
     known, measured = compared.known, compared.measured
-    data = measured.data
-    shown = np.empty(0, np.int64)
-    if close is not None and close.inputs is not None:
-        lost_last = compared.transitions[close.rows] != Transition.LOST
-        order = np.lexsort((measured.epsilon[close.rows], lost_last))
-        shown = order[known[close.rows[order]]][:GALLERY]
-    place = np.cumsum(known) - 1
-    # a prediction that is not a number is wrong at every budget
-    distances = np.where(measured.predictions < 0, 0.0, measured.epsilon)
     figures = figure_set(
-        measured.epsilon[known],
-        compared.transitions[known],
-        data.labels[known],
-        norm=measured.norm,
-        classes=data.classes,
-        networks={measured.dense["name"]: distances[known]},
-        shown=place[close.rows[shown]] if close is not None else (),
-        inputs=close.inputs[shown] if close is not None and close.inputs is not None else None,
-        adversarials=close.adversarials[shown] if close is not None else None,
-        adversarial_predictions=measured.far_predictions[close.rows[shown]] if close is not None else None,
-        predictions=measured.predictions[known],
-        pruned_predictions=compared.pruned_predictions[known],
-        sample_ids=data.sample_ids[known],
-        pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
+        ComparisonColumns(
+            measured.epsilon[known],
+            compared.transitions[known],
+            measured.data.labels[known],
+            norm=measured.norm,
+            classes=measured.data.classes,
+            budget=compared.budget,
+            dense=measured.dense["name"],
+            pruned=compared.pruned["name"],
+            dense_predictions=measured.predictions[known],
+            pruned_predictions=compared.pruned_predictions[known],
+            sample_ids=measured.data.sample_ids[known],
+            pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
+            closest=() if close is None else _examples(compared, close),
+            predictors=compared.predictors,
+        )
     )
-    if compared.rivals is not None and (drawn := plot_predictors(compared.rivals).get_figure(root=True)) is not None:
-        figures["predictors"] = drawn
-    last = figures.pop("gallery", None)  # the widest
-    figures |= {} if last is None else {"gallery": last}
-    return {name: as_drawing(figure) for name, figure in figures.items()}
+    return {name: as_svg(figure) for name, figure in figures.items()}
 
 
-def as_drawing(figure: Figure) -> Drawing:
+def _examples(compared: ComparisonFacts, close: CloseUps) -> list[AdversarialExample]:
+    """Return the nearest samples with their adversarials for the gallery, lost ones first."""
+    measured, known = compared.measured, compared.known
+    if close.inputs is None:
+        return []
+    lost_last = compared.transitions[close.rows] != Transition.LOST
+    order = np.lexsort((measured.epsilon[close.rows], lost_last))
+    positions = np.cumsum(known) - 1
+    return [
+        AdversarialExample(
+            sample_id=int(measured.data.sample_ids[close.rows[k]]),
+            position=int(positions[close.rows[k]]),
+            prediction=int(measured.far_predictions[close.rows[k]]),
+            inputs=close.inputs[k],
+            adversarial=close.adversarials[k],
+        )
+        for k in order[known[close.rows[order]]][:GALLERY]
+    ]
+
+
+def as_svg(figure: Figure) -> SvgFigure:
     """Return a figure as SVG; groups of very many marks become an image inside it."""
     for ax in figure.axes:
         for group in ax.collections:
@@ -259,7 +274,7 @@ def as_drawing(figure: Figure) -> Drawing:
     text = TAG.sub(lambda tag: _shortened(tag[0]), METADATA.sub("", text))
     uri = "data:image/svg+xml," + quote(text, safe=" !$&'()*+,-./:;=?@_~[]^{|}")
     width, height = (round(float(points) * SCALE) for points in SIZE.findall(text)[:2])
-    return Drawing(uri, width, height)
+    return SvgFigure(uri, width, height)
 
 
 def _lighter(image: str) -> str:
@@ -291,7 +306,7 @@ VALUES, LEAST = 200_000, 1000
 CAPTIONS = {
     "distribution": "How far samples lay from the dense boundary, by what pruning did to them.",
     "survival": "The share of each transition that lies farther than ε.",
-    "security": "The accuracy that the dense network keeps under perturbations of size ε.",
+    "security": "The accuracy that remains under perturbations of size ε.",
     "roc": "How well a small ε predicts that pruning loses a sample.",
     "risk": "The chance that pruning loses a sample, by its distance to the dense boundary.",
     "pairs": "How far each sample lay before pruning, and lies after it.",
@@ -351,18 +366,18 @@ def save_report(
 
     """
     opened = store if isinstance(store, Store) else open_store(store)
-    place = writable(
+    target = writable(
         path, argument="path", like=_is_report, kind="a report of thinice", overwrite=overwrite, store=opened.path
     )
     page = _page(opened, samples)
     try:
-        with temporary_folder(place.parent) as unfinished:
-            temporary_path = unfinished / place.name
+        with temporary_folder(target.parent) as unfinished:
+            temporary_path = unfinished / target.name
             temporary_path.write_text(page, encoding="utf-8", newline="\n")
-            temporary_path.replace(place)
+            temporary_path.replace(target)
     except OSError as error:
-        raise InputError(f"`path` {place} cannot be written: {error.strerror or error}") from None
-    return place
+        raise InputError(f"`path` {target} cannot be written: {error.strerror or error}") from None
+    return target
 
 
 def _is_report(head: bytes) -> bool:
@@ -406,11 +421,11 @@ def _page(store: Store, samples: Samples | str | None) -> str:
 
 
 def _look(
-    store: Store, comparisons: Sequence[Compared], given: Samples | str | None
-) -> tuple[dict[int, Seen], list[Sheet]]:
+    store: Store, comparisons: Sequence[ComparisonFacts], given: Samples | str | None
+) -> tuple[dict[int, ShownSamples], list[SpriteSheet]]:
     """Return what each measurement shows, by its id, and all sheets; pictures of the same data are packed once."""
-    sheets: list[Sheet] = []
-    seen: dict[int, Seen] = {}
+    sheets: list[SpriteSheet] = []
+    seen: dict[int, ShownSamples] = {}
     columns = len(comparisons) + len({id(one.measured) for one in comparisons})
     most = min(SHOWN, max(LEAST, VALUES // columns))
     for data in {id(one.measured.data): one.measured.data for one in comparisons}.values():
@@ -427,23 +442,23 @@ def _look(
         rows = np.unique(np.concatenate([order[:most], *needed]))
         sheets += [sheet] if sheet else []
         for key, found in close.items():
-            seen[key] = Seen(rows, pictures, sheet, found, pack_close(found) if found else None)
+            seen[key] = ShownSamples(rows, pictures, sheet, found, pack_close(found) if found else None)
             sheets += [packed for packed in (seen[key].close_sheet,) if packed]
     return seen, sheets
 
 
-def _nearest_first(comparisons: Sequence[Compared], data: Data) -> NDArray[np.int64]:
+def _nearest_first(comparisons: Sequence[ComparisonFacts], data: Data) -> NDArray[np.int64]:
     """Return the rows of the data: the nearest to any boundary and the nearest lost ones in turn, then all others."""
-    place = np.full(len(data.sample_ids), np.inf)
-    for one in comparisons:
-        found = np.flatnonzero(one.measured.outcomes == Outcome.FOUND)
-        found = found[np.argsort(one.measured.epsilon[found], kind="stable")]
-        for group in (found, found[one.transitions[found] == Transition.LOST]):
-            place[group] = np.minimum(place[group], np.arange(len(group)))
-    return np.argsort(place, kind="stable")
+    turn = np.full(len(data.sample_ids), np.inf)
+    for comparison in comparisons:
+        rows = np.flatnonzero(comparison.measured.outcomes == Outcome.FOUND)
+        rows = rows[np.argsort(comparison.measured.epsilon[rows], kind="stable")]
+        for group in (rows, rows[comparison.transitions[rows] == Transition.LOST]):
+            turn[group] = np.minimum(turn[group], np.arange(len(group)))
+    return np.argsort(turn, kind="stable")
 
 
-def _notes(data: Data, seen: Seen) -> tuple[str, ...]:
+def _notes(data: Data, seen: ShownSamples) -> tuple[str, ...]:
     """Return what must be said of the samples and their pictures."""
     whole, shown = len(data.sample_ids), len(seen.rows)
     few = (
@@ -453,31 +468,33 @@ def _notes(data: Data, seen: Seen) -> tuple[str, ...]:
     return (few, seen.pictures.note) if shown < whole else (seen.pictures.note,)
 
 
-def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) -> tuple[str, str]:
+def _section(compared: ComparisonFacts, index: int, meanings: dict[str, str], seen: ShownSamples) -> tuple[str, str]:
     """Return what stands above the samples of one comparison, and what stands below."""
     figures = "".join(
         f'<figure class="{name}"><img src="{escaped(drawing.uri)}" alt="{escaped(CAPTIONS.get(name, name))}" '
         f'width="{drawing.width}" height="{drawing.height}" loading="lazy">'
         f"<figcaption>{escaped(CAPTIONS.get(name, name))}</figcaption></figure>"
-        for name, drawing in draw_figures(one, seen.close).items()
+        for name, drawing in draw_figures(compared, seen.close).items()
     )
     above = (
-        f'<section data-comparison="{place}" aria-label="Answer"><p class="question">{escaped(headline(one))}</p>'
-        f'<p class="answer">{escaped(answer(one))}</p>{warnings(one)}{transition_table(one)}</section>'
+        f'<section data-comparison="{index}" aria-label="Answer"><p class="question">{escaped(headline(compared))}</p>'
+        f'<p class="answer">{escaped(answer(comparison_row(compared)))}</p>'
+        f"{warnings(compared)}{transition_table(compared)}</section>"
     )
     below = (
-        f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'
-        f"<h2>Statistics</h2>{statistics(one, meanings)}{rivals(one)}"
-        f'<h2>How it was measured</h2>{checks(one)}<div class="facts">{measurement(one)}</div></section>'
+        f'<section data-comparison="{index}"><h2>Figures</h2><div class="figures">{figures}</div>'
+        f"<h2>Statistics</h2>{statistics(compared, meanings)}{predictor_table(compared)}"
+        f'<h2>How it was measured</h2>{checks(compared)}<div class="facts">{measurement(compared)}</div></section>'
     )
     return above, below
 
 
-def _choice(one: Compared) -> str:
-    measured = one.measured
+def _choice(compared: ComparisonFacts) -> str:
+    """Return what the list of comparisons calls this one."""
+    measured, basis = compared.measured, "" if compared.budget is None else f", {compared.basis}"
     return (
-        f"{one.comparison_id}: {measured.dense['name']} → {one.pruned['name']} on {measured.data.row['name']}, "
-        f"{measured.norm}, {measured.attack['name']}" + ("" if one.budget is None else f", {one.basis}")
+        f"{compared.comparison_id}: {measured.dense['name']} → {compared.pruned['name']} "
+        f"on {measured.data.row['name']}, {measured.norm}, {measured.attack['name']}{basis}"
     )
 
 

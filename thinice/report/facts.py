@@ -1,4 +1,4 @@
-"""What the page tells, read from the store: comparisons, what they rest on, and one aligned column a fact."""
+"""What a report shows, read from the store: comparisons, their measurements and data, each column in one order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from thinice.checks.study_patterns import StudyPattern, store_signatures
+from thinice.checks import Finding
+from thinice.checks.study_patterns import stored_patterns
 from thinice.errors import InputError
 from thinice.printable import records
 from thinice.stats import PredictorComparison, compare_predictors
@@ -18,7 +19,7 @@ from thinice.types import Norm, Outcome, Transition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Axis", "Compared", "Data", "Facts", "Measured", "Row", "brief", "read_facts"]
+__all__ = ["Axis", "ComparisonFacts", "Data", "Facts", "MeasurementFacts", "Row", "brief", "read_facts"]
 
 LETTERS = 100
 """Of a name that others gave: what a page shows of it."""
@@ -62,7 +63,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Measured:
+class MeasurementFacts:
     """One measurement of a dense network; columns are in the order of the data's samples.
 
     Where a run has not come to a sample yet its outcome is -1.
@@ -86,16 +87,16 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Compared:
+class ComparisonFacts:
     """One comparison; columns are in the order of the data's samples.
 
     `transitions` has an empty text where a run has not come to a sample yet. `statistics` is None where it ended
-    before them, `pruned_epsilon` where it was not asked for, `rivals` where the store does not keep how sure the dense
-    network is of each sample, `budget` on the clean basis.
+    before them, `pruned_epsilon` where it was not asked for, `predictors` where the store does not keep how sure the
+    dense network is of each sample, `budget` on the clean basis.
     """
 
     comparison_id: int
-    measured: Measured
+    measured: MeasurementFacts
     pruned: Row
     basis: str
     budget: float | None
@@ -103,13 +104,13 @@ class Compared:
     pruned_predictions: NDArray[np.int64]
     axes: tuple[Axis, ...]
     pruned_epsilon: NDArray[np.float64] | None
-    rivals: PredictorComparison | None
+    predictors: PredictorComparison | None
     statistics: Row | None
     runs: tuple[Row, ...]
     findings: tuple[Row, ...]
     """What the checks of evaluations of either network saw, raised or not; empty where none was evaluated."""
-    signatures: tuple[StudyPattern, ...]
-    """The failure signatures that the store shows of either network."""
+    patterns: tuple[Finding, ...]
+    """Patterns of wrong studies that the store shows for either network."""
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -125,7 +126,7 @@ class Compared:
 class Facts:
     """All comparisons of a store, and what each column of the table ``statistics`` means."""
 
-    comparisons: tuple[Compared, ...]
+    comparisons: tuple[ComparisonFacts, ...]
     meanings: dict[str, str]
 
 
@@ -143,14 +144,14 @@ def read_facts(store: Store) -> Facts:
         raise InputError(f"{store.path} holds no comparison yet: thinice compare dense.pt pruned.pt makes one")
     tables = {name: _keyed(store, name) for name in ("checkpoints", "datasets", "attacks", "statistics")}
     data = {key: _data(store, tables["datasets"][key]) for key in {row["dataset_id"] for row in rows}}
-    measured: dict[int, Measured] = {}
+    measured: dict[int, MeasurementFacts] = {}
     comparisons = []
-    signatures = store_signatures(store)
+    patterns = stored_patterns(store)
     for row in rows:
         key = row["measurement_id"]
         if key not in measured:
             measured[key] = _measured(store, row, tables, data[row["dataset_id"]])
-        comparisons.append(_compared(store, row, tables, measured[key], signatures))
+        comparisons.append(_compared(store, row, tables, measured[key], patterns))
     return Facts(tuple(comparisons), _meanings(store, "statistics"))
 
 
@@ -171,8 +172,7 @@ def _named(row: Row) -> Row:
 
 def _keyed(store: Store, table: str) -> dict[int, Row]:
     """Return all rows of a small table by their key, which is the first column."""
-    found = records(store.sql(f"from {table}"))
-    return {next(iter(row.values())): row for row in found}
+    return {next(iter(row.values())): row for row in records(store.sql(f"from {table}"))}
 
 
 def _of(store: Store, name: str, **keys: int) -> pd.DataFrame:
@@ -180,8 +180,7 @@ def _of(store: Store, name: str, **keys: int) -> pd.DataFrame:
 
 
 def _meanings(store: Store, table: str) -> dict[str, str]:
-    found = records(store.describe(table))
-    return {row["column"]: row["comment"] or "" for row in found}
+    return {row["column"]: row["comment"] or "" for row in records(store.describe(table))}
 
 
 def _data(store: Store, row: Row) -> Data:
@@ -198,13 +197,13 @@ def _data(store: Store, row: Row) -> Data:
     )
 
 
-def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: Data) -> Measured:
+def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: Data) -> MeasurementFacts:
     frame = _aligned(_of(store, "report_epsilons", key=row["measurement_id"]), data)
     outcomes = frame["outcome"].astype(object).map({outcome.text: int(outcome) for outcome in Outcome})
     known = {"outcome", "epsilon", "prediction", "clean_prediction"}
     of_network = _predictions(store, row["checkpoint_id"], data)
     dense = _named(tables["checkpoints"][row["checkpoint_id"]])
-    return Measured(
+    return MeasurementFacts(
         row["measurement_id"],
         dense,
         _named(tables["attacks"][row["attack_id"]]),
@@ -224,9 +223,9 @@ def _compared(
     store: Store,
     row: Row,
     tables: dict[str, dict[int, Row]],
-    measured: Measured,
-    signatures: tuple[StudyPattern, ...],
-) -> Compared:
+    measured: MeasurementFacts,
+    patterns: tuple[Finding, ...],
+) -> ComparisonFacts:
     key, data = row["comparison_id"], measured.data
     networks = [tables["checkpoints"][row[name]] for name in ("checkpoint_id", "pruned_checkpoint_id")]
     names, pruned = {network["name"] for network in networks}, _named(networks[1])
@@ -234,7 +233,7 @@ def _compared(
     keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
     own = frame["pruned_epsilon"].to_numpy(np.float64, na_value=np.nan)
     asked = bool(np.isfinite(own).any())
-    return Compared(
+    return ComparisonFacts(
         key,
         measured,
         pruned,
@@ -247,15 +246,15 @@ def _compared(
             *((Axis(f"epsilon, {pruned['name']}", OWN, own, is_epsilon=True),) if asked else ()),
         ),
         own if asked else None,
-        _rivals(store, key),
+        _predictor_comparison(store, key),
         tables["statistics"].get(key),
         tuple(records(_of(store, "report_runs", comparison=key, measurement=row["measurement_id"], **keys))),
         tuple(records(_of(store, "report_findings", dense=row["checkpoint_id"], pruned=row["pruned_checkpoint_id"]))),
-        tuple(one for one in signatures if names & set(one.networks)),
+        tuple(pattern for pattern in patterns if names & set(pattern.subjects)),
     )
 
 
-def _rivals(store: Store, comparison_id: int) -> PredictorComparison | None:
+def _predictor_comparison(store: Store, comparison_id: int) -> PredictorComparison | None:
     frame = _of(store, "report_predictors", key=comparison_id)
     columns = {name: frame[name].to_numpy(np.float64, na_value=np.nan) for name in frame.columns[1:]}
     if frame.empty or any(np.isnan(columns[name]).any() for name in ("margin", "confidence", "loss")):

@@ -1,4 +1,7 @@
-"""What the page says in words and tables: the answer, the counts, the statistics, and how it was measured."""
+"""The words and tables of a report: counts, statistics, warnings, and how everything was measured.
+
+The answer and the table of a comparison are those of the command line, made of `comparison_row`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,13 @@ import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import starmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thinice.plots import TRANSITIONS, UNITS
-from thinice.report.facts import Compared, Row, brief
+from thinice.report.facts import ComparisonFacts, Row, brief
+from thinice.results import narrative
 from thinice.stats import STATISTICS, quantile
 from thinice.types import Outcome, Transition
 
@@ -21,17 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "answer",
     "checks",
     "closest",
+    "comparison_row",
     "escaped",
     "headline",
+    "html_table",
     "measurement",
     "nearest",
     "overview",
-    "rivals",
+    "predictor_table",
     "statistics",
-    "table",
     "transition_table",
     "warnings",
 ]
@@ -42,7 +46,7 @@ MEANINGS = {
     Transition.GAINED: "wrong before, correct after",
     Transition.WRONG: "wrong before and after",
 }
-THINNEST = 25
+NEAREST = 25
 CELL = 1000
 """Letters of a cell that others wrote: longer ones lose their middle."""
 
@@ -52,7 +56,7 @@ def escaped(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def headline(compared: Compared) -> str:
+def headline(compared: ComparisonFacts) -> str:
     """Return the question of this comparison."""
     return (
         f"When {compared.measured.dense['name']} is pruned to {compared.pruned['name']}, which samples does it lose, "
@@ -60,46 +64,51 @@ def headline(compared: Compared) -> str:
     )
 
 
-def answer(compared: Compared) -> str:
-    """Return the answer in a sentence, or what is missing to give one."""
-    known, n = int(compared.known.sum()), len(compared.known)
-    lost = compared.count(Transition.LOST)
-    right = lost + compared.count(Transition.KEPT)
-    pruned, dense = compared.pruned["name"], compared.measured.dense["name"]
-    said = f"{pruned} loses {lost:,} of the {right:,} samples "
-    if compared.budget is None:
-        said += f"that {dense} has right"
-    else:
-        said += f"on which {dense} is robust at {UNITS[compared.measured.norm].text(compared.budget)}"
-    said += f" ({lost / right:.1%})" if right else ""
-    if known < n:
-        said += f", of {known:,} of {n:,} samples that were measured so far"
-    found = compared.statistics
-    if found is None:
-        return f"{said}. The run ended before its statistics."
-    if found["auc"] is None:
-        return f"{said}."
-    said += f"; a lost sample lay nearer to the boundary of {dense} than a kept one with probability {found['auc']:.3f}"
-    details = ["AUC"]
-    if None not in (found["auc_low"], found["auc_high"], found["confidence"]):
-        details.append(f"{100 * found['confidence']:g} % interval {found['auc_low']:.3f} to {found['auc_high']:.3f}")
-    details.append("too few for a p-value" if found["log10_p"] is None else f"log10 p = {found['log10_p']:.1f}")
-    return f"{said} ({', '.join(details)})."
+def comparison_row(compared: ComparisonFacts) -> dict[str, Any]:
+    """Return a comparison in a row of the names of `Comparison.to_dict`, of which answer and table are made.
+
+    Without the statistics where the run ended before them; of only those samples that have a transition.
+    """
+    measured, known = compared.measured, compared.known
+    counts = {transition: compared.count(transition) for transition in Transition}
+    kept, lost = (measured.epsilon[compared.transitions == name] for name in (Transition.KEPT, Transition.LOST))
+    total, right = int(known.sum()), counts[Transition.KEPT] + counts[Transition.LOST]
+    statistics = dict(compared.statistics or {})
+    if statistics:
+        statistics |= {
+            "auc_interval_low": statistics["auc_low"],
+            "auc_interval_high": statistics["auc_high"],
+            "quartiles_kept": (quantile(kept, 0.25), quantile(kept, 0.75)),
+            "quartiles_lost": (quantile(lost, 0.25), quantile(lost, 0.75)),
+        }
+    return {
+        "dense": measured.dense["name"],
+        "pruned": compared.pruned["name"],
+        "norm": measured.norm,
+        "budget": compared.budget,
+        "samples": len(known),
+        "pruned_sparsity": compared.pruned["sparsity"],
+        "dense_accuracy": right / total,
+        "pruned_accuracy": (counts[Transition.KEPT] + counts[Transition.GAINED]) / total,
+        "not_found": int(np.isnan(kept).sum() + np.isnan(lost).sum()),
+        **{str(transition): count for transition, count in counts.items()},
+        **statistics,
+    }
 
 
-def table(
+def html_table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, numbers: Sequence[int] = (), kind: str = ""
 ) -> str:
     """Return an HTML table of escaped cells; the first cell of a row is its heading, columns `numbers` go right."""
 
-    def cell(place: int, value: object) -> str:
-        side = ' class="number"' if place in numbers else ""
+    def cell(column: int, value: object) -> str:
+        side = ' class="number"' if column in numbers else ""
         text = escaped(brief(str(value), CELL))
-        return f'<th scope="row">{text}</th>' if place == 0 else f"<td{side}>{text}</td>"
+        return f'<th scope="row">{text}</th>' if column == 0 else f"<td{side}>{text}</td>"
 
     heads = "".join(
-        f'<th scope="col"{" class=number" if place in numbers else ""}>{escaped(name)}</th>'
-        for place, name in enumerate(head)
+        f'<th scope="col"{" class=number" if column in numbers else ""}>{escaped(name)}</th>'
+        for column, name in enumerate(head)
     )
     lines = "".join(f"<tr>{''.join(starmap(cell, enumerate(row)))}</tr>" for row in rows)
     top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
@@ -107,7 +116,7 @@ def table(
     return f'<div class="scroll {kind}"><table>{body}</table></div>'
 
 
-def transition_table(compared: Compared) -> str:
+def transition_table(compared: ComparisonFacts) -> str:
     """Return how many samples went which way, and how far they lay."""
     measured, unit = compared.measured, UNITS[compared.measured.norm]
     total = int(compared.known.sum())
@@ -129,78 +138,72 @@ def transition_table(compared: Compared) -> str:
     rows.append(("all", "", f"{total:,}", "100.0%", "", f"{_not_found(compared):,}"))
     head = ("transition", "means", "samples", "share", "median ε", "not found")
     correct = "that the clean sample is classified right" if compared.basis == "clean" else compared.basis
-    return table(head, rows, caption=f"Transitions; correct means {correct}", numbers=(2, 3, 4, 5), kind="transitions")
+    return html_table(
+        head, rows, caption=f"Transitions; correct means {correct}", numbers=(2, 3, 4, 5), kind="transitions"
+    )
 
 
-def _not_found(compared: Compared) -> int:
+def _not_found(compared: ComparisonFacts) -> int:
     return int((compared.measured.outcomes[compared.known] == Outcome.NOT_FOUND).sum())
 
 
-def statistics(compared: Compared, meanings: dict[str, str]) -> str:
-    """Return every stored statistic with what it means, and the accuracies."""
+def statistics(compared: ComparisonFacts, meanings: dict[str, str]) -> str:
+    """Return the table that the command line prints too, and every stored statistic with what it means."""
     unit = UNITS[compared.measured.norm]
-    total = int(compared.known.sum())
-    before = compared.count(Transition.KEPT) + compared.count(Transition.LOST)
-    after = compared.count(Transition.KEPT) + compared.count(Transition.GAINED)
-    accuracy = "accuracy" if compared.budget is None else "robust accuracy"
-    rows = [
-        (f"{accuracy}, dense", f"{before / total:.2%}", "Share of samples on which the dense network is correct."),
-        (f"{accuracy}, pruned", f"{after / total:.2%}", "Share of samples on which the pruned network is correct."),
-        ("sparsity, pruned", f"{compared.pruned['sparsity']:.2%}", "Fraction of prunable weights that are zero."),
-    ]
-    found = compared.statistics or {}
-    for name, value in found.items():
+    rows, stored = [], compared.statistics or {}
+    for name, value in stored.items():
         if name in {"comparison_id", "run_id", "created", "notes"} or name.startswith("n_"):
             continue
         in_unit = name in STATISTICS and STATISTICS[name].unit == "epsilon"
         shown = "—" if value is None else unit.text(value) if in_unit else _number(value)
         shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
         rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
-    notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())
-    return (
-        table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,))
-        + notes
-    )
+    notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in stored.get("notes") or ())
+    summary = html_table((), narrative.table(comparison_row(compared)), caption="In short", numbers=(1,))
+    head = ("statistic", "value", "means")
+    details = html_table(head, rows, caption="What the store keeps of this comparison", numbers=(1,)) if rows else ""
+    return summary + details + notes
 
 
-def warnings(compared: Compared) -> str:
-    """Return what speaks against the numbers: raised checks and failure signatures; empty where nothing does."""
-    said = [
-        f"{brief(one['network'])}, {brief(one['attack'])} in {one['norm']}: {one['seen']} ({one['indicator']}, "
-        f"{one['samples']:,} of {one['looked_at']:,} samples); {one['advice']}"
-        for one in compared.findings
-        if one["raised"]
+def warnings(compared: ComparisonFacts) -> str:
+    """Return what speaks against the numbers: raised checks and patterns of wrong studies; empty where nothing does."""
+    sentences = [
+        f"{brief(finding['network'])}, {brief(finding['attack'])} in {finding['norm']}: {finding['seen']} "
+        f"({finding['indicator']}, {finding['samples']:,} of {finding['looked_at']:,} samples); {finding['advice']}"
+        for finding in compared.findings
+        if finding["raised"]
     ]
-    said += [
-        f"{', '.join(map(brief, one.networks))}: {one.seen} ({one.name}); {one.advice}" for one in compared.signatures
+    sentences += [
+        f"{', '.join(map(brief, pattern.subjects))}: {pattern.seen} ({pattern.check}); {pattern.advice}"
+        for pattern in compared.patterns
     ]
-    if not said:
+    if not sentences:
         return ""
-    lines = "".join(f"<li>{escaped(brief(line, CELL))}.</li>" for line in said)
+    lines = "".join(f"<li>{escaped(brief(line, CELL))}.</li>" for line in sentences)
     return f'<div class="warnings"><h2>What speaks against these numbers</h2><ul>{lines}</ul></div>'
 
 
-def checks(compared: Compared) -> str:
+def checks(compared: ComparisonFacts) -> str:
     """Return all checks of the evaluations of both networks, raised or not; empty where none was evaluated."""
     rows = [
         (
-            one["network"],
-            f"{one['data']}, {one['n']:,} samples",
-            f"{one['attack']}, {one['norm']}",
-            one["indicator"],
-            "raised" if one["raised"] else "not raised",
-            f"{one['samples']:,} of {one['looked_at']:,}",
+            finding["network"],
+            f"{finding['data']}, {finding['n']:,} samples",
+            f"{finding['attack']}, {finding['norm']}",
+            finding["indicator"],
+            "raised" if finding["raised"] else "not raised",
+            f"{finding['samples']:,} of {finding['looked_at']:,}",
         )
-        for one in compared.findings
+        for finding in compared.findings
     ]
     head = ("network", "data", "attack", "check", "outcome", "seen on")
-    return table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
+    return html_table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
 
 
-def rivals(compared: Compared) -> str:
+def predictor_table(compared: ComparisonFacts) -> str:
     """Return how well epsilon foretells the losses against margin, confidence and loss; empty where not known."""
-    found = compared.rivals
-    if found is None or np.isnan(found.auc).all():
+    predictors = compared.predictors
+    if predictors is None or np.isnan(predictors.auc).all():
         return ""
     rows = [
         (
@@ -211,53 +214,59 @@ def rivals(compared: Compared) -> str:
             "" if np.isnan(log10_p) else f"{log10_p:.1f}",
         )
         for name, auc, low, high, difference, log10_p in zip(
-            found.name, found.auc, found.low, found.high, found.difference, found.log10_p, strict=True
+            predictors.name,
+            predictors.auc,
+            predictors.low,
+            predictors.high,
+            predictors.difference,
+            predictors.log10_p,
+            strict=True,
         )
     ]
     head = (
         "predictor",
         "AUC",
-        f"{100 * found.confidence:g} % interval",
+        f"{100 * predictors.confidence:g} % interval",
         "epsilon's AUC minus this",
         "log10 p, paired DeLong",
     )
     caption = "What the dense network alone knows, as a predictor of what pruning loses"
-    return table(head, rows, caption=caption, numbers=(1, 2, 3, 4))
+    return html_table(head, rows, caption=caption, numbers=(1, 2, 3, 4))
 
 
-def overview(comparisons: Sequence[Compared]) -> str:
+def overview(comparisons: Sequence[ComparisonFacts]) -> str:
     """Return one row a comparison, where there are several."""
     if len(comparisons) < 2:
         return ""
     rows = []
-    for one in comparisons:
-        found, total = one.statistics or {}, int(one.known.sum())
-        after = one.count(Transition.KEPT) + one.count(Transition.GAINED)
-        auc = found.get("auc")
+    for comparison in comparisons:
+        stored, total = comparison.statistics or {}, int(comparison.known.sum())
+        after = comparison.count(Transition.KEPT) + comparison.count(Transition.GAINED)
+        auc = stored.get("auc")
         rows.append(
             (
-                f"{one.comparison_id}: {one.measured.dense['name']} → {one.pruned['name']}",
-                f"{one.measured.data.row['name']}, {one.measured.norm}, {one.basis}",
-                f"{one.pruned['sparsity']:.1%}",
+                f"{comparison.comparison_id}: {comparison.measured.dense['name']} → {comparison.pruned['name']}",
+                f"{comparison.measured.data.row['name']}, {comparison.measured.norm}, {comparison.basis}",
+                f"{comparison.pruned['sparsity']:.1%}",
                 f"{total:,}",
                 f"{after / total:.2%}",
-                f"{one.count(Transition.LOST):,}",
-                f"{one.count(Transition.GAINED):,}",
+                f"{comparison.count(Transition.LOST):,}",
+                f"{comparison.count(Transition.GAINED):,}",
                 "—" if auc is None else f"{auc:.3f}",
             )
         )
     head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
-    return table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
+    return html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
 
 
-def nearest(compared: Compared) -> NDArray[np.int64]:
+def nearest(compared: ComparisonFacts) -> NDArray[np.int64]:
     """Return the rows of the samples in the table of those nearest to the boundary."""
     measured = compared.measured
-    found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
-    return found[np.argsort(measured.epsilon[found], kind="stable")][:THINNEST]
+    rows = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
+    return rows[np.argsort(measured.epsilon[rows], kind="stable")][:NEAREST]
 
 
-def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
+def closest(compared: ComparisonFacts, number: int, shown: NDArray[np.int64]) -> str:
     """Return the samples nearest to the boundary as a table; the page's script makes buttons of their ids.
 
     The script knows them by their place among the rows `shown` on the page.
@@ -266,7 +275,7 @@ def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
     data = measured.data
     order = nearest(compared)
     lines = []
-    for row, at in zip(order.tolist(), np.searchsorted(shown, order).tolist(), strict=True):
+    for row, position in zip(order.tolist(), np.searchsorted(shown, order).tolist(), strict=True):
         name = Transition(str(compared.transitions[row]))
         cells = (
             class_name(data.classes, data.labels[row]),
@@ -274,8 +283,8 @@ def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
             class_name(data.classes, compared.pruned_predictions[row]),
         )
         lines.append(
-            f'<tr><td class="picture"><canvas data-row="{at}" aria-hidden="true"></canvas></td>'
-            f'<th scope="row"><button type="button" data-row="{at}">{data.sample_ids[row]}</button></th>'
+            f'<tr><td class="picture"><canvas data-row="{position}" aria-hidden="true"></canvas></td>'
+            f'<th scope="row"><button type="button" data-row="{position}">{data.sample_ids[row]}</button></th>'
             f'<td class="number">{escaped(unit.text(measured.epsilon[row]))}</td>'
             f'<td><span class="mark {name.name.lower()}"></span>{name} {escaped(TRANSITIONS[name].word)}</td>'
             + "".join(f"<td>{escaped(cell)}</td>" for cell in cells)
@@ -287,7 +296,7 @@ def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
     )
     caption = f"The {len(order)} samples nearest to the boundary of {measured.dense['name']}"
     return (
-        f'<div class="scroll thinnest" data-comparison="{place}"><table><caption>{escaped(caption)}</caption>'
+        f'<div class="scroll closest" data-comparison="{number}"><table><caption>{escaped(caption)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -299,17 +308,17 @@ def class_name(classes: Sequence[str], number: int) -> str:
     return classes[number] if number < len(classes) else str(number)
 
 
-def measurement(compared: Compared) -> str:
+def measurement(compared: ComparisonFacts) -> str:
     """Return how it was measured: networks, data, attack and runs, with everything the store knows of them."""
     measured = compared.measured
     data, attack = measured.data.row, measured.attack
     parts = [
-        table(
+        html_table(
             ("", measured.dense["name"], compared.pruned["name"]),
             _side_by_side(measured.dense, compared.pruned, skip={"checkpoint_id", "run_id", "created", "class_names"}),
             caption="Networks: dense, pruned",
         ),
-        table(
+        html_table(
             (),
             [
                 *((name, _text(data[name])) for name in ("name", "split", "n", "shape", "fingerprint")),
@@ -317,7 +326,7 @@ def measurement(compared: Compared) -> str:
             ],
             caption="Data",
         ),
-        table(
+        html_table(
             (),
             [
                 ("attack", attack["name"]),
@@ -328,7 +337,7 @@ def measurement(compared: Compared) -> str:
             caption="Attack, with all settings that change its result",
         ),
     ]
-    parts += [table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
+    parts += [html_table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
     return "".join(parts)
 
 
@@ -366,7 +375,7 @@ def _text(value: object) -> str:
     if value is None:
         return "—"
     if isinstance(value, list):
-        return "x".join(map(str, value)) if all(isinstance(one, int) for one in value) else "; ".join(map(str, value))
+        return "x".join(map(str, value)) if all(isinstance(item, int) for item in value) else "; ".join(map(str, value))
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     return (

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from thinice.data import Samples, load_samples
 from thinice.errors import DataError, InputError, ThinIceError
-from thinice.report.facts import Compared, Data, Measured, brief
+from thinice.report.facts import ComparisonFacts, Data, MeasurementFacts, brief
 from thinice.store import Store, query, stored_adversarial
 from thinice.types import Outcome, Transition
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Close",
+    "CloseUps",
     "Pictures",
-    "Sheet",
+    "SpriteSheet",
     "amplification",
     "close_ups",
     "find_pictures",
@@ -52,7 +52,7 @@ TRIAL = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class SpriteSheet:
     """Pictures side by side in one WebP file, row by row; each cell holds `parts` of them."""
 
     uri: str
@@ -85,7 +85,7 @@ class Pictures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Close:
+class CloseUps:
     """The nearest samples of one measurement with the adversarials that prove it, images (K, C, H, W)."""
 
     rows: NDArray[np.int64]
@@ -167,7 +167,9 @@ def _checked(found: Samples, data: Data, rows: NDArray[np.int64]) -> Samples:
     return found
 
 
-def close_ups(store: Store, measured: Measured, comparisons: Sequence[Compared], pictures: Pictures) -> Close | None:
+def close_ups(
+    store: Store, measured: MeasurementFacts, comparisons: Sequence[ComparisonFacts], pictures: Pictures
+) -> CloseUps | None:
     """Return the nearest samples, and the nearest lost ones of each comparison, with their adversarials in the store.
 
     None where the store keeps no adversarial of them, or where they are no pictures.
@@ -186,10 +188,10 @@ def close_ups(store: Store, measured: Measured, comparisons: Sequence[Compared],
     adversarials = np.stack([stored_adversarial(blob, shape) for blob in kept["adversarial"]])
     rows = np.searchsorted(measured.data.sample_ids, kept["sample_id"].to_numpy())
     seen = pictures.samples is not None and bool((pictures.positions[rows] >= 0).all())
-    return Close(rows, pictures.images(rows) if seen else None, adversarials)
+    return CloseUps(rows, pictures.images(rows) if seen else None, adversarials)
 
 
-def amplification(close: Close) -> NDArray[np.float32]:
+def amplification(close: CloseUps) -> NDArray[np.float32]:
     """Return (K,) by how much each perturbation is scaled until its largest change is black or white on grey."""
     if close.inputs is None:
         raise InputError("without clean pictures there are no perturbations")
@@ -198,7 +200,7 @@ def amplification(close: Close) -> NDArray[np.float32]:
     return scale
 
 
-def pack_all(pictures: Pictures) -> Sheet | None:
+def pack_all(pictures: Pictures) -> SpriteSheet | None:
     """Return one sheet of all clean pictures that were found, in the order of their samples."""
     samples = pictures.samples
     if samples is None:
@@ -211,7 +213,7 @@ def pack_all(pictures: Pictures) -> Sheet | None:
     return pack(cells, len(samples), parts=("clean",), budget=SHEET_BYTES)
 
 
-def pack_close(close: Close) -> Sheet:
+def pack_close(close: CloseUps) -> SpriteSheet:
     """Return one sheet in which each cell holds a clean picture, its amplified change, and the adversarial one."""
     rows: dict[str, NDArray[np.float32]] = {}
     if close.inputs is not None:
@@ -229,7 +231,7 @@ def pack_close(close: Close) -> Sheet:
 
 def pack(
     cells: Callable[[NDArray[np.int64], float], NDArray[np.uint8]], count: int, *, parts: tuple[str, ...], budget: int
-) -> Sheet:
+) -> SpriteSheet:
     """Return a sheet of `count` cells in the best quality that weighs at most `budget` bytes, or in the least one.
 
     Parameters
@@ -251,7 +253,7 @@ def pack(
             break
     encoded, columns, height, width = _encoded(cells, np.arange(count), quality, scale)
     uri = f"data:image/webp;base64,{base64.b64encode(encoded).decode('ascii')}"
-    return Sheet(
+    return SpriteSheet(
         uri, columns, width // len(parts), height, parts, exact=quality is None and scale == 1, size=len(encoded)
     )
 

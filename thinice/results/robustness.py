@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thinice.attacks.fixed_budget import budget_text
 from thinice.errors import InputError
 from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.results.finding import Finding, warning_texts
 from thinice.stats import SurvivalCurve, survival_curve, wilson
 from thinice.store import open_store, query, stored_adversarial
 from thinice.types import Interval, Norm
@@ -20,18 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["CLEAN", "Checked", "Robustness"]
+__all__ = ["CLEAN", "Robustness"]
 
 CLEAN = "clean"
 """What broke a sample that is misclassified without any attack."""
-
-
-class Checked(Protocol):
-    """What the checks of an evaluation say; `thinice.checks.run_checks` makes it, above the results on the ladder."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Why the verdicts may be wrong, a sentence each; empty where all is well."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -70,8 +63,9 @@ class Robustness:
         Its row in the store's table ``measurements``.
     store : Path or None
         The file that holds all of this; None where it was not kept.
-    scrutiny : EvaluationChecks or None
-        Why the verdicts may be wrong, as the checks see it; None where none ran.
+    findings : tuple of Finding or None
+        What the checks of network, attack and store saw, raised or not; None where none ran. `warnings` are those that
+        were raised, in words.
 
     """
 
@@ -95,7 +89,7 @@ class Robustness:
     seconds: float
     measurement_id: int
     store: Path | None
-    checks: Checked | None = None
+    findings: tuple[Finding, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -139,6 +133,11 @@ class Robustness:
             f"{self.clean_accuracy:.1%} are right, {self.robust_accuracy:.1%} stand against {self.attack} at "
             f"{self.norm} {budget_text(self.budget, self.norm)} (95 % interval {low:.1%} to {high:.1%})"
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the verdicts may be wrong: a sentence for each finding that was raised, the worst first."""
+        return warning_texts(self.findings or ())
 
     def curve(self, budgets: Sequence[float] | None = None, *, confidence: float = 0.95) -> SurvivalCurve:
         """Return the robust accuracy at any budgets, or the whole security curve, with Wilson bounds; no attack runs.
