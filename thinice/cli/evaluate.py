@@ -134,10 +134,10 @@ def evaluate(
     """
     from thinice import open_store
     from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled, tuned_settings
-    from thinice.analysis.measurement import pick_device
     from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack
     from thinice.checks import run_checks, study_row
     from thinice.checks.study_patterns import signatures
+    from thinice.numerics import pick_device
     from thinice.studies.reported import against, read_reported
 
     say = Messages(quiet=quiet)
