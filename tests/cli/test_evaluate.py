@@ -152,7 +152,11 @@ def test_bad_input_is_one_line(run, paths, words, message):
 def test_density_serves_one_file_at_least(run, paths, tmp_path):
     scores, _, _ = hydra(trained())
     torch.save(scores, tmp_path / "hydra.pt")
-    words = ("--density", "0.1", *"--attack fmn --effort quick --budget 0.1 --limit 8 --no-checks".split())
+    words = (
+        "--density",
+        "0.1",
+        *["--attack", "fmn", "--effort", "quick", "--budget", "0.1", "--limit", "8", "--no-checks"],
+    )
     code, out, err = run("evaluate", paths["dense"], *words)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert (
