@@ -13,11 +13,11 @@ from torch import nn
 
 import thinice
 from tests.conftest import ROOT
-from thinice.analysis import session as campaign
 from thinice.analysis.measurement import prepare_classifier
 from thinice.cli import main
 from thinice.cli.app import app
 from thinice.data.example import example_checkpoints
+from thinice.engines import LocalEngine
 from thinice.models import as_classifier
 
 
@@ -205,7 +205,7 @@ def test_ctrl_c_says_how_to_go_on(run, paths, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(campaign, "batches", stop)
+    monkeypatch.setattr(LocalEngine, "run", stop)
     code, _, err = run("measure", paths["dense"], "--limit", "5")
     assert code == 130
     assert "the same command goes on there" in err

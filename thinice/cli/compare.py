@@ -57,12 +57,13 @@ BasisOption = Annotated[
 BudgetOption = Annotated[
     str | None, typer.Option("--budget", metavar="RADIUS", help="Of --basis robust, on the [0, 1] scale: 8/255, 0.5.")
 ]
-By = Annotated[
+RobustBy = Annotated[
     str | None,
     typer.Option(
-        "--by",
+        "--robust-by",
         metavar="ATTACK",
-        help="Of --basis robust: whose verdicts count, autoattack say; else --attack's epsilons.",
+        help="Only with --basis robust: the attack that decides which samples are robust, for example autoattack. "
+        "Default: the distances measured by --attack.",
     ),
 ]
 NoFigures = Annotated[bool, typer.Option("--no-figures", help="Draw nothing.")]
@@ -81,7 +82,7 @@ def compare(
     distances: DistancesOption = "dense",
     basis: BasisOption = "clean",
     budget: BudgetOption = None,
-    by: By = None,
+    robust_by: RobustBy = None,
     steps: Steps = None,
     architecture: Architecture = None,
     normalization: Normalization = None,
@@ -133,7 +134,7 @@ def compare(
             distances=distances,
             basis=basis,
             budget=budget,
-            by=by,
+            robust_by=robust_by,
             store=store,
             progress=not quiet,
         )
@@ -156,7 +157,8 @@ def report(
 ) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
     put(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how), how)
-    warn(comparisons, store, say)
+    for pattern in dict.fromkeys(pattern for comparison in comparisons for pattern in comparison.patterns):
+        say(f"warning: {pattern}")
     if figures is not None:
         from thinice.plots.figure_set import save_figures
 
@@ -164,17 +166,6 @@ def report(
         say(f"{len(files)} figures in {figures}")
     where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")
-
-
-def warn(comparisons: Sequence[Comparison], store: Path, say: Messages) -> None:
-    """Print the patterns of wrong studies that the store shows for the networks compared."""
-    from thinice import open_store
-    from thinice.checks.study_patterns import stored_patterns
-
-    compared = {one.pruned for one in comparisons}
-    for pattern in stored_patterns(open_store(store)):
-        if compared & set(pattern.subjects):
-            say(f"warning: {pattern}")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -37,19 +36,14 @@ from thinice.cli.output import Messages, put, render
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
-if TYPE_CHECKING:
-    from thinice.studies.reported import Reported
-
 __all__ = ["evaluate"]
-
-LADDER = "ladder"
 
 BudgetAttack = Annotated[
     str,
     typer.Option(
         "--attack",
         help="autoattack; one of its attacks (apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square); pgd, cw, bb (Merkle et "
-        "al.); foolbox:NAME; or an attack that minimises the norm (fmn, race, ho-fmn), which answers for all budgets.",
+        "al.); foolbox:NAME; or an attack that minimises the norm (tmn, fmn, ho-fmn), which answers for all budgets.",
     ),
 ]
 Budgets = Annotated[
@@ -132,20 +126,11 @@ def evaluate(
     Every sample's verdict is in the store afterwards, with the adversarial that broke it: thinice sql 'from verdicts'.
     What the checks saw on a few samples is told on standard error, and stays there too: thinice sql 'from warnings'.
     """
-    from thinice import open_store
-    from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled, tuned_settings
-    from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack
-    from thinice.checks import run_checks, warning_texts
-    from thinice.checks.study_patterns import find_patterns
-    from thinice.numerics import pick_device
-    from thinice.studies.reported import read_reported, reported_vs_measured, study_row
+    from thinice.analysis.evaluation import evaluate_all, samples_to_tune_on
+    from thinice.attacks.fixed_budget import budget_text
+    from thinice.studies.reported import match_reported, read_reported, reported_vs_measured
 
     say = Messages(quiet=quiet)
-    fixed = [one for one in budget if one != LADDER]
-    budgets = sorted(set(fixed), key=lambda one: budget_value(one, norm))
-    if LADDER in budget and is_budget_attack(attack):
-        raise InputError(f"`--budget` ladder needs an attack that minimises the norm (fmn), got `--attack` {attack!r}")
-    refuse_compiled(attack, compiled=compiled)
     claims = [] if reported is None else read_reported(reported)
     paths = checkpoint or [claim.checkpoint for claim in claims]
     if not paths:
@@ -162,91 +147,33 @@ def evaluate(
         trust_pickle=trust_pickle,
         say=say,
     )
-    said = [None] * len(paths) if reported is None else [claimed(path, claims) for path in paths]
+    published = None if reported is None else [match_reported(path, claims).accuracy for path in paths]
+    tuned = attack == "ho-fmn" and tune_on != "none"
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
-    rows, study = [], []
-    with exit_on_interrupt(f"What was evaluated is in {store}; the same command goes on there."):
-        kept_in = open_store(store, new=True)
-        evaluator = Evaluator(
-            kept_in,
+    with exit_on_interrupt(f"What was evaluated is in {store}; the same command goes on there."), say.doubts():
+        results = evaluate_all(
+            classifiers,
             samples,
+            budgets=budget,
+            attack=attack,
+            reported=published,
+            skip_known="both" if both_ways else shortcut,
+            checks=checks,
+            tune_on=samples_to_tune_on(samples, data=data, split=tune_on, image_size=image_size) if tuned else None,
+            store=store,
+            norm=norm,
+            effort=effort,
+            seed=seed,
+            precision=precision,
             device=device,
             batch_size=batch_size_value(batch_size),
             compiled=compiled,
             progress=not quiet,
+            **chosen,
         )
-        if LADDER in budget:
-            nearest = evaluator.bind(
-                classifiers[0],
-                attack,
-                norm=norm,
-                budget=None,
-                effort=effort,
-                seed=seed,
-                precision=precision,
-                settings=chosen,
-            )
-            with evaluator.run(attack_of(nearest), seed=seed):
-                budgets = sorted(
-                    {*budgets, *map(repr, evaluator.ladder(classifiers[0], attack_of(nearest)).tolist())},
-                    key=lambda one: budget_value(one, norm),
-                )
-        for one, claim in zip(classifiers, said, strict=True):
-            settings = chosen | tuned_settings(
-                one,
-                samples,
-                attack=attack,
-                data=data,
-                split=tune_on,
-                image_size=image_size,
-                norm=norm,
-                device=device,
-                seed=seed,
-                say=say,
-            )
-            for radius in budgets:  # the smaller first: whoever falls at it has fallen at the larger ones
-                bound = evaluator.bind(
-                    one,
-                    attack,
-                    norm=norm,
-                    budget=radius,
-                    effort=effort,
-                    seed=seed,
-                    precision=precision,
-                    settings=settings,
-                )
-                with evaluator.run(attack_of(bound), seed=seed) as run:
-                    found = evaluator.robustness(one, bound, budget=radius, shortcut="both" if both_ways else shortcut)
-                    if checks:
-                        findings = run_checks(
-                            kept_in,
-                            run,
-                            found.measurement_id,
-                            classifier=one,
-                            samples=samples,
-                            attack=bound,
-                            broken_by=found.broken_by,
-                            evaluations=found.evaluations,
-                            device=pick_device(device),
-                            seed=seed,
-                        )
-                        for warning in warning_texts(findings):
-                            say(f"warning: {one.name}: {warning}")
-                study.append(study_row(found, None if claim is None else claim.accuracy))
-                rows.append(found.to_dict() if claim is None else reported_vs_measured(found, claim))
-    for pattern in find_patterns(study) if checks else ():
-        say(f"warning: {pattern}")
+    for note in dict.fromkeys(f"{robustness.network}: {note}" for robustness in results for note in robustness.notes):
+        say(note)
+    rows = [robustness.to_dict() if reported is None else reported_vs_measured(robustness) for robustness in results]
     if format in {Format.TABLE, Format.MARKDOWN}:
         rows = [row | {"budget": budget_text(row["budget"], norm)} for row in rows]
     put(render(rows, format), format)
-
-
-def claimed(path: Path, claims: Sequence[Reported]) -> Reported:
-    """Return what the list says of a checkpoint: by its path, else by its name."""
-    for claim in claims:
-        if claim.checkpoint.resolve() == path.resolve():
-            return claim
-    named = [claim for claim in claims if claim.checkpoint.stem == path.stem]
-    if len(named) != 1:
-        raise InputError(f"`--reported` says {'nothing' if not named else 'more than one thing'} of {path}")
-    return named[0]

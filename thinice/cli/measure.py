@@ -67,9 +67,7 @@ def measure(
 
     Every sample's epsilon is in the store afterwards: thinice sql 'from epsilons'.
     """
-    from thinice import make_attack, open_store
-    from thinice.analysis.session import MeasurementSession, summarise
-    from thinice.results import search_notes
+    from thinice import measure_all
 
     say = Messages(quiet=quiet)
     classifiers, samples = load(
@@ -85,20 +83,22 @@ def measure(
         say=say,
     )
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
-    bound = make_attack(attack, norm=norm, effort=effort, seed=seed, precision=precision, **chosen)
     with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
-        campaign = MeasurementSession(
-            open_store(store, new=True),
+        results = measure_all(
+            classifiers,
             samples,
+            attack=attack,
+            norm=norm,
+            effort=effort,
+            seed=seed,
+            precision=precision,
             device=device,
             batch_size=batch_size_value(batch_size),
             compiled=compiled,
+            store=store,
             progress=not quiet,
+            **chosen,
         )
-        rows = []
-        with campaign.run(bound, seed=seed):
-            for one in classifiers:
-                measured = campaign.epsilons(one, bound)
-                rows.append(summarise(one, samples, bound, measured))
-                say.notes(one.name, search_notes(measured.outcomes, measured.stages, measured.diagnoses))
-    put(render(rows, format), format)
+    for measured in results:
+        say.notes(measured.network, measured.notes)
+    put(render([measured.to_dict() for measured in results], format), format)
