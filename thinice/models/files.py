@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError, MissingExtraError
-from thinice.files import nest, writable
+from thinice.files import temporary_folder, writable
 from thinice.models.architectures import WithoutMemory, build, find_architecture, origin_of
 from thinice.models.classifier import Classifier, as_classifier, own_copy
 from thinice.models.normalization import NormalizationLike, Normalized
@@ -347,7 +347,7 @@ def save_classifier(
     weights = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     writable(path, argument="path", like=_is_checkpoint, kind="a checkpoint", overwrite=overwrite)
-    with nest(path.parent) as unfinished:
+    with temporary_folder(path.parent) as unfinished:
         temporary = unfinished / path.name
         if path.suffix == ".safetensors":
             _write_safetensors(weights, header, temporary)
