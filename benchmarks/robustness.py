@@ -146,28 +146,28 @@ PARTS: dict[str, Callable[[Case, Path], Rows]] = {
 
 def found(case: Case, store: Path, attack: str, norm: str, budget: str, *, first: int | None = None) -> Row:
     """Return what one attack alone says, and what it cost."""
-    return judged(case, *timed(case, store, attack, norm, budget, first=first, shortcut=False))
+    return judged(case, *timed(case, store, attack, norm, budget, first=first, skip_known=False))
 
 
 def both_ways(case: Case, store: Path, budget: str) -> Row:
     """Return AutoAttack's row: with the shortcut, then without it, and what lies between them."""
-    short, less = timed(case, store, "autoattack", "linf", budget, shortcut=True)
-    whole, more = timed(case, store, "autoattack", "linf", budget, shortcut="both")
+    short, less = timed(case, store, "autoattack", "linf", budget, skip_known=True)
+    whole, more = timed(case, store, "autoattack", "linf", budget, skip_known="both")
     alone = whole.robust_to_this_attack
     assert alone is not None
     assert (short.robust == whole.robust).all()
     assert (alone | ~short.robust).all(), "AutoAttack broke a sample after it had stood"
     return judged(case, whole, less + more) | {
         "robust_accuracy_to_this_attack": whole.robust_accuracy_to_this_attack,
-        "spared": int(short.known.sum()),
-        "spared_that_autoattack_missed": int((short.known & alone).sum()),
+        "spared": int(short.known_broken.sum()),
+        "spared_that_autoattack_missed": int((short.known_broken & alone).sum()),
         "passes_with_shortcut": round(float(short.evaluations.mean()), 1),
         "seconds_with_shortcut": round(less, 1),
     }
 
 
 def timed(
-    case: Case, store: Path, attack: str, norm: str, budget: str, *, first: int | None = None, shortcut: bool | str
+    case: Case, store: Path, attack: str, norm: str, budget: str, *, first: int | None = None, skip_known: bool | str
 ) -> tuple[thinice.Robustness, float]:
     start = time.process_time()
     result = thinice.evaluate(
@@ -176,7 +176,7 @@ def timed(
         attack=attack,
         norm=norm,
         budget=budget,
-        shortcut=shortcut,
+        skip_known=skip_known,
         store=store,
         checks=False,
         progress=False,

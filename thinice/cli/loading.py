@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from thinice.cli.options import normalization_value
+from thinice.cli.options import CheckpointOptions, DataOptions, normalization_value
 from thinice.cli.output import Messages
 from thinice.errors import InputError
 
@@ -18,80 +15,40 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-AUTO = "auto"
-"""The architecture that the file itself says."""
-
 
 def load(
-    paths: Sequence[Path],
-    *,
-    data: str | None,
-    split: str,
-    limit: int | None,
-    image_size: int | None,
-    architecture: Sequence[str] | None,
-    architecture_args: Sequence[str] | None,
-    normalization: str | None,
-    density: float | None,
-    trust_pickle: bool,
-    say: Messages,
+    paths: Sequence[Path], reading: CheckpointOptions, selection: DataOptions, say: Messages
 ) -> tuple[list[Classifier], Samples]:
-    """Return the networks in the files and the samples to measure them on; say what was found out on the way."""
+    """Return the networks in the files and the samples to measure them on, and tell the notes on both."""
     from thinice import load_classifier, load_samples
     from thinice.analysis.comparison import named_data
     from thinice.analysis.measurement import prepare_classifiers
     from thinice.models.loading import unused_density
 
-    architectures = for_each(architecture, len(paths), "--architecture")
-    arguments = for_each(architecture_args, len(paths), "--architecture-args")
-    with redirect_stdout(sys.stderr):  # what the user's own code prints is no number
-        loaded = [
-            load_classifier(
-                path,
-                architecture=None if name == AUTO else name,
-                architecture_args=arguments_value(text),
-                normalization=normalization_value(normalization),
-                density=density,
-                trust_pickle=trust_pickle,
-            )
-            for path, name, text in zip(paths, architectures, arguments, strict=True)
-        ]
+    density = reading.density
+    loaded = [
+        load_classifier(
+            path,
+            architecture=reading.architecture,
+            normalization=normalization_value(reading.normalization),
+            density=density,
+            trust_pickle=reading.trust_pickle,
+        )
+        for path in paths
+    ]
     if density is not None and all(unused_density(density) in classifier.notes for classifier in loaded):
         files = "the checkpoint holds none" if len(loaded) == 1 else "no checkpoint holds any"
         raise InputError(
             f"`--density` {density:g} says how many weights pruning scores keep, and {files}: leave it out"
         )
-    samples = load_samples(data or named_data(loaded[0]), split=split, limit=limit, image_size=image_size)
+    samples = load_samples(
+        selection.data or named_data(loaded[0]),
+        split=selection.split,
+        limit=selection.limit,
+        image_size=selection.image_size,
+    )
     classifiers = prepare_classifiers(loaded, samples)
     for classifier in classifiers:
         say.notes(classifier.name, classifier.notes)
     say.notes(samples.name, samples.notes)
     return classifiers, samples
-
-
-def for_each(values: Sequence[str] | None, checkpoints: int, option: str) -> Sequence[str | None]:
-    """Return an option's value for each checkpoint, where it was given never, once for all, or once for each."""
-    if not values:
-        return [None] * checkpoints
-    if len(values) == 1:
-        return [*values] * checkpoints
-    if len(values) != checkpoints:
-        raise InputError(
-            f"`{option}` is given {len(values)} times for {checkpoints} checkpoints: give it once for all, or once for "
-            "each"
-        )
-    return values
-
-
-def arguments_value(text: str | None) -> dict[str, Any] | None:
-    """Return the value of ``--architecture-args``: a JSON object."""
-    if text is None:
-        return None
-    try:
-        arguments = json.loads(text)
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        way_out = """a JSON object such as '{"width": 16}'"""
-        raise InputError(f"`--architecture-args` must be {way_out}, got {text!r}")
-    return arguments

@@ -6,15 +6,22 @@ import codecs
 import csv
 import io
 import json
+import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from thinice.cli.options import Format
-from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, plain, shown
+from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
 
-__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "render"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "put_rows", "records", "render"]
 
 ASCII_MARKS = {"─": "-", "…": "...", "\N{EN DASH}": "-", "—": "-", "→": "->", "ε": "epsilon", "√": "sqrt"}
 """What thinice's own rules and marks become where a stream cannot show them; other characters become escapes."""
@@ -65,6 +72,23 @@ class Messages:
         if not self.quiet:
             print(shown(message, LONGEST_MESSAGE), file=sys.stderr, flush=True)
 
+    @contextmanager
+    def doubts(self) -> Iterator[None]:
+        """Say the warnings of evaluations as they come, a line for each sentence."""
+        from thinice.analysis.evaluation import DoubtfulWarning
+
+        def show(message: Warning | str, *details: Any, **more: Any) -> None:  # noqa: ANN401 (of the module `warnings`)
+            if not isinstance(message, DoubtfulWarning):
+                show_others(message, *details, **more)
+                return
+            for text in message.texts:
+                self(f"warning: {text}" if message.network is None else f"warning: {message.network}: {text}")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DoubtfulWarning)
+            show_others, warnings.showwarning = warnings.showwarning, show
+            yield
+
     def notes(self, name: str, notes: tuple[str, ...]) -> None:
         """Say what was found out about a file while it was read."""
         for note in notes:
@@ -92,8 +116,8 @@ def render(rows: Sequence[Row], how: Format) -> str:
     b,
     """
     if how is Format.JSON:
-        content = json.dumps(plain(list(rows)), indent=2, default=_as_text, ensure_ascii=False)
-        return UNPRINTABLE.sub(_escaped_in_json, content)
+        plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
+        return UNPRINTABLE.sub(_escaped_in_json, json.dumps(plain, indent=2, default=str, ensure_ascii=False))
     if not rows:
         return "no rows" if how is Format.TABLE else ""
     names = list(rows[0])
@@ -107,6 +131,17 @@ def render(rows: Sequence[Row], how: Format) -> str:
         lines = [names, ["---"] * len(names), *cells]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return aligned([names, *cells])
+
+
+def put_rows(rows: Sequence[Row], how: Format) -> None:
+    """Print the rows to standard output."""
+    put(render(rows, how), how)
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a frame, with None for what is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(frame.columns, row, strict=True)) for row in plain.itertuples(index=False)]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -127,21 +162,29 @@ def _is_number(cell: str) -> bool:
     return cell.lstrip("-+").replace(".", "").replace("e-", "").replace("/255", "").replace("%", "").strip().isdecimal()
 
 
-def _as_text(value: object) -> str | float:
-    """Return what JSON does not know as text, or as a number: blobs become hex, decimals floats."""
+def _plain(value: object) -> object:
+    """Return a value as JSON knows it where it does; lists and objects of SQL keep their shape, blobs become hex."""
+    if hasattr(value, "tolist"):  # of NumPy, an array or a single number
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, bytes | bytearray):
         return value.hex()
-    return float(value) if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal):
+        return float(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object, how: Format) -> str:
-    if isinstance(value, bytes | bytearray):
-        return value.hex() if how is Format.CSV else f"{len(value)} bytes"
-    value = plain(float(value) if isinstance(value, Decimal) else value)
+    if isinstance(value, bytes | bytearray) and how is not Format.CSV:
+        return f"{len(value)} bytes"
+    value = _plain(value)
     if value is None:
         return ""
     if isinstance(value, list | dict):
-        text = json.dumps(value, default=_as_text, ensure_ascii=False)
+        text = json.dumps(value, default=str, ensure_ascii=False)
         return text if how is Format.CSV else shown(text, LONGEST_CELL)
     if isinstance(value, float):
         return repr(value) if how is Format.CSV else f"{value:.4g}"
