@@ -25,7 +25,7 @@ from thinice.losses import margin
 from thinice.models import Classifier, as_classifier
 from thinice.numerics import pick_device
 from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
-from thinice.stats import Separation
+from thinice.stats import Separation, statistic_values
 from thinice.store import Run, Store, open_store, query, stored_adversarial
 from thinice.types import DEFAULT_ATTACK, Outcome
 
@@ -305,7 +305,7 @@ class MeasurementSession:
         self, measured: Measured, pruned: Classifier, separation: Separation, basis: ComparisonBasis
     ) -> int:
         """Store that a pruned network was compared with the measured dense one, and the statistics; return its key."""
-        run, interval = self.running, separation.auc_interval
+        run = self.running
         comparison_id = run.comparison(
             measured.measurement_id,
             self.checkpoint(pruned),
@@ -314,24 +314,7 @@ class MeasurementSession:
             dense_verdicts=basis.dense_verdicts,
             pruned_verdicts=basis.pruned_verdicts,
         )
-        run.add_statistics(
-            comparison_id,
-            auc=separation.auc,
-            auc_low=None if interval is None else interval.low,
-            auc_high=None if interval is None else interval.high,
-            confidence=separation.confidence,
-            u=separation.u,
-            p_value=separation.p_value,
-            log10_p=separation.log10_p,
-            p_value_two_sided=separation.p_value_two_sided,
-            log10_p_two_sided=separation.log10_p_two_sided,
-            exact=separation.exact,
-            median_kept=separation.median_kept,
-            median_lost=separation.median_lost,
-            shift=separation.shift,
-            cliffs_delta=separation.cliffs_delta,
-            notes=separation.notes,
-        )
+        run.add_statistics(comparison_id, **statistic_values(separation), notes=separation.notes)
         return comparison_id
 
     def pruned_distances(

@@ -76,8 +76,6 @@ def comparison_row(compared: ComparisonFacts) -> dict[str, Any]:
     statistics = dict(compared.statistics or {})
     if statistics:
         statistics |= {
-            "auc_interval_low": statistics["auc_low"],
-            "auc_interval_high": statistics["auc_high"],
             "quartiles_kept": (quantile(kept, 0.25), quantile(kept, 0.75)),
             "quartiles_lost": (quantile(lost, 0.25), quantile(lost, 0.75)),
         }

@@ -32,7 +32,7 @@ def answer(row: Row) -> str:
     ----------
     row : mapping
         ``dense``, ``pruned``, ``norm``, ``samples``, ``budget`` of a robust basis, the counts by transition, and the
-        statistics ``auc``, ``auc_interval_low``, ``auc_interval_high``, ``confidence`` and ``log10_p``; without them
+        statistics ``auc``, ``auc_low``, ``auc_high``, ``confidence`` and ``log10_p``; without them
         the run ended before.
 
     Examples
@@ -53,7 +53,7 @@ def answer(row: Row) -> str:
         return f"{sentence}. The run ended before its statistics."
     if row["auc"] is None:
         return f"{sentence}."
-    low, high, confidence = (row.get(name) for name in ("auc_interval_low", "auc_interval_high", "confidence"))
+    low, high, confidence = (row.get(name) for name in ("auc_low", "auc_high", "confidence"))
     details, log10_p = ["AUC"], row["log10_p"]
     if low is not None and high is not None and confidence is not None:
         details.append(f"{100 * confidence:g} % interval {low:.3f} to {high:.3f}")
