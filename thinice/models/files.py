@@ -341,7 +341,7 @@ def save_classifier(
         if code is None:
             network = _registered(network, cast("str | None", architecture), architecture_args, classes)
         else:
-            code.load(_inner(network).state_dict(), classes, "the network")
+            code.load(_inner(network).state_dict(), "the network", otherwise=classes)
         classifier = as_classifier(
             network,
             classes=classes,

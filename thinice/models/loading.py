@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded
 from thinice.models.architectures import origin_of
-from thinice.models.architectures.identify import Identity, fit, identify, size_that_differs
-from thinice.models.architectures.rebuild import rebuild, signature
+from thinice.models.architectures.identify import Identity, fit, identify
+from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.user_code import UserCode, user_code
 from thinice.models.classifier import (
     Classifier,
@@ -309,9 +309,15 @@ def _by_user_code(
             f"{request.path}: holds weights for the user's own code {shown}: give architecture= (--architecture) with "
             "the path of that file, FILE.py:CLASS"
         )
-    if not code.arguments:
-        code = replace(code, arguments=arguments["arguments"])
-    network = code.load(weights, classes, str(request.path))
+    saved = arguments["arguments"]
+    if saved and not code.arguments and not code.built:  # a file does not choose what the user's code is called with
+        text = plain(json.dumps(saved))
+        raise InputError(
+            f"`architecture_args` are missing: {request.path} was saved with {shown}: give {text} (--architecture-args "
+            f"'{text}')"
+        )
+    plausible = any(classes in value.shape for value in weights.values())
+    network, _ = code.load(weights, str(request.path), otherwise=classes if plausible else None)
     structure = structure_of(network)
     if structure == arguments["structure"] and type(network).__qualname__ == arguments["class"]:
         return network, ()
@@ -339,15 +345,14 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     _note_types(checkpoint)
     checkpoint.weights = {name: _readable(value, name, where) for name, value in checkpoint.weights.items()}
     if code is not None:
-        few, many = code.trial_shapes()
-        checkpoint.expected = frozenset(few)
+        trial = code.trial_shapes()
+        checkpoint.expected = frozenset(trial[0])
     _convert(checkpoint)
     _check_finite(checkpoint.weights, where)
     arguments: Mapping[str, Any]
     classes: int | None
     if code is not None:
-        in_weights = size_that_differs(few, many, signature(checkpoint.weights))
-        network = code.load(checkpoint.weights, in_weights or request.classes, where)
+        network, in_weights = code.load(checkpoint.weights, where, otherwise=request.classes, trial=trial)
         _check_numbers(checkpoint, network)
         architecture, classes, arguments = str(code), in_weights or last_width(network), code.identity(network)
         shape = None
