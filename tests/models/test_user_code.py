@@ -216,6 +216,18 @@ def test_masks_scores_and_density_serve_own_code_too(folder):
     assert hydra.sparsity == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize(("name", "layer"), [("Normalising", "conv"), ("Wrapped", "model.conv")])
+@pytest.mark.parametrize("outer", ["", "module."])
+def test_with_masks_too_the_networks_own_prefix_and_normalisation_stay(folder, name, layer, outer):
+    """The names fit only after the masks are applied: until then nothing of the network itself may go."""
+    network = made(folder, name, **({"n_classes": 3} if name == "Wrapped" else {"num_classes": 3}))
+    torch.nn.utils.prune.l1_unstructured(network.get_submodule(layer), "weight", 0.5)
+    torch.save({f"{outer}{key}": value for key, value in network.state_dict().items()}, folder / "net.pt")
+    loaded = load_classifier(folder / "net.pt", architecture=f"{folder}/models.py:{name}")
+    torch.testing.assert_close(loaded(INPUTS), network(INPUTS))
+    assert loaded.normalization is None
+
+
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
