@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize, prune
 from thinice.data.example import example_checkpoints
 from thinice.errors import CheckpointError, InputError
 from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights, save_classifier
-from thinice.models.research_formats import RawCheckpoint, find_weights, plain_weights
+from thinice.models.research_formats import READERS, RawCheckpoint, find_weights, plain_weights
 from thinice.models.research_formats.popup_scores import highest
 
 LAYERS = ("conv1", "conv2", "conv3", "fc")
@@ -502,3 +502,16 @@ def test_mask_of_nothing_is_refused(tmp_path):
     torch.save(held, tmp_path / "odd.pt")
     with pytest.raises(CheckpointError, match=r"masks\.conv9\.weight: is a mask for no parameter"):
         load_classifier(tmp_path / "odd.pt")
+
+
+def test_a_new_format_is_one_row(monkeypatch, tmp_path):
+    def halve(checkpoint):
+        for name in [name for name in checkpoint.weights if name.endswith("_doubled")]:
+            checkpoint.weights[name.removesuffix("_doubled")] = checkpoint.weights.pop(name) / 2
+
+    monkeypatch.setattr(READERS, "rows", dict(READERS.rows))
+    READERS.add("doubled", halve, "weights times two")
+    network = trained()
+    torch.save({f"{name}_doubled": 2 * value for name, value in network.state_dict().items()}, tmp_path / "net.pt")
+    loaded = load_classifier(tmp_path / "net.pt", architecture="digits_cnn")
+    assert all(torch.equal(value, loaded.network.state_dict()[name]) for name, value in network.state_dict().items())

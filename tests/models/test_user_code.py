@@ -216,6 +216,18 @@ def test_masks_scores_and_density_serve_own_code_too(folder):
     assert hydra.sparsity == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize(("name", "layer"), [("Normalising", "conv"), ("Wrapped", "model.conv")])
+@pytest.mark.parametrize("outer", ["", "module."])
+def test_with_masks_too_the_networks_own_prefix_and_normalisation_stay(folder, name, layer, outer):
+    """The names fit only after the masks are applied: until then nothing of the network itself may go."""
+    network = made(folder, name, **({"n_classes": 3} if name == "Wrapped" else {"num_classes": 3}))
+    torch.nn.utils.prune.l1_unstructured(network.get_submodule(layer), "weight", 0.5)
+    torch.save({f"{outer}{key}": value for key, value in network.state_dict().items()}, folder / "net.pt")
+    loaded = load_classifier(folder / "net.pt", architecture=f"{folder}/models.py:{name}")
+    torch.testing.assert_close(loaded(INPUTS), network(INPUTS))
+    assert loaded.normalization is None
+
+
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
@@ -299,7 +311,11 @@ def test_a_saved_file_says_which_code_is_needed(folder, name):
     path = save_classifier(loaded, folder / name, data="digits")
     with pytest.raises(CheckpointError, match=r"user's own code models\.py:Net\(width=6\): give architecture="):
         load_classifier(path)
-    again = load_classifier(path, architecture=code)
+    with pytest.raises(
+        InputError, match=r"`architecture_args` are missing: .*\(--architecture-args '\{\"width\": 6\}'\)$"
+    ):
+        load_classifier(path, architecture=code)
+    again = load_classifier(path, architecture=code, architecture_args={"width": 6})
     assert (again.fingerprint, again.architecture, again.data) == (loaded.fingerprint, loaded.architecture, "digits")
     assert again.notes == ("normalisation is not known; pixels go in as they are (normalization=, --normalization)",)
     torch.testing.assert_close(again(INPUTS), network(INPUTS))
@@ -343,3 +359,19 @@ def test_arguments_must_be_plain_to_be_saved(folder):
     loaded = load_classifier(path, architecture=make, architecture_args={"activation": json})
     with pytest.raises(InputError, match="`arguments` must be plain"):
         save_classifier(loaded, folder / "own.pt")
+
+
+def test_a_file_that_names_code_runs_none(folder):
+    """Whatever stands in a stranger's header: code runs only where the user names it."""
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w').close()\n")
+    path = save_classifier(build("digits_cnn", 3), folder / "own.pt")
+    header = torch.load(path)
+    for architecture in (f"{folder}/evil.py:Net", "evil:Net", f"{folder}/evil.py"):
+        torch.save(header | {"architecture": architecture}, path)
+        with pytest.raises(CheckpointError, match="header is damaged"):
+            load_classifier(path)
+        arguments = {"class": "Net", "structure": "", "arguments": {}}
+        torch.save(header | {"architecture": architecture, "arguments": arguments}, path)
+        with pytest.raises(CheckpointError, match=r"own code|not those it was saved with"):
+            load_classifier(path)
+    assert not (folder / "ran").exists()

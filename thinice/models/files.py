@@ -83,7 +83,7 @@ def detect_format(path: Path) -> Container:
     """
     head, size = _head(path)
     if head.startswith(b"PK\x03\x04"):
-        return _sniff_archive(path, size)
+        return _format_of_archive(path, size)
     if len(head) > 8 and head[8:9] == b"{":
         if int.from_bytes(head[:8], "little") > size - 8:
             raise CheckpointError(f"{path}: is a truncated safetensors file: download or save it again")
@@ -105,7 +105,7 @@ def _head(path: Path) -> tuple[bytes, int]:
     return head, path.stat().st_size
 
 
-def _sniff_archive(path: Path, size: int) -> Container:
+def _format_of_archive(path: Path, size: int) -> Container:
     if path.suffix == EXPORT_SUFFIX:
         raise _export(path)
     try:
@@ -341,7 +341,7 @@ def save_classifier(
         if code is None:
             network = _registered(network, cast("str | None", architecture), architecture_args, classes)
         else:
-            code.load(_inner(network).state_dict(), classes, "the network")
+            code.load(_inner(network).state_dict(), "the network", otherwise=classes)
         classifier = as_classifier(
             network,
             classes=classes,

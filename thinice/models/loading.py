@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded
 from thinice.models.architectures import origin_of
-from thinice.models.architectures.identify import Identity, fit, identify, size_that_differs
-from thinice.models.architectures.rebuild import rebuild, signature
+from thinice.models.architectures.identify import Identity, fit, identify
+from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.user_code import UserCode, user_code
 from thinice.models.classifier import (
     Classifier,
@@ -32,7 +32,7 @@ from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_forma
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
-from thinice.models.research_formats import NESTS, RawCheckpoint, find_weights, plain_weights
+from thinice.models.research_formats import NESTS, RawCheckpoint, check_numbers, find_weights, plain_weights
 
 if TYPE_CHECKING:
     import os
@@ -309,9 +309,15 @@ def _by_user_code(
             f"{request.path}: holds weights for the user's own code {shown}: give architecture= (--architecture) with "
             "the path of that file, FILE.py:CLASS"
         )
-    if not code.arguments:
-        code = replace(code, arguments=arguments["arguments"])
-    network = code.load(weights, classes, str(request.path))
+    saved = arguments["arguments"]
+    if saved and not code.arguments and not code.built:  # a file does not choose what the user's code is called with
+        text = plain(json.dumps(saved))
+        raise InputError(
+            f"`architecture_args` are missing: {request.path} was saved with {shown}: give {text} (--architecture-args "
+            f"'{text}')"
+        )
+    plausible = any(classes in value.shape for value in weights.values())
+    network, _ = code.load(weights, str(request.path), otherwise=classes if plausible else None)
     structure = structure_of(network)
     if structure == arguments["structure"] and type(network).__qualname__ == arguments["class"]:
         return network, ()
@@ -339,21 +345,20 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     _note_types(checkpoint)
     checkpoint.weights = {name: _readable(value, name, where) for name, value in checkpoint.weights.items()}
     if code is not None:
-        few, many = code.trial_shapes()
-        checkpoint.expected = frozenset(few)
-    _convert(checkpoint)
+        trial = code.trial_shapes()
+        checkpoint.expected = frozenset(trial[0])
+    plain_weights(checkpoint)
     _check_finite(checkpoint.weights, where)
     arguments: Mapping[str, Any]
     classes: int | None
     if code is not None:
-        in_weights = size_that_differs(few, many, signature(checkpoint.weights))
-        network = code.load(checkpoint.weights, in_weights or request.classes, where)
-        _check_numbers(checkpoint, network)
+        network, in_weights = code.load(checkpoint.weights, where, otherwise=request.classes, trial=trial)
+        check_numbers(checkpoint, network)
         architecture, classes, arguments = str(code), in_weights or last_width(network), code.identity(network)
         shape = None
         checkpoint.note(f"architecture built by your own code, {architecture}")
     else:
-        _check_numbers(checkpoint)
+        check_numbers(checkpoint)
         identity = _identity(checkpoint, request)
         architecture, classes, arguments = identity.architecture, identity.classes, identity.arguments
         network = rebuild(architecture, identity.classes, arguments, checkpoint.weights, where)
@@ -394,18 +399,6 @@ def _identity(checkpoint: RawCheckpoint, request: _Request) -> Identity:
     return identity if request.arguments is None else replace(identity, arguments=dict(request.arguments))
 
 
-def _convert(checkpoint: RawCheckpoint) -> None:
-    try:
-        plain_weights(checkpoint)
-    except CheckpointError:
-        raise
-    except Exception as error:  # noqa: BLE001 - shapes and types of a stranger's masks and scores may be anything
-        raise checkpoint.fail(
-            f"its masks or scores do not fit its weights ({plain(str(error).partition(chr(10))[0])}): save the masked "
-            "weights instead"
-        ) from None
-
-
 def _check_finite(weights: Mapping[str, Any], where: str) -> None:
     """Refuse what is no tensor, or not finite in float32, in which networks compute here."""
     for name, value in weights.items():
@@ -444,17 +437,6 @@ def _note_types(checkpoint: RawCheckpoint) -> None:
     if kinds:
         names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
         checkpoint.note(f"weights converted to float32 from {', '.join(names)}")
-
-
-def _check_numbers(checkpoint: RawCheckpoint, network: nn.Module | None = None) -> None:
-    """Refuse weights that are no floating point numbers, unless they are none in the network either."""
-    planned = {} if network is None else network.state_dict()
-    for name, value in checkpoint.weights.items():
-        counts = name.endswith("num_batches_tracked") or (name in planned and not planned[name].is_floating_point())
-        if not value.is_floating_point() and not counts and value.ndim > 0:
-            raise checkpoint.fail(
-                f"{name}: holds {value.dtype} instead of floating point numbers: save the network in float32"
-            )
 
 
 def _whole_module(content: object) -> nn.Module | None:

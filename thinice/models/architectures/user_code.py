@@ -52,12 +52,15 @@ class UserCode:
         Keywords of `make`.
     folder : Path, optional
         Of the file: its neighbours can be imported while `make` runs.
+    built : bool
+        The user gave a module: `make` copies it.
     """
 
     name: str
     make: Callable[..., object]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    built: bool = False
 
     def __str__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
@@ -114,8 +117,26 @@ class UserCode:
             "arguments": dict(self.arguments),
         }
 
-    def load(self, weights: Mapping[str, Tensor], classes: int | None, where: str) -> nn.Module:
-        """Return the network with exactly these weights in it; without `classes`, with as many as the weights have.
+    def load(
+        self,
+        weights: Mapping[str, Tensor],
+        where: str,
+        *,
+        otherwise: int | None = None,
+        trial: tuple[Shapes, Shapes] | None = None,
+    ) -> tuple[nn.Module, int | None]:
+        """Return the network with exactly these weights in it, and the number of classes that the weights tell.
+
+        Parameters
+        ----------
+        weights : mapping of str to Tensor
+            Plain weights, by the names of the network.
+        where : str
+            The file, for messages.
+        otherwise : int, optional
+            The number of classes to build with where the weights do not tell it.
+        trial : pair of mappings, optional
+            What `trial_shapes` returned before.
 
         Raises
         ------
@@ -124,12 +145,11 @@ class UserCode:
         CheckpointError
             Parameters that do not fit, a few of each kind by name.
         """
-        if classes is None and self.class_parameter is not None:
-            classes = size_that_differs(*self.trial_shapes(), signature(weights))
-        network = self.build(classes)
+        classes = size_that_differs(*(trial or self.trial_shapes()), signature(weights))
+        network = self.build(classes or otherwise)
         refuse_misfit(network.state_dict(), weights, f"{where}: parameters do not fit {self}")
         load_exactly(network, weights)
-        return network
+        return network, classes
 
 
 def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any] | None = None) -> UserCode | None:
@@ -162,7 +182,7 @@ def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any
     if isinstance(architecture, nn.Module):
         if given:
             raise InputError("`architecture_args` are for code that builds a network: `architecture` is built already")
-        return UserCode(_name_of(type(architecture)), lambda: own_copy(architecture))
+        return UserCode(_name_of(type(architecture)), lambda: own_copy(architecture), built=True)
     if architecture is None or (isinstance(architecture, str) and architecture.startswith(TORCHVISION)):
         return None
     if not isinstance(architecture, str):

@@ -21,9 +21,11 @@ from thinice.models.pickles import plain
 from thinice.registry import Registry
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from thinice.models.normalization import Normalization
 
-__all__ = ["PREFIXES", "READERS", "RawCheckpoint", "find_weights", "plain_weights"]
+__all__ = ["PREFIXES", "READERS", "RawCheckpoint", "check_numbers", "find_weights", "plain_weights"]
 
 NESTS = ("state_dict", "net", "model", "model_state_dict", "weights", "state_dict_ema", "ema", "params")
 PREFIXES = (
@@ -187,12 +189,31 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
     CheckpointError
         A format that is recognised but cannot be converted, naming the key and the way out.
     """
-    strip_prefixes(checkpoint)
-    for name in READERS.names():
-        if name == OUTER_MASKS or not checkpoint.as_expected():
-            READERS.get(name)(checkpoint)
-    strip_prefixes(checkpoint)  # folding may leave a prefix that all share
+    try:
+        strip_prefixes(checkpoint)
+        for name in READERS.names():
+            if name == OUTER_MASKS or not checkpoint.as_expected():
+                READERS.get(name)(checkpoint)
+        strip_prefixes(checkpoint)  # folding may leave a prefix that all share
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - shapes and types of a stranger's masks and scores may be anything
+        reason = plain(str(error).partition("\n")[0])
+        raise checkpoint.fail(
+            f"its masks or scores do not fit its weights ({reason}): save the masked weights instead"
+        ) from None
     return checkpoint
+
+
+def check_numbers(checkpoint: RawCheckpoint, network: nn.Module | None = None) -> None:
+    """Raise CheckpointError for weights that are no floating point numbers, unless they are none in the network."""
+    planned = {} if network is None else network.state_dict()
+    for name, value in checkpoint.weights.items():
+        counts = name.endswith("num_batches_tracked") or (name in planned and not planned[name].is_floating_point())
+        if not value.is_floating_point() and not counts and value.ndim > 0:
+            raise checkpoint.fail(
+                f"{name}: holds {value.dtype} instead of floating point numbers: save the network in float32"
+            )
 
 
 def strip_prefixes(checkpoint: RawCheckpoint) -> None:
