@@ -57,7 +57,7 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes
     ----------
-    nearest : Nearest
+    nearest : MinNormResult
         The finished ones: the first ``len(nearest)`` of the samples.
 
     """
