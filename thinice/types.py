@@ -50,7 +50,7 @@ class Outcome(IntEnum):
     MISCLASSIFIED = 0
     """The clean input is wrong already: epsilon is 0."""
     FOUND = 1
-    """A judged adversarial: epsilon is its norm, an upper bound on the distance to the boundary."""
+    """A verified adversarial: epsilon is its norm, an upper bound on the distance to the boundary."""
     NOT_FOUND = 2
     """No adversarial was found: epsilon is unknown (NaN in arrays, NULL in SQL), right-censored."""
 
@@ -85,7 +85,7 @@ class Stage(IntEnum):
 
 
 class Diagnosis(IntEnum):
-    """Why an attack's own search came back empty; the text is what the store and people read."""
+    """Why an attack's own search found nothing; the text is what the store and people read."""
 
     NONE = 0
     """It did not, or nothing is wrong with the network that a few passes can tell (NULL in SQL)."""

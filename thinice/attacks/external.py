@@ -1,4 +1,4 @@
-"""What it takes to run other libraries' attacks honestly: count their passes, and let nobody notice their seeds."""
+"""Wrappers for attacks of other libraries: count their passes, seed the global generators, share random starts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["CommonNoise", "PassCounter", "global_seed"]
 
 
 class PassCounter(nn.Module):
-    """A model that counts the samples that went forward and backward through it, and sees which gradients came back."""
+    """A model that counts the forward and backward passes through it, and notes which gradients were usable."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self._model = model
         self._passes = 0.0
-        self._led: dict[int, Tensor] = {}
+        self._has_gradient: dict[int, Tensor] = {}  # by the size of the batch
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits, and count a forward pass for each sample; a backward pass when one comes back."""
@@ -40,12 +40,15 @@ class PassCounter(nn.Module):
         self._passes += len(gradient) * (1 - FORWARD)
 
     def _came_back(self, gradient: Tensor) -> None:
-        led = has_gradient(gradient.detach().flatten(1))
-        self._led[len(led)] = self._led.get(len(led), False) | led
+        usable = has_gradient(gradient.detach().flatten(1))
+        self._has_gradient[len(usable)] = self._has_gradient.get(len(usable), False) | usable
 
     def gradient_masked(self, samples: int) -> Tensor | None:
-        """Return which samples no gradient led, (N,) bool; None where none was asked for, or of parts of the batch."""
-        return ~self._led[samples] if list(self._led) == [samples] else None
+        """Return which samples never had a usable gradient, (N,) bool.
+
+        None where no gradient was computed, or one of a part of the batch, whose samples are not known.
+        """
+        return ~self._has_gradient[samples] if list(self._has_gradient) == [samples] else None
 
     def passes_per_sample(self, samples: int) -> float:
         """Return the passes since the last call, spread over this many samples."""
@@ -55,7 +58,7 @@ class PassCounter(nn.Module):
 
 @contextmanager
 def global_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what other libraries draw from, torch's and NumPy's global generators, and put them back afterwards."""
+    """Seed torch's and NumPy's global generators, from which other libraries draw, and restore them afterwards."""
     before = np.random.get_state()  # noqa: NPY002 (the generator that they use)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -74,8 +77,8 @@ class CommonNoise(TorchFunctionMode):
     """Inside it, what `torch.rand` and `torch.randn` draw for a batch is one draw, the same for all its samples.
 
     Other libraries draw one tensor for the whole batch, so that a sample's random start depends on its place in it.
-    With one draw for all, each sample meets the same distribution as before, and a verdict that depends on the seed
-    and on the sample alone, whatever the size of the batch, the order, or who has fallen already.
+    With one draw for all, each sample has the same distribution of starts as before, and its result depends on the
+    seed and on the sample alone, whatever the size of the batch, the order, or which samples are broken already.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class MinNormRow:
     recorded
         What else is recorded with the settings but cannot be set, such as the version of a library.
     tune
-        Searches the settings for a network on samples that are not evaluated: as of `thinice.attacks.tuning.tune`.
+        Searches the settings for a network on samples that are not evaluated: as of `thinice.attacks.ho_fmn.tune`.
         None where there is nothing to tune.
     published
         Whether the settings are those of a published study: `thinice.evaluate` adds no fall-back to them.
