@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 
 import pytest
 import torch
 
 import thinice
 from tests.models.test_research_formats import hydra, trained
-from thinice.cli import main
+from thinice.analysis.evaluation import DoubtfulWarning
 from thinice.data.example import example_checkpoints
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Type a command in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["thinice", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            if isinstance(end.code, str):  # what the interpreter prints on the way out
-                sys.stderr.write(f"{end.code}\n")
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
-
+from thinice.studies.reported import reported_vs_measured
 
 FEW = ("--limit", "40", "--quiet")
 ALONE = (*FEW, "--no-checks")
@@ -46,6 +27,46 @@ def paths():
 
 def rows(output):
     return json.loads(output)
+
+
+def test_command_line_and_api_give_equal_rows_and_equal_warnings(run, paths, tmp_path):
+    (tmp_path / "paper.csv").write_text("checkpoint,reported\ndense,90%\npruned-95,40%\n")
+    budgets = ("--budget", "40/255", "--budget", "ladder")
+    words = ("evaluate", paths["dense"], paths["pruned-95"], *budgets, "--attack", "fmn", "--effort", "quick")
+    code, out, err = run(*words, "--reported", "paper.csv", "--limit", "30", "--seed", "3", "--format", "json")
+    assert code == 0, err
+    networks, samples = [thinice.load_classifier(paths[name]) for name in ("dense", "pruned-95")], few(30)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DoubtfulWarning)
+        results = thinice.evaluate_all(
+            networks,
+            samples,
+            budgets=["ladder", 40 / 255],
+            reported=[0.9, 0.4],
+            attack="fmn",
+            effort="quick",
+            seed=3,
+            progress=False,
+        )
+    assert json.loads(out) == json.loads(json.dumps([reported_vs_measured(result) for result in results]))
+    told = [f"warning: {warning.message}" for warning in caught if isinstance(warning.message, DoubtfulWarning)]
+    assert any("below_reported" in line for line in told)
+    assert [line for line in err.splitlines() if line.startswith("warning: ")] == told
+
+
+def test_rows_without_reported_accuracies_are_those_of_the_api(run, paths):
+    words = ("evaluate", paths["dense"], "--attack", "pgd", "--budget", "8/255", "--steps", "5", *ALONE)
+    (row,) = rows(run(*words, "--format", "json")[1])
+    options = {"steps": 5, "progress": False, "checks": False}
+    result = thinice.evaluate(thinice.load_classifier(paths["dense"]), few(40), attack="pgd", budget=8 / 255, **options)
+    row.pop("seconds")
+    expected = result.to_dict()
+    expected.pop("seconds")
+    assert row == json.loads(json.dumps(expected))
+
+
+def few(limit):
+    return thinice.load_samples("digits", limit=limit)
 
 
 def test_one_line_a_network_and_budget_the_smaller_first(run, paths, tmp_path):
