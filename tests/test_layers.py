@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 LEVELS = [
     {"printable", "process"},
     {"types", "errors"},
-    {"registry", "numerics", "norms", "losses", "files"},
+    {"registry", "numerics", "files"},
+    {"norms", "losses"},
     {"engines", "store", "stats"},
     {"models", "data"},
     {"attacks"},

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from thinice.numerics import column
 from thinice.types import Norm
 
 __all__ = ["NORM_TABLE", "NormRow"]
@@ -72,11 +73,6 @@ class NormRow:
         return inputs + self.project(delta, fraction * self.length(delta))
 
 
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """Return values (N,) shaped to be broadcast against ``like`` (N, …)."""
-    return values.reshape(-1, *[1] * (like.dim() - 1))
-
-
 def _l0_length(delta: Tensor) -> Tensor:
     return delta.flatten(1).count_nonzero(1).to(delta.dtype)
 
@@ -104,7 +100,7 @@ def _one_entry(gradient: Tensor) -> Tensor:
 def _unit(gradient: Tensor) -> Tensor:
     """Return the gradient scaled to Euclidean length 1."""
     length = _l2_length(gradient)
-    return gradient / _column(torch.where(length > 0, length, 1), gradient)
+    return gradient / column(torch.where(length > 0, length, 1), gradient)
 
 
 def _threshold(like: Tensor, enough: Callable[[Tensor], Tensor]) -> Tensor:
@@ -165,7 +161,7 @@ def _soften_inside(delta: Tensor, radius: Tensor, inputs: Tensor) -> Tensor:
 
 def _shrink(delta: Tensor, radius: Tensor) -> Tensor:
     length = _l2_length(delta)
-    return delta * _column(torch.where(length > radius, radius / length, 1), delta)
+    return delta * column(torch.where(length > radius, radius / length, 1), delta)
 
 
 def _shrink_inside(delta: Tensor, radius: Tensor, inputs: Tensor) -> Tensor:
@@ -173,7 +169,7 @@ def _shrink_inside(delta: Tensor, radius: Tensor, inputs: Tensor) -> Tensor:
 
 
 def _clamp(delta: Tensor, radius: Tensor) -> Tensor:
-    limit = _column(radius, delta)
+    limit = column(radius, delta)
     return delta.clamp(-limit, limit)
 
 

@@ -1,4 +1,4 @@
-"""Exact arithmetic while it matters, less where it does not: the caller's flags are put back afterwards."""
+"""Arithmetic that attacks rely on: exact or reduced precision, devices, broadcasting, reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from thinice.errors import InputError
 from thinice.types import PRECISIONS, Precision
 
-__all__ = ["exact", "lowered"]
+__all__ = ["column", "exact", "lowered", "pick_device", "random_directions"]
 
 
 def _switches() -> tuple[object, ...]:
@@ -102,3 +102,67 @@ def lowered(
         yield rounded
     else:
         yield model
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """Return the torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; an absent one is an `InputError`.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"`device` must be auto, cpu, cuda or cuda:K, got {device!r}") from None
+    if chosen.type not in {"cpu", "cuda"}:
+        raise InputError(f"`device` must be auto, cpu, cuda or cuda:K, got {device!r}")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"`device` {device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    return chosen
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """Return one value a sample (N,) in the shape (N, 1, …) that broadcasts against a tensor ``like`` (N, …).
+
+    >>> column(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 1, 1, 1])
+    """
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def random_directions(like: Tensor, sample_ids: Tensor, seed: int) -> Tensor:
+    """Return numbers in [-1, 1), shaped like a tensor (N, D), that depend on seed, sample id and position alone.
+
+    They are hashes of counters (the finaliser of SplitMix64, Steele, Lea and Flood, OOPSLA 2014), and so the same on
+    every device and in every batch.
+
+    Parameters
+    ----------
+    like : Tensor
+        (N, D) gives shape, dtype and device.
+    sample_ids : Tensor
+        (N,) int64.
+    seed : int
+        Another seed gives other numbers.
+
+    Examples
+    --------
+    >>> whole = random_directions(torch.zeros(2, 3), torch.tensor([7, 8]), seed=0)
+    >>> bool((whole[1:] == random_directions(torch.zeros(1, 3), torch.tensor([8]), seed=0)).all())
+    True
+
+    """
+
+    def shifted(bits: Tensor, places: int) -> Tensor:  # a logical shift: torch's own copies the sign bit
+        return (bits >> places) & ((1 << (64 - places)) - 1)
+
+    def mixed(bits: Tensor) -> Tensor:
+        bits = (bits ^ shifted(bits, 30)) * -0x40A7B892E31B1A47
+        bits = (bits ^ shifted(bits, 27)) * -0x6B2FB644ECCEEE15
+        return bits ^ shifted(bits, 31)
+
+    samples = mixed(mixed(torch.full_like(sample_ids, seed)) + sample_ids)
+    positions = torch.arange(like.shape[1], device=like.device)
+    return (mixed(samples[:, None] + mixed(positions)) >> 40).to(like.dtype) / 2**23  # the upper 24 bits

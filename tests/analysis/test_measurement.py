@@ -10,14 +10,14 @@ from torch import nn
 
 import thinice
 from thinice.analysis import measurement
-from thinice.analysis.measurement import Interrupted, check_fit, forward, pick_device
+from thinice.analysis.measurement import Interrupted, check_fit, forward
 from thinice.attacks import make_attack
 from thinice.attacks.result import FORWARD
 from thinice.data.example import example_checkpoints
 from thinice.errors import InputError
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
-from thinice.numerics import _switches, exact, lowered
+from thinice.numerics import _switches, exact, lowered, pick_device
 from thinice.types import NORMS, Outcome
 
 CPU = torch.device("cpu")

@@ -14,10 +14,10 @@ from thinice.attacks.attack import Attack
 from thinice.attacks.boundary import UnbrokenSamples, shorten
 from thinice.attacks.external import PassCounter
 from thinice.attacks.fallback import fall_back
-from thinice.attacks.fmn import random_directions
 from thinice.attacks.result import FORWARD
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
+from thinice.numerics import random_directions
 from thinice.types import NORMS, Diagnosis, Outcome, Stage
 
 every_norm = pytest.mark.parametrize("norm", NORMS)

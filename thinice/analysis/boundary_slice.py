@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thinice.analysis.measurement import pick_device
 from thinice.attacks.result import Model, predict
 from thinice.errors import InputError
 from thinice.losses import input_gradient, margin
 from thinice.models import Classifier
 from thinice.norms import NORM_TABLE
-from thinice.numerics import exact
+from thinice.numerics import exact, pick_device
 from thinice.types import Norm
 
 if TYPE_CHECKING:

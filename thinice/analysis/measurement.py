@@ -19,7 +19,7 @@ from thinice.engines import Progress, Reporter, auto_reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, infer_normalization, looks_like_probabilities
 from thinice.models.inference import inference_form
-from thinice.numerics import exact
+from thinice.numerics import exact, pick_device
 from thinice.types import DEFAULT_ATTACK, Effort, Norm, Outcome, Precision
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "check_fit",
     "forward",
     "measure",
-    "pick_device",
     "prepare_classifier",
     "prepare_classifiers",
 ]
@@ -256,25 +255,6 @@ def _samples(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
     if labels is None:
         raise InputError("`labels` is missing: a tensor of inputs needs the true classes, `labels=` of shape (N,)")
     return as_samples(samples, labels)
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """Return the torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; an absent one is an `InputError`.
-
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        where = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"`device` must be auto, cpu, cuda or cuda:K, got {device!r}") from None
-    if where.type not in {"cpu", "cuda"}:
-        raise InputError(f"`device` must be auto, cpu, cuda or cuda:K, got {device!r}")
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"`device` {device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
-    return where
 
 
 def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from thinice.analysis.boundary_slice import BoundarySlice, slice_boundary
-from thinice.analysis.measurement import pick_device
 from thinice.analysis.narrative import answer, page, table
 from thinice.analysis.session import AdversarialExample, PrunedDistances, search_notes
 from thinice.attacks import Attack
 from thinice.errors import InputError
 from thinice.models import Classifier
-from thinice.numerics import exact
+from thinice.numerics import exact, pick_device
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.stats import (
     PairedShift,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, pick_device
+from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward
 from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.data import Samples, as_samples
 from thinice.engines import Reporter, auto_reporter
 from thinice.losses import margin
 from thinice.models import Classifier
+from thinice.numerics import pick_device
 from thinice.stats import Separation
 from thinice.store import Run, Store, stored_adversarial
 from thinice.types import Diagnosis, Outcome, Stage

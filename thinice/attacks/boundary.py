@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from thinice.attacks.fmn import Boundary, polished, random_directions
+from thinice.attacks.fmn import Boundary, polished
 from thinice.attacks.result import FORWARD, MinNormResult, Model, predict, verify
 from thinice.losses import input_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
+from thinice.numerics import column, random_directions
 from thinice.types import NORMS, Norm, Outcome
 
-__all__ = ["PULLING", "Loss", "UnbrokenSamples", "back", "column", "move_to_boundary", "nudge_across", "shorten"]
+__all__ = ["PULLING", "Loss", "UnbrokenSamples", "back", "move_to_boundary", "nudge_across", "shorten"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes logits (N, K) and labels (N,) to what an adversarial should have little of (N,)."""
@@ -61,11 +62,6 @@ class UnbrokenSamples:
             logits = model(points).to(points.dtype)
             lead = loss(logits, self.labels)
         return logits.detach(), lead.detach(), input_gradient(lead, points)
-
-
-def column(values: Tensor, like: Tensor) -> Tensor:
-    """Return values (N,) shaped to be broadcast against ``like`` (N, …)."""
-    return values.view(-1, *[1] * (like.dim() - 1))
 
 
 STEPS = (1e-4, 1e-3, 3e-3, 1e-2)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from thinice.attacks.fmn import leads
 from thinice.attacks.result import FORWARD, Model
+from thinice.losses import has_gradient
 
 __all__ = ["CommonNoise", "PassCounter", "global_seed"]
 
@@ -40,7 +40,7 @@ class PassCounter(nn.Module):
         self._passes += len(gradient) * (1 - FORWARD)
 
     def _came_back(self, gradient: Tensor) -> None:
-        led = leads(gradient.detach().flatten(1))
+        led = has_gradient(gradient.detach().flatten(1))
         self._led[len(led)] = self._led.get(len(led), False) | led
 
     def gradient_masked(self, samples: int) -> Tensor | None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from thinice.attacks.boundary import Loss, UnbrokenSamples, back, shorten
 from thinice.attacks.fmn import fmn
 from thinice.attacks.result import FORWARD, Candidates, Model
-from thinice.losses import margin
+from thinice.losses import are_probabilities, dlr, margin
 from thinice.norms import NORM_TABLE
+from thinice.numerics import column
 from thinice.types import Diagnosis, Norm, Stage
 
 __all__ = ["FALLBACK", "fall_back"]
@@ -110,7 +111,7 @@ def _diagnose(lost: UnbrokenSamples) -> tuple[Tensor, Tensor, int]:
     scale = (logits.amax(1) - logits.amin(1)).clamp(min=1e-12)
     fickle = (logits - again).abs().amax(1) > FICKLE * scale
     infinite = ~torch.cat([logits, around, here, there], 1).isfinite().all(1)
-    certain = _are_probabilities(logits) & (logits.amax(1) == 1)
+    certain = are_probabilities(logits) & (logits.amax(1) == 1)
     diagnoses = torch.zeros_like(lost.labels, dtype=torch.int8)
     for which, diagnosis in (
         (flat, Diagnosis.ZERO_GRADIENT),
@@ -134,7 +135,7 @@ def _precise(model: Model, some: Tensor) -> Model:
 
     def precise(points: Tensor) -> Tensor:
         logits = model(points).double() if double is None else double(_amplified(points))
-        likely = _are_probabilities(logits)[:, None]
+        likely = are_probabilities(logits)[:, None]
         logarithms = torch.where(likely, logits, 1).clamp(min=1e-300).log()
         logits = torch.where(likely, logarithms, logits)
         return logits - logits.detach().amax(1, keepdim=True)
@@ -156,17 +157,11 @@ def _in_double(module: object, some: Tensor) -> Model | None:
         return None
 
 
-def _are_probabilities(logits: Tensor) -> Tensor:
-    """Return which rows of logits (N, K) lie in [0, 1] and add up to 1."""
-    inside = ((logits >= 0) & (logits <= 1)).all(1)
-    return inside & ((logits.detach().sum(1) - 1).abs() <= 1e-4)
-
-
 def _amplified(points: Tensor) -> Tensor:
     """Return the points in float64, whose gradients come back in a size that float32 can hold: directions count."""
 
     def amplify(gradient: Tensor) -> Tensor:
-        largest = gradient.flatten(1).abs().amax(1).view(-1, *[1] * (gradient.dim() - 1))
+        largest = column(gradient.flatten(1).abs().amax(1), gradient)
         return torch.where((largest > 0) & (largest < 1e-30), gradient / largest, gradient)
 
     double = points.double()
@@ -193,7 +188,7 @@ def _float64(lost: UnbrokenSamples) -> Tensor:
 def _losses(lost: UnbrokenSamples) -> Tensor:
     """Return what is found down the slopes of other losses, one after the other for those that are left."""
     points, left = lost.inputs.clone(), torch.arange(len(lost.labels), device=lost.labels.device)
-    for loss in (_cross_entropy, _dlr, *(_towards(rank) for rank in range(3))):
+    for loss in (_cross_entropy, dlr, *(_towards(rank) for rank in range(3))):
         points[left] = _nearest(lost[left], _descent(lost[left], lost.inputs[left], loss, draw=60))
         left = (points == lost.inputs).flatten(1).all(1).nonzero().squeeze(1)
         if not len(left):
@@ -219,12 +214,6 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     lowest = torch.where(seen.isfinite(), seen, torch.inf).amin(1)
     spread = (seen.amax(1) - lowest).nan_to_num(1, 1, 1).clamp(min=1)
     return logits.gather(1, labels[:, None]).squeeze(1) - (others / spread[:, None]).logsumexp(1) * spread
-
-
-def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the margin over the difference of the first and the third logit (Croce and Hein, ICML 2020)."""
-    ordered = logits.sort(1, descending=True).values
-    return margin(logits, labels) / (ordered[:, 0] - ordered[:, min(2, logits.shape[1] - 1)]).clamp(min=1e-12)
 
 
 def _towards(rank: int) -> Loss:

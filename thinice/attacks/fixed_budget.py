@@ -15,10 +15,10 @@ from torch import Tensor
 
 from thinice.attacks import ATTACKS, PUBLISHED_SETTINGS, Attack, MinNormResult
 from thinice.attacks.attack import Setting, precision_settings
-from thinice.attacks.boundary import column
 from thinice.attacks.result import FORWARD, Candidates, Model, predict
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
+from thinice.numerics import column
 from thinice.types import NORMS, PRECISIONS, Norm, Outcome, Precision, Stage
 
 __all__ = [
@@ -132,11 +132,11 @@ def into_ball(inputs: Tensor, candidates: Tensor, *, norm: Norm, budget: float) 
     length = NORM_TABLE[norm].length
     delta = candidates.double() - start
     scale = (budget / length(delta).clamp(min=TINY)).clamp(max=1)
-    shorter = start + delta * (scale * (1 - HAIR)).reshape(-1, *[1] * (delta.dim() - 1))
+    shorter = start + delta * column(scale * (1 - HAIR), delta)
     rounded = shorter.float()
     away = (rounded.double() - start).abs() > (shorter - start).abs()
     inside = torch.where(away, torch.nextafter(rounded, inputs), rounded)
-    return torch.where((scale < 1).reshape(-1, *[1] * (delta.dim() - 1)), inside, candidates)
+    return torch.where(column(scale < 1, delta), inside, candidates)
 
 
 MEMBERS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
@@ -420,5 +420,5 @@ def _within(
     claims = search(model, inputs, labels, sample_ids)
     candidates = into_ball(inputs, claims.candidates.nan_to_num(0), norm=norm, budget=budget)
     across = predict(model, candidates)
-    fallen = ((across >= 0) & (across != labels)).reshape(-1, *[1] * (inputs.dim() - 1))
+    fallen = column((across >= 0) & (across != labels), inputs)
     return Candidates(torch.where(fallen, candidates, inputs), claims.evaluations + FORWARD)

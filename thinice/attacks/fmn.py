@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from thinice.attacks.result import FORWARD, Candidates, Model
-from thinice.losses import input_gradient, margin
+from thinice.losses import has_gradient, input_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
+from thinice.numerics import random_directions
 from thinice.types import Norm
 
-__all__ = ["Boundary", "fmn", "leads", "polished", "random_directions"]
+__all__ = ["Boundary", "fmn", "polished"]
 
 # a linear guess is taken this much too far, to land behind the boundary and not before it; whole entries do anyway
 OVERSHOOT = {"l0": 1.0, "l1": 1.05, "l2": 1.05, "linf": 1.05}
@@ -133,7 +134,7 @@ def fmn(
             break
 
         if step == 0:
-            gradient_masked = ~leads(gradient) & (length == 0)  # the screen's gradients led nowhere, either
+            gradient_masked = ~has_gradient(gradient) & (length == 0)  # the screen's gradients led nowhere, either
         instead = torch.where(found[:, None], delta - best_delta, directions.roll(step, 1))
         gradient, steepness = _usable(gradient, ~stuck, instead, row)
         guess = ((lead.abs() + boundary.hair) / steepness).nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -211,19 +212,13 @@ def _screen(
     return boundary, nearest, FORWARD + others.shape[1] * (1 - FORWARD)
 
 
-def leads(gradient: Tensor) -> Tensor:
-    """Return which gradients (N, D) point somewhere, (N,) bool: they are numbers, and not all of them 0."""
-    largest = gradient.abs().amax(1)
-    return (largest > 0) & largest.isfinite()
-
-
 def _usable(gradient: Tensor, wanted: Tensor, instead: Tensor, row: NormRow) -> tuple[Tensor, Tensor]:
     """Return the wanted gradients with largest entry 1 and their dual length; for the others `instead`, and 0.
 
     A gradient is scaled before it is squared: that of a saturated softmax still points somewhere at 1e-30.
     """
     largest = gradient.abs().amax(1, keepdim=True)
-    usable = (leads(gradient) & wanted)[:, None]
+    usable = (has_gradient(gradient) & wanted)[:, None]
     scaled = torch.where(usable, gradient / largest, instead)
     return scaled, torch.where(usable, largest, 0).squeeze(1) * row.dual_length(scaled)
 
@@ -253,25 +248,6 @@ def polished(boundary: Boundary, start: Tensor, points: Tensor, lead: Tensor, *,
             torch.where(crossed, seen + 2 * boundary.hair, at_high / 2),
         )
     return row.path(start, points, high)
-
-
-def random_directions(like: Tensor, sample_ids: Tensor, seed: int) -> Tensor:
-    """Return numbers (N, D) in [-1, 1) that depend on the seed, the sample_id and the position, and nothing else.
-
-    Counters are hashed (the finaliser of SplitMix64), so that a sample has the same numbers on every device.
-    """
-
-    def shifted(bits: Tensor, places: int) -> Tensor:  # torch's own shift drags the sign along
-        return (bits >> places) & ((1 << (64 - places)) - 1)
-
-    def mixed(bits: Tensor) -> Tensor:
-        bits = (bits ^ shifted(bits, 30)) * -0x40A7B892E31B1A47
-        bits = (bits ^ shifted(bits, 27)) * -0x6B2FB644ECCEEE15
-        return bits ^ shifted(bits, 31)
-
-    samples = mixed(mixed(torch.full_like(sample_ids, seed)) + sample_ids)
-    positions = torch.arange(like.shape[1], device=like.device)
-    return (mixed(samples[:, None] + mixed(positions)) >> 40).to(like.dtype) / 2**23
 
 
 def _cosine(progress: float, first: float, last: float) -> float:

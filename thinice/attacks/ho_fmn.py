@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from thinice.attacks.fmn import leads, random_directions
 from thinice.attacks.result import FORWARD, Candidates, Model
 from thinice.errors import InputError
-from thinice.losses import input_gradient, margin
+from thinice.losses import dlr, has_gradient, input_gradient, margin
 from thinice.norms import NORM_TABLE, NormRow
+from thinice.numerics import random_directions
 from thinice.types import Norm
 
 __all__ = ["HO_FMN_LOSSES", "HO_FMN_OPTIMIZERS", "HO_FMN_SCHEDULERS", "ho_fmn"]
@@ -30,11 +30,10 @@ IMPROVED = 1e-4  # what gains less than this share does not count as progress on
 
 
 def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the difference-of-logits ratio: the margin over the gap between the first and the third logit."""
+    """Return the difference-of-logits ratio (N,); with two classes it is constant, and that is an error."""
     if logits.shape[1] < 3:
         raise InputError(f"`loss` 'dlr' needs at least 3 classes, got {logits.shape[1]}: take 'margin' or 'ce'")
-    ranked = logits.topk(3, 1).values
-    return margin(logits, labels) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+    return dlr(logits, labels)
 
 
 def _gain(logits: Tensor, labels: Tensor) -> Tensor:
@@ -182,7 +181,7 @@ def ho_fmn(
         if step == steps:
             break
         if step == 0:
-            gradient_masked = ~leads(gradient)
+            gradient_masked = ~has_gradient(gradient)
         change = FINAL_GAMMA + (gamma - FINAL_GAMMA) * _cosine(step / steps)
         radius = torch.where(best < torch.inf, _radius(radius, best, crossed, change, norm), torch.inf)
         strength = rate.now(step, torch.where(best < torch.inf, best, value), fresh)
@@ -325,7 +324,7 @@ def _radius(radius: Tensor, best: Tensor, crossed: Tensor, change: float, norm: 
 
 def _direction(gradient: Tensor, row: NormRow, sample_ids: Tensor, seed: int, step: int) -> Tensor:
     """Return the gradients in the unit of the norm; random ones where there is none, or none that is a number."""
-    largest, lost = gradient.abs().amax(1, keepdim=True), ~leads(gradient)
+    largest, lost = gradient.abs().amax(1, keepdim=True), ~has_gradient(gradient)
     scaled = gradient / torch.where(lost[:, None], 1, largest)  # so that squares do not underflow
     if lost.any():
         scaled[lost] = random_directions(scaled[lost], sample_ids[lost], seed).roll(step, 1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from thinice.attacks.attack import AttackRow, Setting
 from thinice.attacks.foolbox import L0BrendelBethgeAttack, foolbox_row, foolbox_search
 from thinice.attacks.result import FORWARD, Candidates, Model, predict
+from thinice.numerics import column
 from thinice.types import Norm
 
 __all__ = ["BB", "CW", "bb_row", "cw_row"]
@@ -114,6 +115,6 @@ def _trimmed(model: Model, inputs: Tensor, labels: Tensor, claims: Candidates) -
     delta = claims.candidates - inputs
     trimmed = torch.where(delta.abs() <= UNCHANGED, inputs, claims.candidates)
     reached = predict(model, trimmed)
-    stands = ((reached >= 0) & (reached != labels)).reshape(-1, *[1] * (inputs.dim() - 1))
+    stands = column((reached >= 0) & (reached != labels), inputs)
     candidates = torch.where(stands, trimmed, claims.candidates)
     return replace(claims, candidates=candidates, evaluations=claims.evaluations + FORWARD)

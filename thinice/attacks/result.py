@@ -10,6 +10,7 @@ from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
+from thinice.numerics import column
 from thinice.types import Norm, Outcome, Stage
 
 __all__ = ["FORWARD", "Candidates", "MinNormResult", "Model", "concatenate", "predict", "verify"]
@@ -214,7 +215,7 @@ def verify(
         clean_predictions = predict(model, inputs)
     inputs, candidates = inputs.to(torch.float32).contiguous(), candidates.to(torch.float32).contiguous()
     inside = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)  # false of NaN, too
-    candidates = torch.where(_like(inside, candidates), candidates, inputs)
+    candidates = torch.where(column(inside, candidates), candidates, inputs)
     predictions = predict(model, candidates)
     epsilon = NORM_TABLE[norm].length(candidates.double() - inputs.double()).to(torch.float32)
 
@@ -224,7 +225,7 @@ def verify(
     nothing = torch.zeros_like(found, dtype=torch.int8)
     return MinNormResult(
         epsilon=torch.where(found, epsilon, torch.where(wrong, 0.0, torch.nan)),
-        adversarials=torch.where(_like(found, candidates), candidates, inputs),
+        adversarials=torch.where(column(found, candidates), candidates, inputs),
         predictions=torch.where(found, predictions, torch.where(wrong, clean_predictions, -1)),
         outcomes=torch.where(
             found, int(Outcome.FOUND), torch.where(wrong, int(Outcome.MISCLASSIFIED), int(Outcome.NOT_FOUND))
@@ -242,8 +243,3 @@ def _empty(inputs: Tensor) -> MinNormResult:
     none = torch.zeros(0, dtype=torch.int64, device=inputs.device)
     code = none.to(torch.int8)
     return MinNormResult(none.float(), inputs[:0].float(), none, code, none.float(), none, code.bool(), code, code)
-
-
-def _like(mask: Tensor, tensor: Tensor) -> Tensor:
-    """Return a mask (N,) shaped to be broadcast against a tensor (N, …)."""
-    return mask.reshape(-1, *[1] * (tensor.dim() - 1))

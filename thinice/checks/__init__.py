@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thinice.analysis.measurement import pick_device
 from thinice.attacks.fixed_budget import AttackEnsemble
 from thinice.attacks.tuning import tune
 from thinice.checks.attack_failure import check_attack
@@ -18,6 +17,7 @@ from thinice.checks.study_patterns import StudyRow
 from thinice.data import load_samples
 from thinice.data.subset import draw
 from thinice.errors import InputError
+from thinice.numerics import pick_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from thinice.attacks import result as nearest
 from thinice.attacks.result import Model
 from thinice.checks.finding import Finding, finding
-from thinice.losses import input_gradient, margin
+from thinice.losses import are_probabilities, input_gradient, margin
 from thinice.models.clamped_inputs import hides_ends
 from thinice.numerics import exact
 
@@ -115,8 +115,8 @@ def _differ(logits: Tensor, others: Tensor) -> Tensor:
 
 def _probabilities(logits: Tensor) -> Tensor:
     """Return where the logits (N, K) are probabilities, if they all are: a few may lie there by accident."""
-    inside = ((logits >= 0) & (logits <= 1)).all(1) & ((logits.sum(1) - 1).abs() <= 1e-3)
-    return inside & inside.all()
+    probable = are_probabilities(logits)
+    return probable & probable.all()
 
 
 def _gradients(model: Model, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ def _version(name: str) -> str:
 def _machine() -> Iterator[tuple[str, str]]:
     import torch
 
-    from thinice.analysis.measurement import pick_device
+    from thinice.numerics import pick_device
 
     yield "Python", f"{platform.python_version()}, {platform.platform()}"
     device = pick_device("auto")

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.prune import BasePruningMethod
 
 from thinice.errors import InputError
+from thinice.losses import are_probabilities
 from thinice.models.architectures import find_architecture, origin_of
 from thinice.models.normalization import (
     Normalization,
@@ -356,10 +357,7 @@ def looks_like_probabilities(logits: Tensor) -> bool:
     >>> looks_like_probabilities(torch.tensor([[0.2, 0.9]]))
     False
     """
-    if logits.numel() == 0:
-        return False
-    inside = bool(((logits >= 0) & (logits <= 1)).all())
-    return inside and bool(((logits.double().sum(1) - 1).abs() < 1e-4).all())
+    return logits.numel() > 0 and bool(are_probabilities(logits).all())
 
 
 def same_task(dense: Classifier, pruned: Classifier) -> None:
