@@ -8,8 +8,7 @@ from torch import nn
 
 import thinice
 from thinice.analysis.evaluation import Evaluator, attack_of
-from thinice.attacks.tuning import tune
-from thinice.checks import run_checks, tuned_settings
+from thinice.checks import run_checks
 from thinice.checks.contradictions import stored_warnings
 from thinice.models import as_classifier
 
@@ -51,7 +50,8 @@ def look(tmp_path, samples):
         bound = evaluator.bind(classifier, attack, norm=norm, budget=budget, settings=settings)
         with evaluator.run(attack_of(bound), seed=0) as run:
             found = evaluator.robustness(classifier, bound, budget=budget, shortcut=False)
-            return run_checks(store, run, found, classifier=classifier, samples=selection, attack=bound, device="cpu")
+            what = {"classifier": classifier, "samples": selection, "attack": bound, "device": torch.device("cpu")}
+            return run_checks(store, run, found, **what)
 
     looked.store = store
     return looked
@@ -141,49 +141,3 @@ def test_what_fell_to_square_alone_is_named(look):
     raised = [one.name for one in checks.findings if one.raised]
     assert "unavailable_gradients" in raised
     assert "black_box_stronger" in raised
-
-
-# -- tuning on samples that are not evaluated --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tuned(monkeypatch, dense):
-    """Tune with a search that only notes what it is given."""
-    seen = []
-
-    def noted(model, inputs, labels, sample_ids, **settings):
-        seen.append((tuple(inputs.shape), labels.tolist(), sample_ids.tolist(), settings))
-        return tune(model, inputs[:2], labels[:2], sample_ids[:2], trials=2, steps=3, **settings)
-
-    monkeypatch.setattr("thinice.checks.tune", noted)
-
-    def run(samples, **settings):
-        found = tuned_settings(dense, samples, device="cpu", **settings)
-        return found, seen[-1]
-
-    return run
-
-
-def test_a_balanced_draw_of_another_split_tunes(tuned, samples):
-    found, (shape, labels, ids, settings) = tuned(samples, norm="l2", seed=5)
-    other = thinice.load_samples("digits", split="train", limit=64)
-    assert (shape, labels, ids) == (tuple(other.inputs.shape), other.labels.tolist(), other.sample_ids.tolist())
-    assert settings == {"norm": "l2", "seed": 5}
-    assert thinice.make_attack("ho-fmn", norm="l2", **found).settings["learning_rate"] == found["learning_rate"]
-
-
-def test_of_the_same_split_those_that_are_not_evaluated(tuned, samples):
-    heard = []
-    chosen = thinice.load_samples("digits")[:70]  # not those that a limit draws
-    _, (shape, labels, ids, _) = tuned(chosen, split="test", say=heard.append)
-    assert shape[0] == 64
-    assert {labels.count(label) for label in range(10)} == {6, 7}
-    assert not set(ids) & set(chosen.sample_ids.tolist())
-    _, (_, _, ids, _) = tuned(samples, split="test")
-    assert not set(ids) & set(samples.sample_ids.tolist())
-    assert "ho-fmn tuned on 64 samples of test, median linf" in heard[0]
-
-
-def test_where_all_are_evaluated_none_are_left_to_tune(tuned):
-    with pytest.raises(thinice.ThinIceError, match="no samples but those to be evaluated"):
-        tuned(thinice.load_samples("digits"), split="test")

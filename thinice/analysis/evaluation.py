@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, prepare_classifier
+from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, pick_device, prepare_classifier
 from thinice.analysis.session import SECONDS_A_SHARD, MeasurementSession, adversarials_of
 from thinice.attacks import PUBLISHED_SETTINGS, Attack, MinNormResult, concatenate, make_attack
 from thinice.attacks.fixed_budget import (
@@ -26,8 +26,10 @@ from thinice.attacks.fixed_budget import (
     make_ensemble,
     refuse_unknown,
 )
+from thinice.attacks.tuning import tune
 from thinice.checks import EvaluationChecks, run_checks
-from thinice.data import Samples, as_samples
+from thinice.data import Samples, as_samples, load_samples
+from thinice.data.subset import draw
 from thinice.engines import Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
@@ -38,14 +40,20 @@ from thinice.store import Store, open_store, stored_adversarial
 from thinice.types import Effort, Interval, Norm, Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["DoubtfulWarning", "Evaluator", "Robustness", "Shortcut", "evaluate"]
+    from thinice.attacks.attack import Setting
+
+__all__ = ["DoubtfulWarning", "Evaluator", "Robustness", "Shortcut", "evaluate", "tuned_settings"]
 
 Shortcut = bool | Literal["both"]
 CLEAN = "clean"
 """What a sample falls to that is wrong without any attack."""
+HELD_OUT = 64
+"""So many samples tune an attack, as published."""
 
 VERDICTS = """
 select sample_id, robust, coalesce(broken_by, '') as broken_by, epsilon, known,
@@ -356,7 +364,14 @@ def evaluate(
             found = evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
             if checks:
                 looked = run_checks(
-                    kept, run, found, classifier=network, samples=data, attack=bound, device=device, seed=seed
+                    kept,
+                    run,
+                    found,
+                    classifier=network,
+                    samples=data,
+                    attack=bound,
+                    device=pick_device(device),
+                    seed=seed,
                 )
                 found = replace(found, checks=looked)
     if found.checks is not None and found.checks.warnings:
@@ -575,6 +590,63 @@ class Evaluator(MeasurementSession):
                     commit()
         finally:
             commit()
+
+
+def tuned_settings(
+    classifier: Classifier,
+    samples: Samples,
+    *,
+    attack: str = "ho-fmn",
+    data: str | None = None,
+    split: str = "train",
+    image_size: int | None = None,
+    norm: Norm = "linf",
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    say: Callable[[str], object] = lambda _: None,
+) -> dict[str, Setting]:
+    """Return the settings of an attack for a network, searched on 64 samples that are not among those evaluated.
+
+    Of attacks other than ``ho-fmn``, and of the split ``none``, nothing is searched and nothing set.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The network.
+    samples : Samples
+        Those that will be evaluated.
+    attack : str
+        Name of the attack.
+    data, split, image_size
+        Where the others are taken from, as many of each class, as of `thinice.load_samples` with a `limit`; by default
+        the data set of ``samples``.
+    norm, device, seed
+        Of the attack.
+    say : callable
+        Told how the search went.
+
+    Raises
+    ------
+    DataError
+        Where the data set has no such split.
+    InputError
+        Where the split holds no other samples.
+
+    """
+    if attack != "ho-fmn" or split == "none":
+        return {}
+    taken = set(samples.sample_ids.tolist()) if split == samples.split else set()
+    pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(taken), image_size=image_size)
+    free = [k for k, one in enumerate(pool.sample_ids.tolist()) if one not in taken]
+    if not free:
+        raise InputError(f"`split` {split!r} has no samples but those to be evaluated: name another, or leave some out")
+    others = pool[np.array(free)]
+    where, few = pick_device(device), others[draw(others.sample_ids, others.labels, HELD_OUT)]
+    columns = (column.to(where) for column in (few.inputs[:], few.labels, few.sample_ids))
+    found = tune(classifier.to(where), *columns, norm=norm, seed=seed)
+    default, best = found.trials[0].median, found.median
+    say(f"{classifier.name}: ho-fmn tuned on {len(few)} samples of {split}, median {norm} {default:.4g} to {best:.4g}")
+    return dict(found.settings)
 
 
 def attack_of(attack: Attack | AttackEnsemble) -> Attack:

@@ -1,4 +1,4 @@
-"""Around an evaluation: what tunes its attack, what its checks say, and what the store knows that contradicts it."""
+"""Around an evaluation: what its checks say, and what the store knows that contradicts it."""
 
 from __future__ import annotations
 
@@ -8,38 +8,28 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thinice.attacks.fixed_budget import AttackEnsemble
-from thinice.attacks.tuning import tune
 from thinice.checks.attack_failure import check_attack
 from thinice.checks.contradictions import Contradiction, check_store
 from thinice.checks.finding import Finding, black_box_stronger, worst_first
 from thinice.checks.network import check_network
 from thinice.checks.study_patterns import StudyRow
-from thinice.data import load_samples
-from thinice.data.subset import draw
-from thinice.errors import InputError
-from thinice.numerics import pick_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from numpy.typing import NDArray
 
     from thinice.attacks import Attack
-    from thinice.attacks.attack import Setting
     from thinice.data import Samples
     from thinice.models import Classifier
     from thinice.store import Run, Store
     from thinice.types import Norm
 
-__all__ = ["EvaluationChecks", "run_checks", "study_row", "tuned_settings"]
+__all__ = ["EvaluationChecks", "run_checks", "study_row"]
 
 SAMPLES = 16
 """So many samples are looked at, the first that the network has right."""
 PASSES = 4000
 """What watching an attack may cost in all: of a longer one, fewer samples are watched, and of the longest none."""
-HELD_OUT = 64
-"""So many samples tune an attack, as published."""
 LONGEST = 4
 """So many contradictions are told one by one."""
 NAMED = 100
@@ -141,7 +131,7 @@ def run_checks(
     classifier: Classifier,
     samples: Samples,
     attack: Attack | AttackEnsemble,
-    device: str | torch.device = "auto",
+    device: torch.device,
     seed: int = 0,
 ) -> EvaluationChecks:
     """Return what the checks say of an evaluation, and store it with its measurement; stored already, it is read.
@@ -159,12 +149,14 @@ def run_checks(
         The evaluation.
     classifier, samples, attack
         What was evaluated, on what, by what.
-    device, seed
+    device : torch.device
+        Where the network runs.
+    seed : int
         As of `thinice.evaluate`.
 
     Examples
     --------
-    >>> import tempfile, thinice
+    >>> import tempfile, thinice, torch
     >>> from thinice.analysis.evaluation import Evaluator, attack_of
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=20)
@@ -175,7 +167,7 @@ def run_checks(
     ...     with evaluator.run(attack_of(attack), seed=0) as run:
     ...         found = evaluator.robustness(dense, attack, budget=0.3)
     ...         run_checks(
-    ...             store, run, found, classifier=dense, samples=samples, attack=attack, device="cpu"
+    ...             store, run, found, classifier=dense, samples=samples, attack=attack, device=torch.device("cpu")
     ...         ).warnings
     ()
 
@@ -200,11 +192,10 @@ def _findings(
     samples: Samples,
     attack: Attack | AttackEnsemble,
     *,
-    device: str | torch.device,
+    device: torch.device,
     seed: int,
 ) -> tuple[Finding, ...]:
-    where = pick_device(device)
-    network = classifier.to(where)
+    network = classifier.to(device)
     right = np.flatnonzero(found.broken_by != "clean")[:SAMPLES]
     cost = (
         100.0
@@ -212,7 +203,7 @@ def _findings(
         else float(found.evaluations.max(initial=1))
     )
     watched = min(len(right), int(PASSES // max(cost, 1)))
-    inputs, labels, ids = (column[right].to(where) for column in (samples.inputs, samples.labels, samples.sample_ids))
+    inputs, labels, ids = (column[right].to(device) for column in (samples.inputs, samples.labels, samples.sample_ids))
     seen = {one.name: one for one in check_network(network, inputs, labels, ids, seed=seed)}
     if watched:
         first = slice(watched)
@@ -225,63 +216,6 @@ def _findings(
         one = black_box_stronger(found.sample_ids.tolist(), fell)
         seen[one.name] = one
     return tuple(seen.values())
-
-
-def tuned_settings(
-    classifier: Classifier,
-    samples: Samples,
-    *,
-    attack: str = "ho-fmn",
-    data: str | None = None,
-    split: str = "train",
-    image_size: int | None = None,
-    norm: Norm = "linf",
-    device: str | torch.device = "auto",
-    seed: int = 0,
-    say: Callable[[str], object] = lambda _: None,
-) -> dict[str, Setting]:
-    """Return the settings of an attack for a network, searched on 64 samples that are not among those evaluated.
-
-    Of attacks other than ``ho-fmn``, and of the split ``none``, nothing is searched and nothing set.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        The network.
-    samples : Samples
-        Those that will be evaluated.
-    attack : str
-        Name of the attack.
-    data, split, image_size
-        Where the others are taken from, as many of each class, as of `thinice.load_samples` with a `limit`; by default
-        the data set of ``samples``.
-    norm, device, seed
-        Of the attack.
-    say : callable
-        Told how the search went.
-
-    Raises
-    ------
-    DataError
-        Where the data set has no such split.
-    InputError
-        Where the split holds no other samples.
-
-    """
-    if attack != "ho-fmn" or split == "none":
-        return {}
-    taken = set(samples.sample_ids.tolist()) if split == samples.split else set()
-    pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(taken), image_size=image_size)
-    free = [k for k, one in enumerate(pool.sample_ids.tolist()) if one not in taken]
-    if not free:
-        raise InputError(f"`split` {split!r} has no samples but those to be evaluated: name another, or leave some out")
-    others = pool[np.array(free)]
-    where, few = pick_device(device), others[draw(others.sample_ids, others.labels, HELD_OUT)]
-    columns = (column.to(where) for column in (few.inputs[:], few.labels, few.sample_ids))
-    found = tune(classifier.to(where), *columns, norm=norm, seed=seed)
-    default, best = found.trials[0].median, found.median
-    say(f"{classifier.name}: ho-fmn tuned on {len(few)} samples of {split}, median {norm} {default:.4g} to {best:.4g}")
-    return dict(found.settings)
 
 
 def study_row(found: Evaluated, reported: float | None = None) -> StudyRow:

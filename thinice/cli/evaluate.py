@@ -133,9 +133,10 @@ def evaluate(
     What the checks saw on a few samples is told on standard error, and stays there too: thinice sql 'from warnings'.
     """
     from thinice import open_store
-    from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled
+    from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled, tuned_settings
+    from thinice.analysis.measurement import pick_device
     from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack
-    from thinice.checks import run_checks, study_row, tuned_settings
+    from thinice.checks import run_checks, study_row
     from thinice.checks.study_patterns import signatures
     from thinice.studies.reported import against, read_reported
 
@@ -224,7 +225,7 @@ def evaluate(
                             classifier=one,
                             samples=samples,
                             attack=bound,
-                            device=device,
+                            device=pick_device(device),
                             seed=seed,
                         )
                         for warning in looked.warnings:
