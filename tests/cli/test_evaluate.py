@@ -149,17 +149,19 @@ def test_bad_input_is_one_line(run, paths, words, message):
     assert err.count("\n") == 1
 
 
-def test_kept_serves_one_file_at_least(run, paths, tmp_path):
+def test_density_serves_one_file_at_least(run, paths, tmp_path):
     scores, _, _ = hydra(trained())
     torch.save(scores, tmp_path / "hydra.pt")
-    words = ("--kept", "0.1", "--attack", "fmn", "--effort", "quick", "--budget", "0.1", "--limit", "8", "--no-checks")
+    words = ("--density", "0.1", *"--attack fmn --effort quick --budget 0.1 --limit 8 --no-checks".split())
     code, out, err = run("evaluate", paths["dense"], *words)
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "`--kept` 0.1 says how many weights pruning scores keep, and the checkpoint holds none: leave it out" in err
+    assert (
+        "`--density` 0.1 says how many weights pruning scores keep, and the checkpoint holds none: leave it out" in err
+    )
     code, out, err = run("evaluate", paths["dense"], "hydra.pt", *words, "--normalization", "none")
     assert code == 0, err
-    assert "dense: kept=0.1 was not used: the file holds no pruning scores" in err
-    assert "hydra: kept" not in err
+    assert "dense: density=0.1 was not used: the file holds no pruning scores" in err
+    assert "hydra: density" not in err
     assert "HYDRA scores" in err
 
 

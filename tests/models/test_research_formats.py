@@ -88,33 +88,33 @@ def torch_parametrize(network):
     return state, weights, {}
 
 
-def hydra(network, kept=0.1):
+def hydra(network, density=0.1):
     state, weights = dict(network.state_dict()), {}
     for name in LAYERS:
         weight = state[f"{name}.weight"]
         scores = torch.randn_like(weight)
         state[f"{name}.popup_scores"] = scores
-        weights[f"{name}.weight"] = weight * top(scores.abs(), weight.numel() - int((1 - kept) * weight.numel()))
+        weights[f"{name}.weight"] = weight * top(scores.abs(), weight.numel() - int((1 - density) * weight.numel()))
     nested = {"epoch": 3, "arch": "digits", "state_dict": {f"module.{name}": value for name, value in state.items()}}
-    return nested, weights, {"kept": kept}
+    return nested, weights, {"density": density}
 
 
-def harp(network, kept=0.2):
+def harp(network, density=0.2):
     state, weights = dict(network.state_dict()), {}
     alive = total = 0
     for name, rate in zip(LAYERS, (0.9031, 0.5031, 0.2031, 0.0531), strict=True):
         weight = state[f"{name}.weight"]
-        smallest = 0.1 * kept
+        smallest = 0.1 * density
         score = torch.tensor(math.log((rate - smallest) / (1 - rate)))  # sigmoid(score) (1 - min) + min = rate
         scores = torch.randn_like(weight)
         state |= {f"{name}.popup_scores": scores, f"{name}.k_score": score}
         count = weight.numel() - int((1 - rate) * weight.numel())
         weights[f"{name}.weight"] = weight * top(scores.abs(), count)
         alive, total = alive + count, total + weight.numel()
-    return {"state_dict": state}, weights, {"kept": kept}
+    return {"state_dict": state}, weights, {"density": density}
 
 
-def harp_channels(network, kept=0.5):
+def harp_channels(network, density=0.5):
     state, weights = dict(network.state_dict()), {}
     for name in LAYERS:
         weight = state[f"{name}.weight"]
@@ -123,21 +123,21 @@ def harp_channels(network, kept=0.5):
         scores = torch.randn(shape)
         state |= {f"{name}.popup_scores": scores, f"{name}.k_score": score}
         weights[f"{name}.weight"] = weight * top(scores.abs(), round(0.5 * weight.shape[1]))
-    return {"state_dict": state}, weights, {"kept": kept}
+    return {"state_dict": state}, weights, {"density": density}
 
 
-def rst(network, kept=0.3):
+def rst(network, density=0.3):
     state, weights = dict(network.state_dict()), {}
     for name in LAYERS:
         weight = state[f"{name}.weight"]
         scores = torch.randn_like(weight)
         state[f"{name}.scores"] = scores
-        weights[f"{name}.weight"] = weight * top(scores.abs(), weight.numel() - int((1 - kept) * weight.numel()))
+        weights[f"{name}.weight"] = weight * top(scores.abs(), weight.numel() - int((1 - density) * weight.numel()))
     for name in ("bn1", "bn2", "bn3"):
         weights |= {f"{name}.weight": torch.ones(len(state[f"{name}.bias"]))}
         weights |= {f"{name}.bias": torch.zeros(len(state[f"{name}.bias"]))}
         del state[f"{name}.weight"], state[f"{name}.bias"]
-    return {"state_dict": {f"module.{name}": value for name, value in state.items()}}, weights, {"kept": kept}
+    return {"state_dict": {f"module.{name}": value for name, value in state.items()}}, weights, {"density": density}
 
 
 def mad(network):
@@ -285,21 +285,21 @@ def test_twins_of_channels_are_multiplied_as_matrices_in_square_layers_too():
 def test_missing_kept_fraction_is_named(form, tmp_path):
     held, _, _ = form(trained())
     torch.save(held, tmp_path / "scores.pt")
-    with pytest.raises(CheckpointError, match=r"scores\.pt: conv1\.\w+: .*kept=0\.1 \(--kept 0\.1\)"):
+    with pytest.raises(CheckpointError, match=r"scores\.pt: conv1\.\w+: .*density=0\.1 \(--density 0\.1\)"):
         load_classifier(tmp_path / "scores.pt")
 
 
-@pytest.mark.parametrize("kept", [0, -0.1, 1.5, float("nan")])
-def test_kept_fraction_must_be_one(kept, tmp_path):
-    with pytest.raises(InputError, match="`kept` must be the fraction"):
-        load_classifier(tmp_path / "any.pt", kept=kept)
+@pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan")])
+def test_density_must_be_a_fraction(density, tmp_path):
+    with pytest.raises(InputError, match="`density` must be the fraction"):
+        load_classifier(tmp_path / "any.pt", density=density)
 
 
 def test_wrong_kept_fraction_of_harp_is_noted(tmp_path):
     held, _, _ = harp_channels(trained())
     torch.save(held, tmp_path / "harp.pt")
-    assert not any("check `kept`" in note for note in load_classifier(tmp_path / "harp.pt", kept=0.5).notes)
-    assert any("check `kept`" in note for note in load_classifier(tmp_path / "harp.pt", kept=0.01).notes)
+    assert not any("check `density`" in note for note in load_classifier(tmp_path / "harp.pt", density=0.5).notes)
+    assert any("check `density`" in note for note in load_classifier(tmp_path / "harp.pt", density=0.01).notes)
 
 
 @pytest.mark.parametrize("form", ["plain", "own", "module"])
@@ -309,17 +309,19 @@ def test_unused_kept_fraction_is_noted(form, tmp_path):
         save_classifier(load_classifier(example_checkpoints()["dense"]), path)
     else:
         torch.save(trained() if form == "module" else trained().state_dict(), path)
-    notes = load_classifier(path, kept=0.1, trust_pickle=True).notes
-    assert [note for note in notes if "kept" in note] == ["kept=0.1 was not used: the file holds no pruning scores"]
-    assert not any("kept" in note for note in load_classifier(path, trust_pickle=True).notes)
+    notes = load_classifier(path, density=0.1, trust_pickle=True).notes
+    assert [note for note in notes if "density" in note] == [
+        "density=0.1 was not used: the file holds no pruning scores"
+    ]
+    assert not any("density" in note for note in load_classifier(path, trust_pickle=True).notes)
 
 
 @pytest.mark.parametrize(
-    ("kept", "zeroed"), [(0.9, 9), (0.95, 5), (0.5, 50), (0.1, 90), (0.05, 95), (0.01, 99), (1, 0)]
+    ("density", "zeroed"), [(0.9, 9), (0.95, 5), (0.5, 50), (0.1, 90), (0.05, 95), (0.01, 99), (1, 0)]
 )
-def test_hydra_counts_as_published(kept, zeroed):
+def test_hydra_counts_as_published(density, zeroed):
     """int((1 - k) n) in double precision, for n = 100: 1 - 0.9 is below 0.1, so only 9 go."""
-    found = Found("f", {"a.weight": torch.ones(100), "a.popup_scores": torch.arange(100) - 200.0}, {}, kept)
+    found = Found("f", {"a.weight": torch.ones(100), "a.popup_scores": torch.arange(100) - 200.0}, {}, density)
     weight = plain_weights(found).weights["a.weight"]
     assert int((weight == 0).sum()) == zeroed
     assert bool((weight[: 100 - zeroed] == 1).all())  # the largest magnitudes come first
@@ -491,7 +493,7 @@ def test_half_precision_becomes_float32_and_says_so(tmp_path):
 def test_what_cannot_be_converted_is_refused(extra, message, tmp_path):
     torch.save(dict(trained().state_dict()) | extra, tmp_path / "odd.pt")
     with pytest.raises(CheckpointError, match=message):
-        load_classifier(tmp_path / "odd.pt", kept=0.5)
+        load_classifier(tmp_path / "odd.pt", density=0.5)
 
 
 def test_mask_of_nothing_is_refused(tmp_path):

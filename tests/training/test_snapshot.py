@@ -216,7 +216,7 @@ def test_another_format_is_told(tmp_path):
 
 
 def test_a_folder_is_no_snapshot_and_a_missing_one_is_made(tmp_path):
-    with pytest.raises(CheckpointError, match="is not a snapshot of a training"):
+    with pytest.raises(InputError, match=r"`resume` .* is a folder"):
         resumed(tmp_path)
     path = tmp_path / "new" / "folder" / "state.pt"
     resumed(str(path))

@@ -25,7 +25,7 @@ def load(
     image_size: int | None,
     architecture: str | None,
     normalization: str | None,
-    kept: float | None,
+    density: float | None,
     trust_pickle: bool,
     say: Messages,
 ) -> tuple[list[Classifier], Samples]:
@@ -33,21 +33,23 @@ def load(
     from thinice import load_classifier, load_samples
     from thinice.analysis.comparison import named_data
     from thinice.analysis.measurement import prepare_classifiers
-    from thinice.models.loading import unused_kept
+    from thinice.models.loading import unused_density
 
     found = [
         load_classifier(
             path,
             architecture=architecture,
             normalization=normalization_value(normalization),
-            kept=kept,
+            density=density,
             trust_pickle=trust_pickle,
         )
         for path in paths
     ]
-    if kept is not None and all(unused_kept(kept) in one.notes for one in found):
+    if density is not None and all(unused_density(density) in one.notes for one in found):
         files = "the checkpoint holds none" if len(found) == 1 else "no checkpoint holds any"
-        raise InputError(f"`--kept` {kept:g} says how many weights pruning scores keep, and {files}: leave it out")
+        raise InputError(
+            f"`--density` {density:g} says how many weights pruning scores keep, and {files}: leave it out"
+        )
     samples = load_samples(data or named_data(found[0]), split=split, limit=limit, image_size=image_size)
     classifiers = prepare_classifiers(found, samples)
     for classifier in classifiers:

@@ -18,13 +18,13 @@ __all__ = [
     "BatchSize",
     "Compiled",
     "Data",
+    "Density",
     "Device",
     "DistancesOption",
     "EffortOption",
     "Format",
     "FormatOption",
     "ImageSize",
-    "Kept",
     "Limit",
     "NormOption",
     "Normalization",
@@ -100,10 +100,10 @@ Normalization = Annotated[
         help="Normalisation of the network, where the file does not say it: none, cifar10, imagenet, … or M,M,M/S,S,S.",
     ),
 ]
-Kept = Annotated[
+Density = Annotated[
     float | None,
     typer.Option(
-        "--kept",
+        "--density",
         help="Fraction of weights kept, for checkpoints with scores instead of masks (HYDRA, HARP, RST).",
     ),
 ]

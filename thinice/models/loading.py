@@ -25,7 +25,7 @@ from thinice.models.research_formats import NESTS, Found, find_weights, plain_we
 if TYPE_CHECKING:
     import os
 
-__all__ = ["load_classifier", "unused_kept"]
+__all__ = ["load_classifier", "unused_density"]
 
 COMPUTABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
@@ -38,7 +38,7 @@ def load_classifier(
     normalization: NormalizationLike | None = None,
     classes: int | None = None,
     name: str | None = None,
-    kept: float | None = None,
+    density: float | None = None,
     trust_pickle: bool = False,
     arguments: Mapping[str, Any] | None = None,
 ) -> Classifier:
@@ -62,7 +62,7 @@ def load_classifier(
         The number of classes that the network must have.
     name
         What tables call it; else the file's name without suffixes.
-    kept
+    density
         The fraction of weights that pruning scores keep (HYDRA, RST; for HARP the global one): 0.1 at 90 % sparsity.
         A file without scores does not use it, and its notes say so.
     trust_pickle
@@ -88,8 +88,8 @@ def load_classifier(
     ('resnet20', 10)
     """
     path = expanded(path)
-    if kept is not None and not 0 < kept <= 1:
-        raise InputError(f"`kept` must be the fraction of weights kept, above 0 and at most 1, got {kept}")
+    if density is not None and not 0 < density <= 1:
+        raise InputError(f"`density` must be the fraction of weights kept, above 0 and at most 1, got {density}")
     inside = parse_normalization(normalization)
     name = name or _stem(path)
     if not _in_utf8(name):
@@ -97,18 +97,18 @@ def load_classifier(
             f"`name` {plain(name)} is not UTF-8 and cannot be stored: give another `name`, or rename the file"
         )
     said = _Said(path, name, architecture, arguments, classes, inside, normalization is not None)
-    found = _load(path, said, kept=kept, trust_pickle=trust_pickle)
-    if kept is not None and not any("kept fraction" in note for note in found.notes):
-        return replace(found, notes=(*found.notes, unused_kept(kept)))
+    found = _load(path, said, density=density, trust_pickle=trust_pickle)
+    if density is not None and not any("density of" in note for note in found.notes):
+        return replace(found, notes=(*found.notes, unused_density(density)))
     return found
 
 
-def unused_kept(kept: float) -> str:
-    """Return the note of a file that has no pruning scores, where `kept` was given."""
-    return f"kept={kept:g} was not used: the file holds no pruning scores"
+def unused_density(density: float) -> str:
+    """Return the note of a file that has no pruning scores, where `density` was given."""
+    return f"density={density:g} was not used: the file holds no pruning scores"
 
 
-def _load(path: Path, said: _Said, *, kept: float | None, trust_pickle: bool) -> Classifier:
+def _load(path: Path, said: _Said, *, density: float | None, trust_pickle: bool) -> Classifier:
     container = detect_format(path)
     if container is Container.ONNX:
         return _from_program(said)
@@ -127,7 +127,7 @@ def _load(path: Path, said: _Said, *, kept: float | None, trust_pickle: bool) ->
     module = _whole_module(held)
     if module is not None:
         return _from_module(module, said)
-    return _from_foreign(find_weights(held, str(path), kept=kept), said)
+    return _from_foreign(find_weights(held, str(path), density=density), said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ PREFIXES = (
 LONGEST_NAME = 500
 """Letters in the name of a parameter."""
 HARP_ALPHA = 0.1
-"""HARP's smallest kept fraction of a layer, as a part of the global one."""
+"""HARP's smallest density of a layer, as a part of the global one."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Found:
     where: str
     weights: dict[str, Tensor]
     outer: Mapping[str, Any]
-    kept: float | None = None
+    density: float | None = None
     normalization: Normalization | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -68,7 +68,7 @@ class Found:
         self.notes.append(message)
 
 
-def find_weights(held: object, where: str, *, kept: float | None = None) -> Found:
+def find_weights(held: object, where: str, *, density: float | None = None) -> Found:
     """Return the state dict inside what a file holds: itself, or nested under a usual name.
 
     Raises
@@ -90,7 +90,7 @@ def find_weights(held: object, where: str, *, kept: float | None = None) -> Foun
         nest = next((key for key in NESTS if _holds_tensors(held.get(key), seen)), None)
         if tensors and nest is None:
             _check_names(tensors, where)
-            found = Found(where, {name: value.detach() for name, value in tensors.items()}, outer, kept)
+            found = Found(where, {name: value.detach() for name, value in tensors.items()}, outer, density)
             if path:
                 found.note(f"weights found under {'.'.join(path)}")
             if others := sorted(plain(name) for name in held.keys() - tensors.keys()):
@@ -246,8 +246,8 @@ def _scored_by_harp(found: Found) -> None:
     layers = [layer for layer in found.layers("popup_scores") if f"{layer}k_score" in found.weights]
     if not layers:
         return
-    kept = _kept(found, "HARP", f"{layers[0]}k_score")
-    smallest = HARP_ALPHA * kept
+    density = _density(found, "HARP", f"{layers[0]}k_score")
+    smallest = HARP_ALPHA * density
     alive = total = 0
     for layer in layers:
         weight = found.weights[f"{layer}weight"]
@@ -267,9 +267,13 @@ def _scored_by_harp(found: Found) -> None:
         found.weights[f"{layer}weight"] = _masked(found, layer, weight, mask)
         alive, total = alive + int(mask.sum()), total + mask.numel()
     found.note(
-        f"HARP scores of {len(layers)} layers applied with a global kept fraction of {kept:g}: "
+        f"HARP scores of {len(layers)} layers applied with a global density of {density:g}: "
         f"{alive / total:.4f} of the weights are kept"
-        + ("" if abs(alive / total - kept) < 0.02 * kept + 0.001 else "; these should be equal: check `kept` (--kept)")
+        + (
+            ""
+            if abs(alive / total - density) < 0.02 * density + 0.001
+            else "; these should be equal: check `density` (--density)"
+        )
     )
 
 
@@ -285,7 +289,7 @@ def _scored(found: Found, method: str, leaf: str) -> None:
     layers = [layer for layer in found.layers(leaf) if f"{layer}weight" in found.weights]
     if not layers:
         return
-    kept = _kept(found, method, f"{layers[0]}{leaf}")
+    density = _density(found, method, f"{layers[0]}{leaf}")
     for layer in layers:
         weight, scores = found.weights[f"{layer}weight"], found.weights.pop(f"{layer}{leaf}").abs()
         if scores.shape != weight.shape:
@@ -293,9 +297,9 @@ def _scored(found: Found, method: str, leaf: str) -> None:
                 f"{layer}{leaf}: scores of shape {tuple(scores.shape)} for a weight of shape {tuple(weight.shape)} are "
                 f"not a {method} checkpoint that can be converted: save the masked weights instead"
             )
-        mask = _highest(scores, scores.numel() - int((1 - kept) * scores.numel()))
+        mask = _highest(scores, scores.numel() - int((1 - density) * scores.numel()))
         found.weights[f"{layer}weight"] = _masked(found, layer, weight, mask)
-    found.note(f"{method} scores of {len(layers)} layers applied with a kept fraction of {kept:g} in each layer")
+    found.note(f"{method} scores of {len(layers)} layers applied with a density of {density:g} in each layer")
 
 
 def _highest(scores: Tensor, count: int) -> Tensor:
@@ -305,13 +309,13 @@ def _highest(scores: Tensor, count: int) -> Tensor:
     return mask.view(scores.shape)
 
 
-def _kept(found: Found, method: str, key: str) -> float:
-    if found.kept is None:
+def _density(found: Found, method: str, key: str) -> float:
+    if found.density is None:
         raise found.fail(
             f"{key}: holds {method} scores, but the file does not say which fraction of the weights they keep: give "
-            "kept=0.1 (--kept 0.1) for a sparsity of 90 %"
+            "density=0.1 (--density 0.1) for a sparsity of 90 %"
         )
-    return found.kept
+    return found.density
 
 
 def _masked_by_mad(found: Found) -> None:
