@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 
 from thinice.checks.contradictions import check_store
 from thinice.checks.study_patterns import store_signatures
-from thinice.cli import main
 from thinice.cli.compare import warn
 from thinice.data.example import example_checkpoints
 from thinice.store import Store, open_store
@@ -89,21 +87,6 @@ def empty(tmp_path_factory):
 @pytest.fixture
 def filled(tmp_path, empty):
     return Filled(shutil.copy(empty, tmp_path / "thinice.duckdb"))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["thinice", *map(str, words)])
-        try:
-            main()
-        except SystemExit as end:
-            return end.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return typed
 
 
 HALF = [0.5] * 6
@@ -305,9 +288,9 @@ def test_a_single_attack_has_nothing_to_be_held_against(filled, run):
 
 
 def test_a_store_that_is_not_there_ends_with_exit_code_1(run):
-    code, out, _ = run("check", "nothing.duckdb")
-    assert out == ""
-    assert "there is no store" in str(code)
+    code, out, err = run("check", "nothing.duckdb")
+    assert (code, out) == (1, "")
+    assert "there is no store" in err
 
 
 # -- in an evaluation --------------------------------------------------------------------------------------------------
@@ -349,4 +332,4 @@ def test_evaluate_tunes_ho_fmn_on_other_samples(run, monkeypatch):
     code, _, err = run(*words)
     assert code == 0
     assert "dense: ho-fmn tuned on 2 samples of train" in err
-    assert "tuned" not in run(*words, "--tune-on", "none")[2]
+    assert "tuned" not in run(*words, "--tune-split", "none")[2]

@@ -77,14 +77,14 @@ def test_one_line_a_network_and_budget_the_smaller_first(run, paths, tmp_path):
     assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from verdicts")) == 160
 
 
-def test_both_ways_tells_the_accuracy_with_and_without_the_shortcut(run, paths):
+def test_shortcut_both_tells_the_accuracy_with_and_without_the_shortcut(run, paths):
     run("evaluate", paths["dense"], "--attack", "fmn", "--effort", "quick", "--budget", "24/255", *ALONE)
     words = ("evaluate", paths["dense"], "--attack", "pgd", "--budget", "24/255", "--format", "json", *ALONE)
     run("measure", paths["dense"], "--attack", "fmn", "--effort", "quick", *FEW)
     (short,) = rows(run(*words)[1])
     assert short["known"] > 10
-    (both,) = rows(run(*words, "--both-ways")[1])
-    (alone,) = rows(run(*words, "--no-shortcut")[1])
+    (both,) = rows(run(*words, "--shortcut", "both")[1])
+    (alone,) = rows(run(*words, "--shortcut", "off")[1])
     assert both["robust_accuracy"] == short["robust_accuracy"]
     assert alone["robust_accuracy"] == both.get("robust_accuracy_to_this_attack", both["robust_accuracy"])
     assert alone["known"] == 0
@@ -108,7 +108,7 @@ def test_the_ladder_goes_from_no_effect_to_most_fooled(run, paths):
 def test_the_precision_of_the_search_is_that_of_the_command(run, paths, tmp_path, attack):
     words = ("evaluate", paths["dense"], "--attack", *attack, "--budget", "16/255", "--format", "json", *ALONE)
     (plain,) = rows(run(*words)[1])
-    (less,) = rows(run(*words, "--precision", "bf16", "--no-shortcut")[1])
+    (less,) = rows(run(*words, "--precision", "bf16", "--shortcut", "off")[1])
     assert round(40 * abs(less["robust_accuracy"] - plain["robust_accuracy"])) <= 1  # sample
     assert less["evaluations"] > plain["evaluations"] * (1.1 if attack[0] == "pgd" else 0.9)
     runs = thinice.open_store(tmp_path / "thinice.duckdb").sql('select "precision" from runs order by run_id')
@@ -152,7 +152,11 @@ def test_bad_input_is_one_line(run, paths, words, message):
 def test_density_serves_one_file_at_least(run, paths, tmp_path):
     scores, _, _ = hydra(trained())
     torch.save(scores, tmp_path / "hydra.pt")
-    words = ("--density", "0.1", *"--attack fmn --effort quick --budget 0.1 --limit 8 --no-checks".split())
+    words = (
+        "--density",
+        "0.1",
+        *["--attack", "fmn", "--effort", "quick", "--budget", "0.1", "--limit", "8", "--no-checks"],
+    )
     code, out, err = run("evaluate", paths["dense"], *words)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert (
@@ -180,12 +184,12 @@ def test_without_the_extra_it_says_what_to_install(run, paths, monkeypatch):
     assert "pip install 'thinice[autoattack]'" in err
 
 
-@pytest.mark.parametrize("by", [(), ("--by", "pgd")])
+@pytest.mark.parametrize("by", [(), ("--robust-by", "pgd")])
 def test_compare_on_a_robust_basis_agrees_with_evaluate(run, paths, tmp_path, by):
     words = ("compare", paths["dense"], paths["pruned-95"], "--attack", "fmn", "--effort", "quick", "--no-figures")
     robust = ("--basis", "robust", "--budget", "16/255", *by)
     (row,) = rows(run(*words, *robust, *FEW, "--format", "json")[1])
-    verify = ("--attack", "pgd", "--no-shortcut") if by else ("--attack", "fmn", "--effort", "quick")
+    verify = ("--attack", "pgd", "--shortcut", "off") if by else ("--attack", "fmn", "--effort", "quick")
     found = run(
         "evaluate", paths["dense"], paths["pruned-95"], *verify, "--budget", "16/255", *ALONE, "--format", "json"
     )
@@ -215,7 +219,7 @@ def test_compare_on_a_robust_basis_agrees_with_evaluate(run, paths, tmp_path, by
     [
         (("--basis", "robust"), "`budget` is missing"),
         (("--budget", "8/255"), 'give them with `basis` "robust"'),
-        (("--by", "pgd"), 'give them with `basis` "robust"'),
+        (("--robust-by", "pgd"), 'give them with `basis` "robust"'),
         (("--basis", "robust", "--budget", "9"), "did you mean 9/255?"),
     ],
 )

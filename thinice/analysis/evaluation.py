@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, pick_device, prepare_classifier
+from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, prepare_classifier
 from thinice.analysis.session import SECONDS_A_SHARD, MeasurementSession, adversarials_of
 from thinice.attacks import PUBLISHED_SETTINGS, Attack, MinNormResult, concatenate, make_attack
 from thinice.attacks.fixed_budget import (
@@ -33,6 +33,7 @@ from thinice.data.subset import draw
 from thinice.engines import Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
+from thinice.numerics import pick_device
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.stats import SurvivalCurve, survival_curve, wilson
 from thinice.stats.curves import budget_ladder

@@ -1,4 +1,4 @@
-"""The application: its commands, and the one place where errors become messages and exit codes."""
+"""The application: the registry of its commands, and the one place where errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -9,38 +9,90 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from thinice.cli.check import check
-from thinice.cli.compare import compare
-from thinice.cli.demo import demo
-from thinice.cli.doctor import doctor, versions
-from thinice.cli.evaluate import evaluate
-from thinice.cli.measure import measure
 from thinice.cli.output import accept_any_encoding
-from thinice.cli.report import report
-from thinice.cli.runs import runs
-from thinice.cli.sql import export, sql
 from thinice.cli.stopping import stoppable
 from thinice.errors import StoreWarning, ThinIceError
 from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.registry import Registry
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
 
-app = typer.Typer(
-    name="thinice",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+COMMANDS: Registry[Callable[..., None]] = Registry(
+    "command",
+    {
+        "demo": (
+            "thinice.cli.demo:demo",
+            "Compare the embedded networks: the digits, dense against 90 % and 95 % pruned.",
+        ),
+        "compare": (
+            "thinice.cli.compare:compare",
+            "Show which samples pruning loses, and how close to the dense network's boundary they lay.",
+        ),
+        "measure": (
+            "thinice.cli.measure:measure",
+            "Measure how close each sample lies to a network's boundary, and store it: one line a network.",
+        ),
+        "evaluate": (
+            "thinice.cli.evaluate:evaluate",
+            "Evaluate which samples are robust at a budget, and store what broke the others.",
+        ),
+        "check": ("thinice.cli.check:check", "Check whether the results in a store can all be true."),
+        "report": (
+            "thinice.cli.report:report",
+            "Write a store as one HTML page that opens offline: answer, tables, figures, every sample.",
+        ),
+        "runs": ("thinice.cli.runs:runs", "List the runs of a store: when, by which command, and how each ended."),
+        "sql": ("thinice.cli.sql:sql", "Ask the store in SQL, read only; without a query, list what there is to ask."),
+        "export": (
+            "thinice.cli.sql:export",
+            "Write the store's tables, a view, or the answer to a query to Parquet or CSV.",
+        ),
+        "doctor": (
+            "thinice.cli.doctor:doctor",
+            "Show what thinice finds here: versions, device, extras, data, the store.",
+        ),
+    },
 )
+"""Each command and the first line of its help; its module is imported when it is run or asked for help."""
 
-for command in (demo, compare, measure, evaluate, check, report, runs, sql, export, doctor):
-    app.command()(stoppable(command))
+SETTINGS: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+class Commands(TyperGroup):
+    """The commands of `COMMANDS` as typer shows and runs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 (typer's own type is private)
+        """Return the names, in the order of the help."""
+        return list(COMMANDS.names())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 (as above)
+        """Return one command, imported now; None for a name that is unknown."""
+        if cmd_name not in COMMANDS:
+            return None
+        alone = typer.Typer(**SETTINGS)
+        alone.command(cmd_name)(stoppable(COMMANDS.get(cmd_name)))
+        return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 (as above)
+        """Write the table of `thinice --help`, without importing a command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.summaries().items()))
+
+
+app = typer.Typer(name="thinice", cls=Commands, no_args_is_help=True, **SETTINGS)
 
 
 def _version(asked: bool) -> None:
     if asked:
+        from thinice.cli.doctor import versions
+
         print(versions())
         raise typer.Exit
 
@@ -57,7 +109,10 @@ def thinice(
         ),
     ] = False,
 ) -> None:
-    """Tell which samples pruning loses, and how close to the decision boundary they lay.
+    """Show which samples a network loses when it is pruned, and how close to the decision boundary they lay.
+
+    Here epsilon is a distance that was found: the smallest perturbation that changes a sample's prediction. What papers
+    on robustness call epsilon, a radius that one chooses, is the budget here: --budget.
 
     Start with `thinice demo`, then `thinice compare dense.pt pruned.pt`.
     """

@@ -7,35 +7,37 @@ from typing import Annotated
 
 import typer
 
-from thinice.cli.options import STORE, Format, FormatOption, Quiet
-from thinice.cli.output import Messages, put, render
+from thinice.cli.options import STORE, Format, OutputOptions, options
+from thinice.cli.output import Messages, put_rows
 
 __all__ = ["check"]
 
 CONTRADICTED = 3
 
 
+@options
 def check(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The DuckDB file to look into.")] = STORE,
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, max=0.99, help="Share of an epsilon by which another may be nearer.")
     ] = 0.1,
+    *,
     samples: Annotated[bool, typer.Option("--samples", help="One line a sample instead of one a pair.")] = False,
-    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
-    quiet: Quiet = False,
+    printing: OutputOptions,
 ) -> None:
-    """Check whether what the attacks in a store say of the same samples fits together: norms, budgets, steps.
+    """Check whether the results in a store can all be true.
 
-    An adversarial in hand in one norm bounds the distance in all others; who falls at a budget is not robust there;
-    more steps must not change much. What the checks of the evaluations raised, and patterns that failed studies show
-    (robust accuracy that jumps over sparsities, trends that disagree, no separation), are told on standard error. Exit
-    code 0: all fits; 3: something contradicts, one line for each pair of attacks; 1: the store cannot be read.
+    Results of the same samples are compared: an adversarial example in one norm bounds the distance in all others; a
+    sample that is broken at a budget is not robust there; more steps must not change much. Standard error shows the
+    findings of earlier evaluations too, and patterns that failed studies show: robust accuracy that jumps over
+    sparsities, trends that disagree, no separation. Exit code 0: all fits; 3: something contradicts, one line for each
+    pair of attacks; 1: the store cannot be read.
     """
     from thinice import open_store
     from thinice.checks.contradictions import check_store, stored_warnings
     from thinice.checks.study_patterns import store_signatures
 
-    say, rows = Messages(quiet=quiet), list[dict[str, object]]()
+    say, rows = Messages(quiet=printing.quiet), list[dict[str, object]]()
     opened = open_store(store)
     checks = check_store(opened, tolerance=tolerance, most=None if samples else 1)
     for one in checks:
@@ -51,7 +53,7 @@ def check(
         say(meaning)
     for warning in (*stored_warnings(opened), *map(str, store_signatures(opened))):
         say(warning)
-    if rows or format is not Format.TABLE:
-        put(render(rows, format), format)
+    if rows or printing.format is not Format.TABLE:
+        put_rows(rows, printing.format)
     if rows:
         raise typer.Exit(CONTRADICTED)

@@ -5,98 +5,72 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thinice.cli.loading import load
 from thinice.cli.options import (
     STORE,
-    Architecture,
-    AttackName,
-    BatchSize,
-    Compiled,
-    Data,
-    Density,
-    Device,
-    DistancesOption,
-    EffortOption,
+    CheckpointOptions,
+    DataOptions,
+    FigureOptions,
     Format,
-    FormatOption,
-    ImageSize,
-    Limit,
-    Normalization,
-    NormOption,
-    PrecisionOption,
-    Quiet,
-    Seed,
-    Split,
-    Steps,
-    StorePath,
-    TrustPickle,
+    OutputOptions,
+    RunOptions,
+    SearchOptions,
     batch_size_value,
+    fixed_budget_attacks,
+    minimum_norm_attacks,
+    options,
 )
 from thinice.cli.output import Messages, aligned, put, render
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 from thinice.files import refuse_folder
 from thinice.printable import LONGEST_MESSAGE, shown
-from thinice.types import DEFAULT_ATTACK, Basis
+from thinice.types import DEFAULT_ATTACK, Basis, Distances
 
 if TYPE_CHECKING:
     from thinice import Comparison
 
-__all__ = ["FIGURES", "Figures", "compare", "prepare", "report"]
-
-FIGURES = Path("thinice-figures")
-
-Figures = Annotated[Path, typer.Option("--figures", metavar="DIR", help="Folder for the figures, as PNG and SVG.")]
-BasisOption = Annotated[
-    Basis, typer.Option("--basis", help="What correct means: right on the clean sample, or robust at a budget.")
-]
-BudgetOption = Annotated[
-    str | None, typer.Option("--budget", metavar="RADIUS", help="Of --basis robust, on the [0, 1] scale: 8/255, 0.5.")
-]
-By = Annotated[
-    str | None,
-    typer.Option(
-        "--by",
-        metavar="ATTACK",
-        help="Of --basis robust: whose verdicts count, autoattack say; else --attack's epsilons.",
-    ),
-]
-NoFigures = Annotated[bool, typer.Option("--no-figures", help="Draw nothing.")]
+__all__ = ["compare", "prepare", "report"]
 
 
+@options
 def compare(
     dense: Annotated[Path, typer.Argument(help="Checkpoint before pruning.", show_default=False)],
     pruned: Annotated[list[Path], typer.Argument(help="Checkpoints after pruning.", show_default=False)],
-    data: Data = None,
-    split: Split = "test",
-    limit: Limit = None,
-    image_size: ImageSize = None,
-    norm: NormOption = "linf",
-    attack: AttackName = DEFAULT_ATTACK,
-    effort: EffortOption = "standard",
-    distances: DistancesOption = "dense",
-    basis: BasisOption = "clean",
-    budget: BudgetOption = None,
-    by: By = None,
-    steps: Steps = None,
-    architecture: Architecture = None,
-    normalization: Normalization = None,
-    density: Density = None,
-    trust_pickle: TrustPickle = False,
-    device: Device = "auto",
-    batch_size: BatchSize = "auto",
-    precision: PrecisionOption = "float32",
-    compiled: Compiled = False,
-    seed: Seed = 0,
-    store: StorePath = STORE,
-    figures: Figures = FIGURES,
-    no_figures: NoFigures = False,
-    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
-    quiet: Quiet = False,
+    *,
+    selection: DataOptions,
+    attack: Annotated[str, typer.Option("--attack", help=f"{minimum_norm_attacks()}.")] = DEFAULT_ATTACK,
+    search: SearchOptions,
+    distances: Annotated[
+        Distances,
+        typer.Option("--distances", help="Epsilons of the dense network alone, or of both, which takes as long again."),
+    ] = "dense",
+    basis: Annotated[
+        Basis, typer.Option("--basis", help="What correct means: right on the clean sample, or robust at a budget.")
+    ] = "clean",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="RADIUS", help="Only with --basis robust: radius on the [0, 1] scale: 8/255, 0.5."
+        ),
+    ] = None,
+    robust_by: Annotated[
+        str | None,
+        typer.Option(
+            "--robust-by",
+            metavar="ATTACK",
+            help="Only with --basis robust: the attack that decides which samples are robust: "
+            f"{fixed_budget_attacks()}. Default: the distances measured by --attack.",
+        ),
+    ] = None,
+    reading: CheckpointOptions,
+    running: RunOptions,
+    drawing: FigureOptions,
+    printing: OutputOptions,
 ) -> None:
     """Show which samples pruning loses, and how close to the dense network's boundary they lay.
 
@@ -105,39 +79,27 @@ def compare(
     """
     from thinice import compare_all, make_attack
 
-    say = Messages(quiet=quiet)
-    prepare(None if no_figures else figures)
-    (first, *others), samples = load(
-        [dense, *pruned],
-        data=data,
-        split=split,
-        limit=limit,
-        image_size=image_size,
-        architecture=architecture,
-        normalization=normalization,
-        density=density,
-        trust_pickle=trust_pickle,
-        say=say,
-    )
-    chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
-    with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
+    say = Messages(quiet=printing.quiet)
+    prepare(drawing.folder)
+    (first, *others), samples = load([dense, *pruned], reading, selection, say)
+    with exit_on_interrupt(f"What was measured is in {running.store}; the same command goes on there."):
         comparisons = compare_all(
             first,
             others,
             samples,
-            attack=make_attack(attack, norm=norm, effort=effort, seed=seed, precision=precision, **chosen),
-            seed=seed,
-            device=device,
-            batch_size=batch_size_value(batch_size),
-            compiled=compiled,
+            attack=make_attack(attack, **search.arguments),
+            seed=search.seed,
+            device=running.device,
+            batch_size=batch_size_value(running.batch_size),
+            compiled=running.compiled,
             distances=distances,
             basis=basis,
             budget=budget,
-            by=by,
-            store=store,
-            progress=not quiet,
+            by=robust_by,
+            store=running.store,
+            progress=not printing.quiet,
         )
-        report(comparisons, store, None if no_figures else figures, format, say, device=device)
+        report(comparisons, running.store, drawing.folder, printing.format, say, device=running.device)
 
 
 def prepare(figures: Path | None) -> None:

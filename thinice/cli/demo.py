@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from thinice.cli.compare import FIGURES, Figures, prepare, report
-from thinice.cli.options import STORE, Device, Format, FormatOption, Limit, NormOption, Quiet, StorePath
+from thinice.cli.compare import prepare, report
+from thinice.cli.options import (
+    STORE,
+    Device,
+    FigureOptions,
+    Limit,
+    NormOption,
+    OutputOptions,
+    StorePath,
+    options,
+)
 from thinice.cli.output import Messages
 from thinice.cli.stopping import exit_on_interrupt
 
 __all__ = ["demo"]
 
 
+@options
 def demo(
+    *,
     norm: NormOption = "linf",
     limit: Limit = None,
     device: Device = "auto",
     store: StorePath = STORE,
-    figures: Figures = FIGURES,
-    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
-    quiet: Quiet = False,
+    drawing: FigureOptions,
+    printing: OutputOptions,
 ) -> None:
-    """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned. Needs no network and no GPU."""
+    """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned.
+
+    Needs no network and no GPU.
+    """
     from thinice import compare_all, example_checkpoints, load_samples
 
-    say = Messages(quiet=quiet)
-    prepare(figures)
+    say = Messages(quiet=printing.quiet)
+    prepare(drawing.folder)
     paths = example_checkpoints()
     say("thinice compare dense.pt pruned-90.pt pruned-95.pt, on the embedded digits")
     samples = load_samples("digits", limit=limit)
@@ -36,6 +49,6 @@ def demo(
             norm=norm,
             device=device,
             store=store,
-            progress=not quiet,
+            progress=not printing.quiet,
         )
-        report(comparisons, store, figures, format, say, device=device)
+        report(comparisons, store, drawing.folder, printing.format, say, device=device)

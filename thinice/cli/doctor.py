@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from thinice.cli.options import STORE, Format, FormatOption, StorePath
-from thinice.cli.output import put, render
+from thinice.cli.options import STORE, FormatOptions, StorePath, options
+from thinice.cli.output import put_rows
 
 __all__ = ["doctor", "versions"]
 
@@ -24,16 +24,14 @@ def versions() -> str:
     return ", ".join([f"thinice {_version('thinice')}", python, *(f"{name} {_version(name)}" for name in BELOW)])
 
 
-def doctor(
-    store: StorePath = STORE,
-    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
-) -> None:
-    """Show what thinice finds here: versions, device, extras that are installed, data, the state of the store.
+@options
+def doctor(*, store: StorePath = STORE, printing: FormatOptions) -> None:
+    """Show what thinice finds here: versions, device, extras, data, the store.
 
-    Nothing is changed, downloaded or measured.
+    Nothing is changed, downloaded or measured. Extras that are missing come with the command that installs them.
     """
     facts = [*_machine(), *_packages(), *_data(), *_store(store)]
-    put(render([{"what": what, "found": found} for what, found in facts], format), format)
+    put_rows([{"what": subject, "found": fact} for subject, fact in facts], printing.format)
 
 
 def _version(name: str) -> str:

@@ -3,65 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from thinice.cli.loading import load
 from thinice.cli.options import (
-    STORE,
-    Architecture,
-    AttackName,
-    BatchSize,
-    Compiled,
-    Data,
-    Density,
-    Device,
-    EffortOption,
-    Format,
-    FormatOption,
-    ImageSize,
-    Limit,
-    Normalization,
-    NormOption,
-    PrecisionOption,
-    Quiet,
-    Seed,
-    Split,
-    Steps,
-    StorePath,
-    TrustPickle,
+    CheckpointOptions,
+    DataOptions,
+    OutputOptions,
+    RunOptions,
+    SearchOptions,
     batch_size_value,
+    minimum_norm_attacks,
+    options,
 )
-from thinice.cli.output import Messages, put, render
+from thinice.cli.output import Messages, put_rows
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.types import DEFAULT_ATTACK
 
 __all__ = ["measure"]
 
 
+@options
 def measure(
     checkpoint: Annotated[list[Path], typer.Argument(help="Checkpoints to measure.", show_default=False)],
-    data: Data = None,
-    split: Split = "test",
-    limit: Limit = None,
-    image_size: ImageSize = None,
-    norm: NormOption = "linf",
-    attack: AttackName = DEFAULT_ATTACK,
-    effort: EffortOption = "standard",
-    steps: Steps = None,
-    architecture: Architecture = None,
-    normalization: Normalization = None,
-    density: Density = None,
-    trust_pickle: TrustPickle = False,
-    device: Device = "auto",
-    batch_size: BatchSize = "auto",
-    precision: PrecisionOption = "float32",
-    compiled: Compiled = False,
-    seed: Seed = 0,
-    store: StorePath = STORE,
-    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
-    quiet: Quiet = False,
+    *,
+    selection: DataOptions,
+    attack: Annotated[str, typer.Option("--attack", help=f"{minimum_norm_attacks()}.")] = DEFAULT_ATTACK,
+    search: SearchOptions,
+    reading: CheckpointOptions,
+    running: RunOptions,
+    printing: OutputOptions,
 ) -> None:
     """Measure how close each sample lies to a network's boundary, and store it: one line a network.
 
@@ -70,34 +43,22 @@ def measure(
     from thinice import make_attack, open_store
     from thinice.analysis.session import MeasurementSession, search_notes, summarise
 
-    say = Messages(quiet=quiet)
-    classifiers, samples = load(
-        checkpoint,
-        data=data,
-        split=split,
-        limit=limit,
-        image_size=image_size,
-        architecture=architecture,
-        normalization=normalization,
-        density=density,
-        trust_pickle=trust_pickle,
-        say=say,
-    )
-    chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
-    bound = make_attack(attack, norm=norm, effort=effort, seed=seed, precision=precision, **chosen)
-    with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
-        campaign = MeasurementSession(
-            open_store(store, new=True),
+    say = Messages(quiet=printing.quiet)
+    classifiers, samples = load(checkpoint, reading, selection, say)
+    bound = make_attack(attack, **search.arguments)
+    with exit_on_interrupt(f"What was measured is in {running.store}; the same command goes on there."):
+        session = MeasurementSession(
+            open_store(running.store, new=True),
             samples,
-            device=device,
-            batch_size=batch_size_value(batch_size),
-            compiled=compiled,
-            progress=not quiet,
+            device=running.device,
+            batch_size=batch_size_value(running.batch_size),
+            compiled=running.compiled,
+            progress=not printing.quiet,
         )
         rows = []
-        with campaign.run(bound, seed=seed):
-            for one in classifiers:
-                measured = campaign.epsilons(one, bound)
-                rows.append(summarise(one, samples, bound, measured))
-                say.notes(one.name, search_notes(measured.outcomes, measured.stages, measured.diagnoses))
-    put(render(rows, format), format)
+        with session.run(bound, seed=search.seed):
+            for classifier in classifiers:
+                measured = session.epsilons(classifier, bound)
+                rows.append(summarise(classifier, samples, bound, measured))
+                say.notes(classifier.name, search_notes(measured.outcomes, measured.stages, measured.diagnoses))
+    put_rows(rows, printing.format)

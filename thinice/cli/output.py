@@ -19,7 +19,7 @@ from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "records", "render"]
+__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "put_rows", "records", "render"]
 
 ASCII_MARKS = {"─": "-", "…": "...", "\N{EN DASH}": "-", "—": "-", "→": "->", "ε": "epsilon", "√": "sqrt"}
 """What thinice's own rules and marks become where a stream cannot show them; other characters become escapes."""
@@ -112,6 +112,11 @@ def render(rows: Sequence[Row], how: Format) -> str:
         lines = [names, ["---"] * len(names), *cells]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return aligned([names, *cells])
+
+
+def put_rows(rows: Sequence[Row], how: Format) -> None:
+    """Print the rows to standard output."""
+    put(render(rows, how), how)
 
 
 def records(frame: pd.DataFrame) -> list[Row]:

@@ -27,7 +27,7 @@ def report(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a store as one HTML page that opens offline in any browser: answer, tables, figures, every sample.
+    """Write a store as one HTML page that opens offline: answer, tables, figures, every sample.
 
     Pictures come from the data set that the store names, and are shown only where they are, by their content, the
     samples that were measured.

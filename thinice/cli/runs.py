@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from thinice.cli.options import STORE, Format, FormatOption, StorePath
-from thinice.cli.output import put, records, render
+from thinice.cli.options import STORE, FormatOptions, StorePath, options
+from thinice.cli.output import put_rows, records
 
 __all__ = ["runs"]
 
 
-def runs(
-    store: StorePath = STORE,
-    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
-) -> None:
-    """List the runs of the store, the newest last."""
+@options
+def runs(*, store: StorePath = STORE, printing: FormatOptions) -> None:
+    """List the runs of a store: when, by which command, and how each ended.
+
+    The newest is the last.
+    """
     from thinice import open_store
 
-    found = open_store(store).runs()
-    put(render(records(found), format), format)
+    put_rows(records(open_store(store).runs()), printing.format)

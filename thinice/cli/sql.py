@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from thinice.cli.options import STORE, Format, FormatOption, StorePath, Timeout
-from thinice.cli.output import put, records, render
+from thinice.cli.options import STORE, Format, FormatOptions, StorePath, Timeout, options
+from thinice.cli.output import put, put_rows, records, render
 from thinice.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["export", "sql"]
 
 
+@options
 def sql(
     query: Annotated[
         str | None,
@@ -31,11 +32,12 @@ def sql(
         Path | None,
         typer.Option("--file", "-f", metavar="PATH", help="Read the query from a file; - is standard input."),
     ] = None,
+    *,
     store: StorePath = STORE,
     timeout: Timeout = None,
-    format: FormatOption = Format.TABLE,  # noqa: A002 (the option's name)
+    printing: FormatOptions,
 ) -> None:
-    """Ask the store in SQL, read only; without a query, list its tables and views and what they hold.
+    """Ask the store in SQL, read only; without a query, list what there is to ask.
 
     'describe transitions' shows a table's columns. Several queries, parted by semicolons, are answered one after the
     other. Works while another process writes.
@@ -47,15 +49,16 @@ def sql(
         raise InputError("`--file` and a query are given: one of them is enough")
     opened = open_store(store)
     if query is None and file is None:
-        put(render(records(opened.tables()), format), format)
+        put_rows(records(opened.tables()), printing.format)
         return
     queries = statements(_text(file) if file is not None else query or "")
     if not queries:
         raise InputError(f"`{file or 'QUERY'}` holds no query: `thinice sql` alone says what there is to ask")
-    if len(queries) > 1 and format in {Format.CSV, Format.JSON}:
-        raise InputError(f"`--format {format}` takes one query, got {len(queries)}: ask them one by one, or as a table")
+    if len(queries) > 1 and printing.format in {Format.CSV, Format.JSON}:
+        message = f"takes one query, got {len(queries)}: ask them one by one, or as a table"
+        raise InputError(f"`--format {printing.format}` {message}")
     answers = list(_answers(opened, queries, timeout))  # all or nothing: an error comes before any output
-    put("\n\n".join(_shown(answer, format) for answer in answers), format)
+    put("\n\n".join(_shown(answer, printing.format) for answer in answers), printing.format)
 
 
 def _answers(opened: Store, queries: Sequence[str], timeout: float | None) -> Iterator[pd.DataFrame]:

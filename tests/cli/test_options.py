@@ -1,0 +1,102 @@
+"""Options: declared once, they mean the same in every command; the names in help texts are those of the registries."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from typing import Annotated
+
+import pytest
+import typer
+
+from thinice.attacks import ATTACKS, PUBLISHED_SETTINGS
+from thinice.attacks.fixed_budget import BUDGET_ATTACKS
+from thinice.cli.app import COMMANDS
+from thinice.cli.options import Format, OutputOptions, RunOptions, options
+from thinice.data import DATASETS
+from thinice.models.architectures import known_architectures
+from thinice.models.normalization import NORMALIZATIONS
+from thinice.registry import Registry
+
+OWN = {
+    "--attack": {"compare", "measure", "evaluate"},  # the first two minimise the norm, the third takes budgets too
+    "--budget": {"compare", "evaluate"},  # in the second it is required, and may be a ladder
+    "--data": {"report"},
+    "--format": {"export"},
+    "--overwrite": {"report", "export"},
+}
+"""Options that some commands declare for themselves."""
+
+
+def declared(name):
+    """The options of a command: what is typed, then default and declaration."""
+    signature = inspect.signature(COMMANDS.get(name))
+    for parameter in signature.parameters.values():
+        (info,) = getattr(parameter.annotation, "__metadata__", (None,))
+        if isinstance(info, typer.models.OptionInfo):
+            yield (info.default, *(info.param_decls or ()))[0], (parameter.default, info.help, info.metavar)
+
+
+def test_an_option_means_the_same_in_every_command():
+    shared = {}
+    for name in COMMANDS.names():
+        for option, meaning in declared(name):
+            if name not in OWN.get(option, ()):
+                assert shared.setdefault(option, meaning) == meaning, (name, option)
+    assert len(shared) > 20
+
+
+@pytest.mark.parametrize("name", COMMANDS.names())
+def test_the_first_line_of_each_commands_help_is_that_of_the_registry(name, run):
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    summary = COMMANDS.summaries()[name]
+    assert inspect.getdoc(COMMANDS.get(name)).splitlines()[0] == summary
+    assert summary in " ".join(out.split())
+    assert summary in " ".join(run("--help")[1].split())
+
+
+@pytest.mark.parametrize("name", ["measure", "compare", "evaluate"])
+def test_help_lists_what_the_registries_hold(name, run):
+    out = re.sub(r"\s+", " ", run(name, "--help")[1])
+    names = [row.spelling for row in DATASETS.values()]
+    names += [*known_architectures(), *NORMALIZATIONS, *ATTACKS, *PUBLISHED_SETTINGS]
+    names += BUDGET_ATTACKS if name in ("compare", "evaluate") else ()
+    missing = [each for each in names if not re.search(rf"[ :]{re.escape(each)}[,;. ]", out)]
+    assert not missing
+
+
+def test_a_new_command_is_one_file_and_one_line(run, monkeypatch):
+    rows = {**COMMANDS.rows, "greet": ("tests.cli.greet:greet", "Say hello.")}
+    monkeypatch.setattr("thinice.cli.app.COMMANDS", Registry("command", rows))
+    assert run("greet", "you", "--format", "csv") == (0, "hello you csv\n", "")
+    assert "Say hello." in run("--help")[1]
+    code, _, err = run("greet", "nobody")
+    assert (code, err) == (1, "thinice: nobody is there\n")
+
+
+def test_groups_become_options_and_come_back_as_groups():
+    told = []
+
+    @options
+    def command(name: str, *, extra: Annotated[int, typer.Option("--extra")] = 3, printing: OutputOptions) -> None:
+        told.append((name, extra, printing))
+
+    assert list(inspect.signature(command).parameters) == ["name", "extra", "format", "quiet"]
+    command(name="a", format=Format.CSV)
+    command(name="b", extra=4, quiet=True)
+    assert told == [("a", 3, OutputOptions(Format.CSV)), ("b", 4, OutputOptions(Format.TABLE, quiet=True))]
+    assert RunOptions().store.name == "thinice.duckdb"
+
+
+def test_commands_that_measure_nothing_start_without_torch():
+    for words in (["runs", "--help"], ["sql", "--help"], ["report", "--help"], ["check", "--help"]):
+        script = (
+            f"import sys; sys.argv = ['thinice', *{words!r}]; from thinice.cli import main\n"
+            "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+            "heavy = {'torch', 'duckdb', 'pandas', 'numpy'} & set(sys.modules)\nassert not heavy, heavy\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
