@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thinice.data import Samples as Samples
     from thinice.data import as_samples as as_samples
     from thinice.data import load_samples as load_samples
-    from thinice.data.example import example_checkpoints as example_checkpoints
+    from thinice.data.digits import example_checkpoints as example_checkpoints
     from thinice.errors import ThinIceError as ThinIceError
     from thinice.models import Classifier as Classifier
     from thinice.models import as_classifier as as_classifier
@@ -61,7 +61,7 @@ _HOMES = {
     "compare_all": "analysis.comparison",
     "draw": "plots.figure_set",
     "evaluate": "analysis.evaluation",
-    "example_checkpoints": "data.example",
+    "example_checkpoints": "data.digits",
     "load_classifier": "models",
     "load_samples": "data",
     "make_attack": "attacks",

@@ -13,7 +13,7 @@ import pytest
 from thinice.checks.contradictions import check_store
 from thinice.checks.study_patterns import store_signatures
 from thinice.cli.compare import warn
-from thinice.data.example import example_checkpoints
+from thinice.data.digits import example_checkpoints
 from thinice.store import Store, open_store
 from thinice.types import Outcome
 

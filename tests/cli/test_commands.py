@@ -13,7 +13,7 @@ from torch import nn
 import thinice
 from thinice.analysis import session as campaign
 from thinice.analysis.measurement import prepare_classifier
-from thinice.data.example import example_checkpoints
+from thinice.data.digits import example_checkpoints
 from thinice.models import as_classifier
 
 COMPARE = ("--limit", "40", "--effort", "quick")

@@ -11,7 +11,7 @@ import torch
 import thinice
 from tests.models.test_research_formats import hydra, trained
 from thinice.cli import main
-from thinice.data.example import example_checkpoints
+from thinice.data.digits import example_checkpoints
 
 
 @pytest.fixture

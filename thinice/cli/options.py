@@ -81,7 +81,7 @@ def data_sets() -> str:
     """Return what ``--data`` takes, from the registry of data sets."""
     from thinice.data import DATASETS
 
-    return one_of(row.spelling for row in DATASETS.values())
+    return one_of(DATASETS.names())
 
 
 def architectures() -> str:
