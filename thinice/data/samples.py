@@ -1,7 +1,7 @@
 """`Samples`: images in [0, 1], labels, lasting ids, and a fingerprint of all of it.
 
-`as_samples` makes them of plain arrays, `build_samples` of parts that a loader has checked. The other functions check one
-part each: labels, ids, class names, an index, pixels. Images that are large stay files or uint8 until they are used
+`as_samples` makes them of plain arrays, `build_samples` of parts that a loader has checked. The other functions check
+one part each: labels, ids, class names, an index, pixels. Large images stay files or uint8 until they are used
 (`LazyInputs`, `Pixels`).
 """
 
