@@ -29,11 +29,10 @@ import torch
 from torch import Tensor
 
 import thinice
-from thinice.analysis.measurement import pick_device
 from thinice.attacks import MinNormResult, concatenate, verify
 from thinice.attacks.result import predict
 from thinice.models import Classifier, as_classifier, build
-from thinice.numerics import exact
+from thinice.numerics import exact, pick_device
 from thinice.training import Recipe, train
 
 STEPS = 200

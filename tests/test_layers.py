@@ -23,6 +23,7 @@ LEVELS = [
     {"attacks"},
     {"training"},
     {"pruning"},
+    {"results"},
     {"checks"},
     {"analysis"},
     {"studies", "plots"},

@@ -12,13 +12,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thinice.analysis.boundary_slice import slice_boundary as slice_boundary
+    from thinice.analysis.boundary_slice import boundary_slice as boundary_slice
+    from thinice.analysis.boundary_slice import slice_networks as slice_networks
     from thinice.analysis.comparison import compare as compare
     from thinice.analysis.comparison import compare_all as compare_all
-    from thinice.analysis.evaluation import Robustness as Robustness
     from thinice.analysis.evaluation import evaluate as evaluate
     from thinice.analysis.measurement import measure as measure
-    from thinice.analysis.results import Comparison as Comparison
     from thinice.attacks import Attack as Attack
     from thinice.attacks import MinNormResult as MinNormResult
     from thinice.attacks import make_attack as make_attack
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from thinice.plots.figure_set import save_figures as save_figures
     from thinice.pruning import prune as prune
     from thinice.report import save_report as save_report
+    from thinice.results import Comparison as Comparison
+    from thinice.results import Robustness as Robustness
     from thinice.store import Store as Store
     from thinice.store import open_store as open_store
     from thinice.types import Interval as Interval
@@ -46,17 +47,18 @@ __version__ = version("thinice")
 _HOMES = {
     "Attack": "attacks",
     "Classifier": "models",
-    "Comparison": "analysis.comparison",
+    "Comparison": "results",
     "Interval": "types",
     "MinNormResult": "attacks",
     "Outcome": "types",
-    "Robustness": "analysis.evaluation",
+    "Robustness": "results",
     "Samples": "data",
     "Store": "store",
     "ThinIceError": "errors",
     "Transition": "types",
     "as_classifier": "models",
     "as_samples": "data",
+    "boundary_slice": "analysis.boundary_slice",
     "compare": "analysis.comparison",
     "compare_all": "analysis.comparison",
     "draw": "plots.figure_set",
@@ -71,7 +73,7 @@ _HOMES = {
     "save_classifier": "models",
     "save_figures": "plots.figure_set",
     "save_report": "report",
-    "slice_boundary": "analysis.boundary_slice",
+    "slice_networks": "analysis.boundary_slice",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (the keys are strings)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import thinice
-from thinice import slice_boundary
+from thinice import boundary_slice, slice_networks
 from thinice.errors import InputError
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
@@ -39,7 +39,7 @@ LENGTHS = {
 
 
 def on_paper(norm="linf", **settings):
-    return slice_boundary(
+    return slice_networks(
         DENSE, PRUNED, SAMPLE, 0, dense_adversarial=ON_DENSE, pruned_adversarial=ON_PRUNED, norm=norm, **settings
     )
 
@@ -64,7 +64,7 @@ def test_boundaries_are_where_paper_says(norm):
 
 
 def test_an_oblique_adversarial_lies_where_it_is():
-    plane = slice_boundary(
+    plane = slice_networks(
         DENSE,
         linear([1.0, 1.0], -0.9),
         SAMPLE,
@@ -89,7 +89,7 @@ def test_any_two_planes_stay_straight_and_meet_their_adversarials(seed, norm):
         weight /= np.linalg.norm(weight)
         networks.append(linear(weight.astype(np.float32), float(drop - weight @ start)))
         near.append((start - drop * weight).reshape(1, 1, 6))
-    plane = slice_boundary(
+    plane = slice_networks(
         *networks,
         start.reshape(1, 1, 6),
         0,
@@ -118,7 +118,7 @@ def test_any_two_planes_stay_straight_and_meet_their_adversarials(seed, norm):
 @pytest.mark.parametrize(("bias", "above"), [(-0.45, True), (-0.52, True)])
 def test_a_missing_adversarial_is_replaced_by_the_way_to_that_networks_boundary(bias, above):
     pruned = linear([0.0, 1.0], bias)  # right with margin 0.05, or wrong by 0.02: its boundary lies upwards both times
-    plane = slice_boundary(DENSE, pruned, SAMPLE, 0, dense_adversarial=ON_DENSE, norm="l2", resolution=11)
+    plane = slice_networks(DENSE, pruned, SAMPLE, 0, dense_adversarial=ON_DENSE, norm="l2", resolution=11)
     assert plane.directions == ("adversarial", "gradient")
     assert np.isnan(plane.points[2]).all()
     assert np.isnan(plane.epsilons[1])
@@ -128,7 +128,7 @@ def test_a_missing_adversarial_is_replaced_by_the_way_to_that_networks_boundary(
 
 
 def test_the_dense_one_may_be_missing_too():
-    plane = slice_boundary(DENSE, PRUNED, SAMPLE, 0, pruned_adversarial=ON_PRUNED, norm="l2")
+    plane = slice_networks(DENSE, PRUNED, SAMPLE, 0, pruned_adversarial=ON_PRUNED, norm="l2")
     assert plane.directions == ("gradient", "adversarial")
     a, _ = np.meshgrid(plane.across, plane.up)
     np.testing.assert_allclose(plane.dense_margins, 0.1 - a, atol=1e-6)
@@ -138,11 +138,11 @@ def test_the_dense_one_may_be_missing_too():
 def test_colinear_adversarials_are_parted_by_the_gradient_and_then_by_chance():
     beyond = torch.tensor([[[0.35, 0.5]]])
     oblique = linear([1.0, 1.0], -0.8)
-    plane = slice_boundary(DENSE, oblique, SAMPLE, 0, dense_adversarial=ON_DENSE, pruned_adversarial=beyond, norm="l2")
+    plane = slice_networks(DENSE, oblique, SAMPLE, 0, dense_adversarial=ON_DENSE, pruned_adversarial=beyond, norm="l2")
     assert plane.directions == ("adversarial", "gradient")
     np.testing.assert_allclose(plane.points[2], [0.15, 0], atol=1e-7)  # it is still shown, where it lies
     twins = [
-        slice_boundary(DENSE, DENSE, SAMPLE, 0, dense_adversarial=ON_DENSE, pruned_adversarial=ON_DENSE)
+        slice_networks(DENSE, DENSE, SAMPLE, 0, dense_adversarial=ON_DENSE, pruned_adversarial=ON_DENSE)
         for _ in range(2)
     ]
     assert twins[0].directions == ("adversarial", "random")
@@ -152,7 +152,7 @@ def test_colinear_adversarials_are_parted_by_the_gradient_and_then_by_chance():
 
 def test_constant_networks_get_random_directions():
     constant = linear([0.0, 0.0], 1.0)
-    plane = slice_boundary(constant, constant, SAMPLE, 0, reach=0.1, resolution=5)
+    plane = slice_networks(constant, constant, SAMPLE, 0, reach=0.1, resolution=5)
     assert plane.directions == ("random", "random")
     assert (plane.dense_predictions == 0).all()
 
@@ -166,7 +166,7 @@ def test_points_outside_the_box_are_clipped_to_it():
             return torch.stack([inputs.flatten(1)[:, 0], torch.full((len(inputs),), 0.05)], 1)
 
     corner, near = torch.tensor([[[0.1, 0.0]]]), torch.tensor([[[0.05, 0.0]]])
-    plane = slice_boundary(as_classifier(Eye()), PRUNED, corner, 0, dense_adversarial=near, norm="l2", reach=0.3)
+    plane = slice_networks(as_classifier(Eye()), PRUNED, corner, 0, dense_adversarial=near, norm="l2", reach=0.3)
     images = torch.cat(seen)
     assert images.min() == 0
     assert images.max() <= 1
@@ -177,7 +177,7 @@ def test_points_outside_the_box_are_clipped_to_it():
 
 def test_a_logit_that_is_no_number_is_no_class():
     broken = linear([float("nan"), 0.0], 0.0)
-    plane = slice_boundary(DENSE, broken, SAMPLE, 0, dense_adversarial=ON_DENSE, resolution=3)
+    plane = slice_networks(DENSE, broken, SAMPLE, 0, dense_adversarial=ON_DENSE, resolution=3)
     assert (plane.pruned_predictions == -1).all()
     assert np.isnan(plane.pruned_margins).all()
     assert plane.directions[1] == "random"
@@ -208,13 +208,13 @@ def test_nothing_given_is_changed():
 def test_bad_input_is_named(change, message):
     given = {"inputs": SAMPLE, "label": 0, "dense_adversarial": ON_DENSE, "pruned_adversarial": ON_PRUNED} | change
     with pytest.raises(InputError, match=message):
-        slice_boundary(DENSE, PRUNED, given.pop("inputs"), given.pop("label"), **given)
+        slice_networks(DENSE, PRUNED, given.pop("inputs"), given.pop("label"), **given)
 
 
 def test_one_pixel_has_no_plane():
     one = linear([1.0], -0.5)
     with pytest.raises(InputError, match="single value"):
-        slice_boundary(one, one, torch.tensor([[[0.7]]]), 0, reach=0.1)
+        slice_networks(one, one, torch.tensor([[[0.7]]]), 0, reach=0.1)
 
 
 def test_a_comparison_shows_the_boundary_of_its_thinnest_samples():
@@ -222,7 +222,7 @@ def test_a_comparison_shows_the_boundary_of_its_thinnest_samples():
     result = thinice.compare(
         paths["dense"], paths["pruned-95"], thinice.load_samples("digits", limit=60), effort="quick", progress=False
     )
-    plane = result.boundary(resolution=21)
+    plane = boundary_slice(result, resolution=21)
     example = result.closest[0]
     assert plane.epsilons[0] == pytest.approx(result.epsilon[example.position], rel=1e-6)
     assert (plane.dense, plane.pruned) == ("dense", "pruned-95")
@@ -232,5 +232,5 @@ def test_a_comparison_shows_the_boundary_of_its_thinnest_samples():
     inside = plane.lengths < 0.95 * plane.epsilons[0]
     assert inside.any()
     assert (plane.dense_predictions[inside] == plane.label).all()  # no nearer way out, or the attack has missed it
-    with pytest.raises(InputError, match="`place` is 99"):
-        result.boundary(99)
+    with pytest.raises(InputError, match="`index` is 99"):
+        boundary_slice(result, 99)

@@ -11,12 +11,12 @@ import torch
 import thinice
 from tests.truth import LABELS, Threshold, grey
 from thinice.analysis import session as module
-from thinice.analysis.results import BOTH
 from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.cli.compare import table
 from thinice.errors import InputError
 from thinice.models import as_classifier
+from thinice.results import BOTH
 from thinice.types import Outcome, Stage, Transition
 
 # thresholds: dense 0.5, pruned 0.6; number 6 is wrong under both, 3 and 4 under the pruned one

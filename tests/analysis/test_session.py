@@ -18,6 +18,7 @@ from thinice.analysis import session as module
 from thinice.analysis.session import MeasurementSession, summarise
 from thinice.attacks import make_attack
 from thinice.models import as_classifier
+from thinice.results import Measured
 from thinice.types import Outcome, Stage
 
 ATTACK = make_attack("fmn", norm="linf", steps=20)
@@ -173,7 +174,7 @@ def test_of_large_samples_the_closest_are_kept(store, samples, monkeypatch):
 
 
 def test_summary_counts_what_was_not_found_as_farthest(samples):
-    measured = module.Measured(
+    measured = Measured(
         1,
         np.array([0, 0.1, 0.2, np.nan, np.nan], np.float32),
         np.array([0, 1, 1, 2, 2], np.int8),
@@ -194,15 +195,16 @@ import sys, time
 sys.path.insert(0, {root!r})
 import torch, thinice
 from tests.analysis.test_session import ATTACK, network
-from thinice.analysis.session import Campaign
-from thinice import campaign as module
+from thinice.analysis.session import MeasurementSession
+from thinice.analysis import session as module
 from thinice.models import as_classifier
+from thinice.results import Measured
 module.SECONDS_A_SHARD = 0.0
 samples = thinice.load_samples("npz:{data}")
 def slowly(moment):
     print(moment.done, flush=True)
     time.sleep(0.2)
-campaign = Campaign(thinice.open_store({store!r}), samples, progress=slowly, batch_size=2)
+campaign = MeasurementSession(thinice.open_store({store!r}), samples, progress=slowly, batch_size=2)
 with campaign.run(ATTACK, seed=0, command=["killed"]):
     campaign.epsilons(as_classifier(network()), ATTACK)
 """
@@ -212,7 +214,7 @@ with campaign.run(ATTACK, seed=0, command=["killed"]):
 def test_kill_nine_loses_nothing_that_was_finished(store, samples, tmp_path):
     data = tmp_path / "data.npz"
     np.savez(data, images=samples.inputs.numpy(), labels=samples.labels.numpy())
-    root = str(module.__file__).removesuffix("/thinice/campaign.py")
+    root = str(module.__file__).removesuffix("/thinice/analysis/session.py")
     script = textwrap.dedent(KILLED).format(root=root, data=data, store=str(store.path))
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=root)
     assert process.stdout is not None

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from tests.analysis.test_boundary_slice import DENSE, ON_DENSE, PRUNED, SAMPLE, on_paper
 from tests.plots.looking import assert_readable, texts
 from tests.plots.test_figures import ELL, EVIL
-from thinice import slice_boundary
+from thinice import slice_networks
 from thinice.plots import TRANSITIONS, plot_boundary
 from thinice.plots.style import tint
 from thinice.types import NORMS, Transition
@@ -87,8 +87,8 @@ def test_readable_and_harmless_whatever_a_name_holds(classes, name):
 
 def test_odd_planes_are_drawn():
     planes = [
-        slice_boundary(DENSE, PRUNED, SAMPLE, 0, reach=0.01, resolution=5),  # no boundary in sight, no adversarial
-        slice_boundary(DENSE, PRUNED, SAMPLE, 1, dense_adversarial=ON_DENSE, resolution=2),
+        slice_networks(DENSE, PRUNED, SAMPLE, 0, reach=0.01, resolution=5),  # no boundary in sight, no adversarial
+        slice_networks(DENSE, PRUNED, SAMPLE, 1, dense_adversarial=ON_DENSE, resolution=2),
         replace(on_paper(resolution=9), pruned_margins=np.full((9, 9), np.nan), pruned_predictions=np.full((9, 9), -1)),
         replace(on_paper(resolution=9), dense_margins=np.full((9, 9), np.inf)),
     ]

@@ -16,12 +16,13 @@ from thinice.losses import input_gradient, margin
 from thinice.models import Classifier
 from thinice.norms import NORM_TABLE
 from thinice.numerics import exact, pick_device
+from thinice.results import Comparison
 from thinice.types import Norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BoundarySlice", "slice_boundary"]
+__all__ = ["BoundarySlice", "boundary_slice", "slice_networks"]
 
 COLINEAR = 1e-3
 """A second direction that leaves the first by less than this share of its length is taken for the first."""
@@ -33,7 +34,7 @@ Image = Tensor | np.ndarray
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BoundarySlice:
-    """What two networks say on a plane through a sample; made by `slice_boundary`.
+    """What two networks say on a plane through a sample; made by `slice_networks`.
 
     Attributes
     ----------
@@ -56,7 +57,7 @@ class BoundarySlice:
     epsilons : ndarray
         (2,) distances of the dense and of the pruned adversarial, in `norm`; NaN where there is none.
     directions : tuple of str
-        What the axes lead to: ``"adversarial"``, ``"gradient"`` or ``"random"``, see `slice_boundary`.
+        What the axes lead to: ``"adversarial"``, ``"gradient"`` or ``"random"``, see `slice_networks`.
 
     """
 
@@ -85,7 +86,53 @@ class BoundarySlice:
         return axis_norm(self.norm)
 
 
-def slice_boundary(
+def boundary_slice(
+    comparison: Comparison, index: int = 0, *, reach: float | None = None, resolution: int = 101, device: str = "auto"
+) -> BoundarySlice:
+    """Return the predictions of both compared networks on a plane through one of the samples closest to the boundary.
+
+    The plane contains the sample, its nearest adversarial for the dense network, and the nearest point at which the
+    comparison's attack changes the pruned network's prediction: that one is searched for here.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Made by `thinice.compare`.
+    index : int
+        Index into `Comparison.closest`.
+    reach, resolution, device
+        As of `slice_networks`.
+
+    Raises
+    ------
+    InputError
+        Where `Comparison.closest` has no such index.
+
+    """
+    if not -len(comparison.closest) <= index < len(comparison.closest):
+        raise InputError(f"`index` is {index}: {len(comparison.closest)} samples have an adversarial at hand")
+    example, (dense, pruned), chosen = comparison.closest[index], comparison.networks, pick_device(device)
+    inputs = torch.from_numpy(example.inputs.copy())[None].to(chosen)
+    prediction = torch.tensor([int(comparison.pruned_predictions[example.position])], device=chosen)
+    with exact(chosen):
+        change = comparison.attack(
+            pruned.to(chosen), inputs, prediction, torch.tensor([example.sample_id], device=chosen)
+        )
+    return slice_networks(
+        dense,
+        pruned,
+        example.inputs,
+        int(comparison.labels[example.position]),
+        dense_adversarial=example.adversarial,
+        pruned_adversarial=change.adversarials[0] if change.found[0] else None,
+        norm=comparison.norm,
+        reach=reach,
+        resolution=resolution,
+        device=device,
+    )
+
+
+def slice_networks(
     dense: Classifier,
     pruned: Classifier,
     inputs: Image,
@@ -145,7 +192,7 @@ def slice_boundary(
     ...     _ = layer.bias.data.copy_(torch.tensor([0.0, value]))
     ...     return as_classifier(torch.nn.Sequential(torch.nn.Flatten(), layer))
     >>> sample, nearest = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.4, 0.5]]])
-    >>> plane = slice_boundary(threshold(0.4), threshold(0.45), sample, 0, dense_adversarial=nearest, resolution=5)
+    >>> plane = slice_networks(threshold(0.4), threshold(0.45), sample, 0, dense_adversarial=nearest, resolution=5)
     >>> plane.directions, plane.epsilons.round(3).tolist()
     (('adversarial', 'random'), [0.1, nan])
     >>> plane.across.round(4).tolist()

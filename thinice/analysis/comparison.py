@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from thinice.analysis.evaluation import Evaluator, Robustness
+from thinice.analysis.evaluation import Evaluator
 from thinice.analysis.measurement import BatchSize, prepare_classifiers
-from thinice.analysis.results import BOTH, Comparison
 from thinice.analysis.session import MeasurementSession
 from thinice.attacks import Attack, make_attack
 from thinice.attacks.fixed_budget import budget_text
@@ -20,6 +19,7 @@ from thinice.data import DATASETS, Samples, load_samples
 from thinice.engines import Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, load_classifier, same_task
+from thinice.results import Comparison, Robustness
 from thinice.stats import separation, transition_counts, transitions
 from thinice.store import Store, open_store
 from thinice.types import (
@@ -35,7 +35,7 @@ from thinice.types import (
     Transition,
 )
 
-__all__ = ["BOTH", "Comparison", "compare", "compare_all", "named_data"]
+__all__ = ["compare", "compare_all", "named_data"]
 
 Network = Classifier | nn.Module | str | Path
 GALLERY = 12

@@ -6,7 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,32 +27,29 @@ from thinice.attacks.fixed_budget import (
     refuse_unknown,
 )
 from thinice.attacks.tuning import tune
-from thinice.checks import EvaluationChecks, run_checks
+from thinice.checks import run_checks
 from thinice.data import Samples, as_samples, load_samples
 from thinice.data.subset import draw
 from thinice.engines import Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
 from thinice.numerics import pick_device
-from thinice.printable import LONGEST_MESSAGE, shown
-from thinice.stats import SurvivalCurve, survival_curve, wilson
+from thinice.printable import shown
+from thinice.results import CLEAN, Robustness
 from thinice.stats.curves import budget_ladder
-from thinice.store import Store, open_store, stored_adversarial
-from thinice.types import Effort, Interval, Norm, Precision
+from thinice.store import Store, open_store
+from thinice.types import Effort, Norm, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
     from numpy.typing import NDArray
 
     from thinice.attacks.attack import Setting
 
-__all__ = ["DoubtfulWarning", "Evaluator", "Robustness", "Shortcut", "evaluate", "tuned_settings"]
+__all__ = ["DoubtfulWarning", "Evaluator", "Shortcut", "evaluate", "tuned_settings"]
 
 Shortcut = bool | Literal["both"]
-CLEAN = "clean"
-"""What a sample falls to that is wrong without any attack."""
 HELD_OUT = 64
 """So many samples tune an attack, as published."""
 
@@ -61,207 +58,10 @@ select sample_id, robust, coalesce(broken_by, '') as broken_by, epsilon, known,
     coalesce(robust_to_this_attack::tinyint, -1) as alone, evaluations
 from verdicts where measurement_id = $measurement_id order by sample_id
 """
-ADVERSARIALS = """
-select sample_id, adversarial, shape
-from adversarials join measurements using (measurement_id) join datasets using (dataset_id)
-where measurement_id = $measurement_id order by sample_id
-"""
 
 
 class DoubtfulWarning(UserWarning):
     """The checks of an evaluation saw signs that it cannot be trusted."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Robustness:
-    """Who stands at a budget; columns have one entry a sample, in the order of the data.
-
-    Attributes
-    ----------
-    network, sparsity
-        Name of the network, and the fraction of its prunable weights that are zero.
-    data, split : str
-        Where the samples came from; `classes` names their labels.
-    norm, budget
-        The ball around each input, on the [0, 1] scale.
-    attack, settings
-        Name of the attack or ensemble, and everything that changes its verdicts.
-    sample_ids, labels : ndarray
-        (N,) index in the untouched data set, and true class.
-    robust : ndarray
-        (N,) bool: right, and no adversarial within the budget is known. Where a shortcut was taken, also none of
-        another attack in the store.
-    broken_by : ndarray
-        (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it stands.
-    epsilon : ndarray
-        (N,) length of the adversarial that broke it, at most the budget; 0 where clean, NaN where it stands. Of an
-        attack that minimises the norm: the epsilon of every sample.
-    known : ndarray
-        (N,) bool: broken by other measurements in the store alone.
-    robust_to_this_attack : ndarray or None
-        (N,) bool: stands against this attack alone; None where known samples were spared.
-    evaluations : ndarray
-        (N,) forward-backward passes spent.
-    seconds : float
-        What this call took; little where the store had the verdicts.
-    measurement_id : int
-        Its row in the store's table ``measurements``.
-    store : Path or None
-        The file that holds all of this; None where it was not kept.
-    scrutiny : EvaluationChecks or None
-        Why the verdicts may be wrong, as the checks see it; None where none ran.
-
-    """
-
-    network: str
-    sparsity: float
-    data: str
-    split: str
-    classes: tuple[str, ...]
-    norm: Norm
-    budget: float
-    attack: str
-    settings: Mapping[str, str | float | bool | None]
-    sample_ids: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    robust: NDArray[np.bool_]
-    broken_by: NDArray[np.str_]
-    epsilon: NDArray[np.float32]
-    known: NDArray[np.bool_]
-    robust_to_this_attack: NDArray[np.bool_] | None
-    evaluations: NDArray[np.float32]
-    seconds: float
-    measurement_id: int
-    store: Path | None
-    checks: EvaluationChecks | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __repr__(self) -> str:
-        text = f"<Robustness of {self.network} on {len(self)} samples of {self.data}: {self.answer}>"
-        return shown(text, LONGEST_MESSAGE)
-
-    @property
-    def clean_accuracy(self) -> float:
-        """Share of the samples that are right without any perturbation."""
-        return float((self.broken_by != CLEAN).mean())
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Share of the samples that stand: an upper bound on the truth."""
-        return float(self.robust.mean())
-
-    @property
-    def interval(self) -> Interval:
-        """Wilson's interval of the robust accuracy at 95 %: what so many samples say of the whole population."""
-        return wilson(int(self.robust.sum()), len(self))
-
-    @property
-    def robust_accuracy_to_this_attack(self) -> float | None:
-        """The same by this attack alone; None where known samples were spared."""
-        return None if self.robust_to_this_attack is None else float(self.robust_to_this_attack.mean())
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many samples fell to what, in the order of the ensemble: ``{"clean": …, "apgd-ce": …, …}``."""
-        order = [CLEAN, *str(self.settings.get("attacks", self.attack)).split()]
-        others = sorted(set(self.broken_by.tolist()) - {*order, ""})
-        return {name: int((self.broken_by == name).sum()) for name in [*order, *others]}
-
-    @property
-    def answer(self) -> str:
-        """The result in a sentence."""
-        low, high = self.interval.low, self.interval.high
-        return (
-            f"{self.clean_accuracy:.1%} are right, {self.robust_accuracy:.1%} stand against {self.attack} at "
-            f"{self.norm} {budget_text(self.budget, self.norm)} (95 % interval {low:.1%} to {high:.1%})"
-        )
-
-    def curve(self, budgets: Sequence[float] | None = None, *, confidence: float = 0.95) -> SurvivalCurve:
-        """Return the robust accuracy at any budgets, or the whole security curve, with Wilson bounds; no attack runs.
-
-        Parameters
-        ----------
-        budgets : sequence of float, optional
-            Ascending; without them every budget at which the accuracy changes.
-        confidence : float
-            Level of the bounds, point by point.
-
-        Raises
-        ------
-        InputError
-            Where the attack worked at one budget: only minimum norms answer for the others.
-
-        """
-        if "budget" in self.settings:
-            raise InputError(f"{self.attack} answers for its own budget alone: evaluate with fmn for the whole curve")
-        points = None if budgets is None else np.asarray(budgets, dtype=np.float32)
-        return survival_curve(self.epsilon, budgets=points, confidence=confidence)
-
-    def adversarials(self) -> dict[int, NDArray[np.float32]]:
-        """Return the inputs (C, H, W) in [0, 1] that broke samples, by sample_id, as the store keeps them.
-
-        Of samples that this attack broke itself: not of `known` ones, nor of all where inputs are large.
-
-        Raises
-        ------
-        InputError
-            Where the evaluation was not kept in a store.
-
-        """
-        if self.store is None:
-            raise InputError("the adversarials went with the evaluation: give `store` to keep them")
-        kept = open_store(self.store).sql(ADVERSARIALS, {"measurement_id": self.measurement_id})
-        broken = set(self.sample_ids[~self.robust & (self.broken_by != CLEAN) & ~self.known].tolist())
-        columns = zip(kept["sample_id"], kept["adversarial"], kept["shape"], strict=True)
-        return {int(one): stored_adversarial(blob, shape) for one, blob, shape in columns if one in broken}
-
-    def frame(self) -> pd.DataFrame:
-        """Return one row a sample: id, label, verdict, what it fell to, length of that adversarial, passes."""
-        import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
-
-        return pd.DataFrame(
-            {
-                "sample_id": self.sample_ids,
-                "label": [self.classes[label] for label in self.labels],
-                "robust": self.robust,
-                "broken_by": [name or None for name in self.broken_by.tolist()],
-                "epsilon": self.epsilon,
-                "known": self.known,
-                "evaluations": self.evaluations,
-            }
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result in one flat row of plain numbers and text, for JSON, CSV and tables."""
-        row: dict[str, Any] = {
-            "network": self.network,
-            "sparsity": self.sparsity,
-            "data": self.data,
-            "split": self.split,
-            "samples": len(self),
-            "norm": self.norm,
-            "budget": self.budget,
-            "attack": self.attack,
-            "clean_accuracy": self.clean_accuracy,
-            "robust_accuracy": self.robust_accuracy,
-            "low": self.interval.low,
-            "high": self.interval.high,
-        }
-        if self.robust_to_this_attack is not None and self.known.any():
-            row["robust_accuracy_to_this_attack"] = self.robust_accuracy_to_this_attack
-        return row | {
-            "broken_by": ", ".join(f"{name} {count}" for name, count in self.counts.items()),
-            "known": int(self.known.sum()),
-            "evaluations": float(self.evaluations.mean()),
-            "seconds": round(self.seconds, 1),
-        }
-
-    def _repr_html_(self) -> str:
-        import html  # noqa: PLC0415 (notebooks only)
-
-        return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.frame().to_html(max_rows=10, index=False)}"
 
 
 def evaluate(

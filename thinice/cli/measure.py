@@ -41,7 +41,8 @@ def measure(
     Every sample's epsilon is in the store afterwards: thinice sql 'from epsilons'.
     """
     from thinice import make_attack, open_store
-    from thinice.analysis.session import MeasurementSession, search_notes, summarise
+    from thinice.analysis.session import MeasurementSession, summarise
+    from thinice.results import search_notes
 
     say = Messages(quiet=printing.quiet)
     classifiers, samples = load(checkpoint, reading, selection, say)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-    from thinice.analysis.results import Comparison
+    from thinice.results import Comparison
 
 __all__ = ["plot_roc", "plot_security", "plot_sparsity", "plot_survival"]
 

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 
-from thinice.analysis.results import Comparison
+from thinice.analysis.boundary_slice import boundary_slice
 from thinice.errors import InputError
 from thinice.files import nest, writable
 from thinice.plots.classes import plot_class_losses
@@ -19,6 +19,7 @@ from thinice.plots.curves import QUANTITIES, plot_roc, plot_security, plot_spars
 from thinice.plots.distributions import plot_distribution, plot_risk
 from thinice.plots.images import CHANNELS, plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
+from thinice.results import Comparison
 from thinice.types import Norm, Transition
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
         pruned_predictions=comparison.pruned_predictions,
         sample_ids=comparison.sample_ids,
         rivals=comparison.predictor_comparison(),
-        plane=comparison.boundary(lost // 2, resolution=FINE, device=device) if shown else None,
+        plane=boundary_slice(comparison, lost // 2, resolution=FINE, device=device) if shown else None,
     )
 
 

@@ -309,7 +309,7 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     Parameters
     ----------
     plane
-        As of `thinice.slice_boundary`, or ``comparison.boundary()``.
+        As of `thinice.slice_networks`, or ``thinice.boundary_slice(comparison)``.
     classes
         Names of the classes; by default their numbers.
     ax
@@ -321,7 +321,7 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     >>> paths = thinice.example_checkpoints()
     >>> samples = thinice.load_samples("digits", limit=30)
     >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, effort="quick", progress=False)
-    >>> plot_boundary(result.boundary(resolution=21)).get_title(loc="left")
+    >>> plot_boundary(thinice.boundary_slice(result, resolution=21)).get_title(loc="left")
     'Where pruning moved the boundary'
     """
     own = ax is None

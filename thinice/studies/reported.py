@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinice.analysis.evaluation import Robustness
 from thinice.errors import InputError, MissingExtraError
 from thinice.files import expanded, read_whole
+from thinice.results import Robustness
 
 if TYPE_CHECKING:
     from yaml.events import Event

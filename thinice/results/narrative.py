@@ -9,7 +9,7 @@ from thinice.attacks.fixed_budget import budget_text
 from thinice.types import Transition
 
 if TYPE_CHECKING:
-    from thinice.analysis.results import Comparison
+    from thinice.results.comparison import Comparison
     from thinice.types import Norm
 
 __all__ = ["answer", "page", "table"]

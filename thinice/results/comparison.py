@@ -1,4 +1,4 @@
-"""What one pruning did to each sample, and the questions that a result answers."""
+"""What one pruning did to each sample: the result of `thinice.compare`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from thinice.analysis.boundary_slice import BoundarySlice, slice_boundary
-from thinice.analysis.narrative import answer, page, table
-from thinice.analysis.session import AdversarialExample, PrunedDistances, search_notes
 from thinice.attacks import Attack
-from thinice.errors import InputError
 from thinice.models import Classifier
-from thinice.numerics import exact, pick_device
 from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
+from thinice.results.narrative import answer, page, table
 from thinice.stats import (
     PairedShift,
     PredictorComparison,
@@ -242,50 +238,6 @@ class Comparison:
             if broken_by is not None:
                 frame[name] = pd.Series([one or None for one in broken_by.tolist()], dtype=object)
         return frame
-
-    def boundary(
-        self, place: int = 0, *, reach: float | None = None, resolution: int = 101, device: str = "auto"
-    ) -> BoundarySlice:
-        """Return what both networks say on a plane through one of the thinnest samples.
-
-        The plane leads to the sample's nearest adversarial for the dense network, and to the nearest point that this
-        comparison's attack finds at which the pruned network changes its mind.
-
-        Parameters
-        ----------
-        place : int
-            Which of `closest`.
-        reach, resolution, device
-            As of `thinice.slice_boundary`.
-
-        Raises
-        ------
-        InputError
-            Where no sample has an adversarial, or fewer than that.
-
-        """
-        if not -len(self.closest) <= place < len(self.closest):
-            raise InputError(f"`place` is {place}: {len(self.closest)} samples have an adversarial at hand")
-        example, (dense, pruned) = self.closest[place], self.networks
-        where = pick_device(device)
-        inputs = torch.from_numpy(example.inputs.copy())[None].to(where)
-        seen, sample_id = ([int(value)] for value in (self.pruned_predictions[example.position], example.sample_id))
-        with exact(where):
-            change = self.attack(
-                pruned.to(where), inputs, torch.tensor(seen, device=where), torch.tensor(sample_id, device=where)
-            )
-        return slice_boundary(
-            dense,
-            pruned,
-            example.inputs,
-            int(self.labels[example.position]),
-            dense_adversarial=example.adversarial,
-            pruned_adversarial=change.adversarials[0] if change.found[0] else None,
-            norm=self.norm,
-            reach=reach,
-            resolution=resolution,
-            device=device,
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison in one flat row of plain numbers and text, for JSON, CSV and tables."""

@@ -1,0 +1,17 @@
+"""Results: data, and what can be read off it. They are made in `thinice.analysis`; no attack runs here."""
+
+from thinice.results.comparison import BOTH, Comparison
+from thinice.results.measured import AdversarialExample, Measured, Predicted, PrunedDistances, search_notes
+from thinice.results.robustness import CLEAN, Robustness
+
+__all__ = [
+    "BOTH",
+    "CLEAN",
+    "AdversarialExample",
+    "Comparison",
+    "Measured",
+    "Predicted",
+    "PrunedDistances",
+    "Robustness",
+    "search_notes",
+]
