@@ -37,7 +37,7 @@ from thinice.numerics import pick_device
 from thinice.printable import shown
 from thinice.results import CLEAN, Robustness
 from thinice.stats.curves import budget_ladder
-from thinice.store import Store, open_store
+from thinice.store import Store, open_store, query
 from thinice.types import Effort, Norm, Precision
 
 if TYPE_CHECKING:
@@ -52,12 +52,6 @@ __all__ = ["DoubtfulWarning", "Evaluator", "Shortcut", "evaluate", "tuned_settin
 Shortcut = bool | Literal["both"]
 HELD_OUT = 64
 """So many samples tune an attack, as published."""
-
-VERDICTS = """
-select sample_id, robust, coalesce(broken_by, '') as broken_by, epsilon, known,
-    coalesce(robust_to_this_attack::tinyint, -1) as alone, evaluations
-from verdicts where measurement_id = $measurement_id order by sample_id
-"""
 
 
 class DoubtfulWarning(UserWarning):
@@ -316,22 +310,16 @@ class Evaluator(MeasurementSession):
 
     def _known(self, measurement_id: int) -> NDArray[np.bool_]:
         """Return which samples are broken by other measurements and need no attack, (N,) bool."""
-        query = "select sample_id from robustness where measurement_id = $measurement_id and known"
-        known = self._store.sql(query, {"measurement_id": measurement_id})
+        known = self._store.sql(query("known_samples"), {"measurement_id": measurement_id})
         return np.isin(self._ids, known["sample_id"].to_numpy())
 
     def _fallen(self, measurement_id: int, place: int, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of these samples fell to the attack at a place of the ensemble, or were wrong from the start."""
-        query = """
-            select sample_id from robustness
-            where measurement_id = $measurement_id and place = $place
-                and (outcome <> 'not_found' or clean_prediction is null)
-        """
-        fallen = self._store.sql(query, {"measurement_id": measurement_id, "place": place})
+        fallen = self._store.sql(query("broken_samples"), {"measurement_id": measurement_id, "place": place})
         return np.isin(self._ids[positions], fallen["sample_id"].to_numpy())
 
     def _verdicts(self, measurement_id: int, shortcut: Shortcut) -> dict[str, Any]:
-        rows = self._columns(VERDICTS, measurement_id=measurement_id)
+        rows = self._columns("sample_verdicts", measurement_id=measurement_id)
         alone, broken_by, known = rows["alone"], rows["broken_by"].astype(str), rows["known"].astype(bool)
         robust, epsilon = rows["robust"].astype(bool), rows["epsilon"].astype(np.float32)
         if not shortcut:  # what the store knew before, by other attacks, does not count

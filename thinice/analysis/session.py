@@ -19,7 +19,7 @@ from thinice.models import Classifier
 from thinice.numerics import pick_device
 from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
 from thinice.stats import Separation
-from thinice.store import Run, Store, stored_adversarial
+from thinice.store import Run, Store, query, stored_adversarial
 from thinice.types import Outcome, Stage
 
 if TYPE_CHECKING:
@@ -39,27 +39,6 @@ SECONDS_A_SHARD = 1.0
 
 TRANSFERS = 1024
 """So many adversarials of the dense network are shown to the pruned one at a time, and stored."""
-
-EPSILONS = """
-select sample_id, epsilon, (enum_code(outcome))::tinyint as outcome, coalesce(prediction, -1) as prediction,
-    coalesce(clean_prediction, -1) as clean_prediction, evaluations, coalesce(converged, false) as converged,
-    coalesce(enum_code(stage)::tinyint + 1, 0)::tinyint as stage,
-    coalesce(enum_code(diagnosis)::tinyint + 1, 0)::tinyint as diagnosis
-from epsilons where measurement_id = $measurement_id order by sample_id
-"""
-PREDICTIONS = """
-select sample_id, coalesce(prediction, -1) as prediction, margin, confidence, loss
-from predictions where checkpoint_id = $checkpoint_id and dataset_id = $dataset_id order by sample_id
-"""
-PRUNED_EPSILONS = """
-select sample_id, pruned_epsilon as epsilon, (enum_code(pruned_outcome))::tinyint as outcome,
-    coalesce(enum_code(pruned_stage)::tinyint + 1, 0)::tinyint as stage
-from transitions where comparison_id = $comparison_id order by sample_id
-"""
-ADVERSARIALS = """
-select sample_id, adversarial
-from adversarials where measurement_id = $measurement_id and sample_id in (select unnest($ids::bigint[]))
-"""
 
 
 class MeasurementSession:
@@ -136,7 +115,7 @@ class MeasurementSession:
         positions = run.unmeasured(measurement_id, self._ids)
         if len(positions):
             self._measure(run, measurement_id, classifier, attack, positions)
-        rows = self._columns(EPSILONS, measurement_id=measurement_id)
+        rows = self._columns("measured_epsilons", measurement_id=measurement_id)
         return Measured(
             measurement_id,
             rows["epsilon"].astype(np.float32),
@@ -171,7 +150,7 @@ class MeasurementSession:
                 confidences=chances.amax(1).exp().numpy(),
                 losses=-chances.gather(1, wanted.labels[:, None]).squeeze(1).numpy(),
             )
-        rows = self._columns(PREDICTIONS, checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
+        rows = self._columns("clean_predictions", checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
         return Predicted(
             rows["prediction"].astype(np.int64),
             rows["margin"].astype(np.float32),
@@ -198,10 +177,8 @@ class MeasurementSession:
     def adversarials(self, measured: Measured, positions: NDArray[np.int64]) -> list[AdversarialExample]:
         """Return the samples at these positions that have an adversarial in the store, in this order."""
         ids = self._ids[positions].tolist()
-        rows = self._store.sql(
-            ADVERSARIALS,
-            {"measurement_id": measured.measurement_id, "ids": ids},
-        )
+        keys = {"measurement_id": measured.measurement_id, "ids": ids}
+        rows = self._store.sql(query("adversarials_of_samples"), keys)
         kept = dict(zip(rows["sample_id"], rows["adversarial"], strict=True))
         shape = tuple(self.samples.inputs.shape[1:])
         return [
@@ -265,7 +242,7 @@ class MeasurementSession:
                 predictions = torch.where(logits.isnan().any(1), -1, logits.argmax(1))
                 ids = [example.sample_id for example in shown]
                 run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
-        rows = self._columns(PRUNED_EPSILONS, comparison_id=comparison_id)
+        rows = self._columns("pruned_epsilons", comparison_id=comparison_id)
         return PrunedDistances(
             rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["stage"].astype(np.int8)
         )
@@ -280,11 +257,11 @@ class MeasurementSession:
             raise RuntimeError("a campaign measures inside `with campaign.run(…)`")
         return self._run
 
-    def _columns(self, query: str, **keys: int) -> dict[str, NDArray[Any]]:
-        """Return the columns of a query that is ordered by sample_id, in the order of the selection."""
-        rows = self._store.sql(query, keys)
+    def _columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
+        """Return the columns of a named query that is ordered by sample_id, in the order of the selection."""
+        rows = self._store.sql(query(name), keys)
         order = np.searchsorted(rows["sample_id"].to_numpy(), self._ids)
-        return {name: rows[name].to_numpy()[order] for name in rows.columns}
+        return {column: rows[column].to_numpy()[order] for column in rows.columns}
 
     def _measure(
         self,

@@ -13,6 +13,7 @@ from thinice.checks.contradictions import Contradiction, check_store
 from thinice.checks.finding import Finding, black_box_stronger, worst_first
 from thinice.checks.network import check_network
 from thinice.checks.study_patterns import StudyRow
+from thinice.store import query
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +35,6 @@ LONGEST = 4
 """So many contradictions are told one by one."""
 NAMED = 100
 """So many samples of a contradiction are named, the worst; all are counted."""
-
-KEPT = """
-select indicator, sample_ids, looked_at, value from findings where measurement_id = $measurement_id order by rowid
-"""
 
 
 class Evaluated(Protocol):
@@ -172,7 +169,7 @@ def run_checks(
     ()
 
     """
-    kept = store.sql(KEPT, {"measurement_id": found.measurement_id})
+    kept = store.sql(query("findings_of_measurement"), {"measurement_id": found.measurement_id})
     if kept.empty:
         findings = _findings(found, classifier, samples, attack, device=device, seed=seed)
         run.add_findings(found.measurement_id, [one.to_dict() for one in findings])

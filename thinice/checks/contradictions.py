@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinice.errors import InputError
-from thinice.store import stored_settings
+from thinice.store import query, stored_settings
 from thinice.types import NORMS, Norm
 
 if TYPE_CHECKING:
@@ -455,60 +455,8 @@ def _kind(claim: Evidence, proof: Evidence) -> Kind:
     return "budget" if claim.kind == "budget" else "attack"
 
 
-# every verdict of an attack: an epsilon, or robust or not at a budget; a sample_id that stands for different contents
-# in different selections counts as different samples
-SAID = """
-with wanted as (
-    from measurements
-    where $measurement_id is null
-        or checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
-),
-said as (
-    select measurement_id, sample_id, epsilon::double as epsilon, null::double as budget, null::boolean as robust
-    from epsilons
-    where sample_id between $first and $last
-    union all
-    select measurement_id, sample_id, epsilon::double, budget, robust_to_this_attack
-    from verdicts
-    where robust_to_this_attack is not null and sample_id between $first and $last
-)
-select
-    m.checkpoint_id, m.dataset_id, m.attack_id, said.sample_id, said.epsilon, said.budget, said.robust,
-    dense_rank() over (partition by d.name, d.split, said.sample_id order by s.digest) as variant
-from said
-join wanted m using (measurement_id)
-join datasets d using (dataset_id)
-join samples s on s.dataset_id = m.dataset_id and s.sample_id = said.sample_id
-qualify row_number() over (
-    partition by m.checkpoint_id, d.name, d.split, m.attack_id, s.digest, said.sample_id order by m.measurement_id
-) = 1
-order by m.attack_id, said.sample_id
-"""
-# ranges of sample_id that hold about so many rows each
-PARTS = """
-with counted as (
-    select sample_id, count(*) as rows
-    from (select measurement_id, sample_id from epsilons union all select measurement_id, sample_id from robustness)
-    join measurements using (measurement_id)
-    where $measurement_id is null
-        or checkpoint_id = (select checkpoint_id from measurements where measurement_id = $measurement_id)
-    group by sample_id
-)
-select min(sample_id) as first, max(sample_id) as last
-from (select sample_id, sum(rows) over (order by sample_id) // $rows as part from counted)
-group by part
-order by part
-"""
-NETWORKS = "select checkpoint_id, name from checkpoints"
-DATA = "select dataset_id, name, split, list_product(shape)::bigint as entries from datasets"
-ATTACKS = "select attack_id, name as attack, norm::text as norm, settings::text as settings from attacks"
 ROWS = 200_000
 """What is held in memory at once: a store may be larger than that."""
-
-RAISED = """
-select checkpoint, data, attack, norm, indicator, samples, looked_at, seen, advice
-from warnings order by checkpoint, data, indicator, measurement_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,14 +509,14 @@ def check_store(
     ()
 
     """
-    networks = {row["checkpoint_id"]: row["name"] for row in _rows(store, NETWORKS)}
-    data = {row["dataset_id"]: row for row in _rows(store, DATA)}
-    attacks = {row["attack_id"]: _attack(row) for row in _rows(store, ATTACKS)}
+    networks = {row["checkpoint_id"]: row["name"] for row in _rows(store, "checkpoint_names")}
+    data = {row["dataset_id"]: row for row in _rows(store, "dataset_names")}
+    attacks = {row["attack_id"]: _attack(row) for row in _rows(store, "attack_names")}
     tallies: dict[Group, ProgressCounter] = {}
     heard: dict[Group, set[int]] = {}
     wanted = {"measurement_id": measurement_id}
-    for part in _rows(store, PARTS, wanted | {"rows": ROWS}):
-        said = store.sql(SAID, wanted | part)
+    for part in _rows(store, "attack_result_parts", wanted | {"rows": ROWS}):
+        said = store.sql(query("attack_results"), wanted | part)
         for name in ("name", "split"):
             said[name] = said["dataset_id"].map({key: row[name] for key, row in data.items()})
         for place, rows in said.groupby(["checkpoint_id", "name", "split", "variant"]):
@@ -587,8 +535,8 @@ def check_store(
     return tuple(checks)
 
 
-def _rows(store: Store, query: str, parameters: Row | None = None) -> list[Row]:
-    return cast("list[Row]", store.sql(query, parameters).to_dict("records"))
+def _rows(store: Store, name: str, parameters: Row | None = None) -> list[Row]:
+    return cast("list[Row]", store.sql(query(name), parameters).to_dict("records"))
 
 
 def _attack(row: Row) -> Row:
@@ -639,7 +587,7 @@ def stored_warnings(store: Store) -> tuple[str, ...]:
     ()
     """
     told: dict[tuple[str, str, str], str] = {}
-    for row in store.sql(RAISED).to_dict("records"):
+    for row in store.sql(query("raised_findings")).to_dict("records"):
         place = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
         what = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
         told.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{place}: {what}")

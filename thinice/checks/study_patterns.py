@@ -17,6 +17,7 @@ from scipy.stats import chi2
 
 from thinice.errors import InputError
 from thinice.stats import wilson
+from thinice.store import query
 
 if TYPE_CHECKING:
     from thinice.store import Store
@@ -196,22 +197,6 @@ def _checked(row: StudyRow) -> StudyRow:
     return row
 
 
-# one series for each architecture, data set, budget and attack
-SERIES = """
-select
-    r.checkpoint as network, k.sparsity, r.decided as samples, r.clean_accuracy as clean, r.robust_accuracy as robust,
-    concat_ws(' ', k.architecture, r.data, r.attack, r.norm, printf('%.6g', r.budget)) as series
-from robust_accuracy r
-join measurements m using (measurement_id)
-join checkpoints k on k.checkpoint_id = m.checkpoint_id
-where r.decided = r.n  -- of a run that ended early, those that fell are decided first
-order by series, k.sparsity
-"""
-UNSEPARATED = """
-select pruned, dense, data, norm, basis, auc, auc_low from separation where auc_low <= 0.5 order by comparison_id
-"""
-
-
 def store_signatures(store: Store, *, confidence: float = 0.99) -> tuple[StudyPattern, ...]:
     """Return the failure signatures of all evaluations and comparisons in a store.
 
@@ -222,7 +207,7 @@ def store_signatures(store: Store, *, confidence: float = 0.99) -> tuple[StudyPa
     ...     store_signatures(thinice.open_store(f"{folder}/new.duckdb", new=True))
     ()
     """
-    records = store.sql(SERIES).to_dict("records")
+    records = store.sql(query("study_series")).to_dict("records")
     found = signatures(
         (StudyRow(**{str(name): value for name, value in row.items()}) for row in records), confidence=confidence
     )
@@ -233,6 +218,6 @@ def store_signatures(store: Store, *, confidence: float = 0.99) -> tuple[StudyPa
             f"AUC {row['auc']:.3f} against {row['dense']} on {row['data']} ({row['norm']}, {row['basis']}), and it may "
             f"be as low as {row['auc_low']:.3f}",
         )
-        for row in store.sql(UNSEPARATED).to_dict("records")
+        for row in store.sql(query("unseparated")).to_dict("records")
     )
     return (*found, *unseparated)

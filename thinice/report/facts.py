@@ -11,7 +11,7 @@ import pandas as pd
 from thinice.checks.study_patterns import StudyPattern, store_signatures
 from thinice.errors import InputError
 from thinice.stats import PredictorComparison, compare_predictors
-from thinice.store import Store
+from thinice.store import Store, query
 from thinice.types import Norm, Outcome, Transition
 
 if TYPE_CHECKING:
@@ -24,45 +24,6 @@ LETTERS = 100
 
 Row = dict[str, Any]
 
-COMPARISONS = """
-select c.*, m.checkpoint_id, m.dataset_id, m.attack_id
-from comparisons c join measurements m using (measurement_id)
-where comparison_id in (select comparison_id from transitions)
-order by comparison_id
-"""
-SAMPLES = "select * from samples where dataset_id = $key order by sample_id"
-EPSILONS = "select * exclude (measurement_id, run_id, adopted) from epsilons where measurement_id = $key"
-TRANSITIONS = """
-select sample_id, transition::text as transition, pruned_prediction, pruned_epsilon
-from transitions where comparison_id = $key
-"""
-PREDICTIONS = """
-select * exclude (checkpoint_id, dataset_id, prediction, run_id)
-from predictions where checkpoint_id = $network and dataset_id = $data
-"""
-RIVALS = """
-select lost, epsilon, margin, confidence, loss from predictors where comparison_id = $key order by sample_id
-"""
-RUNS = """
-select * exclude (host, pid, process_started, seen) from runs where run_id in (
-    select run_id from comparisons where comparison_id = $comparison
-    union all select run_id from statistics where comparison_id = $comparison
-    union all select run_id from epsilons where measurement_id = $measurement
-    union all select run_id from predictions where checkpoint_id = $network and dataset_id = $data
-) order by run_id
-"""
-FINDINGS = """
-select
-    k.name as network, d.name as data, d.n, a.name as attack, a.norm, f.indicator, f.raised,
-    len(f.sample_ids) as samples, f.looked_at, f.seen, f.advice
-from findings f
-join measurements m using (measurement_id)
-join checkpoints k on k.checkpoint_id = m.checkpoint_id
-join datasets d on d.dataset_id = m.dataset_id
-join attacks a on a.attack_id = m.attack_id
-where m.checkpoint_id in ($dense, $pruned)
-order by m.checkpoint_id <> $dense, measurement_id, not raised, indicator
-"""
 OWN = "Distance to the decision boundary of the pruned network itself, by the same attack."
 
 
@@ -176,7 +137,7 @@ def read_facts(store: Store) -> Facts:
         Where the store has none.
 
     """
-    rows = records(store.sql(COMPARISONS))
+    rows = records(store.sql(query("report_comparisons")))
     if not rows:
         raise InputError(f"{store.path} holds no comparison yet: thinice compare dense.pt pruned.pt makes one")
     tables = {name: _keyed(store, name) for name in ("checkpoints", "datasets", "attacks", "statistics")}
@@ -229,8 +190,8 @@ def _keyed(store: Store, table: str) -> dict[int, Row]:
     return {next(iter(row.values())): row for row in found}
 
 
-def _of(store: Store, query: str, key: int) -> pd.DataFrame:
-    return store.sql(query, {"key": key})
+def _of(store: Store, name: str, **keys: int) -> pd.DataFrame:
+    return store.sql(query(name), keys)
 
 
 def _meanings(store: Store, table: str) -> dict[str, str]:
@@ -239,7 +200,7 @@ def _meanings(store: Store, table: str) -> dict[str, str]:
 
 
 def _data(store: Store, row: Row) -> Data:
-    frame = _of(store, SAMPLES, row["dataset_id"])
+    frame = _of(store, "report_samples", key=row["dataset_id"])
     return Data(
         _named(row),
         row["name"],
@@ -253,7 +214,7 @@ def _data(store: Store, row: Row) -> Data:
 
 
 def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: Data) -> Measured:
-    frame = _aligned(_of(store, EPSILONS, row["measurement_id"]), data)
+    frame = _aligned(_of(store, "report_epsilons", key=row["measurement_id"]), data)
     outcomes = frame["outcome"].astype(object).map({outcome.text: int(outcome) for outcome in Outcome})
     known = {"outcome", "epsilon", "prediction", "clean_prediction"}
     of_network = _predictions(store, row["checkpoint_id"], data)
@@ -284,7 +245,7 @@ def _compared(
     key, data = row["comparison_id"], measured.data
     networks = [tables["checkpoints"][row[name]] for name in ("checkpoint_id", "pruned_checkpoint_id")]
     names, pruned = {network["name"] for network in networks}, _named(networks[1])
-    frame = _aligned(_of(store, TRANSITIONS, key), data)
+    frame = _aligned(_of(store, "report_transitions", key=key), data)
     keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
     own = frame["pruned_epsilon"].to_numpy(np.float64, na_value=np.nan)
     asked = bool(np.isfinite(own).any())
@@ -303,14 +264,14 @@ def _compared(
         own if asked else None,
         _rivals(store, key),
         tables["statistics"].get(key),
-        tuple(records(store.sql(RUNS, keys | {"comparison": key, "measurement": row["measurement_id"]}))),
-        tuple(records(store.sql(FINDINGS, {"dense": row["checkpoint_id"], "pruned": row["pruned_checkpoint_id"]}))),
+        tuple(records(_of(store, "report_runs", comparison=key, measurement=row["measurement_id"], **keys))),
+        tuple(records(_of(store, "report_findings", dense=row["checkpoint_id"], pruned=row["pruned_checkpoint_id"]))),
         tuple(one for one in signatures if names & set(one.networks)),
     )
 
 
 def _rivals(store: Store, comparison_id: int) -> PredictorComparison | None:
-    frame = _of(store, RIVALS, comparison_id)
+    frame = _of(store, "report_predictors", key=comparison_id)
     columns = {name: frame[name].to_numpy(np.float64, na_value=np.nan) for name in frame.columns[1:]}
     if frame.empty or any(np.isnan(columns[name]).any() for name in ("margin", "confidence", "loss")):
         return None
@@ -318,7 +279,7 @@ def _rivals(store: Store, comparison_id: int) -> PredictorComparison | None:
 
 
 def _predictions(store: Store, checkpoint_id: int, data: Data) -> pd.DataFrame:
-    return _aligned(store.sql(PREDICTIONS, {"network": checkpoint_id, "data": data.row["dataset_id"]}), data)
+    return _aligned(_of(store, "report_predictions", network=checkpoint_id, data=data.row["dataset_id"]), data)
 
 
 def _aligned(frame: pd.DataFrame, data: Data) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from PIL import Image, features
 from thinice.data import Samples, load_samples
 from thinice.errors import DataError, InputError, ThinIceError
 from thinice.report.facts import Compared, Data, Measured, brief
-from thinice.store import Store, stored_adversarial
+from thinice.store import Store, query, stored_adversarial
 from thinice.types import Outcome, Transition
 
 if TYPE_CHECKING:
@@ -49,10 +49,6 @@ NOTE = 500
 """Letters of the reason why there are no pictures: it may hold names of strangers."""
 TRIAL = 400
 """Cells that are packed to foretell the weight of a sheet."""
-ADVERSARIALS = """
-select sample_id, adversarial from adversarials
-where measurement_id = $key and sample_id in (select unnest($ids::bigint[])) order by sample_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +178,8 @@ def close_ups(store: Store, measured: Measured, comparisons: Sequence[Compared],
     found = found[np.argsort(measured.epsilon[found], kind="stable")]
     groups = [found[one.transitions[found] == Transition.LOST][:LOST] for one in comparisons]
     rows = np.unique(np.concatenate([found[:NEAREST], *groups]))
-    key = {"key": measured.measurement_id, "ids": measured.data.sample_ids[rows].tolist()}
-    kept = store.sql(ADVERSARIALS, key)
+    key = {"measurement_id": measured.measurement_id, "ids": measured.data.sample_ids[rows].tolist()}
+    kept = store.sql(query("adversarials_of_samples"), key)
     if kept.empty:
         return None
     shape = tuple(measured.data.row["shape"])

@@ -13,7 +13,7 @@ from thinice.attacks.fixed_budget import budget_text
 from thinice.errors import InputError
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.stats import SurvivalCurve, survival_curve, wilson
-from thinice.store import open_store, stored_adversarial
+from thinice.store import open_store, query, stored_adversarial
 from thinice.types import Interval, Norm
 
 if TYPE_CHECKING:
@@ -24,12 +24,6 @@ __all__ = ["CLEAN", "Checked", "Robustness"]
 
 CLEAN = "clean"
 """What broke a sample that is misclassified without any attack."""
-
-ADVERSARIALS = """
-select sample_id, adversarial, shape
-from adversarials join measurements using (measurement_id) join datasets using (dataset_id)
-where measurement_id = $measurement_id order by sample_id
-"""
 
 
 class Checked(Protocol):
@@ -180,7 +174,7 @@ class Robustness:
         """
         if self.store is None:
             raise InputError("the adversarials went with the evaluation: give `store` to keep them")
-        kept = open_store(self.store).sql(ADVERSARIALS, {"measurement_id": self.measurement_id})
+        kept = open_store(self.store).sql(query("adversarials_with_shapes"), {"measurement_id": self.measurement_id})
         broken = set(self.sample_ids[~self.robust & (self.broken_by != CLEAN) & ~self.known].tolist())
         columns = zip(kept["sample_id"], kept["adversarial"], kept["shape"], strict=True)
         return {int(one): stored_adversarial(blob, shape) for one, blob, shape in columns if one in broken}

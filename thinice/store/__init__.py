@@ -38,6 +38,7 @@ __all__ = [
     "export",
     "nearest",
     "open_store",
+    "query",
     "quoted",
     "statements",
     "stored_adversarial",

@@ -1,0 +1,1 @@
+select checkpoint_id, name from checkpoints

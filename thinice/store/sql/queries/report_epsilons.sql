@@ -1,0 +1,1 @@
+select * exclude (measurement_id, run_id, adopted) from epsilons where measurement_id = $key

@@ -1,0 +1,1 @@
+select * from samples where dataset_id = $key order by sample_id
