@@ -73,7 +73,7 @@ def test_no_attack_breaks_what_is_verified_and_fewer_stand_at_larger_budgets(nam
         evidence.append(minimum_norm(attack, "linf", case.ids.numpy(), epsilon))
     assert (case.radii > 0).any()
     found = contradictions([case.proof(), *evidence], entries=case.inputs[0].numel())
-    assert not [one for one in found if one.kind in {"verified", "clean"}]
+    assert not [one for one in found if one.check in {"verified", "clean"}]
 
 
 @pytest.mark.data
@@ -100,9 +100,9 @@ def test_probabilities_attacked_as_logits_are_caught_on_a_real_network():
     mistaken = attack(probabilities, case.inputs, case.labels, case.ids).epsilon.double().numpy()
     claims = minimum_norm("on probabilities", "l2", case.ids.numpy(), mistaken)
     found = contradictions([honest, claims], entries=784)
-    assert [(one.kind, one.claim) for one in found] == [("norm", "on probabilities")]
+    assert [(one.check, one.subjects[0]) for one in found] == [("norm", "on probabilities")]
     findings = check_network(probabilities, case.inputs, case.labels, case.ids)
-    assert "softmax_output" in [one.name for one in findings if one.raised]
+    assert "softmax_output" in [one.check for one in findings if one.raised]
 
 
 @pytest.mark.data
@@ -117,4 +117,4 @@ def test_a_network_attacked_properly_raises_nothing_and_steps_too_short_for_the_
         budget, shape = case.budgets[1], case.inputs.shape[1:]
         (member,) = make_ensemble("pgd", budget=budget, classes=10, shape=shape, rel_stepsize=stride).members
         found = check_attack(case.network, *samples, member, norm="linf", budget=budget)
-        assert [one.name for one in found if one.raised] == raised
+        assert [one.check for one in found if one.raised] == raised

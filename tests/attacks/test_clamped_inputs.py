@@ -150,8 +150,8 @@ def test_a_network_that_hides_the_ends_is_named(network, samples):
     arguments = samples.inputs[:].float(), samples.labels, samples.sample_ids
     for clamp in CLAMPS.values():
         raised = [one for one in check_network(Clamped(network, clamp).eval(), *arguments) if one.raised]
-        assert [one.name for one in raised] == ["hidden_ends"]
-        assert raised[0].samples == len(samples)
+        assert [one.check for one in raised] == ["hidden_ends"]
+        assert raised[0].count == len(samples)
         assert "other programs' attacks will look too weak" in str(raised[0])
     assert not [one for one in check_network(network, *arguments) if one.raised]
 

@@ -20,7 +20,7 @@ WIDE = 2 * DISTANCES.max().item()
 
 def raised(attack, model=KNOWN.model, **settings) -> dict[str, int]:
     found = check_attack(model, KNOWN.inputs, KNOWN.labels, IDS, attack, **{"norm": "linf", **settings})
-    return {one.name: one.samples for one in found if one.raised}
+    return {one.check: one.count for one in found if one.raised}
 
 
 def nothing(model, inputs, *_):
@@ -82,8 +82,8 @@ def test_only_what_was_met_counts_as_silent():
     found = check_attack(
         KNOWN.model, KNOWN.inputs, KNOWN.labels, IDS, Descent(budget, returns="start"), norm="linf", budget=budget
     )
-    assert found[0].sample_ids == tuple(IDS[budget > DISTANCES].tolist())
-    assert 0 < found[0].samples < 8
+    assert found[0].samples == tuple(IDS[budget > DISTANCES].tolist())
+    assert 0 < found[0].count < 8
 
 
 def test_a_minimum_norm_attack_that_returns_farther_than_it_was():
@@ -146,16 +146,16 @@ def test_adversarials_of_a_surrogate_that_do_not_transfer():
     found = check_attack(
         KNOWN.model, KNOWN.inputs, KNOWN.labels, IDS, attack, norm="linf", budget=WIDE, surrogate=faithful
     )
-    assert {one.name: one.samples for one in found}["transfer_failure"] == 0
+    assert {one.check: one.count for one in found}["transfer_failure"] == 0
     tight = DISTANCES.median().item() * 1.01
     failed = check_attack(
         KNOWN.model, KNOWN.inputs, KNOWN.labels, IDS, Descent(tight), norm="linf", budget=tight, surrogate=crude
     )[-1]
-    assert failed.name == "transfer_failure"
+    assert failed.check == "transfer_failure"
     on_crude = Descent(tight)(crude, KNOWN.inputs, KNOWN.labels, IDS)
     fooled = crude(on_crude).argmax(1) != KNOWN.labels
     kept = fooled & (KNOWN.model(on_crude).argmax(1) == KNOWN.labels)
-    assert failed.sample_ids == tuple(IDS[kept].tolist())
+    assert failed.samples == tuple(IDS[kept].tolist())
     assert failed.of == fooled.sum()
     assert failed.raised
 

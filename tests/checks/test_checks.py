@@ -8,7 +8,7 @@ from torch import nn
 
 import thinice
 from thinice.analysis.evaluation import Evaluator, attack_of
-from thinice.checks import run_checks
+from thinice.checks import run_checks, warning_texts
 from thinice.checks.contradictions import stored_warnings
 from thinice.models import as_classifier
 
@@ -49,19 +49,32 @@ def look(tmp_path, samples):
         evaluator = Evaluator(store, selection, device="cpu", progress=False)
         bound = evaluator.bind(classifier, attack, norm=norm, budget=budget, settings=settings)
         with evaluator.run(attack_of(bound), seed=0) as run:
-            found = evaluator.robustness(classifier, bound, budget=budget, shortcut=False)
-            what = {"classifier": classifier, "samples": selection, "attack": bound, "device": torch.device("cpu")}
-            return run_checks(store, run, found, **what)
+            result = evaluator.robustness(classifier, bound, budget=budget, shortcut=False)
+            return run_checks(
+                store,
+                run,
+                result.measurement_id,
+                classifier=classifier,
+                samples=selection,
+                attack=bound,
+                broken_by=result.broken_by,
+                evaluations=result.evaluations,
+                device=torch.device("cpu"),
+            )
 
     looked.store = store
     return looked
 
 
+def contradictions(findings):
+    return [finding for finding in findings if finding.norms]
+
+
 def test_a_good_evaluation_has_no_warnings_and_keeps_every_check(look, dense):
-    checks = look(dense, "fmn", budget=0.1)
-    assert checks.warnings == ()
+    findings = look(dense, "fmn", budget=0.1)
+    assert warning_texts(findings) == ()
     kept = look.store.sql("from findings")
-    assert kept["indicator"].tolist() == [one.name for one in checks.findings]
+    assert kept["indicator"].tolist() == [one.check for one in findings]
     assert not kept["raised"].any()
     assert set(kept["looked_at"]) == {4}
 
@@ -74,7 +87,8 @@ def test_asked_again_the_findings_are_read(look, dense, monkeypatch):
 
 def test_a_softmax_inside_is_named(look):
     network = as_classifier(Probabilities(), name="squashed")
-    (warning,) = [one for one in look(network, "fmn", budget=0.1).warnings if one.startswith("softmax_output")]
+    warnings = warning_texts(look(network, "fmn", budget=0.1))
+    (warning,) = [warning for warning in warnings if warning.startswith("softmax_output")]
     assert "4 of 4 samples" in warning
     assert "attack what comes before the softmax" in warning
     named = look.store.sql("select checkpoint, attack from warnings where indicator = 'softmax_output'")
@@ -83,7 +97,7 @@ def test_a_softmax_inside_is_named(look):
 
 def test_a_clamp_of_the_inputs_is_named(look, dense):
     network = as_classifier(nn.Sequential(nn.Hardtanh(0, 1), dense.module), name="clamped")
-    (warning,) = look(network, "fmn", budget=0.1).warnings
+    (warning,) = warning_texts(look(network, "fmn", budget=0.1))
     assert warning.startswith("hidden_ends, 4 of 4 samples: a clamp of the inputs hides the gradient")
     assert "other programs' attacks will look too weak" in warning
     (told,) = stored_warnings(look.store)
@@ -92,31 +106,32 @@ def test_a_clamp_of_the_inputs_is_named(look, dense):
 
 def test_attacks_that_contradict_each_other_are_told_and_those_of_other_networks_are_not(look, dense):
     pruned = thinice.load_classifier(thinice.example_checkpoints()["pruned-95"])
-    assert look(dense, "fmn", budget=0.1, fallback=False).contradictions == ()
+    assert contradictions(look(dense, "fmn", budget=0.1, fallback=False)) == []
     weak = {"steps": 2, "learning_rate": 1.0, "bisections": 0, "fallback": False}
-    checks = look(dense, "ho-fmn", budget=0.1, **weak)
-    assert [(one.claim, one.proof) for one in checks.contradictions] == [("ho-fmn", "fmn")]
-    assert any("ho-fmn (linf) against fmn (linf)" in one for one in checks.warnings)
-    assert look(pruned, "fmn", budget=0.1).contradictions == ()
+    findings = look(dense, "ho-fmn", budget=0.1, **weak)
+    assert [one.subjects for one in contradictions(findings)] == [("ho-fmn", "fmn")]
+    assert any("ho-fmn (linf) against fmn (linf)" in warning for warning in warning_texts(findings))
+    assert contradictions(look(pruned, "fmn", budget=0.1)) == []
 
 
 def test_many_contradictions_are_counted(look, dense):
     for steps in range(1, 5):
-        checks = look(
+        look(
             dense, "ho-fmn", budget=0.1, steps=steps, learning_rate=1.0, bisections=0, fallback=False, scheduler="none"
         )
     look(dense, "fmn", budget=0.1)
-    checks = look(dense, "fmn", budget=0.1, norm="l2")
-    assert len(checks.contradictions) > 4
-    assert f"{len(checks.contradictions) - 4} more pairs of attacks contradict each other" in checks.warnings[-1]
+    findings = look(dense, "fmn", budget=0.1, norm="l2")
+    more = len(contradictions(findings)) - 4
+    assert more > 0
+    assert f"{more} more pairs of attacks contradict each other" in warning_texts(findings)[-1]
 
 
 def test_long_attacks_are_watched_on_fewer_samples_and_the_longest_on_none(look, dense, monkeypatch):
     monkeypatch.setattr("thinice.checks.PASSES", 100)
 
     def watched(steps):
-        findings = look(dense, "fmn", budget=0.1, steps=steps).findings
-        return {one.name: one.of for one in findings}.get("silent_success")
+        findings = look(dense, "fmn", budget=0.1, steps=steps)
+        return {one.check: one.of for one in findings}.get("silent_success")
 
     assert [watched(steps) for steps in (5, 30, 150)] == [4, 2, None]
 
@@ -137,7 +152,7 @@ def test_what_fell_to_square_alone_is_named(look):
     network, inputs = Rounded().eval(), torch.rand(6, 1, 8, 8)
     with torch.no_grad():
         labels = network(inputs).argmax(1)
-    checks = look(as_classifier(network), "autoattack", budget=0.3, selection=thinice.as_samples(inputs, labels))
-    raised = [one.name for one in checks.findings if one.raised]
+    findings = look(as_classifier(network), "autoattack", budget=0.3, selection=thinice.as_samples(inputs, labels))
+    raised = [one.check for one in findings if one.raised]
     assert "unavailable_gradients" in raised
     assert "black_box_stronger" in raised

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from thinice.checks import Finding
 from thinice.checks.contradictions import (
-    Contradiction,
     contradictions,
     fixed_budget,
     implied_bound,
     minimum_norm,
+    sample_rows,
     verified,
 )
 from thinice.errors import InputError
@@ -33,7 +34,7 @@ def lengths(delta: np.ndarray) -> dict[str, float]:
     }
 
 
-def only(*evidence, entries: int = 100, tolerance: float = 0.1) -> Contradiction:
+def only(*evidence, entries: int = 100, tolerance: float = 0.1) -> Finding:
     (found,) = contradictions(evidence, entries=entries, tolerance=tolerance)
     return found
 
@@ -91,11 +92,11 @@ def test_probabilities_attacked_as_logits():
     pgd = fixed_budget("pgd", "linf", 4 / 255, IDS, [False, False, False, True])
     carlini = minimum_norm("c&w", "l2", IDS, [1.2, 0.8, float("nan"), 3.0])
     found = only(pgd, carlini, entries=3072)
-    assert (found.kind, found.claim, found.proof) == ("norm", "c&w", "pgd")
-    assert found.sample_ids == (7,)  # 8 is below 0.869, 9 says nothing, 10 was not broken
+    assert (found.check, *found.subjects) == ("norm", "c&w", "pgd")
+    assert found.samples == (7,)  # 8 is below 0.869, 9 says nothing, 10 was not broken
     assert found.claimed == (1.2,)
     assert found.bounds[0] == pytest.approx(4 / 255 * math.sqrt(3072))
-    assert found.compared == 4
+    assert found.of == 4
     assert "probabilities" in str(found)
     assert "sample 7 claimed 1.2, at most 0.8694" in str(found)
 
@@ -104,22 +105,22 @@ def test_the_worst_comes_first_and_rows_name_every_sample():
     near = minimum_norm("tmn", "linf", IDS, [0.1, 0.1, 0.1, 0.1])
     far = minimum_norm("fmn", "linf", IDS, [0.2, 0.4, 0.105, 0.3])
     found = only(near, far)
-    assert found.kind == "attack"
-    assert found.sample_ids == (8, 10, 7)
+    assert found.check == "attack"
+    assert found.samples == (8, 10, 7)
     assert found.share == 0.75
-    assert [row["sample_id"] for row in found.rows()] == [8, 10, 7]
-    assert found.rows()[0]["claimed"] == 0.4
+    assert [row["sample_id"] for row in sample_rows(found)] == [8, 10, 7]
+    assert sample_rows(found)[0]["claimed"] == 0.4
 
 
 def test_tolerance_is_a_share_of_the_claim():
     near, far = minimum_norm("a", "l2", IDS, [0.95] * 4), minimum_norm("b", "l2", IDS, [1.0] * 4)
     assert not contradictions([near, far], entries=9, tolerance=0.06)
-    assert only(near, far, tolerance=0.04).sample_ids == tuple(IDS)
+    assert only(near, far, tolerance=0.04).samples == tuple(IDS)
 
 
 def test_a_success_at_a_budget_bounds_the_minimum_norm():
     pgd = fixed_budget("pgd", "linf", 0.1, IDS, [False] * 4)
-    assert only(pgd, minimum_norm("fmn", "linf", IDS, [0.05, 0.1, 0.105, 0.2])).sample_ids == (10,)
+    assert only(pgd, minimum_norm("fmn", "linf", IDS, [0.05, 0.1, 0.105, 0.2])).samples == (10,)
 
 
 def test_an_epsilon_within_the_budget_refutes_robust_and_at_the_budget_rounding_is_forgiven():
@@ -127,14 +128,14 @@ def test_an_epsilon_within_the_budget_refutes_robust_and_at_the_budget_rounding_
     autoattack = fixed_budget("autoattack", "linf", budget, IDS, [True] * 4)
     epsilon = np.float32([0.9 * budget, budget, 1.01 * budget, np.nan])
     found = only(autoattack, minimum_norm("fmn", "linf", IDS, epsilon))
-    assert (found.kind, found.claim, found.sample_ids) == ("budget", "autoattack", (7,))
+    assert (found.check, found.subjects[0], found.samples) == ("budget", "autoattack", (7,))
 
 
 def test_who_falls_at_a_budget_falls_at_every_larger_one():
     small = fixed_budget("pgd 0.1", "l2", 0.1, IDS, [False, True, False, True])
     large = fixed_budget("pgd 0.2", "l2", 0.2, IDS, [False, False, True, True])
     found = only(small, large)
-    assert (found.kind, found.claim, found.sample_ids) == ("budget", "pgd 0.2", (9,))
+    assert (found.check, found.subjects[0], found.samples) == ("budget", "pgd 0.2", (9,))
 
 
 def test_an_adversarial_at_the_edge_of_the_budget_breaks_it_also_in_float32():
@@ -144,25 +145,25 @@ def test_an_adversarial_at_the_edge_of_the_budget_breaks_it_also_in_float32():
     broken = fixed_budget("apgd", "linf", budget, IDS, [False, False, False, True], length=length)
     np.testing.assert_allclose(broken.reached, [budget, 0.5 * budget, budget, np.inf], rtol=1e-7)
     found = only(broken, fixed_budget("pgd", "linf", budget, IDS, [True] * 4))
-    assert found.sample_ids == (8, 7, 9)
+    assert found.samples == (8, 7, 9)
 
 
 def test_budgets_bound_each_other_across_norms():
     linf, l2 = (fixed_budget(n, n, b, [1], [r]) for n, b, r in (("linf", 0.1, False), ("l2", 1.0, True)))
-    assert only(linf, l2, entries=100).kind == "norm"  # 0.1 x 10 is 1.0
+    assert only(linf, l2, entries=100).check == "norm"  # 0.1 x 10 is 1.0
     assert not contradictions([linf, l2], entries=101)
 
 
 def test_changed_entries_bound_the_euclidean_length():
     l0 = minimum_norm("fmn", "l0", IDS, [4.0] * 4)
-    assert only(l0, minimum_norm("ddn", "l2", IDS, [1.9, 2.0, 2.1, 2.3])).sample_ids == (10,)
+    assert only(l0, minimum_norm("ddn", "l2", IDS, [1.9, 2.0, 2.1, 2.3])).samples == (10,)
 
 
 def test_more_steps_must_not_change_much():
     short = minimum_norm("fmn 30", "l2", IDS, [1.0] * 4, family="fmn", steps=30)
     long = minimum_norm("fmn 300", "l2", IDS, [1.0, 0.95, 0.5, 1.5], family="fmn", steps=300)
     found = contradictions([short, long], entries=9)
-    assert {(one.kind, one.claim, one.sample_ids) for one in found} == {
+    assert {(one.check, one.subjects[0], one.samples) for one in found} == {
         ("steps", "fmn 30", (9,)),
         ("steps", "fmn 300", (10,)),
     }
@@ -178,13 +179,13 @@ def test_nothing_lies_within_a_verified_radius():
         ],
         entries=9,
     )
-    assert [(one.kind, one.proof, one.sample_ids) for one in found] == [("verified", "fmn", (7,))]
+    assert [(one.check, one.subjects[1], one.samples) for one in found] == [("verified", "fmn", (7,))]
 
 
 def test_a_clean_sample_is_right_or_wrong_for_all_attacks():
     right, wrong = minimum_norm("a", "l2", IDS, [1, 1, 1, 1]), minimum_norm("b", "linf", IDS, [1, 1, 0, 1])
-    assert only(right, wrong).kind == "clean"
-    assert only(right, wrong).sample_ids == (9,)
+    assert only(right, wrong).check == "clean"
+    assert only(right, wrong).samples == (9,)
 
 
 def test_verdicts_come_before_weaker_attacks():
@@ -196,7 +197,7 @@ def test_verdicts_come_before_weaker_attacks():
         ],
         entries=9,
     )
-    assert [one.kind for one in found] == ["verified", "clean", "clean", "attack"]
+    assert [one.check for one in found] == ["verified", "clean", "clean", "attack"]
 
 
 # -- what does not -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.truth import linear, tiny_relu
-from thinice.checks.finding import INDICATORS, black_box_stronger, worst_first
+from thinice.checks.attack_failure import black_box_stronger
+from thinice.checks.finding import CHECKS, sort_by_severity
 from thinice.checks.network import check_network
 
 KNOWN = linear(classes=5, features=24, count=12)
@@ -18,7 +19,7 @@ IDS = torch.arange(100, 100 + len(KNOWN.labels))
 
 def raised(model, inputs: Tensor = KNOWN.inputs, labels: Tensor = KNOWN.labels, **settings) -> dict[str, int]:
     found = check_network(model, inputs, labels, IDS[: len(inputs)], **settings)
-    return {one.name: one.samples for one in found if one.raised}
+    return {one.check: one.count for one in found if one.raised}
 
 
 def convolutional() -> nn.Module:
@@ -51,13 +52,13 @@ def test_three_classes_are_only_few():
 
 def test_what_the_network_has_wrong_is_not_asked_for_gradients():
     found = check_network(KNOWN.model, KNOWN.inputs, (KNOWN.labels + 1) % 5, IDS)
-    assert {one.name: one.of for one in found}["zero_gradients"] == 0
+    assert {one.check: one.of for one in found}["zero_gradients"] == 0
     assert not any(one.raised for one in found)
 
 
 def test_no_samples_raise_nothing():
     found = check_network(KNOWN.model, KNOWN.inputs[:0], KNOWN.labels[:0], IDS[:0])
-    assert [(one.samples, one.of, one.raised) for one in found] == [(0, 0, False)] * len(found)
+    assert [(one.count, one.of, one.raised) for one in found] == [(0, 0, False)] * len(found)
 
 
 # -- one that fails each -----------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def test_noise_that_is_a_function_of_the_input():
         return logits * 1 + (1e6 * key).sin().float() * 2 * lead * nn.functional.one_hot(logits.argmax(1), 5)
 
     inputs = KNOWN.inputs
-    found = {one.name: one for one in check_network(network, inputs, network(inputs).argmax(1), IDS) if one.raised}
+    found = {one.check: one for one in check_network(network, inputs, network(inputs).argmax(1), IDS) if one.raised}
     assert list(found) == ["unstable_predictions"]
     assert 0.5 < found["unstable_predictions"].value <= 1
 
@@ -155,31 +156,32 @@ def test_a_finding_names_its_samples_and_no_others():
     def network(inputs):
         return torch.where(torch.arange(len(inputs))[:, None] % 12 < 4, 1e6, 1.0) * KNOWN.model(inputs)
 
-    (one,) = worst_first(check_network(network, KNOWN.inputs, KNOWN.labels, IDS))
-    assert (one.name, one.sample_ids, one.of) == ("zero_gradients", (100, 101, 102, 103), 12)
+    (one,) = sort_by_severity(check_network(network, KNOWN.inputs, KNOWN.labels, IDS))
+    assert (one.check, one.samples, one.of) == ("zero_gradients", (100, 101, 102, 103), 12)
     assert str(one).startswith("zero_gradients, 4 of 12 samples: the gradient of the cross-entropy is exactly 0; ")
     assert json.loads(json.dumps(one.to_dict()))["sample_ids"] == [100, 101, 102, 103]
 
 
 def test_each_check_is_explained_and_each_sample_speaks_for_itself():
     whole = check_network(KNOWN.model, KNOWN.inputs, KNOWN.labels, IDS, seed=3)
-    assert [one.name for one in whole] == list(INDICATORS)[: len(whole)]
+    assert [one.check for one in whole] == list(CHECKS)[: len(whole)]
     values = {}
     for k in range(len(IDS)):
         alone = check_network(KNOWN.model, KNOWN.inputs[k : k + 1], KNOWN.labels[k : k + 1], IDS[k : k + 1], seed=3)
-        values[k] = {one.name: one.value for one in alone}["unstable_predictions"]
-    together = {one.name: one.value for one in whole}["unstable_predictions"]
+        values[k] = {one.check: one.value for one in alone}["unstable_predictions"]
+    together = {one.check: one.value for one in whole}["unstable_predictions"]
     assert together == pytest.approx(sum(values.values()) / len(values), rel=1e-4)
 
 
 def test_what_withstood_gradients_and_fell_without():
     found = black_box_stronger([4, 5, 6, 7], ["apgd-ce", "square", None, "square"])
-    assert (found.raised, found.sample_ids, found.of) == (True, (5, 7), 4)
+    assert (found.raised, found.samples, found.of) == (True, (5, 7), 4)
     assert not black_box_stronger([4, 5], ["apgd-ce", None]).raised
 
 
 def test_the_worst_comes_first():
     shares = [
-        one.share for one in worst_first(check_network(lambda x: 1e6 * KNOWN.model(x), KNOWN.inputs, KNOWN.labels, IDS))
+        one.share
+        for one in sort_by_severity(check_network(lambda x: 1e6 * KNOWN.model(x), KNOWN.inputs, KNOWN.labels, IDS))
     ]
     assert shares == sorted(shares, reverse=True)

@@ -1,4 +1,4 @@
-"""Studies made by hand: one for each signature, and healthy ones that show none."""
+"""Studies made by hand: one for each pattern, and healthy ones that show none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from thinice.checks.study_patterns import StudyRow, _falling, signatures
+from thinice.checks.study_patterns import StudyRow, _falling, find_patterns
 from thinice.errors import InputError
 
 
@@ -21,7 +21,7 @@ def study(*robust: float, clean: list[float] | None = None, samples: int = 1000,
 
 
 def names(rows, **settings) -> list[str]:
-    return [one.name for one in signatures(rows, **settings)]
+    return [one.check for one in find_patterns(rows, **settings)]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_a_healthy_study_shows_none(rows):
 
 def test_reported_numbers_that_were_not_reached():
     row = StudyRow("hydra-99", 0.99, 1000, 0.76, 0.25, reported=0.40)
-    (one,) = signatures([row])
-    assert (one.name, one.networks) == ("below_reported", ("hydra-99",))
+    (one,) = find_patterns([row])
+    assert (one.check, one.subjects) == ("below_reported", ("hydra-99",))
     assert "40.0% reported, 25.0% measured" in str(one)
     assert "weaker" in one.advice
     assert names([StudyRow("a", 0.99, 1000, 0.76, 0.40, reported=0.25)]) == ["above_reported"]
@@ -56,16 +56,16 @@ def test_few_samples_excuse_a_drop_that_many_do_not():
 
 
 def test_clean_and_robust_trends_that_disagree():
-    (one,) = signatures(study(0.3, 0.4, clean=[0.9, 0.8]))
-    assert (one.name, one.networks) == ("trends_disagree", ("pruned-0", "pruned-1"))
+    (one,) = find_patterns(study(0.3, 0.4, clean=[0.9, 0.8]))
+    assert (one.check, one.subjects) == ("trends_disagree", ("pruned-0", "pruned-1"))
     assert "clean -10.0%, robust +10.0%" in one.seen
     assert names(study(0.3, 0.4, clean=[0.9, 0.8], samples=50)) == []
     assert names(study(0.4, 0.3, clean=[0.9, 0.8])) == []
 
 
 def test_robust_accuracies_that_jump():
-    (one,) = signatures(study(0.5, 0.3, 0.5, 0.3))
-    assert one.name == "jumps_over_sparsity"
+    (one,) = find_patterns(study(0.5, 0.3, 0.5, 0.3))
+    assert one.check == "jumps_over_sparsity"
     assert "50.0%, 30.0%, 50.0%, 30.0%" in one.seen
     assert names(study(0.5, 0.3, 0.5, 0.3, samples=30)) == []
 
@@ -116,4 +116,4 @@ def test_the_falling_curve_is_that_of_scikit_learn(pairs):
 )
 def test_bad_rows_are_named(row, message):
     with pytest.raises(InputError, match=message):
-        signatures([row])
+        find_patterns([row])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thinice.checks.contradictions import check_store
-from thinice.checks.study_patterns import store_signatures
+from thinice.checks.study_patterns import stored_patterns
 from thinice.cli.compare import warn
 from thinice.data.digits import example_checkpoints
 from thinice.store import Store, open_store
@@ -75,7 +75,7 @@ class Filled:
             )
 
     def found(self, **settings):
-        return [(check, one) for check in check_store(self.store, **settings) for one in check.contradictions]
+        return [(check, one) for check in check_store(self.store, **settings) for one in check.findings]
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +95,18 @@ HALF = [0.5] * 6
 def test_two_norms_of_one_network(filled):
     filled.epsilons("fmn", "linf", [0.1] * 6, steps=100)
     filled.epsilons("cw", "l2", [0.6, 0.7, 0.8, 0.9, math.nan, 0.0])
-    ((check, one),) = [(check, one) for check, one in filled.found() if one.kind == "norm"]
+    ((check, one),) = [(check, one) for check, one in filled.found() if one.check == "norm"]
     assert (check.network, check.data, check.attacks) == ("dense", "digits", ("fmn", "cw"))
-    assert one.sample_ids == (23, 22)  # 0.1 x sqrt(48) is 0.693, and 0.7 is within the tolerance
-    assert one.compared == 6
+    assert one.samples == (23, 22)  # 0.1 x sqrt(48) is 0.693, and 0.7 is within the tolerance
+    assert one.of == 6
     assert one.bounds[0] == pytest.approx(0.1 * math.sqrt(48), rel=1e-5)
-    assert [one.kind for _, one in filled.found()] == ["clean", "norm"]
+    assert [one.check for _, one in filled.found()] == ["clean", "norm"]
 
 
 def test_budgets_and_epsilons(filled):
     filled.verdicts("pgd", "linf", 0.1, [True, True, False, False, False, False], length=[1, 1, 0.1, 0.04, 0.1, 0.1])
     filled.epsilons("fmn", "linf", [0.09, 0.11, 0.1, 0.1, 0.2, math.nan], steps=100)
-    found = {(one.kind, one.claim): one.sample_ids for _, one in filled.found()}
+    found = {(one.check, one.subjects[0]): one.samples for _, one in filled.found()}
     assert found == {("budget", "pgd"): (20,), ("attack", "fmn"): (23, 24)}
 
 
@@ -124,7 +124,7 @@ def test_steps_are_told_from_other_settings(filled):
     filled.epsilons("fmn", "linf", HALF, steps=30, alpha=1.0)
     filled.epsilons("fmn", "linf", [0.5, 0.5, 0.5, 0.5, 0.5, 0.3], steps=300, alpha=1.0)
     filled.epsilons("fmn", "linf", HALF, steps=300, alpha=3.0)
-    found = {(one.kind, one.claim, one.proof) for _, one in filled.found()}
+    found = {(one.check, *one.subjects) for _, one in filled.found()}
     assert found == {
         ("steps", "fmn, alpha 1, steps 30", "fmn, alpha 1, steps 300"),
         ("attack", "fmn, alpha 3, steps 300", "fmn, alpha 1, steps 300"),
@@ -135,7 +135,7 @@ def test_selections_that_overlap_are_compared_where_they_do(filled):
     filled.epsilons("fmn", "linf", HALF)
     filled.epsilons("tmn", "linf", [0.1, 0.1], ids=[25, 99])
     ((_, one),) = filled.found()
-    assert (one.sample_ids, one.compared) == ((25,), 1)
+    assert (one.samples, one.of) == ((25,), 1)
 
 
 def test_other_contents_under_the_same_id_are_another_sample(filled):
@@ -156,14 +156,14 @@ def test_one_attack_on_two_selections_is_one_attack(filled):
     filled.epsilons("fmn", "linf", HALF)
     filled.epsilons("fmn", "linf", [0.5, 0.5, 0.1], ids=[20, 21, 22])
     ((check, one),) = [(check, None) for check in check_store(filled.store)]
-    assert (check.attacks, check.contradictions, one) == (("fmn",), (), None)
+    assert (check.attacks, check.findings, one) == (("fmn",), (), None)
 
 
 def test_signatures_of_the_evaluations_in_a_store(filled):
     for k, stand in enumerate((500, 300, 500, 300)):
         robust = np.arange(1000) < stand
         filled.verdicts("pgd", "linf", 0.1, robust, network=f"pruned-{k}", sparsity=k / 10)
-    ((name, networks),) = [(one.name, one.networks) for one in store_signatures(filled.store)]
+    ((name, networks),) = [(one.check, one.subjects) for one in stored_patterns(filled.store)]
     assert (name, networks) == ("jumps_over_sparsity", ("pruned-0", "pruned-1", "pruned-2", "pruned-3"))
 
 
@@ -189,13 +189,13 @@ def test_an_evaluation_that_ended_early_is_no_point_of_a_study(filled, tried, se
                 clean_predictions=np.zeros(count, np.int64),
                 evaluations=np.ones(count),
             )
-    assert [one.name.split("_")[0] for one in store_signatures(filled.store)] == seen
+    assert [one.check.split("_")[0] for one in stored_patterns(filled.store)] == seen
 
 
 def test_evaluations_at_other_budgets_are_other_series(filled):
     for k, (stand, budget) in enumerate(((500, 0.1), (300, 0.2), (500, 0.1), (300, 0.2))):
         filled.verdicts("pgd", "linf", budget, np.arange(1000) < stand, network=f"pruned-{k}", sparsity=k / 10)
-    assert store_signatures(filled.store) == ()
+    assert stored_patterns(filled.store) == ()
 
 
 def test_a_comparison_whose_interval_reaches_a_half(filled):
@@ -208,7 +208,7 @@ def test_a_comparison_whose_interval_reaches_a_half(filled):
             )
             comparison = run.comparison(dense, pruned)
             run.add_statistics(comparison, auc=0.65, auc_low=low, auc_high=0.9, confidence=0.95, **statistics)
-    ((networks, seen),) = [(one.networks, one.seen) for one in store_signatures(filled.store)]
+    ((networks, seen),) = [(one.subjects, one.seen) for one in stored_patterns(filled.store)]
     assert networks == ("near",)
     heard = []
     warn([SimpleNamespace(pruned="far")], filled.store.path, heard.append)
@@ -235,11 +235,11 @@ def test_samples_read_in_parts_say_what_they_say_at_once(filled, monkeypatch):
     assert sum(fetched) > 11_000
     assert 490 < max(fetched) < 510
     (worst,) = check_store(filled.store, most=3)
-    assert [one.samples for one in worst.contradictions] == [one.samples for one in at_once[0].contradictions]
-    assert [one.compared for one in worst.contradictions] == [one.compared for one in at_once[0].contradictions]
-    for few, every in zip(worst.contradictions, at_once[0].contradictions, strict=True):
-        assert every.samples == len(every.sample_ids)
-        assert (few.sample_ids, few.claimed, few.bounds) == (every.sample_ids[:3], every.claimed[:3], every.bounds[:3])
+    assert [one.count for one in worst.findings] == [one.count for one in at_once[0].findings]
+    assert [one.of for one in worst.findings] == [one.of for one in at_once[0].findings]
+    for few, every in zip(worst.findings, at_once[0].findings, strict=True):
+        assert every.count == len(every.samples)
+        assert (few.samples, few.claimed, few.bounds) == (every.samples[:3], every.claimed[:3], every.bounds[:3])
     # by another way: what the two epsilons of each sample say of each other, through linf <= l2 <= sqrt(48) linf
     known = np.where(np.isnan(far), np.inf, far.astype(np.float32).astype(float))
     near = near.astype(np.float32).astype(float)
@@ -247,7 +247,7 @@ def test_samples_read_in_parts_say_what_they_say_at_once(filled, monkeypatch):
         ("cw", "fmn"): np.isfinite(known) & (known > 0) & (near * math.sqrt(48) < known * 0.9),
         ("fmn", "cw"): (known > 0) & (known < near * 0.9),
     }
-    counted = {(one.claim, one.proof): one.samples for one in at_once[0].contradictions if one.kind == "norm"}
+    counted = {one.subjects: one.count for one in at_once[0].findings if one.check == "norm"}
     assert {pair: counted[pair] for pair in refuted} == {pair: int(which.sum()) for pair, which in refuted.items()}
 
 

@@ -7,7 +7,7 @@ import pytest
 from thinice.errors import StoreError
 
 SILENT = {
-    "name": "silent_success",
+    "check": "silent_success",
     "raised": True,
     "sample_ids": [11, 12],
     "of": 4,
@@ -15,7 +15,7 @@ SILENT = {
     "seen": "it was there",
     "advice": "look",
 }
-CALM = {**SILENT, "name": "unstable_predictions", "raised": False, "sample_ids": [], "value": 0.25}
+CALM = {**SILENT, "check": "unstable_predictions", "raised": False, "sample_ids": [], "value": 0.25}
 
 
 def test_findings_are_kept_and_those_raised_are_warnings(store, bench):

@@ -1,18 +1,20 @@
-"""Around an evaluation: what its checks say, and what the store knows that contradicts it."""
+"""Checks of an evaluation: of the network, of the attack on it, and of what the store holds of both already.
+
+Every check returns a `Finding`: where it was seen, what that means, and what to do. `CHECKS` lists them all.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thinice.attacks.fixed_budget import AttackEnsemble
-from thinice.checks.attack_failure import check_attack
-from thinice.checks.contradictions import Contradiction, check_store
-from thinice.checks.finding import Finding, black_box_stronger, worst_first
+from thinice.checks.attack_failure import black_box_stronger, check_attack
+from thinice.checks.contradictions import check_store
+from thinice.checks.finding import CHECKS, Check, Finding, sampled_finding, sort_by_severity
 from thinice.checks.network import check_network
-from thinice.checks.study_patterns import StudyRow
 from thinice.store import query
 
 if TYPE_CHECKING:
@@ -23,129 +25,52 @@ if TYPE_CHECKING:
     from thinice.data import Samples
     from thinice.models import Classifier
     from thinice.store import Run, Store
-    from thinice.types import Norm
 
-__all__ = ["EvaluationChecks", "run_checks", "study_row"]
+__all__ = ["CHECKS", "Check", "Finding", "run_checks", "warning_texts"]
 
 SAMPLES = 16
 """So many samples are looked at, the first that the network has right."""
 PASSES = 4000
 """What watching an attack may cost in all: of a longer one, fewer samples are watched, and of the longest none."""
 LONGEST = 4
-"""So many contradictions are told one by one."""
+"""So many contradictions are listed one by one."""
 NAMED = 100
 """So many samples of a contradiction are named, the worst; all are counted."""
-
-
-class Evaluated(Protocol):
-    """What is asked of an evaluation: `thinice.Robustness`."""
-
-    def __len__(self) -> int:
-        """Return how many samples were evaluated."""
-
-    @property
-    def network(self) -> str:
-        """Name of the network."""
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of its prunable weights that are zero."""
-
-    @property
-    def data(self) -> str:
-        """Name of the data set."""
-
-    @property
-    def attack(self) -> str:
-        """Name of the attack."""
-
-    @property
-    def norm(self) -> Norm:
-        """Of the budget."""
-
-    @property
-    def budget(self) -> float:
-        """The radius."""
-
-    @property
-    def clean_accuracy(self) -> float:
-        """Share of the samples that are right."""
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Share of the samples that stand."""
-
-    @property
-    def sample_ids(self) -> NDArray[np.int64]:
-        """(N,) index in the untouched data set."""
-
-    @property
-    def broken_by(self) -> NDArray[np.str_]:
-        """(N,) the attack that broke the sample."""
-
-    @property
-    def evaluations(self) -> NDArray[np.float32]:
-        """(N,) passes spent."""
-
-    @property
-    def measurement_id(self) -> int:
-        """Its row in the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationChecks:
-    """Why an evaluation may be wrong; made by `run_checks`.
-
-    Attributes
-    ----------
-    findings : tuple of Finding
-        Of each check that ran, raised or not.
-    contradictions : tuple of Contradiction
-        Between any attacks on the same network and data in the store.
-
-    """
-
-    findings: tuple[Finding, ...]
-    contradictions: tuple[Contradiction, ...]
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was seen, on how many samples, and what to do: a sentence each, none where all is well."""
-        told = [str(one) for one in (*worst_first(self.findings), *self.contradictions[:LONGEST])]
-        more = len(self.contradictions) - LONGEST
-        return (
-            (*told, f"{more} more pairs of attacks contradict each other: see `thinice check`")
-            if more > 0
-            else (*told,)
-        )
 
 
 def run_checks(
     store: Store,
     run: Run,
-    found: Evaluated,
+    measurement_id: int,
     *,
     classifier: Classifier,
     samples: Samples,
     attack: Attack | AttackEnsemble,
+    broken_by: NDArray[np.str_],
+    evaluations: NDArray[np.float32],
     device: torch.device,
     seed: int = 0,
-) -> EvaluationChecks:
-    """Return what the checks say of an evaluation, and store it with its measurement; stored already, it is read.
+) -> tuple[Finding, ...]:
+    """Return the findings of an evaluation: of its network and attack, raised or not, then all contradictions.
 
     The network is checked, and the attack is watched, on the first 16 samples that the network has right; of an
     ensemble, its first attack. An attack that takes more than 250 passes a sample is watched on fewer samples, and one
     that takes more than 4000 on none. Where the ensemble ends with an attack without gradients, the samples that fell
-    to it alone are named. Then all that the store holds of this network is held against each other.
+    to it alone are named. These findings are stored with the measurement, and read where they are stored already. Then
+    all that the store holds of this network is searched for contradictions.
 
     Parameters
     ----------
     store, run : Store, Run
         Where the evaluation was stored, and the run that is open there.
-    found : Robustness
-        The evaluation.
+    measurement_id : int
+        Its measurement.
     classifier, samples, attack
         What was evaluated, on what, by what.
+    broken_by : ndarray
+        (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it is robust.
+    evaluations : ndarray
+        (N,) forward-backward passes spent.
     device : torch.device
         Where the network runs.
     seed : int
@@ -162,70 +87,69 @@ def run_checks(
     ...     evaluator = Evaluator(store, samples, device="cpu", progress=False)
     ...     attack = evaluator.bind(dense, "fmn", norm="l2", budget=0.3)
     ...     with evaluator.run(attack_of(attack), seed=0) as run:
-    ...         found = evaluator.robustness(dense, attack, budget=0.3)
-    ...         run_checks(
-    ...             store, run, found, classifier=dense, samples=samples, attack=attack, device=torch.device("cpu")
-    ...         ).warnings
-    ()
+    ...         result = evaluator.robustness(dense, attack, budget=0.3)
+    ...         findings = run_checks(
+    ...             store, run, result.measurement_id, classifier=dense, samples=samples, attack=attack,
+    ...             broken_by=result.broken_by, evaluations=result.evaluations, device=torch.device("cpu"),
+    ...         )
+    >>> len(findings), warning_texts(findings)
+    (11, ())
 
     """
-    kept = store.sql(query("findings_of_measurement"), {"measurement_id": found.measurement_id})
-    if kept.empty:
-        findings = _findings(found, classifier, samples, attack, device=device, seed=seed)
-        run.add_findings(found.measurement_id, [one.to_dict() for one in findings])
-    else:
-        rows = zip(kept["indicator"], kept["sample_ids"], kept["looked_at"], kept["value"], strict=True)
-        findings = tuple(
-            Finding(name, tuple(map(int, ids)), int(of), None if np.isnan(value) else float(value))
-            for name, ids, of, value in rows
+    stored = store.sql(query("findings_of_measurement"), {"measurement_id": measurement_id})
+    if stored.empty:
+        findings = _check_evaluation(
+            classifier, samples, attack, broken_by=broken_by, evaluations=evaluations, device=device, seed=seed
         )
-    checks = check_store(store, measurement_id=found.measurement_id, most=NAMED)
-    return EvaluationChecks(findings, tuple(one for check in checks for one in check.contradictions))
+        run.add_findings(measurement_id, [finding.to_dict() for finding in findings])
+    else:
+        rows = zip(stored["indicator"], stored["sample_ids"], stored["looked_at"], stored["value"], strict=True)
+        findings = tuple(
+            sampled_finding(check, map(int, ids), int(of), None if np.isnan(value) else float(value))
+            for check, ids, of, value in rows
+        )
+    networks = check_store(store, measurement_id=measurement_id, most=NAMED)
+    return (*findings, *(finding for network in networks for finding in network.findings))
 
 
-def _findings(
-    found: Evaluated,
+def warning_texts(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Return what was seen, on how many samples, and what to do: a sentence for each that is raised, the worst first.
+
+    Of many contradictions the last sentence says how many more there are.
+    """
+    listed = tuple(findings)
+    contradictions = [finding for finding in listed if finding.norms]
+    others = sort_by_severity(finding for finding in listed if not finding.norms)
+    more = len(contradictions) - LONGEST
+    rest = (f"{more} more pairs of attacks contradict each other: see `thinice check`",) if more > 0 else ()
+    return (*map(str, (*others, *contradictions[:LONGEST])), *rest)
+
+
+def _check_evaluation(
     classifier: Classifier,
     samples: Samples,
     attack: Attack | AttackEnsemble,
     *,
+    broken_by: NDArray[np.str_],
+    evaluations: NDArray[np.float32],
     device: torch.device,
     seed: int,
 ) -> tuple[Finding, ...]:
+    """Return the findings of the network and of the attack on it."""
     network = classifier.to(device)
-    right = np.flatnonzero(found.broken_by != "clean")[:SAMPLES]
-    cost = (
-        100.0
-        if isinstance(attack, AttackEnsemble) and len(attack.members) > 1
-        else float(found.evaluations.max(initial=1))
-    )
-    watched = min(len(right), int(PASSES // max(cost, 1)))
+    members = attack.members if isinstance(attack, AttackEnsemble) else (attack,)
+    right = np.flatnonzero(broken_by != "clean")[:SAMPLES]
+    passes = 100.0 if len(members) > 1 else float(evaluations.max(initial=1))
+    watched = slice(min(len(right), int(PASSES // max(passes, 1))))
     inputs, labels, ids = (column[right].to(device) for column in (samples.inputs, samples.labels, samples.sample_ids))
-    seen = {one.name: one for one in check_network(network, inputs, labels, ids, seed=seed)}
-    if watched:
-        first = slice(watched)
-        single = attack.members[0] if isinstance(attack, AttackEnsemble) else attack
+    findings = {finding.check: finding for finding in check_network(network, inputs, labels, ids, seed=seed)}
+    if watched.stop:
         budget = attack.budget if isinstance(attack, AttackEnsemble) else None
-        few = inputs[first], labels[first], ids[first]
-        seen |= {one.name: one for one in check_attack(network, *few, single, norm=found.norm, budget=budget)}
-    if isinstance(attack, AttackEnsemble) and attack.members[-1].name == "square" and len(attack.members) > 1:
-        fell = [name or None for name in found.broken_by.tolist()]
-        one = black_box_stronger(found.sample_ids.tolist(), fell)
-        seen[one.name] = one
-    return tuple(seen.values())
-
-
-def study_row(found: Evaluated, reported: float | None = None) -> StudyRow:
-    """Return an evaluation as a row of a study, whose networks are compared at the same budget, and what was reported.
-
-    See `thinice.checks.study_patterns.signatures`.
-    """
-    return StudyRow(
-        found.network,
-        found.sparsity,
-        len(found),
-        found.clean_accuracy,
-        found.robust_accuracy,
-        series=f"{found.data} {found.attack} {found.norm} {found.budget:.6g}",
-        reported=reported,
-    )
+        of_attack = check_attack(
+            network, inputs[watched], labels[watched], ids[watched], members[0], norm=attack.norm, budget=budget
+        )
+        findings |= {finding.check: finding for finding in of_attack}
+    if len(members) > 1 and members[-1].name == "square":
+        stronger = black_box_stronger(samples.sample_ids.tolist(), [name or None for name in broken_by.tolist()])
+        findings[stronger.check] = stronger
+    return tuple(findings.values())

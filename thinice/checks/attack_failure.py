@@ -18,7 +18,7 @@ from thinice.norms import NORM_TABLE
 from thinice.numerics import exact
 from thinice.types import NORMS, Norm
 
-__all__ = ["AnyAttack", "check_attack"]
+__all__ = ["AnyAttack", "black_box_stronger", "check_attack"]
 
 AnyAttack = Callable[[Model, Tensor, Tensor, Tensor], Tensor | MinNormResult]
 """``attack(model, inputs, labels, sample_ids)``: any `thinice.Attack`, or what returns the points (N, …) it ends at."""
@@ -41,7 +41,7 @@ def check_attack(
     surrogate: Model | None = None,
     unlimited: AnyAttack | None = None,
 ) -> tuple[Finding, ...]:
-    """Return what the indicators of attack failure say of an attack on a network.
+    """Return the findings of the indicators of attack failure, for an attack on a network.
 
     Each sample that the network has right is attacked alone, and every point at which the attack asks the network is
     looked at. What counts as an iteration is a pass with gradients, or any pass for an attack that takes none.
@@ -49,9 +49,9 @@ def check_attack(
     ``silent_success``: an adversarial was met (within the budget, or at a norm at least 5 % below what is returned),
     and what is returned is none or farther. ``incomplete_optimization``: the least margin met still fell by more than
     5 % of its whole fall within the last 10 iterations, where the attack failed; of a minimum-norm attack, the least
-    epsilon met fell by more than 5 %. An attack whose steps fade to nothing always looks settled: hold it against one
-    with more steps, too. ``unconstrained_attack_failure``: a minimum-norm attack, or ``unlimited``, ends without
-    an adversarial. ``transfer_failure``: what fools the surrogate does not fool the network.
+    epsilon met fell by more than 5 %. An attack whose steps fade to nothing always looks converged: compare it with
+    one that takes more steps, too. ``unconstrained_attack_failure``: a minimum-norm attack, or ``unlimited``, ends
+    without an adversarial. ``transfer_failure``: what fools the surrogate does not fool the network.
 
     Parameters
     ----------
@@ -86,11 +86,11 @@ def check_attack(
     >>> def half_space(inputs):
     ...     total = inputs.flatten(1).sum(1, keepdim=True)
     ...     return torch.cat([1 - total, total - 1], 1)
-    >>> found = check_attack(
+    >>> findings = check_attack(
     ...     half_space, torch.tensor([[[[0.2, 0.4]]]]), torch.tensor([0]), torch.tensor([7]),
     ...     make_attack("fmn", norm="l2"), norm="l2",
     ... )
-    >>> [(one.name, one.samples) for one in found]
+    >>> [(finding.check, finding.count) for finding in findings]
     [('silent_success', 0), ('incomplete_optimization', 0), ('unconstrained_attack_failure', 0)]
 
     """
@@ -103,21 +103,47 @@ def check_attack(
         right = (predict(model, inputs) == labels).nonzero().squeeze(1)
         ids = sample_ids[right].cpu()
         samples = [_Sample(inputs[k : k + 1], labels[k : k + 1], sample_ids[k : k + 1], norm, budget) for k in right]
-        seen = [_watch(model, sample, attack) for sample in samples]
-        found = [
-            finding("silent_success", _flags(one.silent for one in seen), ids),
-            finding("incomplete_optimization", _flags(one.incomplete for one in seen), ids),
+        courses = [_watch(model, sample, attack) for sample in samples]
+        findings = [
+            finding("silent_success", _flags(course.silent for course in courses), ids),
+            finding("incomplete_optimization", _flags(course.incomplete for course in courses), ids),
         ]
         if budget is None:
-            stranded = _flags(one.returned == torch.inf for one in seen)
-            found.append(finding("unconstrained_attack_failure", stranded, ids))
+            failed = _flags(course.returned == torch.inf for course in courses)
+            findings.append(finding("unconstrained_attack_failure", failed, ids))
         elif unlimited is not None:
             anywhere = [replace(sample, budget=None) for sample in samples]
-            stranded = _flags(_returned(model, one, unlimited(model, *one.arguments)) == torch.inf for one in anywhere)
-            found.append(finding("unconstrained_attack_failure", stranded, ids))
+            lengths = [_returned(model, sample, unlimited(model, *sample.arguments)) for sample in anywhere]
+            failed = _flags(length == torch.inf for length in lengths)
+            findings.append(finding("unconstrained_attack_failure", failed, ids))
         if surrogate is not None:
-            found.append(_transfer(model, surrogate, samples, attack))
-    return tuple(found)
+            findings.append(_transfer(model, surrogate, samples, attack))
+    return tuple(findings)
+
+
+def black_box_stronger(
+    sample_ids: Sequence[int], broken_by: Sequence[str | None], black_box: Iterable[str] = ("square",)
+) -> Finding:
+    """Return which samples fell to an attack without gradients, having withstood all others.
+
+    Parameters
+    ----------
+    sample_ids : sequence of int
+        (N,) the samples attacked, by one attack after the other.
+    broken_by : sequence of str or None
+        (N,) the attack that broke each, None where none did.
+    black_box : iterable of str
+        The attacks without gradients, which came last.
+
+    Examples
+    --------
+    >>> black_box_stronger([5, 6, 7], ["apgd-ce", "square", None]).samples
+    (6,)
+
+    """
+    names = set(black_box)
+    where = torch.tensor([attack in names for attack in broken_by], dtype=torch.bool)
+    return finding("black_box_stronger", where, torch.as_tensor(sample_ids, dtype=torch.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +172,18 @@ class _Sample:
     def reach(self, points: Tensor, logits: Tensor) -> Tensor:
         """Return the length of each perturbation (R,) that is allowed and fools, infinity for the others.
 
-        A lead of a hair does not fool: another forward pass may disagree.
+        A margin of a hair does not fool: another forward pass may disagree.
         """
-        lead = margin(logits, self.labels.expand(len(logits)))
-        fools = lead < -1e-5 * (1 + logits.abs().amax(1))
+        margins = margin(logits, self.labels.expand(len(logits)))
+        fools = margins < -1e-5 * (1 + logits.abs().amax(1))
         return torch.where(fools & self.allows(points), self.length(points), torch.inf)
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was seen of an attack on one sample: the course of the search, and how it ended."""
+class _Course:
+    """The course of an attack on one sample, and how it ended."""
 
-    leads: list[float]  # the least margin met so far, after each iteration
+    margins: list[float]  # the least margin met so far, after each iteration
     reaches: list[float]  # the least length of an allowed adversarial met so far
     nearest: float  # the least length met in any pass, with gradients or without
     returned: float  # the length of what it returned, infinity if that is no adversarial
@@ -173,13 +199,13 @@ class _Seen:
     @property
     def incomplete(self) -> bool:
         """The last iterations still gained something."""
-        late = max(1, min(LATE, len(self.leads) // 4))
-        if len(self.leads) <= late:
+        late = max(1, min(LATE, len(self.margins) // 4))
+        if len(self.margins) <= late:
             return False
         if self.budget is None:
             return self.reaches[-1] < torch.inf and self.reaches[-1 - late] > self.reaches[-1] * (1 + GAIN)
-        fall = self.leads[0] - self.leads[-1]
-        return self.returned == torch.inf and self.leads[-1 - late] - self.leads[-1] > GAIN * fall
+        fall = self.margins[0] - self.margins[-1]
+        return self.returned == torch.inf and self.margins[-1 - late] - self.margins[-1] > GAIN * fall
 
 
 Pass = tuple[bool, float, float]
@@ -199,20 +225,20 @@ class _Watched(Onlooker):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits."""
-        sloped, points = torch.is_grad_enabled() and inputs.requires_grad, inputs.detach().clone()
+        with_gradients, points = torch.is_grad_enabled() and inputs.requires_grad, inputs.detach().clone()
         logits = self.model(inputs)
         values = logits.detach()
-        lead = margin(values, self.sample.labels.expand(len(values))).nan_to_num(nan=torch.inf)
-        self.passes.append((sloped, lead.min().item(), self.sample.reach(points, values).min().item()))
+        margins = margin(values, self.sample.labels.expand(len(values))).nan_to_num(nan=torch.inf)
+        self.passes.append((with_gradients, margins.min().item(), self.sample.reach(points, values).min().item()))
         return logits
 
 
-def _watch(model: Model, sample: _Sample, attack: AnyAttack) -> _Seen:
+def _watch(model: Model, sample: _Sample, attack: AnyAttack) -> _Course:
     watched = _Watched(model, sample, []).eval()
     result = attack(watched, *sample.arguments)
-    iterations = [one for one in watched.passes if one[0]] or watched.passes
-    return _Seen(
-        leads=list(accumulate((lead for _, lead, _ in iterations), min)),
+    iterations = [passed for passed in watched.passes if passed[0]] or watched.passes
+    return _Course(
+        margins=list(accumulate((least for _, least, _ in iterations), min)),
         reaches=list(accumulate((reach for _, _, reach in iterations), min)),
         nearest=min((reach for _, _, reach in watched.passes), default=torch.inf),
         returned=_returned(model, sample, result),
@@ -232,9 +258,9 @@ def _transfer(model: Model, surrogate: Model, samples: Sequence[_Sample], attack
     """Return for which samples what fools the surrogate does not fool the network."""
     results = [(sample, attack(surrogate, *sample.arguments)) for sample in samples]
     fooled = [(sample, result) for sample, result in results if _returned(surrogate, sample, result) < torch.inf]
-    kept = _flags(_returned(model, sample, result) == torch.inf for sample, result in fooled)
+    unmoved = _flags(_returned(model, sample, result) == torch.inf for sample, result in fooled)
     ids = [sample.sample_ids.item() for sample, _ in fooled]
-    return finding("transfer_failure", kept, torch.tensor(ids, dtype=torch.int64))
+    return finding("transfer_failure", unmoved, torch.tensor(ids, dtype=torch.int64))
 
 
 def _flags(values: Iterable[bool]) -> Tensor:

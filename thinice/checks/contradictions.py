@@ -1,4 +1,4 @@
-"""What several attacks say of the same samples must fit together; where it does not, one of them has failed.
+"""Contradictions between attacks on the same samples of one network: where there is one, an attack has failed.
 
 The distance of a sample to the decision boundary is one number in each norm, and the norms bound each other. Every
 adversarial in hand is a proof in all of them; every "robust" is a claim that a proof can refute. Published studies
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from thinice.checks.finding import CHECKS, Finding
 from thinice.errors import InputError
 from thinice.store import query, stored_settings
 from thinice.types import NORMS, Norm
@@ -30,24 +31,26 @@ if TYPE_CHECKING:
     Group = tuple[int, str, str, int]
 
 __all__ = [
-    "Check",
-    "Contradiction",
+    "ContradictionCounter",
     "Evidence",
     "FloatColumn",
     "Kind",
-    "ProgressCounter",
+    "NetworkCheck",
     "check_store",
     "contradictions",
     "fixed_budget",
     "implied_bound",
     "minimum_norm",
+    "pair_row",
+    "sample_rows",
     "stored_warnings",
     "verified",
 ]
 
 FloatColumn = npt.NDArray[np.float64]
 
-ROUNDING = 1e-6  # epsilons are float32: what equals a budget up to this is not held against anyone
+ROUNDING = 1e-6
+"""Epsilons are float32: one that equals a budget up to this contradicts nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,98 +217,39 @@ def implied_bound(length: npt.ArrayLike, known: Norm, wanted: Norm, entries: int
 
 
 Kind = Literal["verified", "clean", "norm", "budget", "steps", "attack"]
-MEANINGS: dict[Kind, str] = {
-    "verified": "nothing can be there: the verifier, the network or the data differ, or an adversarial is none",
-    "clean": "one of them has the clean sample wrong: networks, data or labels differ",
-    "norm": "an adversarial in hand in one norm is nearer than this in the other: is the attack given probabilities "
-    "instead of logits, or too few steps?",
-    "budget": "an adversarial within the budget is in hand: the sample is not robust",
-    "steps": "more steps change the result: the search has not converged, so give it more",
-    "attack": "another attack found nearer adversarials: run it longer or with other settings, and take the nearer",
-}
+"""Names in `CHECKS`; `_kind` says which pair of attacks makes which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """Samples for which an adversarial that one attack has in hand refutes what another says.
-
-    Attributes
-    ----------
-    kind : str
-        ``verified``, ``clean``, ``norm``, ``budget``, ``steps`` or ``attack``; `meaning` says what each is.
-    claim, proof : str
-        Who is refuted, and by whom.
-    claim_norm, proof_norm : {"l0", "l1", "l2", "linf"}
-        The norms that they speak of.
-    compared : int
-        Samples of which both speak.
-    samples : int
-        How many of them contradict.
-    sample_ids : tuple of int
-        These samples, the worst first; of very many, the worst alone where a caller asked for so many.
-    claimed, bounds : tuple of float
-        What was claimed of each, and what the proof allows at most, both in ``claim_norm``.
-
-    """
-
-    kind: Kind
-    claim: str
-    claim_norm: Norm
-    proof: str
-    proof_norm: Norm
-    compared: int
-    samples: int
-    sample_ids: tuple[int, ...]
-    claimed: tuple[float, ...]
-    bounds: tuple[float, ...]
-
-    @property
-    def meaning(self) -> str:
-        """What it says of the attacks, and what to do."""
-        return MEANINGS[self.kind]
-
-    @property
-    def share(self) -> float:
-        """The share of the samples compared that contradict."""
-        return self.samples / self.compared
-
-    def __str__(self) -> str:
-        return (
-            f"{self.claim} ({self.claim_norm}) against {self.proof} ({self.proof_norm}): {self.samples} of "
-            f"{self.compared} samples; sample {self.sample_ids[0]} claimed {self.claimed[0]:.4g}, at most "
-            f"{self.bounds[0]:.4g}: {self.meaning}"
-        )
-
-    def to_dict(self) -> dict[str, str | int | float]:
-        """Return the pair in one row: how many samples contradict, and the worst of them."""
-        return self._pair | {
-            "samples": self.samples,
-            "of": self.compared,
-            "worst": self.sample_ids[0],
-            "claimed": self.claimed[0],
-            "at_most": self.bounds[0],
-        }
-
-    def rows(self) -> list[dict[str, str | int | float]]:
-        """Return one row a sample."""
-        samples = zip(self.sample_ids, self.claimed, self.bounds, strict=True)
-        return [
-            self._pair | {"sample_id": one, "claimed": claimed, "at_most": at_most} for one, claimed, at_most in samples
-        ]
-
-    @property
-    def _pair(self) -> dict[str, str | int | float]:
-        return {
-            "kind": self.kind,
-            "claim": self.claim,
-            "norm": self.claim_norm,
-            "proof": self.proof,
-            "proof_norm": self.proof_norm,
-        }
+def pair_row(finding: Finding) -> dict[str, str | int | float]:
+    """Return a contradiction in one row: both attacks, on how many samples they contradict, and the worst of them."""
+    return _pair(finding) | {
+        "samples": finding.count,
+        "of": finding.of,
+        "worst": finding.samples[0],
+        "claimed": finding.claimed[0],
+        "at_most": finding.bounds[0],
+    }
 
 
-def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: float = 0.1) -> tuple[Contradiction, ...]:
+def sample_rows(finding: Finding) -> list[dict[str, str | int | float]]:
+    """Return a contradiction in one row a sample: what is claimed of it, and what its adversarial allows at most."""
+    samples = zip(finding.samples, finding.claimed, finding.bounds, strict=True)
+    return [
+        _pair(finding) | {"sample_id": sample_id, "claimed": claimed, "at_most": bound}
+        for sample_id, claimed, bound in samples
+    ]
+
+
+def _pair(finding: Finding) -> dict[str, str | int | float]:
+    (claim, proof), (claim_norm, proof_norm) = finding.subjects, finding.norms
+    return {"kind": finding.check, "claim": claim, "norm": claim_norm, "proof": proof, "proof_norm": proof_norm}
+
+
+def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: float = 0.1) -> tuple[Finding, ...]:
     """Return which of the attacks on one network are refuted by which others, and for which samples.
+
+    A finding is about two attacks, and is named after what they differ in: ``verified``, ``clean``, ``norm``,
+    ``budget``, ``steps`` or ``attack``.
 
     A "robust" is refuted by any adversarial within its budget, in its own norm or by way of another. An epsilon is
     refuted by an adversarial that is nearer by more than the tolerance; that a search ends a few percent too far is
@@ -314,7 +258,7 @@ def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: flo
     Parameters
     ----------
     evidence : iterable of Evidence
-        All of the same network and data; any two are held against each other where they speak of the same samples.
+        All of the same network and data; any two are compared on the samples that both have.
     entries : int
         Number of entries of an input, channels x height x width.
     tolerance : float
@@ -322,7 +266,7 @@ def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: flo
 
     Returns
     -------
-    tuple of Contradiction
+    tuple of Finding
         One for each pair and kind that contradicts; of verifiers and clean samples first.
 
     Examples
@@ -332,14 +276,14 @@ def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: flo
     >>> from thinice.checks.contradictions import fixed_budget, minimum_norm
     >>> pgd = fixed_budget("pgd", "linf", 4 / 255, range(10), [False] * 10)
     >>> carlini = minimum_norm("c&w", "l2", range(10), [0.5] * 5 + [2.0] * 5)
-    >>> (found,) = contradictions([pgd, carlini], entries=3072)
-    >>> found.kind, found.sample_ids, found.bounds[0].__round__(3)
+    >>> (finding,) = contradictions([pgd, carlini], entries=3072)
+    >>> finding.check, finding.samples, round(finding.bounds[0], 3)
     ('norm', (5, 6, 7, 8, 9), 0.869)
 
     """
-    tally = ProgressCounter(tolerance=tolerance)
-    tally.add(dict(enumerate(evidence)), entries=entries)
-    return tally.contradictions()
+    counter = ContradictionCounter(tolerance=tolerance)
+    counter.add(dict(enumerate(evidence)), entries=entries)
+    return counter.findings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -365,7 +309,7 @@ class _Refuted:
         )
 
 
-class ProgressCounter:
+class ContradictionCounter:
     """Contradictions among attacks on one network, counted part by part where not all samples are in memory at once.
 
     Parameters
@@ -390,38 +334,41 @@ class ProgressCounter:
 
         Samples that were counted before must not come again; those of a later part come after the others.
         """
-        self._attacks |= {attack: (said.name, said.norm) for attack, said in evidence.items()}
+        self._attacks |= {attack: (result.name, result.norm) for attack, result in evidence.items()}
         for (claimant, claim), (prover, proof) in permutations(evidence.items(), 2):
             pair = (claimant, prover)
             compared, refuted = _refuted(claim, proof, entries, self._tolerance)
             self._compared[pair] += compared
             for kind, samples in refuted.items():
                 key = (*pair, kind)
-                before = self._refuted.get(key)
-                self._refuted[key] = (samples if before is None else before | samples).worst(self._most)
+                earlier = self._refuted.get(key)
+                self._refuted[key] = (samples if earlier is None else earlier | samples).worst(self._most)
 
-    def contradictions(self, names: Mapping[int, str] | None = None) -> tuple[Contradiction, ...]:
+    def findings(self, names: Mapping[int, str] | None = None) -> tuple[Finding, ...]:
         """Return one for each pair and kind that contradicts; `names` are what to call the attacks instead."""
-        kinds = list(MEANINGS)
-        found = []
+        kinds = list(CHECKS)
+        findings = []
         for claimant, prover, kind in sorted(self._refuted, key=lambda key: (kinds.index(key[2]), key[:2])):
-            samples = self._refuted[claimant, prover, kind]
+            refuted = self._refuted[claimant, prover, kind]
             (claim, claim_norm), (proof, proof_norm) = self._attacks[claimant], self._attacks[prover]
-            found.append(
-                Contradiction(
-                    kind=kind,
-                    claim=claim if names is None else names[claimant],
-                    claim_norm=claim_norm,
-                    proof=proof if names is None else names[prover],
-                    proof_norm=proof_norm,
-                    compared=self._compared[claimant, prover],
-                    samples=samples.count,
-                    sample_ids=tuple(samples.sample_ids.tolist()),
-                    claimed=tuple(samples.claimed.tolist()),
-                    bounds=tuple(samples.bounds.tolist()),
+            sample_ids, claimed, bounds = (
+                tuple(column.tolist()) for column in (refuted.sample_ids, refuted.claimed, refuted.bounds)
+            )
+            findings.append(
+                Finding(
+                    check=kind,
+                    subjects=(claim, proof) if names is None else (names[claimant], names[prover]),
+                    samples=sample_ids,
+                    seen=f"sample {sample_ids[0]} claimed {claimed[0]:.4g}, at most {bounds[0]:.4g}",
+                    advice=CHECKS[kind].advice,
+                    count=refuted.count,
+                    of=self._compared[claimant, prover],
+                    norms=(claim_norm, proof_norm),
+                    claimed=claimed,
+                    bounds=bounds,
                 )
             )
-        return tuple(found)
+        return tuple(findings)
 
 
 def _refuted(claim: Evidence, proof: Evidence, entries: int, tolerance: float) -> tuple[int, dict[Kind, _Refuted]]:
@@ -460,16 +407,16 @@ ROWS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class NetworkCheck:
     """What the attacks on one network in a store say of each other.
 
     Attributes
     ----------
     network, data, split : str
-        Whose evidence it is.
+        The network, and the samples that it was attacked on.
     attacks : tuple of str
-        Those that were held against each other.
-    contradictions : tuple of Contradiction
+        Those that were compared with each other.
+    findings : tuple of Finding
         Where they contradict.
 
     """
@@ -478,17 +425,17 @@ class Check:
     data: str
     split: str
     attacks: tuple[str, ...]
-    contradictions: tuple[Contradiction, ...]
+    findings: tuple[Finding, ...]
 
 
 def check_store(
     store: Store, *, tolerance: float = 0.1, measurement_id: int | None = None, most: int | None = None
-) -> tuple[Check, ...]:
-    """Return which results in a store cannot all be true: one check for each network and data set.
+) -> tuple[NetworkCheck, ...]:
+    """Return which results in a store cannot all be true, for each network and data set in it.
 
-    Epsilons and verdicts at budgets of the same network and samples are held against each other, whatever run and
-    selection they come from. What an attack was spared, because the store knew the sample broken, is not its claim.
-    Samples are read in parts, so that a large store does not have to fit into memory.
+    Epsilons and verdicts at budgets of the same network and samples are compared, whatever run and selection they
+    come from. What an attack was spared, because the store knew the sample broken, is not its claim. Samples are read
+    in parts, so that a large store does not have to fit into memory.
 
     Parameters
     ----------
@@ -512,26 +459,26 @@ def check_store(
     networks = {row["checkpoint_id"]: row["name"] for row in _rows(store, "checkpoint_names")}
     data = {row["dataset_id"]: row for row in _rows(store, "dataset_names")}
     attacks = {row["attack_id"]: _attack(row) for row in _rows(store, "attack_names")}
-    tallies: dict[Group, ProgressCounter] = {}
-    heard: dict[Group, set[int]] = {}
+    counters: dict[Group, ContradictionCounter] = {}
+    attack_ids: dict[Group, set[int]] = {}
     wanted = {"measurement_id": measurement_id}
     for part in _rows(store, "attack_result_parts", wanted | {"rows": ROWS}):
-        said = store.sql(query("attack_results"), wanted | part)
+        results = store.sql(query("attack_results"), wanted | part)
         for name in ("name", "split"):
-            said[name] = said["dataset_id"].map({key: row[name] for key, row in data.items()})
-        for place, rows in said.groupby(["checkpoint_id", "name", "split", "variant"]):
-            group = cast("Group", place)
+            results[name] = results["dataset_id"].map({key: row[name] for key, row in data.items()})
+        for key, rows in results.groupby(["checkpoint_id", "name", "split", "variant"]):
+            group = cast("Group", key)
             evidence = _evidence(rows, attacks)
-            tally = tallies.setdefault(group, ProgressCounter(tolerance=tolerance, most=most))
-            tally.add(evidence, entries=data[rows["dataset_id"].iloc[0]]["entries"])
-            heard.setdefault(group, set()).update(evidence)
-    checks = list[Check]()
-    for group in sorted(tallies):
+            counter = counters.setdefault(group, ContradictionCounter(tolerance=tolerance, most=most))
+            counter.add(evidence, entries=data[rows["dataset_id"].iloc[0]]["entries"])
+            attack_ids.setdefault(group, set()).update(evidence)
+    checks = list[NetworkCheck]()
+    for group in sorted(counters):
         network, name, split, _ = group
-        alike = [attacks[attack] for attack in sorted(heard[group])]
-        labels = {attack["attack_id"]: _label(attack, alike) for attack in alike}
-        found = tallies[group].contradictions(labels)
-        checks.append(Check(networks[network], name, split, tuple(labels.values()), found))
+        compared = [attacks[attack_id] for attack_id in sorted(attack_ids[group])]
+        labels = {attack["attack_id"]: _label(attack, compared) for attack in compared}
+        findings = counters[group].findings(labels)
+        checks.append(NetworkCheck(networks[network], name, split, tuple(labels.values()), findings))
     return tuple(checks)
 
 
@@ -546,28 +493,31 @@ def _attack(row: Row) -> Row:
 
 def _evidence(rows: pd.DataFrame, attacks: dict[int, Row]) -> dict[int, Evidence]:
     """Return what each attack in the rows of one network says, by the attack's number."""
-    said = dict[int, Evidence]()
-    for attack in rows["attack_id"].unique().tolist():
-        part = rows[rows["attack_id"] == attack]
-        one, budget = attacks[attack], part["budget"].iloc[0]
-        name, norm, settings = one["attack"], one["norm"], one["settings"]
+    evidence = dict[int, Evidence]()
+    for attack_id in rows["attack_id"].unique().tolist():
+        part = rows[rows["attack_id"] == attack_id]
+        attack, budget = attacks[attack_id], part["budget"].iloc[0]
+        name, norm, settings = attack["attack"], attack["norm"], attack["settings"]
         others = {key: value for key, value in settings.items() if key != "steps"}
         family, steps = json.dumps([name, norm, others], sort_keys=True), settings.get("steps")
         ids, epsilon = part["sample_id"].to_numpy(), part["epsilon"].to_numpy(dtype=np.float64)
         if np.isnan(budget):
-            said[attack] = minimum_norm(name, norm, ids, epsilon, family=family, steps=steps)
+            evidence[attack_id] = minimum_norm(name, norm, ids, epsilon, family=family, steps=steps)
         else:
             robust = part["robust"].to_numpy(dtype=bool)
-            said[attack] = fixed_budget(name, norm, budget, ids, robust, length=epsilon, family=family, steps=steps)
-    return said
+            evidence[attack_id] = fixed_budget(
+                name, norm, budget, ids, robust, length=epsilon, family=family, steps=steps
+            )
+    return evidence
 
 
-def _label(one: Row, attacks: list[Row]) -> str:
+def _label(attack: Row, attacks: list[Row]) -> str:
     """Return the name of an attack, and the settings that tell it from others of that name."""
-    alike = [other["settings"] for other in attacks if (other["attack"], other["norm"]) == (one["attack"], one["norm"])]
-    names = sorted({name for settings in alike for name in settings})
-    telling = [name for name in names if len({repr(settings.get(name)) for settings in alike}) > 1]
-    return ", ".join([one["attack"], *(f"{name} {_shown(one['settings'].get(name))}" for name in telling)])
+    name = attack["attack"], attack["norm"]
+    all_settings = [other["settings"] for other in attacks if (other["attack"], other["norm"]) == name]
+    settings = sorted({setting for settings in all_settings for setting in settings})
+    differing = [name for name in settings if len({repr(other.get(name)) for other in all_settings}) > 1]
+    return ", ".join([attack["attack"], *(f"{name} {_shown(attack['settings'].get(name))}" for name in differing)])
 
 
 def _shown(value: object) -> str:
@@ -586,9 +536,9 @@ def stored_warnings(store: Store) -> tuple[str, ...]:
     ...     stored_warnings(thinice.open_store(f"{folder}/new.duckdb", new=True))
     ()
     """
-    told: dict[tuple[str, str, str], str] = {}
+    sentences: dict[tuple[str, str, str], str] = {}
     for row in store.sql(query("raised_findings")).to_dict("records"):
-        place = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
-        what = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
-        told.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{place}: {what}")
-    return tuple(told.values())
+        evaluation = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
+        raised = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
+        sentences.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{evaluation}: {raised}")
+    return tuple(sentences.values())

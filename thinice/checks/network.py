@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from thinice.attacks import result as nearest
-from thinice.attacks.result import Model
+from thinice.attacks.result import Model, predict
 from thinice.checks.finding import Finding, finding
-from thinice.losses import are_probabilities, input_gradient, margin
+from thinice.losses import are_probabilities, has_gradient, input_gradient, margin
 from thinice.models.clamped_inputs import hides_ends
 from thinice.numerics import exact
 
@@ -19,7 +18,7 @@ SAME = 1e-4
 """Logits that differ by less than this, in units of the largest, are the same: AutoAttack's tolerance."""
 NOISE = 8 / 255
 """The radius of the noise in which predictions should be stable, as in the paper."""
-SHAKEN = 0.5
+UNSTABLE = 0.5
 """A margin that noise changes by more than this, on average and in units of itself, is unstable."""
 STRIDE = 1 / 8
 """The step of the unconstrained descent, in each entry."""
@@ -35,7 +34,7 @@ def check_network(
     draws: int = 32,
     steps: int = 24,
 ) -> tuple[Finding, ...]:
-    """Return what AutoAttack's checks and the indicators that need no attack say of a network.
+    """Return the findings of AutoAttack's checks, and of the indicators that need no attack, for a network.
 
     ``randomized_output``, ``batch_effects``, ``softmax_output``, ``few_classes``: of all samples. ``hidden_ends``, of
     all samples too: gradients vanish, or halve, at the ends of the box and are there a hair inside.
@@ -70,8 +69,8 @@ def check_network(
     >>> def probabilities(inputs):
     ...     return inputs.flatten(1)[:, :4].softmax(1)
     >>> inputs = torch.eye(4)[:, :, None, None] * 0.5
-    >>> found = check_network(probabilities, inputs, torch.arange(4), torch.arange(4))
-    >>> [(one.name, one.samples) for one in found if one.raised]
+    >>> findings = check_network(probabilities, inputs, torch.arange(4), torch.arange(4))
+    >>> [(finding.check, finding.count) for finding in findings if finding.raised]
     [('softmax_output', 4)]
 
     """
@@ -79,25 +78,25 @@ def check_network(
     with exact(inputs.device):
         logits = _logits(model, inputs)
         random = _differ(logits, _logits(model, inputs)) | _differ(logits, _logits(model, inputs))
-        company = _logits(model, torch.cat([inputs, 1 - inputs]))[: len(inputs)]
+        in_batch = _logits(model, torch.cat([inputs, 1 - inputs]))[: len(inputs)]
         probable = _probabilities(logits) if len(logits) else torch.zeros_like(random)
         few = torch.full_like(random, logits.shape[1] < 4)
         hidden = torch.full_like(random, hides_ends(model, inputs))
-        right = (nearest.predict(model, inputs) == labels).nonzero().squeeze(1)
+        right = (predict(model, inputs) == labels).nonzero().squeeze(1)
         points, classes, ids = inputs[right], labels[right], sample_ids[right]
         unavailable, zero = _gradients(model, points, classes)
-        shaken = _shaken(model, points, classes, seed=seed, draws=draws)
-        stranded = ~unavailable & ~_descends(model, points, classes, steps)
+        changes = _noise_change(model, points, classes, seed=seed, draws=draws)
+        failed = ~unavailable & ~_leaves_class(model, points, classes, steps)
     return (
         finding("randomized_output", random, sample_ids),
-        finding("batch_effects", _differ(logits, company) & ~random, sample_ids),
+        finding("batch_effects", _differ(logits, in_batch) & ~random, sample_ids),
         finding("softmax_output", probable, sample_ids),
         finding("few_classes", few, sample_ids),
         finding("hidden_ends", hidden, sample_ids),
         finding("unavailable_gradients", unavailable, ids),
         finding("zero_gradients", zero, ids),
-        finding("unstable_predictions", shaken > SHAKEN, ids, shaken),
-        finding("unconstrained_attack_failure", stranded, ids),
+        finding("unstable_predictions", changes > UNSTABLE, ids, changes),
+        finding("unconstrained_attack_failure", failed, ids),
     )
 
 
@@ -125,35 +124,35 @@ def _gradients(model: Model, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Te
         return labels == -1, labels == -1
     points = inputs.clone().requires_grad_()
     logits = model(points)
-    slope = input_gradient(margin(logits, labels), points, keep_graph=True)
-    entropy = input_gradient(cross_entropy(logits, labels, reduction="none"), points)
-    unavailable = (slope == 0).all(1) | ~slope.isfinite().all(1)
-    return unavailable, (entropy == 0).all(1) & ~unavailable
+    of_margin = input_gradient(margin(logits, labels), points, keep_graph=True)
+    of_entropy = input_gradient(cross_entropy(logits, labels, reduction="none"), points)
+    unavailable = ~has_gradient(of_margin)
+    return unavailable, (of_entropy == 0).all(1) & ~unavailable
 
 
-def _shaken(model: Model, inputs: Tensor, labels: Tensor, *, seed: int, draws: int) -> Tensor:
+def _noise_change(model: Model, inputs: Tensor, labels: Tensor, *, seed: int, draws: int) -> Tensor:
     """Return by how much noise changes the margin, in units of itself and 1 at most, on average (N,)."""
     changes = torch.zeros(len(inputs), device=inputs.device)
     if not len(inputs):
         return changes
     generator = torch.Generator().manual_seed(seed)
-    calm = margin(_logits(model, inputs), labels)
+    without = margin(_logits(model, inputs), labels)
     for _ in range(draws):  # the same noise for every sample, so that none depends on its neighbours
         noise = (torch.rand(inputs.shape[1:], generator=generator) * 2 - 1) * NOISE
-        moved = margin(_logits(model, (inputs + noise.to(inputs)).clamp(0, 1)), labels)
-        changes += ((moved - calm).abs() / calm.abs()).nan_to_num(nan=1.0).clamp(max=1) / draws
+        with_noise = margin(_logits(model, (inputs + noise.to(inputs)).clamp(0, 1)), labels)
+        changes += ((with_noise - without).abs() / without.abs()).nan_to_num(nan=1.0).clamp(max=1) / draws
     return changes
 
 
-def _descends(model: Model, inputs: Tensor, labels: Tensor, steps: int) -> Tensor:
+def _leaves_class(model: Model, inputs: Tensor, labels: Tensor, steps: int) -> Tensor:
     """Return where signed steps down the margin, anywhere in the box, meet another class."""
-    points, met = inputs.clone(), labels == -1
+    points, left = inputs.clone(), labels == -1
     for _ in range(steps):
-        if met.all():
+        if left.all():
             break
         points = points.detach().requires_grad_()
-        slope = input_gradient(margin(model(points), labels), points).nan_to_num()
-        points = (points.detach() - STRIDE * slope.sign().view_as(points)).clamp(0, 1)
-        predictions = nearest.predict(model, points)
-        met = met | ((predictions != labels) & (predictions >= 0))
-    return met
+        gradient = input_gradient(margin(model(points), labels), points).nan_to_num()
+        points = (points.detach() - STRIDE * gradient.sign().view_as(points)).clamp(0, 1)
+        predictions = predict(model, points)
+        left = left | ((predictions != labels) & (predictions >= 0))
+    return left

@@ -1,20 +1,21 @@
-"""What a study of pruned networks looks like when its robustness numbers are wrong.
+"""Patterns that studies of pruned networks show when their robustness numbers are wrong.
 
-Each of these has a harmless explanation too; none should be published without one.
+Each of them has a harmless explanation too; none should be published without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import chi2
 
+from thinice.checks.finding import CHECKS, Finding
 from thinice.errors import InputError
 from thinice.stats import wilson
 from thinice.store import query
@@ -22,24 +23,10 @@ from thinice.store import query
 if TYPE_CHECKING:
     from thinice.store import Store
 
-__all__ = ["SIGNATURES", "StudyPattern", "StudyRow", "signatures", "store_signatures"]
-
-SignatureName = Literal["below_reported", "above_reported", "trends_disagree", "jumps_over_sparsity", "no_separation"]
-SIGNATURES: dict[SignatureName, str] = {
-    "below_reported": "the reported evaluation was weaker: attack it with theirs too, and compare budgets and data",
-    "above_reported": "this evaluation is weaker than the reported one: give the attack more steps, check its "
-    "indicators, and compare budgets and data",
-    "trends_disagree": "clean and robust accuracy go opposite ways: check the indicators of both networks, for the "
-    "loss of gradients looks like robustness",
-    "jumps_over_sparsity": "pruning more cannot help and harm in turn: look for one seed a sparsity, a loading that "
-    "lost weights, or an attack that failed on some networks",
-    "no_separation": "lost samples do not lie nearer than kept ones as far as these samples tell: take more samples "
-    "or a stronger attack before saying that thin ice explains the losses",
-}
-"""The signatures by name, and what to do."""
+__all__ = ["StudyRow", "find_patterns", "stored_patterns"]
 
 DOUBT = 0.001
-"""Jumps less likely than this by sampling alone are not left to sampling."""
+"""Jumps that sampling alone makes less often than this are a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +60,8 @@ class StudyRow:
     auc_low: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StudyPattern:
-    """A pattern that studies show when their numbers are wrong; `advice` says what to do."""
-
-    name: SignatureName
-    networks: tuple[str, ...]
-    seen: str
-
-    @property
-    def advice(self) -> str:
-        """What to do."""
-        return SIGNATURES[self.name]
-
-    def __str__(self) -> str:
-        return f"{self.name}, {', '.join(self.networks)}: {self.seen}; {self.advice}"
-
-
-def signatures(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tuple[StudyPattern, ...]:
-    """Return the failure signatures of a study, in the order of `SIGNATURES`.
+def find_patterns(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tuple[Finding, ...]:
+    """Return the patterns of a study, in the order of `CHECKS`; a finding is about the networks that show it.
 
     ``below_reported``, ``above_reported``: the reported robust accuracy lies outside Wilson's interval of the measured
     one. ``trends_disagree``: between neighbours in sparsity, clean and robust accuracy change in opposite directions,
@@ -117,43 +87,47 @@ def signatures(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tuple[S
     Examples
     --------
     >>> rows = [StudyRow("dense", 0.0, 1000, 0.83, 0.51), StudyRow("pruned", 0.9, 1000, 0.80, 0.38, reported=0.49)]
-    >>> for one in signatures(rows):
-    ...     print(one.name, one.networks, one.seen)
+    >>> for finding in find_patterns(rows):
+    ...     print(finding.check, finding.subjects, finding.seen)
     below_reported ('pruned',) 49.0% reported, 38.0% measured (at most 42.0%, 1000 samples)
 
     """
     checked = [_checked(row) for row in rows]
-    found = [one for row in checked for one in _of_one(row, confidence)]
-    for _, series in groupby(
-        sorted(checked, key=lambda row: (row.series, row.sparsity, -row.robust)), lambda row: row.series
-    ):
-        found += _of_series(list(series), confidence)
-    return tuple(sorted(found, key=lambda one: list(SIGNATURES).index(one.name)))
+    findings = [finding for row in checked for finding in _of_one(row, confidence)]
+    by_series = sorted(checked, key=lambda row: (row.series, row.sparsity, -row.robust))
+    for _, series in groupby(by_series, lambda row: row.series):
+        findings += _of_series(list(series), confidence)
+    return tuple(sorted(findings, key=lambda finding: list(CHECKS).index(finding.check)))
 
 
-def _of_one(row: StudyRow, confidence: float) -> Iterable[StudyPattern]:
+def _pattern(check: str, networks: Iterable[str], seen: str) -> Finding:
+    return Finding(check, tuple(networks), (), seen, CHECKS[check].advice)
+
+
+def _of_one(row: StudyRow, confidence: float) -> Iterator[Finding]:
     bounds = wilson(round(row.robust * row.samples), row.samples, confidence)
     if row.reported is not None and not bounds.low <= row.reported <= bounds.high:
-        name: SignatureName = "below_reported" if row.reported > bounds.high else "above_reported"
-        limit = f"at most {bounds.high:.1%}" if row.reported > bounds.high else f"at least {bounds.low:.1%}"
+        below = row.reported > bounds.high
+        limit = f"at most {bounds.high:.1%}" if below else f"at least {bounds.low:.1%}"
         seen = f"{row.reported:.1%} reported, {row.robust:.1%} measured ({limit}, {row.samples} samples)"
-        yield StudyPattern(name, (row.network,), seen)
+        yield _pattern("below_reported" if below else "above_reported", [row.network], seen)
     if row.auc_low is not None and row.auc_low <= 0.5:
-        yield StudyPattern("no_separation", (row.network,), f"the AUC may be as low as {row.auc_low:.3f}")
+        yield _pattern("no_separation", [row.network], f"the AUC may be as low as {row.auc_low:.3f}")
 
 
-def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterable[StudyPattern]:
-    for one, other in pairwise(rows):
-        if one.sparsity == other.sparsity:
+def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterator[Finding]:
+    for row, sparser in pairwise(rows):
+        if row.sparsity == sparser.sparsity:
             continue  # pruning does not tell them apart: another training, another seed
-        clean, robust = other.clean - one.clean, other.robust - one.robust
+        clean, robust = sparser.clean - row.clean, sparser.robust - row.robust
         if (
             clean * robust < 0
-            and abs(clean) > _error(one.clean, other.clean, one, other, confidence)
-            and abs(robust) > _error(one.robust, other.robust, one, other, confidence)
+            and abs(clean) > _error(row.clean, sparser.clean, row, sparser, confidence)
+            and abs(robust) > _error(row.robust, sparser.robust, row, sparser, confidence)
         ):
-            seen = f"from sparsity {one.sparsity:.3g} to {other.sparsity:.3g} clean {clean:+.1%}, robust {robust:+.1%}"
-            yield StudyPattern("trends_disagree", (one.network, other.network), seen)
+            sparsities = f"from sparsity {row.sparsity:.3g} to {sparser.sparsity:.3g}"
+            seen = f"{sparsities} clean {clean:+.1%}, robust {robust:+.1%}"
+            yield _pattern("trends_disagree", [row.network, sparser.network], seen)
     if len({row.sparsity for row in rows}) < 3:
         return
     shares, samples = np.array([row.robust for row in rows]), np.array([row.samples for row in rows], dtype=np.float64)
@@ -166,7 +140,7 @@ def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterable[StudyPat
             f"robust accuracy goes {', '.join(f'{share:.1%}' for share in shares)} as sparsity rises; "
             f"{rows[worst].network} is {abs(shares[worst] - fitted[worst]):.1%} off any falling curve"
         )
-        yield StudyPattern("jumps_over_sparsity", tuple(row.network for row in rows), seen)
+        yield _pattern("jumps_over_sparsity", [row.network for row in rows], seen)
 
 
 def _error(share: float, other: float, row: StudyRow, next_row: StudyRow, confidence: float) -> float:
@@ -197,27 +171,27 @@ def _checked(row: StudyRow) -> StudyRow:
     return row
 
 
-def store_signatures(store: Store, *, confidence: float = 0.99) -> tuple[StudyPattern, ...]:
-    """Return the failure signatures of all evaluations and comparisons in a store.
+def stored_patterns(store: Store, *, confidence: float = 0.99) -> tuple[Finding, ...]:
+    """Return the patterns that all evaluations and comparisons in a store show.
 
     The evaluations of a series have architecture, data, attack and budget in common.
 
     >>> import tempfile, thinice
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     store_signatures(thinice.open_store(f"{folder}/new.duckdb", new=True))
+    ...     stored_patterns(thinice.open_store(f"{folder}/new.duckdb", new=True))
     ()
     """
-    records = store.sql(query("study_series")).to_dict("records")
-    found = signatures(
-        (StudyRow(**{str(name): value for name, value in row.items()}) for row in records), confidence=confidence
-    )
+    rows = [
+        StudyRow(**{str(name): value for name, value in row.items()})
+        for row in store.sql(query("study_series")).to_dict("records")
+    ]
     unseparated = (
-        StudyPattern(
+        _pattern(
             "no_separation",
-            (row["pruned"],),
+            [row["pruned"]],
             f"AUC {row['auc']:.3f} against {row['dense']} on {row['data']} ({row['norm']}, {row['basis']}), and it may "
             f"be as low as {row['auc_low']:.3f}",
         )
         for row in store.sql(query("unseparated")).to_dict("records")
     )
-    return (*found, *unseparated)
+    return (*find_patterns(rows, confidence=confidence), *unseparated)

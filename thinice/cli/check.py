@@ -34,24 +34,25 @@ def check(
     pair of attacks; 1: the store cannot be read.
     """
     from thinice import open_store
-    from thinice.checks.contradictions import check_store, stored_warnings
-    from thinice.checks.study_patterns import store_signatures
+    from thinice.checks.contradictions import check_store, pair_row, sample_rows, stored_warnings
+    from thinice.checks.study_patterns import stored_patterns
 
     say, rows = Messages(quiet=printing.quiet), list[dict[str, object]]()
     opened = open_store(store)
     checks = check_store(opened, tolerance=tolerance, most=None if samples else 1)
-    for one in checks:
-        for found in one.contradictions:
-            place: dict[str, object] = {"network": one.network, "data": one.data}
-            rows += [place | row for row in found.rows()] if samples else [place | found.to_dict()]
-    compared = [one for one in checks if len(one.attacks) > 1]
+    for network in checks:
+        key: dict[str, object] = {"network": network.network, "data": network.data}
+        for finding in network.findings:
+            rows += [key | row for row in (sample_rows(finding) if samples else [pair_row(finding)])]
+    compared = sum(len(network.attacks) > 1 for network in checks)
     if compared:
-        say(f"networks with several attacks: {len(compared)}")
+        say(f"networks with several attacks: {compared}")
     else:
         say("nothing to hold against each other: measure or evaluate a network with a second attack, norm or budget")
-    for meaning in dict.fromkeys(f"{found.kind}: {found.meaning}" for one in checks for found in one.contradictions):
-        say(meaning)
-    for warning in (*stored_warnings(opened), *map(str, store_signatures(opened))):
+    findings = [finding for network in checks for finding in network.findings]
+    for advice in dict.fromkeys(f"{finding.check}: {finding.advice}" for finding in findings):
+        say(advice)
+    for warning in (*stored_warnings(opened), *map(str, stored_patterns(opened))):
         say(warning)
     if rows or printing.format is not Format.TABLE:
         put_rows(rows, printing.format)

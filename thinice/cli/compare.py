@@ -129,14 +129,14 @@ def report(
 
 
 def warn(comparisons: Sequence[Comparison], store: Path, say: Messages) -> None:
-    """Say which failure signatures the store shows of the networks compared."""
+    """Print the patterns of wrong studies that the store shows for the networks compared."""
     from thinice import open_store
-    from thinice.checks.study_patterns import store_signatures
+    from thinice.checks.study_patterns import stored_patterns
 
     compared = {one.pruned for one in comparisons}
-    for signature in store_signatures(open_store(store)):
-        if compared & set(signature.networks):
-            say(f"warning: {signature}")
+    for pattern in stored_patterns(open_store(store)):
+        if compared & set(pattern.subjects):
+            say(f"warning: {pattern}")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:

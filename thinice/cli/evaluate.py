@@ -104,10 +104,10 @@ def evaluate(
     from thinice import open_store
     from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled, tuned_settings
     from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack
-    from thinice.checks import run_checks, study_row
-    from thinice.checks.study_patterns import signatures
+    from thinice.checks import run_checks, warning_texts
+    from thinice.checks.study_patterns import find_patterns
     from thinice.numerics import pick_device
-    from thinice.studies.reported import against, read_reported
+    from thinice.studies.reported import read_reported, reported_vs_measured, study_row
 
     say = Messages(quiet=printing.quiet)
     norm = search.norm
@@ -175,22 +175,24 @@ def evaluate(
                 with evaluator.run(attack_of(bound), seed=search.seed) as run:
                     found = evaluator.robustness(one, bound, budget=radius, shortcut=SHORTCUTS[shortcut])
                     if checks:
-                        looked = run_checks(
+                        findings = run_checks(
                             kept_in,
                             run,
-                            found,
+                            found.measurement_id,
                             classifier=one,
                             samples=samples,
                             attack=bound,
+                            broken_by=found.broken_by,
+                            evaluations=found.evaluations,
                             device=pick_device(running.device),
                             seed=search.seed,
                         )
-                        for warning in looked.warnings:
+                        for warning in warning_texts(findings):
                             say(f"warning: {one.name}: {warning}")
                 study.append(study_row(found, None if claim is None else claim.accuracy))
-                rows.append(found.to_dict() if claim is None else against(found, claim))
-    for signature in signatures(study) if checks else ():
-        say(f"warning: {signature}")
+                rows.append(found.to_dict() if claim is None else reported_vs_measured(found, claim))
+    for pattern in find_patterns(study) if checks else ():
+        say(f"warning: {pattern}")
     if printing.format in {Format.TABLE, Format.MARKDOWN}:
         rows = [row | {"budget": budget_text(row["budget"], norm)} for row in rows]
     put_rows(rows, printing.format)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from thinice.checks.study_patterns import StudyPattern, store_signatures
+from thinice.checks import Finding
+from thinice.checks.study_patterns import stored_patterns
 from thinice.errors import InputError
 from thinice.stats import PredictorComparison, compare_predictors
 from thinice.store import Store, query
@@ -107,8 +108,8 @@ class Compared:
     runs: tuple[Row, ...]
     findings: tuple[Row, ...]
     """What the checks of evaluations of either network saw, raised or not; empty where none was evaluated."""
-    signatures: tuple[StudyPattern, ...]
-    """The failure signatures that the store shows of either network."""
+    patterns: tuple[Finding, ...]
+    """Patterns of wrong studies that the store shows for either network."""
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -144,12 +145,12 @@ def read_facts(store: Store) -> Facts:
     data = {key: _data(store, tables["datasets"][key]) for key in {row["dataset_id"] for row in rows}}
     measured: dict[int, Measured] = {}
     comparisons = []
-    signatures = store_signatures(store)
+    patterns = stored_patterns(store)
     for row in rows:
         key = row["measurement_id"]
         if key not in measured:
             measured[key] = _measured(store, row, tables, data[row["dataset_id"]])
-        comparisons.append(_compared(store, row, tables, measured[key], signatures))
+        comparisons.append(_compared(store, row, tables, measured[key], patterns))
     return Facts(tuple(comparisons), _meanings(store, "statistics"))
 
 
@@ -240,7 +241,7 @@ def _compared(
     row: Row,
     tables: dict[str, dict[int, Row]],
     measured: Measured,
-    signatures: tuple[StudyPattern, ...],
+    patterns: tuple[Finding, ...],
 ) -> Compared:
     key, data = row["comparison_id"], measured.data
     networks = [tables["checkpoints"][row[name]] for name in ("checkpoint_id", "pruned_checkpoint_id")]
@@ -266,7 +267,7 @@ def _compared(
         tables["statistics"].get(key),
         tuple(records(_of(store, "report_runs", comparison=key, measurement=row["measurement_id"], **keys))),
         tuple(records(_of(store, "report_findings", dense=row["checkpoint_id"], pruned=row["pruned_checkpoint_id"]))),
-        tuple(one for one in signatures if names & set(one.networks)),
+        tuple(pattern for pattern in patterns if names & set(pattern.subjects)),
     )
 
 

@@ -165,7 +165,7 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
 
 
 def warnings(compared: Compared) -> str:
-    """Return what speaks against the numbers: raised checks and failure signatures; empty where nothing does."""
+    """Return what speaks against the numbers: raised checks and patterns of wrong studies; empty where nothing does."""
     said = [
         f"{brief(one['network'])}, {brief(one['attack'])} in {one['norm']}: {one['seen']} ({one['indicator']}, "
         f"{one['samples']:,} of {one['looked_at']:,} samples); {one['advice']}"
@@ -173,7 +173,8 @@ def warnings(compared: Compared) -> str:
         if one["raised"]
     ]
     said += [
-        f"{', '.join(map(brief, one.networks))}: {one.seen} ({one.name}); {one.advice}" for one in compared.signatures
+        f"{', '.join(map(brief, pattern.subjects))}: {pattern.seen} ({pattern.check}); {pattern.advice}"
+        for pattern in compared.patterns
     ]
     if not said:
         return ""

@@ -726,7 +726,7 @@ class Run(Pen):
         measurement_id : int
             From `measurement`.
         findings : iterable of mapping
-            Each with ``name``, ``raised``, ``sample_ids``, ``of``, ``value``, ``seen`` and ``advice``, as of
+            Each with ``check``, ``raised``, ``sample_ids``, ``of``, ``value``, ``seen`` and ``advice``, as of
             `thinice.checks.Finding.to_dict`.
 
         """
@@ -737,7 +737,7 @@ class Run(Pen):
                     connection,
                     query("add_finding"),
                     measurement_id=measurement_id,
-                    indicator=one["name"],
+                    indicator=one["check"],
                     raised=one["raised"],
                     sample_ids=one["sample_ids"],
                     looked_at=one["of"],

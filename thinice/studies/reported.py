@@ -1,4 +1,4 @@
-"""Robust accuracies that publications report, read from a small file, held against what was measured."""
+"""Robust accuracies that publications report: read from a small file, and compared with what was measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+
+from thinice.checks.study_patterns import StudyRow
 from thinice.errors import InputError, MissingExtraError
 from thinice.files import expanded, read_whole
 from thinice.results import Robustness
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from yaml.events import Event
     from yaml.nodes import Node
 
-__all__ = ["Reported", "against", "read_reported"]
+__all__ = ["Reported", "read_reported", "reported_vs_measured", "study_row"]
 
 FORM = "a list of `checkpoint` and `reported` (54.3% or 0.543), as CSV, JSON or YAML"
 LARGEST = 1_000_000
@@ -69,7 +71,7 @@ def read_reported(path: Path) -> list[Reported]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "reported.csv"
     ...     _ = path.write_text("checkpoint,reported\ndense.pt,54.3%\npruned.pt,51\n")
-    ...     [(one.checkpoint.name, one.accuracy) for one in read_reported(path)]
+    ...     [(reported.checkpoint.name, reported.accuracy) for reported in read_reported(path)]
     [('dense.pt', 0.543), ('pruned.pt', 0.51)]
 
     """
@@ -82,29 +84,31 @@ def read_reported(path: Path) -> list[Reported]:
     if not entries:
         raise InputError(f"`reported` {path} is empty: it must be {FORM}")
     pairs = []
-    for place, entry in enumerate(entries, 1):
+    for number, entry in enumerate(entries, 1):
         if not isinstance(entry, Mapping) or not {"checkpoint", "reported"} <= set(entry):
-            raise InputError(f"`reported` {path}, entry {place}: it must be {FORM}")
+            raise InputError(f"`reported` {path}, entry {number}: it must be {FORM}")
         if isinstance(entry["checkpoint"], list | Mapping):
-            raise InputError(f"`reported` {path}, entry {place}: `checkpoint` must be one file")
+            raise InputError(f"`reported` {path}, entry {number}: `checkpoint` must be one file")
         if None in entry:  # 54,3 is two columns
-            raise InputError(f"`reported` {path}, entry {place} has more columns than the header: write 54.3, not 54,3")
-        pairs.append((str(entry["checkpoint"]).strip(), *_value(path, place, entry["reported"])))
+            raise InputError(
+                f"`reported` {path}, entry {number} has more columns than the header: write 54.3, not 54,3"
+            )
+        pairs.append((str(entry["checkpoint"]).strip(), *_value(path, number, entry["reported"])))
     twice = [name for name, count in Counter(name for name, _, _ in pairs).items() if count > 1]
     if twice:
         raise InputError(f"`reported` {path} names {twice[0]} more than once: leave one entry")
     percent = any(value > 1 for _, value, marked in pairs if not marked)
-    found = []
-    for place, (checkpoint, value, marked) in enumerate(pairs, 1):
+    accuracies = []
+    for number, (checkpoint, value, marked) in enumerate(pairs, 1):
         accuracy = round(value / 100, 12) if marked or percent else value  # 54.3 / 100 is 0.543
         if not 0 <= accuracy <= 1:
-            raise InputError(f"`reported` {path}, entry {place}: {value:g} is no accuracy, of 0 to 100 %")
-        found.append(Reported(path.parent / expanded(checkpoint, "checkpoint"), accuracy))
-    return found
+            raise InputError(f"`reported` {path}, entry {number}: {value:g} is no accuracy, of 0 to 100 %")
+        accuracies.append(Reported(path.parent / expanded(checkpoint, "checkpoint"), accuracy))
+    return accuracies
 
 
-def against(result: Robustness, reported: Reported) -> dict[str, Any]:
-    """Return one row of the table reported against measured, as shares; `drop` is in percentage points.
+def reported_vs_measured(result: Robustness, reported: Reported) -> dict[str, Any]:
+    """Return one row of the table of reported and measured accuracies, as shares; `drop` is in percentage points.
 
     `above` says whether the reported value lies above the measured one's interval, so that the drop is more than the
     chance of the samples.
@@ -126,6 +130,22 @@ def against(result: Robustness, reported: Reported) -> dict[str, Any]:
         "drop": round(100 * (reported.accuracy - result.robust_accuracy), 6),
         "above": reported.accuracy > result.interval.high,
     }
+
+
+def study_row(result: Robustness, reported: float | None = None) -> StudyRow:
+    """Return an evaluation as a row of a study, whose networks are compared at the same budget, and what was reported.
+
+    See `thinice.checks.study_patterns.find_patterns`.
+    """
+    return StudyRow(
+        result.network,
+        result.sparsity,
+        len(result),
+        result.clean_accuracy,
+        result.robust_accuracy,
+        series=f"{result.data} {result.attack} {result.norm} {result.budget:.6g}",
+        reported=reported,
+    )
 
 
 def _entries(path: Path, text: str) -> Sequence[Any]:
@@ -209,10 +229,12 @@ def _listed(content: object) -> Sequence[Any]:
     return content if isinstance(content, list) else []
 
 
-def _value(path: Path, place: int, value: object) -> tuple[float, bool]:
+def _value(path: Path, number: int, value: object) -> tuple[float, bool]:
     """Return a number, and whether it was marked as percent."""
     text = "" if isinstance(value, bool) else str(value).strip()  # YAML takes yes and no for booleans
     try:
         return float(text.removesuffix("%")), text.endswith("%")
     except ValueError:
-        raise InputError(f"`reported` {path}, entry {place}: {value!r} is no accuracy such as 54.3% or 0.543") from None
+        raise InputError(
+            f"`reported` {path}, entry {number}: {value!r} is no accuracy such as 54.3% or 0.543"
+        ) from None
