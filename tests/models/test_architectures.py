@@ -11,15 +11,17 @@ from torch import nn
 from tests.conftest import reference
 from thinice.errors import CheckpointError, InputError
 from thinice.models import (
+    ARCHITECTURES,
     as_classifier,
     build,
     known_architectures,
     load_classifier,
     prunable_weights,
-    register,
     save_classifier,
 )
-from thinice.models.architectures import _ROWS, _shapes, find_architecture, fit, identify, origin_of, signature
+from thinice.models.architectures import find_architecture, origin_of
+from thinice.models.architectures.identify import fit, identify, shapes_of
+from thinice.models.architectures.rebuild import signature
 
 # Counted on paper: the sum over layers of outputs x inputs x kernel, see each docstring and the papers.
 PRUNABLE = {
@@ -29,14 +31,6 @@ PRUNABLE = {
 }
 PARAMETERS = {"resnet20": 0.27e6, "resnet32": 0.46e6, "resnet44": 0.66e6, "resnet56": 0.85e6}  # He et al., table 6
 PARAMETERS |= {"wrn_28_10": 36.5e6, "wrn_28_4": 5.8e6}  # Zagoruyko and Komodakis
-
-
-@pytest.fixture
-def _temporary_row():
-    before = dict(_ROWS)
-    yield
-    _ROWS.clear()
-    _ROWS.update(before)
 
 
 @pytest.mark.parametrize("name", known_architectures())
@@ -104,17 +98,17 @@ def test_layers_have_the_names_of_published_files():
         "preact_resnet18_cifar": ("conv1.weight", "layer2.0.shortcut.0.weight", "bn.weight", "linear.bias"),
     }
     for name, keys in ends.items():
-        assert set(keys) <= set(_shapes(name, 7)), name
+        assert set(keys) <= set(shapes_of(name, 7)), name
 
 
 def test_no_own_layout_is_one_of_torchvision():
     """So that identification may stop at thinice's own; and torchvision's differ among themselves."""
     seen = {}
     for name in known_architectures(torchvision=True):
-        seen.setdefault(tuple(sorted(_shapes(name, 7).items())), []).append(name)
+        seen.setdefault(tuple(sorted(shapes_of(name, 7).items())), []).append(name)
     assert [names for names in seen.values() if len(names) > 1] == []
-    own = {frozenset(_shapes(name, 7)) for name in known_architectures()}
-    theirs = {frozenset(_shapes(name, 7)) for name in known_architectures(torchvision=True) if ":" in name}
+    own = {frozenset(shapes_of(name, 7)) for name in known_architectures()}
+    theirs = {frozenset(shapes_of(name, 7)) for name in known_architectures(torchvision=True) if ":" in name}
     assert not own & theirs
 
 
@@ -217,12 +211,9 @@ def test_vgg16_ends_as_published(name, features, pool):
     torch.testing.assert_close(network(inputs), logits)
 
 
-@pytest.mark.usefixtures("_temporary_row")
-def test_several_that_fit_are_an_error_asking_which():
-    @register(name="resnet20_gelu")
-    def other(classes=10, *, channels=3):
-        return build("resnet20", classes, channels=channels)
-
+def test_several_that_fit_are_an_error_asking_which(monkeypatch):
+    target = "thinice.models.architectures.resnet:resnet20"
+    monkeypatch.setitem(ARCHITECTURES.rows, "resnet20_gelu", (target, "the same parameters"))
     with pytest.raises(CheckpointError, match=r"file: .*several .* give architecture= .*resnet20, resnet20_gelu"):
         identify(build("resnet20").state_dict(), "file")
     assert fit(build("resnet20").state_dict(), "resnet20_gelu").classes == 10
@@ -256,9 +247,11 @@ def test_nothing_alike_is_said():
 
 
 def test_unknown_name_and_arguments_are_named():
-    with pytest.raises(InputError, match=r"`architecture`: 'resnet21' is not known; nearest: .*resnet2.*torchvision:"):
+    with pytest.raises(
+        InputError, match=r"`architecture` 'resnet21' is unknown: did you mean resnet.*torchvision:.*models\.py:"
+    ):
         build("resnet21")
-    with pytest.raises(InputError, match=r"nearest: .*torchvision:resnet50"):
+    with pytest.raises(InputError, match=r"did you mean torchvision:resnet50"):
         build("torchvision:resnet500")
     with pytest.raises(InputError, match=r"digits_cnn does not take width; it takes channels"):
         build("digits_cnn", 10, width=3)
@@ -269,8 +262,26 @@ def test_unknown_name_and_arguments_are_named():
 
 
 def test_a_name_is_registered_once():
-    with pytest.raises(InputError, match="'cnn5' is registered twice"):
-        register(name="cnn5")(build)
+    with pytest.raises(InputError, match="`architecture` 'cnn5' is taken"):
+        ARCHITECTURES.add("cnn5", build)
+
+
+def test_a_new_architecture_is_one_row(monkeypatch, tmp_path):
+    monkeypatch.setattr(ARCHITECTURES, "rows", dict(ARCHITECTURES.rows))
+    ARCHITECTURES.add("linear", lambda classes=10: nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.Linear(5, classes)))
+    torch.save(build("linear", 4).state_dict(), tmp_path / "net.pt")
+    loaded = load_classifier(tmp_path / "net.pt", normalization="none")
+    assert (loaded.architecture, loaded.classes) == ("linear", 4)
+    assert "linear" in known_architectures()
+
+
+def test_listing_the_names_imports_no_architecture():
+    code = "import sys; from thinice.models import known_architectures; print(len(known_architectures()), *sys.modules)"
+    count, *modules = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert int(count) > 15
+    assert not {name for name in modules if name.startswith("thinice.models.architectures.") and "resnet" in name}
 
 
 def test_signature_leaves_out_the_counters():

@@ -479,11 +479,11 @@ def test_names_come_from_the_file(tmp_path):
 
 def test_arguments_are_for_the_builder(tmp_path):
     torch.save(build("digits_cnn", 10, channels=3).state_dict(), tmp_path / "net.pt")
-    loaded = load_classifier(tmp_path / "net.pt", architecture="digits_cnn", arguments={"channels": 3})
+    loaded = load_classifier(tmp_path / "net.pt", architecture="digits_cnn", architecture_args={"channels": 3})
     assert (loaded.arguments, loaded.input_shape) == ({"channels": 3}, (3, 8, 8))
     assert load_classifier(tmp_path / "net.pt", architecture="digits_cnn").arguments == {"channels": 3}
     with pytest.raises(InputError, match="digits_cnn does not take depth"):
-        load_classifier(tmp_path / "net.pt", architecture="digits_cnn", arguments={"depth": 3})
+        load_classifier(tmp_path / "net.pt", architecture="digits_cnn", architecture_args={"depth": 3})
 
 
 def test_loading_uses_up_no_random_numbers(tmp_path):

@@ -17,7 +17,8 @@ from torch.nn.utils import parametrize, prune
 from thinice.data.digits import example_checkpoints
 from thinice.errors import CheckpointError, InputError
 from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights, save_classifier
-from thinice.models.research_formats import Found, _highest, find_weights, plain_weights
+from thinice.models.research_formats import RawCheckpoint, find_weights, plain_weights
+from thinice.models.research_formats.popup_scores import highest
 
 LAYERS = ("conv1", "conv2", "conv3", "fc")
 
@@ -321,16 +322,16 @@ def test_unused_kept_fraction_is_noted(form, tmp_path):
 )
 def test_hydra_counts_as_published(density, zeroed):
     """int((1 - k) n) in double precision, for n = 100: 1 - 0.9 is below 0.1, so only 9 go."""
-    found = Found("f", {"a.weight": torch.ones(100), "a.popup_scores": torch.arange(100) - 200.0}, {}, density)
+    found = RawCheckpoint("f", {"a.weight": torch.ones(100), "a.popup_scores": torch.arange(100) - 200.0}, {}, density)
     weight = plain_weights(found).weights["a.weight"]
     assert int((weight == 0).sum()) == zeroed
     assert bool((weight[: 100 - zeroed] == 1).all())  # the largest magnitudes come first
 
 
 def test_ties_keep_the_asked_number():
-    assert _highest(torch.zeros(7), 3).tolist() == [False] * 4 + [True] * 3
-    assert _highest(torch.zeros(7), 0).sum() == 0
-    assert _highest(torch.zeros(7), 7).all()
+    assert highest(torch.zeros(7), 3).tolist() == [False] * 4 + [True] * 3
+    assert highest(torch.zeros(7), 0).sum() == 0
+    assert highest(torch.zeros(7), 7).all()
 
 
 def test_atmc_says_what_the_product_hides(tmp_path):

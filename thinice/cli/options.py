@@ -137,11 +137,21 @@ class CheckpointOptions:
     """What a checkpoint file may leave unsaid."""
 
     architecture: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--architecture",
-            metavar="NAME",
-            help=f"Architecture, where the file does not say it: {architectures()}.",
+            metavar="NAME|FILE.py:CLASS",
+            help=f"Architecture, where the file does not say it: {architectures()}; or your own code, which is run: "
+            "path/to/models.py:ResNet18, package.module:make. Once for all checkpoints, or once for each of them (auto: "
+            "what the file says).",
+        ),
+    ] = None
+    architecture_args: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--architecture-args",
+            metavar="JSON",
+            help="Arguments of the architecture: '{\"width\": 16}'. Once for all checkpoints, or once for each of them.",
         ),
     ] = None
     normalization: Annotated[

@@ -1,6 +1,6 @@
 """Networks: the registry of architectures, and checkpoint files in and out."""
 
-from thinice.models.architectures import build, find_architecture, known_architectures, register
+from thinice.models.architectures import ARCHITECTURES, build, find_architecture, known_architectures
 from thinice.models.classifier import Classifier, as_classifier, looks_like_probabilities, same_task
 from thinice.models.files import save_classifier
 from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
@@ -16,6 +16,7 @@ from thinice.models.normalization import (
 from thinice.models.weights import prunable_weights, sparsity
 
 __all__ = [
+    "ARCHITECTURES",
     "NORMALIZATIONS",
     "Classifier",
     "Normalization",
@@ -33,7 +34,6 @@ __all__ = [
     "normalization_text",
     "parse_normalization",
     "prunable_weights",
-    "register",
     "same_task",
     "save_classifier",
     "sparsity",

@@ -36,6 +36,8 @@ __all__ = [
     "as_classifier",
     "assemble",
     "fingerprint_of",
+    "hashed_identity",
+    "last_width",
     "looks_like_probabilities",
     "same_task",
     "structure_of",
@@ -77,6 +79,16 @@ def fingerprint_of(
         digest.update(f"{name}|{array.dtype.name}|{tuple(array.shape)}|".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()[:32]
+
+
+def hashed_identity(architecture: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return what the fingerprint takes as architecture and arguments: of the user's code, what it computes.
+
+    So a network has one fingerprint wherever its code lies, and also where the module itself is given.
+    """
+    if "class" in arguments:
+        return f"module:{arguments['class']}", {"structure": arguments["structure"]}
+    return architecture, arguments
 
 
 def structure_of(module: nn.Module) -> str:
@@ -136,8 +148,8 @@ class Classifier:
     name
         What tables and figures call it: the file's stem, or what the caller said.
     architecture, arguments
-        What `build` needs to make it again; ``onnx`` for whole programs, ``module:CLASS`` for other
-        modules.
+        What `build` needs to make it again; ``onnx`` for whole programs, ``models.py:CLASS(…)`` for the user's own
+        code, with its class, structure and arguments, ``module:CLASS`` for other modules.
     classes
         Number of classes; ``None`` where a plain module does not tell (it has no linear layer).
     fingerprint
@@ -279,7 +291,7 @@ def as_classifier(
         name=name or architecture,
         architecture=architecture,
         arguments=arguments,
-        classes=classes or _last_width(network),
+        classes=classes or last_width(network),
         class_names=None if class_names is None else tuple(class_names),
         data=data,
         normalization=inside,
@@ -311,7 +323,7 @@ def assemble(
         architecture=architecture,
         arguments=dict(arguments),
         classes=classes,
-        fingerprint=fingerprint_of(architecture, arguments, network.state_dict(), normalization),
+        fingerprint=fingerprint_of(*hashed_identity(architecture, arguments), network.state_dict(), normalization),
         sparsity=sparsity(network),
         normalization=normalization,
         **facts,
@@ -342,7 +354,8 @@ def own_copy(network: nn.Module) -> nn.Module:
     return twin
 
 
-def _last_width(network: nn.Module) -> int | None:
+def last_width(network: nn.Module) -> int | None:
+    """Return how many outputs the last linear layer has; ``None`` without one."""
     widths = [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)]
     return widths[-1] if widths else None
 

@@ -14,16 +14,30 @@ from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded
-from thinice.models.architectures import Identity, fit, identify
-from thinice.models.classifier import Classifier, as_classifier, assemble, fingerprint_of, usual_shape
-from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_format, read_safetensors, read_torch, rebuild
+from thinice.models.architectures import origin_of
+from thinice.models.architectures.identify import Identity, fit, identify, size_that_differs
+from thinice.models.architectures.rebuild import rebuild, signature
+from thinice.models.architectures.user_code import UserCode, user_code
+from thinice.models.classifier import (
+    Classifier,
+    as_classifier,
+    assemble,
+    fingerprint_of,
+    hashed_identity,
+    last_width,
+    structure_of,
+    usual_shape,
+)
+from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_format, read_safetensors, read_torch
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
-from thinice.models.research_formats import NESTS, Found, find_weights, plain_weights
+from thinice.models.research_formats import NESTS, RawCheckpoint, find_weights, plain_weights
 
 if TYPE_CHECKING:
     import os
+
+    from thinice.models.architectures.user_code import ArchitectureLike
 
 __all__ = ["load_classifier", "unused_density"]
 
@@ -34,13 +48,13 @@ SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors"
 def load_classifier(
     path: str | os.PathLike[str],
     *,
-    architecture: str | None = None,
+    architecture: ArchitectureLike | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
     normalization: NormalizationLike | None = None,
     classes: int | None = None,
     name: str | None = None,
     density: float | None = None,
     trust_pickle: bool = False,
-    arguments: Mapping[str, Any] | None = None,
 ) -> Classifier:
     """Return the classifier that a checkpoint file holds.
 
@@ -52,9 +66,14 @@ def load_classifier(
     ----------
     path
         The file. Its kind is told from its content, not from its suffix.
-    architecture, arguments
-        A name of `known_architectures` or ``torchvision:NAME``, with further keywords of its builder, where the file
-        does not say it and the parameter names and shapes do not tell.
+    architecture
+        A name of `known_architectures` or ``torchvision:NAME``, where the file does not say it and the parameter names
+        and shapes do not tell. Or your own code: ``path/to/models.py:ResNet18``, ``package.module:make``, the class
+        or function itself, or a module, which stays as it is. This code runs; the file is still only read. The number
+        of classes of the weights is passed where the code has a parameter ``num_classes``, ``classes`` or
+        ``n_classes``.
+    architecture_args
+        Keywords of the builder or of your own code, for example ``{"width": 16}``.
     normalization
         What `parse_normalization` takes, where the file does not say it. Without either, pixels go in as they are
         and ``normalization_known`` is false: `infer_normalization` compares hypotheses on labelled samples.
@@ -73,7 +92,7 @@ def load_classifier(
     CheckpointError
         Not a checkpoint, damaged, wants to run code, does not fit, or holds NaN.
     InputError
-        An argument that contradicts the file, or cannot be used.
+        An argument that contradicts the file, or cannot be used; own code that is not there, or raises.
     MissingExtraError
         A format whose extra is not installed.
 
@@ -90,17 +109,30 @@ def load_classifier(
     path = expanded(path)
     if density is not None and not 0 < density <= 1:
         raise InputError(f"`density` must be the fraction of weights kept, above 0 and at most 1, got {density}")
-    inside = parse_normalization(normalization)
+    given = parse_normalization(normalization)
     name = name or _stem(path)
     if not _in_utf8(name):
         raise InputError(
             f"`name` {plain(name)} is not UTF-8 and cannot be stored: give another `name`, or rename the file"
         )
-    said = _Said(path, name, architecture, arguments, classes, inside, normalization is not None)
-    found = _load(path, said, density=density, trust_pickle=trust_pickle)
-    if density is not None and not any("density of" in note for note in found.notes):
-        return replace(found, notes=(*found.notes, unused_density(density)))
-    return found
+    origin = origin_of(architecture) if isinstance(architecture, nn.Module) else None
+    if origin is not None:
+        architecture, architecture_args = origin.architecture, architecture_args or origin.arguments
+    code = user_code(architecture, architecture_args)
+    request = _Request(
+        path=path,
+        name=name,
+        architecture=architecture if code is None and isinstance(architecture, str) else None,
+        arguments=architecture_args,
+        code=code,
+        classes=classes,
+        normalization=given,
+        normalization_given=normalization is not None,
+    )
+    classifier = _load(request, density=density, trust_pickle=trust_pickle)
+    if density is not None and not any("density of" in note for note in classifier.notes):
+        return replace(classifier, notes=(*classifier.notes, unused_density(density)))
+    return classifier
 
 
 def unused_density(density: float) -> str:
@@ -108,49 +140,61 @@ def unused_density(density: float) -> str:
     return f"density={density:g} was not used: the file holds no pruning scores"
 
 
-def _load(path: Path, said: _Said, *, density: float | None, trust_pickle: bool) -> Classifier:
-    container = detect_format(path)
-    if container is Container.ONNX:
-        return _from_program(said)
-    header: Mapping[str, Any] | None = None
-    held: Any
-    if container is Container.SAFETENSORS:
-        held, metadata = read_safetensors(path)
-        if FORMAT in metadata:
-            header = {**_json(path, metadata[FORMAT]), "state_dict": held}
-    else:
-        held = read_torch(path, trust_pickle=trust_pickle)
-        if isinstance(held, Mapping) and held.get("format") == FORMAT:
-            header = held
-    if header is not None:
-        return _from_own(header, said)
-    module = _whole_module(held)
-    if module is not None:
-        return _from_module(module, said)
-    return _from_foreign(find_weights(held, str(path), density=density), said)
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What the caller said of a file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """The arguments of one `load_classifier`, checked; `architecture` is a name of the registry."""
 
     path: Path
     name: str
     architecture: str | None
     arguments: Mapping[str, Any] | None
+    code: UserCode | None
     classes: int | None
     normalization: Normalization | None
-    normalization_said: bool
+    normalization_given: bool
 
-    def agree(self, what: str, said: object, found: object) -> None:
-        """Refuse what contradicts the file."""
-        if said is not None and said != found:
-            raise InputError(f"`{what}` is {said}, but {self.path} says {found}: leave the argument out")
+    def refuse_contradiction(self, argument: str, given: object, in_file: object) -> None:
+        """Raise InputError where an argument was given that is not what the file says."""
+        if given is not None and given != in_file:
+            raise InputError(f"`{argument}` is {given}, but {self.path} says {in_file}: leave the argument out")
 
-    def whole(self, what: str) -> None:
-        """Refuse an architecture for a file that brings its own."""
-        if self.architecture is not None or self.arguments:
-            raise InputError(f"`architecture` is not needed: {self.path} is {what}, leave the argument out")
+    def refuse_architecture(self, kind: str) -> None:
+        """Raise InputError where an architecture was given for a file that brings its own."""
+        if self.architecture is not None or self.arguments or self.code is not None:
+            raise InputError(f"`architecture` is not needed: {self.path} is {kind}, leave the argument out")
+
+    def check_classes(self, classes: int | None) -> None:
+        """Raise CheckpointError where the network has another number of classes than it must have."""
+        if self.classes is not None and classes is not None and self.classes != classes:
+            raise CheckpointError(
+                f"{self.path}: answers {classes} classes, not {self.classes}: take the checkpoint of that task"
+            )
+
+    def unknown_normalization_note(self) -> tuple[str, ...]:
+        """Return the note of a file that does not say its normalisation, unless the user did."""
+        if self.normalization_given:
+            return ()
+        return ("normalisation is not known; pixels go in as they are (normalization=, --normalization)",)
+
+
+def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Classifier:
+    path = request.path
+    container = detect_format(path)
+    if container is Container.ONNX:
+        return _from_onnx(request)
+    content: Any
+    if container is Container.SAFETENSORS:
+        content, metadata = read_safetensors(path)
+        if FORMAT in metadata:
+            return _from_own({**_json(path, metadata[FORMAT]), "state_dict": content}, request)
+    else:
+        content = read_torch(path, trust_pickle=trust_pickle)
+        if isinstance(content, Mapping) and content.get("format") == FORMAT:
+            return _from_own(content, request)
+    module = _whole_module(content)
+    if module is not None:
+        return _from_module(module, request)
+    return _from_research(find_weights(content, str(path), density=density), request)
 
 
 def _in_utf8(text: str) -> bool:
@@ -178,28 +222,39 @@ def _json(path: Path, text: str) -> Mapping[str, Any]:
     return header
 
 
-def _from_own(header: Mapping[str, Any], said: _Said) -> Classifier:
-    where = str(said.path)
+def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
+    """Return the classifier of a file that `save_classifier` wrote."""
+    where = str(request.path)
     version = header.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
             f"{where}: has format version {plain(version)}, newer than {FORMAT_VERSION}: update thinice"
         )
+    code = request.code
     try:
         facts = {name: value for name, value in header.items() if name != "state_dict"}
         json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()  # what is plain and in UTF-8 can be stored
         recipe, parent = _kind(header, "recipe", Mapping), _kind(header, "parent", str)
-        architecture, classes = str(header["architecture"]), int(header["classes"])
+        architecture, classes = str(header["architecture"]), header["classes"]
+        classes = None if classes is None else int(classes)
         arguments = dict(header["arguments"])
         entry = header["normalization"]
-        inside = parse_normalization((entry["mean"], entry["std"])) if isinstance(entry, Mapping) else None
+        in_file = parse_normalization((entry["mean"], entry["std"])) if isinstance(entry, Mapping) else None
         class_names = None if header["class_names"] is None else tuple(map(str, header["class_names"]))
         shape = None if header["input_shape"] is None else _image_shape(header["input_shape"])
         data = None if header["data"] is None else str(header["data"])
         tensors = {str(name): value for name, value in header["state_dict"].items()}
         _check_finite(tensors, where)
-        network = rebuild(architecture, classes, arguments, tensors, where)
-        unchanged = header["fingerprint"] == fingerprint_of(architecture, arguments, network.state_dict(), inside)
+        by_user_code = "class" in arguments
+        if by_user_code:
+            structure = {name: str(arguments[name]) for name in ("class", "structure")}
+            arguments = {**structure, "arguments": dict(arguments["arguments"])}
+            network = None
+        else:
+            network = rebuild(architecture, int(classes or 0), arguments, tensors, where)
+            tensors = network.state_dict()
+        identity = hashed_identity(architecture, arguments)
+        unchanged = header["fingerprint"] == fingerprint_of(*identity, tensors, in_file)
     except CheckpointError:
         raise
     except Exception as error:  # noqa: BLE001 - a stranger's header may hold anything
@@ -207,26 +262,61 @@ def _from_own(header: Mapping[str, Any], said: _Said) -> Classifier:
         raise CheckpointError(f"{where}: its thinice header is damaged ({reason}): save it again") from None
     if not unchanged:
         raise CheckpointError(f"{where}: its weights are not those it was saved with: save it again")
-    said.agree("architecture", said.architecture, architecture)
-    said.agree("classes", said.classes, classes)
-    if entry is not None and said.normalization_said and said.normalization != inside:
-        said.agree("normalization", normalization_text(said.normalization), normalization_text(inside))
+    notes: tuple[str, ...] = ()
+    if network is None:
+        network, notes = _by_user_code(architecture, arguments, tensors, classes, request)
+    else:
+        if code is not None:
+            request.refuse_contradiction("architecture", str(code), architecture)
+        request.refuse_contradiction("architecture", request.architecture, architecture)
+    request.refuse_contradiction("classes", request.classes, classes)
+    if entry is not None and request.normalization_given and request.normalization != in_file:
+        request.refuse_contradiction(
+            "normalization", normalization_text(request.normalization), normalization_text(in_file)
+        )
     return assemble(
         network,
-        name=said.name,
+        name=request.name,
         architecture=architecture,
         arguments=arguments,
         classes=classes,
         class_names=class_names,
         data=data,
-        normalization=inside if entry is not None else said.normalization,
-        normalization_known=entry is not None or said.normalization_said,
+        normalization=in_file if entry is not None else request.normalization,
+        normalization_known=entry is not None or request.normalization_given,
         input_shape=shape,
         recipe=recipe,
         parent=parent,
-        path=said.path,
-        notes=() if entry is not None else _normalization_note(said),
+        path=request.path,
+        notes=(*notes, *(() if entry is not None else request.unknown_normalization_note())),
     )
+
+
+def _by_user_code(
+    architecture: str,
+    arguments: dict[str, Any],
+    weights: Mapping[str, Tensor],
+    classes: int | None,
+    request: _Request,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network of an own file that the user's code builds, and a note where it is not the code it was.
+
+    Byte code differs between versions of Python, so other code is no error.
+    """
+    shown, code = plain(architecture), request.code
+    if code is None:
+        raise CheckpointError(
+            f"{request.path}: holds weights for the user's own code {shown}: give architecture= (--architecture) with "
+            "the path of that file, FILE.py:CLASS"
+        )
+    if not code.arguments:
+        code = replace(code, arguments=arguments["arguments"])
+    network = code.load(weights, classes, str(request.path))
+    structure = structure_of(network)
+    if structure == arguments["structure"] and type(network).__qualname__ == arguments["class"]:
+        return network, ()
+    arguments |= {"class": type(network).__qualname__, "structure": structure}
+    return network, (f"the code {code} is not what the file was saved with ({shown}), or another Python compiled it",)
 
 
 def _kind(header: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - of that kind, or None
@@ -243,68 +333,77 @@ def _image_shape(sizes: Any) -> tuple[int, int, int]:  # noqa: ANN401 - whatever
     return channels, height, width
 
 
-def _normalization_note(said: _Said) -> tuple[str, ...]:
-    if said.normalization_said:
-        return ()
-    return ("normalisation is not known; pixels go in as they are (normalization=, --normalization)",)
+def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
+    """Return the classifier of a file that other programs wrote."""
+    code, where = request.code, str(request.path)
+    _note_types(checkpoint)
+    checkpoint.weights = {name: _readable(value, name, where) for name, value in checkpoint.weights.items()}
+    if code is not None:
+        few, many = code.trial_shapes()
+        checkpoint.expected = frozenset(few)
+    _convert(checkpoint)
+    _check_finite(checkpoint.weights, where)
+    arguments: Mapping[str, Any]
+    classes: int | None
+    if code is not None:
+        in_weights = size_that_differs(few, many, signature(checkpoint.weights))
+        network = code.load(checkpoint.weights, in_weights or request.classes, where)
+        _check_numbers(checkpoint, network)
+        architecture, classes, arguments = str(code), in_weights or last_width(network), code.identity(network)
+        shape = None
+        checkpoint.note(f"architecture built by your own code, {architecture}")
+    else:
+        _check_numbers(checkpoint)
+        identity = _identity(checkpoint, request)
+        architecture, classes, arguments = identity.architecture, identity.classes, identity.arguments
+        network = rebuild(architecture, identity.classes, arguments, checkpoint.weights, where)
+        shape = usual_shape(architecture, arguments)
+    request.check_classes(classes)
+    normalization = checkpoint.normalization
+    if normalization is None:
+        normalization = request.normalization
+    elif request.normalization_given and request.normalization != normalization:
+        request.refuse_contradiction(
+            "normalization", normalization_text(request.normalization), normalization_text(normalization)
+        )
+    known = checkpoint.normalization is not None or request.normalization_given
+    return assemble(
+        network,
+        name=request.name,
+        architecture=architecture,
+        arguments=arguments,
+        classes=classes,
+        normalization=normalization,
+        normalization_known=known,
+        input_shape=shape,
+        path=request.path,
+        notes=(*checkpoint.notes, *(() if known else request.unknown_normalization_note())),
+    )
 
 
-def _from_foreign(found: Found, said: _Said) -> Classifier:
-    where = str(said.path)
-    _note_types(found)
-    found.weights = {name: _readable(value, name, where) for name, value in found.weights.items()}
-    _convert(found)
-    _check_finite(found.weights, where)
-    _check_numbers(found)
-    if said.architecture is None:
-        identity = identify(found.weights, where)
-        found.note(
+def _identity(checkpoint: RawCheckpoint, request: _Request) -> Identity:
+    """Return the architecture that was given, or that parameter names and shapes tell."""
+    if request.architecture is None:
+        identity = identify(checkpoint.weights, str(request.path))
+        checkpoint.note(
             f"architecture identified as {identity.architecture} with {identity.classes} classes from parameter names "
             "and shapes"
         )
     else:
-        identity = fit(found.weights, said.architecture, said.classes)
-    if said.arguments is not None:
-        identity = Identity(identity.architecture, identity.classes, dict(said.arguments))
-    network = rebuild(identity.architecture, identity.classes, identity.arguments, found.weights, where)
-    _check_classes(said, identity.classes)
-    normalization = found.normalization
-    if normalization is None:
-        normalization = said.normalization
-    elif said.normalization_said and said.normalization != normalization:
-        said.agree("normalization", normalization_text(said.normalization), normalization_text(normalization))
-    known = found.normalization is not None or said.normalization_said
-    return assemble(
-        network,
-        name=said.name,
-        architecture=identity.architecture,
-        arguments=identity.arguments,
-        classes=identity.classes,
-        normalization=normalization,
-        normalization_known=known,
-        input_shape=usual_shape(identity.architecture, identity.arguments),
-        path=said.path,
-        notes=(*found.notes, *(() if known else _normalization_note(said))),
-    )
+        identity = fit(checkpoint.weights, request.architecture, request.classes)
+    return identity if request.arguments is None else replace(identity, arguments=dict(request.arguments))
 
 
-def _convert(found: Found) -> None:
+def _convert(checkpoint: RawCheckpoint) -> None:
     try:
-        plain_weights(found)
+        plain_weights(checkpoint)
     except CheckpointError:
         raise
     except Exception as error:  # noqa: BLE001 - shapes and types of a stranger's masks and scores may be anything
-        raise found.fail(
+        raise checkpoint.fail(
             f"its masks or scores do not fit its weights ({plain(str(error).partition(chr(10))[0])}): save the masked "
             "weights instead"
         ) from None
-
-
-def _check_classes(said: _Said, classes: int | None) -> None:
-    if said.classes is not None and classes is not None and said.classes != classes:
-        raise CheckpointError(
-            f"{said.path}: answers {classes} classes, not {said.classes}: take the checkpoint of that task"
-        )
 
 
 def _check_finite(weights: Mapping[str, Any], where: str) -> None:
@@ -340,70 +439,72 @@ def _readable(value: Tensor, name: str, where: str) -> Tensor:
         ) from None
 
 
-def _note_types(found: Found) -> None:
-    kinds = {value.dtype for value in found.weights.values() if value.is_floating_point()} - {torch.float32}
+def _note_types(checkpoint: RawCheckpoint) -> None:
+    kinds = {value.dtype for value in checkpoint.weights.values() if value.is_floating_point()} - {torch.float32}
     if kinds:
         names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
-        found.note(f"weights converted to float32 from {', '.join(names)}")
+        checkpoint.note(f"weights converted to float32 from {', '.join(names)}")
 
 
-def _check_numbers(found: Found) -> None:
-    """Refuse weights that are no floating point numbers."""
-    for name, value in found.weights.items():
-        if not value.is_floating_point() and not name.endswith("num_batches_tracked") and value.ndim > 0:
-            raise found.fail(
+def _check_numbers(checkpoint: RawCheckpoint, network: nn.Module | None = None) -> None:
+    """Refuse weights that are no floating point numbers, unless they are none in the network either."""
+    planned = {} if network is None else network.state_dict()
+    for name, value in checkpoint.weights.items():
+        counts = name.endswith("num_batches_tracked") or (name in planned and not planned[name].is_floating_point())
+        if not value.is_floating_point() and not counts and value.ndim > 0:
+            raise checkpoint.fail(
                 f"{name}: holds {value.dtype} instead of floating point numbers: save the network in float32"
             )
 
 
-def _whole_module(held: object) -> nn.Module | None:
+def _whole_module(content: object) -> nn.Module | None:
     """Return the module that a trusted pickle holds, itself or under a usual name."""
-    if isinstance(held, Mapping):
-        held = next((held[key] for key in (*NESTS, "module") if isinstance(held.get(key), nn.Module)), None)
-    return held if isinstance(held, nn.Module) else None
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in (*NESTS, "module") if isinstance(content.get(key), nn.Module)), None)
+    return content if isinstance(content, nn.Module) else None
 
 
-def _from_module(module: nn.Module, said: _Said) -> Classifier:
-    said.whole("a whole pickled module")
-    classifier = as_classifier(module, name=said.name)
-    _check_finite(classifier.module.state_dict(), str(said.path))
-    _check_classes(said, classifier.classes)
-    normalization = said.normalization if classifier.normalization is None else classifier.normalization
-    known = said.normalization_said or classifier.normalization is not None
+def _from_module(module: nn.Module, request: _Request) -> Classifier:
+    request.refuse_architecture("a whole pickled module")
+    classifier = as_classifier(module, name=request.name)
+    _check_finite(classifier.module.state_dict(), str(request.path))
+    request.check_classes(classifier.classes)
+    normalization = request.normalization if classifier.normalization is None else classifier.normalization
+    known = request.normalization_given or classifier.normalization is not None
     return assemble(
         classifier.network,
-        name=said.name,
+        name=request.name,
         architecture=classifier.architecture,
         arguments=classifier.arguments,
-        classes=said.classes or classifier.classes,
+        classes=request.classes or classifier.classes,
         normalization=normalization,
         normalization_known=known,
         input_shape=classifier.input_shape,
-        path=said.path,
+        path=request.path,
         notes=(
             "a whole pickled module, unpickled because you trusted it",
-            *(() if known else _normalization_note(said)),
+            *(() if known else request.unknown_normalization_note()),
         ),
     )
 
 
-def _from_program(said: _Said) -> Classifier:
+def _from_onnx(request: _Request) -> Classifier:
     from thinice.models.onnx_models import load_onnx  # noqa: PLC0415 - needs an extra
 
-    said.whole("a whole program")
-    program = load_onnx(said.path)
-    _check_finite(program.state_dict(), str(said.path))
-    program.prepare_classifier(str(said.path))
-    _check_classes(said, program.classes)
+    request.refuse_architecture("a whole program")
+    program = load_onnx(request.path)
+    _check_finite(program.state_dict(), str(request.path))
+    program.prepare_classifier(str(request.path))
+    request.check_classes(program.classes)
     return assemble(
         program,
-        name=said.name,
+        name=request.name,
         architecture=str(Container.ONNX),
-        arguments={"sha256": sha256(said.path.read_bytes()).hexdigest()},
+        arguments={"sha256": sha256(request.path.read_bytes()).hexdigest()},
         classes=program.classes,
-        normalization=said.normalization,
-        normalization_known=said.normalization_said,
+        normalization=request.normalization,
+        normalization_known=request.normalization_given,
         input_shape=program.sample_shape,
-        path=said.path,
-        notes=(*program.notes, *_normalization_note(said)),
+        path=request.path,
+        notes=(*program.notes, *request.unknown_normalization_note()),
     )

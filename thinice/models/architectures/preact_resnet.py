@@ -7,8 +7,6 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thinice.models.architectures import register
-
 __all__ = ["preact_resnet8", "preact_resnet18", "preact_resnet18_cifar"]
 
 
@@ -40,7 +38,6 @@ def _stage(inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential
     return nn.Sequential(first, *(PreActBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-@register
 def preact_resnet8(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """Pre-activation ResNet8 of Merkle et al. for 32x32 images; 1,164,640 weights without the 1x1 shortcuts.
 
@@ -60,7 +57,6 @@ def preact_resnet8(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register
 def preact_resnet18(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """Pre-activation ResNet18 of Merkle et al. for 224x224 images: 7x7 stem, no final batch norm."""
     return nn.Sequential(
@@ -79,7 +75,6 @@ def preact_resnet18(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register
 def preact_resnet18_cifar(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """Pre-activation ResNet-18 for 32x32 images: 3x3 stem, final batch norm.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thinice.models.architectures import register
-
 __all__ = ["resnet18", "resnet18_rst", "resnet20", "resnet32", "resnet44", "resnet56"]
 
 
@@ -97,31 +95,26 @@ def _narrow(blocks: int, classes: int, channels: int) -> nn.Module:
     return ResNet(blocks, (16, 32, 64), head, channels=channels, projected=False)
 
 
-@register
 def resnet20(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """Narrow CIFAR ResNet-20 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.27 M parameters."""
     return _narrow(3, classes, channels)
 
 
-@register
 def resnet32(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """Narrow CIFAR ResNet-32 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.46 M parameters."""
     return _narrow(5, classes, channels)
 
 
-@register
 def resnet44(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """Narrow CIFAR ResNet-44 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.66 M parameters."""
     return _narrow(7, classes, channels)
 
 
-@register
 def resnet56(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """Narrow CIFAR ResNet-56 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.85 M parameters."""
     return _narrow(9, classes, channels)
 
 
-@register
 def resnet18(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """CIFAR ResNet-18: 3x3 stem without pooling, widths 64 to 512, projected shortcuts; 11.2 M parameters.
 
@@ -131,7 +124,6 @@ def resnet18(classes: int = 10, *, channels: int = 3) -> nn.Module:
     return ResNet(2, (64, 128, 256, 512), head, channels=channels, projected=True)
 
 
-@register
 def resnet18_rst(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """CIFAR ResNet-18 as robust scratch tickets have it: a 1x1 convolution ``fc`` as classifier."""
     head: dict[str, nn.Module] = {"fc": nn.Conv2d(512, classes, 1, bias=False)}

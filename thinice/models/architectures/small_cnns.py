@@ -6,12 +6,12 @@ from collections import OrderedDict
 
 from torch import nn
 
-from thinice.models.architectures import register
+from thinice.models.architectures import for_images_of
 
 __all__ = ["cnn5", "digits_cnn"]
 
 
-@register(input_shape=(1, 28, 28))
+@for_images_of(1, 28, 28)
 def cnn5(classes: int = 10, *, channels: int = 1) -> nn.Module:
     """LeNet-like CNN5 for 28x28 images: two 5x5 convolutions, three linear layers; 61,470 prunable weights.
 
@@ -42,7 +42,7 @@ def cnn5(classes: int = 10, *, channels: int = 1) -> nn.Module:
     )
 
 
-@register(input_shape=(1, 8, 8))
+@for_images_of(1, 8, 8)
 def digits_cnn(classes: int = 10, *, channels: int = 1) -> nn.Module:
     """Small CNN for 8x8 digits: three 3x3 convolutions with batch norm, one linear layer; 19,258 parameters.
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from thinice.models.architectures import register
+from thinice.models.architectures import for_images_of
 
 __all__ = [
     "vgg11",
@@ -48,7 +48,7 @@ def _named(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-@register(input_shape=CIFAR)
+@for_images_of(*CIFAR)
 def vgg11(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG11-like network of Merkle et al. for 32x32 images; 11,325,120 prunable weights.
 
@@ -70,7 +70,6 @@ def vgg11(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register
 def vgg16_bn(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG16 with batch norm as HYDRA, HARP and the adversarial pruning benchmark have it.
 
@@ -86,7 +85,7 @@ def vgg16_bn(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register(input_shape=CIFAR)
+@for_images_of(*CIFAR)
 def vgg16_bn_radmm(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG16 with batch norm as R-ADMM, FlyingBird and RobustBird have it.
 
@@ -100,7 +99,7 @@ def vgg16_bn_radmm(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register(input_shape=CIFAR)
+@for_images_of(*CIFAR)
 def vgg16_bn_twinrep(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG16 with batch norm as TwinRep has it: no bias, a fifth max-pool, one linear layer from 512."""
     return _named(
@@ -111,7 +110,7 @@ def vgg16_bn_twinrep(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register(input_shape=CIFAR)
+@for_images_of(*CIFAR)
 def vgg16_bn_mad(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG16 with batch norm as MAD has it: no bias, an average pool at the end, one linear layer from 512."""
     return _named(
@@ -122,7 +121,7 @@ def vgg16_bn_mad(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register(input_shape=CIFAR)
+@for_images_of(*CIFAR)
 def vgg16_bn_li20(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG16 with batch norm as Li et al. 2020 have it: average pool, linear 512, batch norm, classes."""
     return _named(
@@ -133,7 +132,6 @@ def vgg16_bn_li20(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register
 def vgg16_bn_pwoa(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG16 with batch norm as PwoA has it: stages named ``layer1`` to ``layer5``, convolutions with bias."""
     stages: dict[str, nn.Module] = {}
@@ -153,7 +151,7 @@ def vgg16_bn_pwoa(classes: int = 10, *, channels: int = 3) -> nn.Module:
     )
 
 
-@register(input_shape=CIFAR)
+@for_images_of(*CIFAR)
 def vgg16_bn_rst(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """VGG16 with batch norm as robust scratch tickets have it: no bias, a 1x1 convolution as classifier."""
     return _named(

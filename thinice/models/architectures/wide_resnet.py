@@ -7,8 +7,6 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thinice.models.architectures import register
-
 __all__ = ["wrn_28_4", "wrn_28_10"]
 
 
@@ -55,13 +53,11 @@ def _wide(depth: int, factor: int, classes: int, channels: int) -> nn.Module:
     )
 
 
-@register
 def wrn_28_4(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """WideResNet-28-4 (Zagoruyko and Komodakis 2016) as TRADES and HYDRA have it; 5.8 M parameters."""
     return _wide(28, 4, classes, channels)
 
 
-@register
 def wrn_28_10(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """WideResNet-28-10 (Zagoruyko and Komodakis 2016) as TRADES and HYDRA have it; 36.5 M parameters."""
     return _wide(28, 10, classes, channels)
