@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import thinice
-from tests.cli.test_commands import run as run  # noqa: PLC0414 - a fixture
-from thinice.data.example import example_checkpoints
+from thinice.data.digits import example_checkpoints
 
 MODELS = """
 from layers_of_mine import Head

@@ -142,7 +142,7 @@ class CheckpointOptions:
             "--architecture",
             metavar="NAME|FILE.py:CLASS",
             help=f"Architecture, where the file does not say it: {architectures()}; or your own code, which is run: "
-            "path/to/models.py:ResNet18, package.module:make. Once for all checkpoints, or once for each of them (auto: "
+            "path/to/models.py:ResNet18, package.module:make. Once for all checkpoints, or once for each (auto: "
             "what the file says).",
         ),
     ] = None
@@ -151,7 +151,7 @@ class CheckpointOptions:
         typer.Option(
             "--architecture-args",
             metavar="JSON",
-            help="Arguments of the architecture: '{\"width\": 16}'. Once for all checkpoints, or once for each of them.",
+            help="Arguments of the architecture: '{\"width\": 16}'. Once for all checkpoints, or once for each.",
         ),
     ] = None
     normalization: Annotated[

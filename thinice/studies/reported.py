@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from thinice.checks.study_patterns import StudyRow
 from thinice.errors import InputError, MissingExtraError
 from thinice.files import expanded, read_whole
