@@ -1,7 +1,7 @@
-"""How near the attacks come, for how many passes: the race beside FMN and other programs' attacks, in one process.
+"""How near the attacks come, for how many passes: TMN beside FMN and other programs' attacks, in one process.
 
     python benchmarks/engine.py --reference FOLDER [--networks a,b] [--norms linf,l2] [--first 60] [--samples 40]
-                                [--attacks race-standard,fmn-300] [--peers] [--strong 3] [--learn] [--json FILE]
+                                [--attacks tmn-standard,fmn-300] [--peers] [--strong 3] [--learn] [--json FILE]
 
 The columns are explained in README.md. The best known epsilons are in `data/best_known.npz`: the least that any attack
 ever found; `--learn` writes back what this run found nearer, without it they are lowered for this run alone.
@@ -60,7 +60,7 @@ ATTACKS: dict[str, Search] = {
 
 
 def strong_searches(seeds: int) -> list[Search]:
-    """Return the race with other seeds, and a long FMN."""
+    """Return TMN with other seeds, and a long FMN."""
     again = [partial(ours, name="tmn", effort="thorough", seed=seed) for seed in range(1, seeds + 1)]
     return [*again, partial(plain_fmn, steps=1000)] if seeds else []
 

@@ -32,7 +32,7 @@ OWN = {
 
 def declared(name):
     """The options of a command: what is typed, then default and declaration."""
-    signature = inspect.signature(COMMANDS.get(name))
+    signature = inspect.signature(COMMANDS.get(name), eval_str=True)
     for parameter in signature.parameters.values():
         (info,) = getattr(parameter.annotation, "__metadata__", (None,))
         if isinstance(info, typer.models.OptionInfo):
