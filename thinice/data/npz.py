@@ -85,7 +85,7 @@ def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], li
         classes = [str(name) for name in names[0].ravel()] if names else None
     except DataError:
         raise
-    except Exception as error:  # what NumPy and zipfile stumble over in a stranger's file may be anything
+    except Exception as error:  # NumPy and zipfile may raise anything for a file of a stranger
         reason = " ".join(str(error).split())
         if "pickle" in reason:
             reason = "it holds Python objects, which are never unpickled: save plain arrays of numbers"
