@@ -1,6 +1,6 @@
 """One word for one thing: the old names of the glossary's things stand nowhere in code, SQL, help texts and pages.
 
-Which words are the right ones, and what they mean, is in docs/glossary.md. CHANGELOG.md may name old words; tests may too.
+Which words are the right ones, and what they mean, is in docs/glossary.md. CHANGELOG.md and tests may name old words.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Outcome(IntEnum):
     MISCLASSIFIED = 0
     """The clean input is wrong already: epsilon is 0."""
     FOUND = 1
-    """A judged adversarial: epsilon is its norm, an upper bound on the distance to the boundary."""
+    """A verified adversarial: epsilon is its norm, an upper bound on the distance to the boundary."""
     NOT_FOUND = 2
     """No adversarial was found: epsilon is unknown (NaN in arrays, NULL in SQL), right-censored."""
 
