@@ -1,4 +1,4 @@
-"""Checkpoints and data, as the shared options name them."""
+"""`load` returns the networks and the samples that the options of checkpoints and data name."""
 
 from __future__ import annotations
 
