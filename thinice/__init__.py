@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from thinice.analysis.comparison import compare as compare
     from thinice.analysis.comparison import compare_all as compare_all
     from thinice.analysis.evaluation import evaluate as evaluate
+    from thinice.analysis.evaluation import evaluate_all as evaluate_all
     from thinice.analysis.measurement import measure as measure
+    from thinice.analysis.session import measure_all as measure_all
     from thinice.attacks import Attack as Attack
     from thinice.attacks import MinNormResult as MinNormResult
     from thinice.attacks import make_attack as make_attack
     from thinice.data import Samples as Samples
     from thinice.data import as_samples as as_samples
     from thinice.data import load_samples as load_samples
-    from thinice.data.digits import example_checkpoints as example_checkpoints
+    from thinice.data.example import example_checkpoints as example_checkpoints
     from thinice.errors import ThinIceError as ThinIceError
     from thinice.models import Classifier as Classifier
     from thinice.models import as_classifier as as_classifier
@@ -63,11 +65,13 @@ _HOMES = {
     "compare_all": "analysis.comparison",
     "draw": "plots.figure_set",
     "evaluate": "analysis.evaluation",
-    "example_checkpoints": "data.digits",
+    "evaluate_all": "analysis.evaluation",
+    "example_checkpoints": "data.example",
     "load_classifier": "models",
     "load_samples": "data",
     "make_attack": "attacks",
     "measure": "analysis.measurement",
+    "measure_all": "analysis.session",
     "open_store": "store",
     "prune": "pruning",
     "save_classifier": "models",

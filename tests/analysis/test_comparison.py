@@ -114,9 +114,9 @@ def test_several_prunings_share_the_dense_measurement(networks, samples, tmp_pat
     assert exact == [one.separation.exact for one in results] == [True, results[1].separation.exact]
 
 
-@pytest.mark.parametrize(("by", "a"), [(None, "tmn"), *[("foolbox:LinfFastGradientAttack",) * 2]])
-def test_on_a_robust_basis_the_frame_says_what_each_sample_fell_to(networks, samples, by, a):
-    result = thinice.compare(*networks, samples, basis="robust", budget=0.09, by=by, progress=False)
+@pytest.mark.parametrize(("robust_by", "a"), [(None, "tmn"), *[("foolbox:LinfFastGradientAttack",) * 2]])
+def test_on_a_robust_basis_the_frame_says_what_each_sample_fell_to(networks, samples, robust_by, a):
+    result = thinice.compare(*networks, samples, basis="robust", budget=0.09, robust_by=robust_by, progress=False)
     frame = result.frame()
     assert frame["dense_broken_by"].tolist() == [None, None, a, a, a, None, "clean", None]
     assert frame["pruned_broken_by"].tolist() == [None, None, None, "clean", "clean", None, "clean", None]

@@ -247,8 +247,8 @@ def test_an_unknown_word_is_refused(networks, samples):
 
 def test_transfers_of_strangers_are_refused(networks, samples, tmp_path):
     both(networks, samples, store=tmp_path / "thinice.duckdb")
-    campaign = MeasurementSession(thinice.open_store(tmp_path / "thinice.duckdb"), samples, progress=False)
-    with campaign.run(ONE_STEP["attack"], seed=0) as run:
+    session = MeasurementSession(thinice.open_store(tmp_path / "thinice.duckdb"), samples, progress=False)
+    with session.run(ONE_STEP["attack"], seed=0) as run:
         with pytest.raises(thinice.errors.StoreError, match="no comparison 9"):
             run.add_transfers(9, [1], predictions=[0])
         with pytest.raises(thinice.errors.StoreError, match="sample 99 is not in selection"):

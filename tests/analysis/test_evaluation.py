@@ -1,6 +1,8 @@
-"""Who stands at a budget: known distances, verifiers, the shortcut, and what is left after an interruption."""
+"""Who is robust at a budget: known distances, verifiers, known broken samples, and resuming after an interrupt."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from torch import nn
 import thinice
 from tests.attacks.test_fmn_truth import verified
 from tests.truth import SHAPE, linear
-from thinice.analysis import evaluation as module
-from thinice.analysis import session as campaign
-from thinice.analysis.evaluation import CLEAN, DoubtfulWarning, Evaluator, attack_of, evaluate
+from thinice.analysis import session as module
+from thinice.analysis.evaluation import DoubtfulWarning, bind_attack, evaluate
+from thinice.analysis.measurement import AttackTask
 from thinice.attacks import make_attack
+from thinice.engines import LocalEngine
 from thinice.errors import InputError
 from thinice.models import as_classifier
+from thinice.results import CLEAN
 from thinice.stats import wilson
 
 pytest.importorskip("pyautoattack")
@@ -48,13 +52,14 @@ def run(samples, store, attack="apgd-ce", budget=BUDGET, network=KNOWN.model, no
 def attacked(monkeypatch):
     """How many samples each attack tries from now on."""
     tried = []
-    original = module.batches
+    original = LocalEngine.run
 
-    def counting(classifier, wanted, member, **options):
-        tried.append((member.name, len(wanted)))
-        return original(classifier, wanted, member, **options)
+    def counting(engine, task):
+        if isinstance(task, AttackTask):
+            tried.append((task.attack.name, len(task)))
+        return original(engine, task)
 
-    monkeypatch.setattr(module, "batches", counting)
+    monkeypatch.setattr(LocalEngine, "run", counting)
     return tried
 
 
@@ -153,13 +158,13 @@ def test_the_store_keeps_the_adversarial_of_each_sample_that_fell(samples, store
 def test_what_another_attack_broke_has_no_adversarial_here(samples, store):
     first = run(samples, store)
     spared = run(samples, store, "pgd", budget=BUDGET * 1.01)
-    assert spared.known.sum() == (~first.robust).sum()
-    assert not set(spared.adversarials()) & set(spared.sample_ids[spared.known])
+    assert spared.known_broken.sum() == (~first.robust).sum()
+    assert not set(spared.adversarials()) & set(spared.sample_ids[spared.known_broken])
 
 
 def test_of_large_inputs_the_closest_adversarials_are_kept(samples, store, monkeypatch):
-    monkeypatch.setattr(campaign, "ADVERSARIAL_VALUES", 15)
-    monkeypatch.setattr(campaign, "CLOSEST", 2)
+    monkeypatch.setattr(module, "ADVERSARIAL_VALUES", 15)
+    monkeypatch.setattr(module, "CLOSEST", 2)
     result = run(samples, store, batch_size=100)
     fallen = np.flatnonzero(~result.robust)
     closest = fallen[np.argsort(result.epsilon[fallen])[:2]]
@@ -174,17 +179,19 @@ def test_without_a_store_no_adversarial_is_kept(samples):
 @pytest.mark.parametrize("stop", [1, 5])
 def test_after_an_interruption_it_goes_on_to_the_same_verdicts(samples, store, tmp_path, monkeypatch, stop):
     undisturbed = run(samples, thinice.open_store(tmp_path / "other.duckdb", new=True), "autoattack", batch_size=8)
-    original, seen = module.batches, 0
+    original, seen = LocalEngine.run, 0
 
-    def stopping(*arguments, **options):
+    def stopping(engine, task):
         nonlocal seen
-        for batch in original(*arguments, **options):
+        for batch in original(engine, task):
             yield batch
+            if not isinstance(task, AttackTask):
+                continue
             seen += 1
             if seen == stop:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "batches", stopping)
+    monkeypatch.setattr(LocalEngine, "run", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(samples, store, "autoattack", batch_size=8)
     assert store.runs()["outcome"].tolist() == ["interrupted"]
@@ -205,7 +212,7 @@ def test_verdicts_depend_neither_on_the_batch_nor_on_the_order(samples, tmp_path
     np.testing.assert_array_equal(whole.broken_by[order], shuffled.broken_by)
 
 
-def test_the_shortcut_spares_the_known_and_whoever_autoattack_breaks_is_broken(digits, tmp_path, monkeypatch):
+def test_samples_known_to_be_broken_are_spared_and_whoever_autoattack_breaks_is_broken(digits, tmp_path, monkeypatch):
     network, samples = digits
     attack = "apgd-t"
     alone = run(samples, tmp_path / "alone.duckdb", attack, "20/255", network, "linf")
@@ -213,43 +220,43 @@ def test_the_shortcut_spares_the_known_and_whoever_autoattack_breaks_is_broken(d
     tried = attacked(monkeypatch)
     short = run(samples, tmp_path / "both.duckdb", attack, "20/255", network, "linf")
     assert short.robust_to_this_attack is None
-    assert short.known.sum() > 20
-    assert tried[0] == ("apgd-t", len(samples) - short.known.sum())
+    assert short.known_broken.sum() > 20
+    assert tried[0] == ("apgd-t", len(samples) - short.known_broken.sum())
     assert not (short.robust & ~alone.robust).any()  # whoever AutoAttack breaks is broken
-    spared = ~short.known
+    spared = ~short.known_broken
     np.testing.assert_array_equal(short.broken_by[spared], alone.broken_by[spared])
-    assert set(short.broken_by[short.known]) == {"fmn"}
-    both = run(samples, tmp_path / "both.duckdb", attack, "20/255", network, "linf", shortcut="both")
+    assert set(short.broken_by[short.known_broken]) == {"fmn"}
+    both = run(samples, tmp_path / "both.duckdb", attack, "20/255", network, "linf", skip_known="both")
     np.testing.assert_array_equal(both.robust_to_this_attack, alone.robust)
     np.testing.assert_array_equal(both.robust, short.robust)
     np.testing.assert_array_equal(
-        both.known, both.robust_to_this_attack & ~both.robust
+        both.known_broken, both.robust_to_this_attack & ~both.robust
     )  # what AutoAttack missed, if any
-    without = run(samples, tmp_path / "both.duckdb", attack, "20/255", network, "linf", shortcut=False)
+    without = run(samples, tmp_path / "both.duckdb", attack, "20/255", network, "linf", skip_known=False)
     np.testing.assert_array_equal(without.broken_by, alone.broken_by)
-    assert not without.known.any()
+    assert not without.known_broken.any()
 
 
 def test_a_smaller_budget_and_a_longer_norm_are_known_too(samples, store):
     small = run(samples, store, "pgd", BUDGET / 2)
     assert 0 < (~small.robust).sum() < len(samples)
     large = run(samples, store, "apgd-ce", BUDGET)
-    np.testing.assert_array_equal(large.known, ~small.robust)
-    assert set(large.broken_by[large.known]) == {"pgd"}
+    np.testing.assert_array_equal(large.known_broken, ~small.robust)
+    assert set(large.broken_by[large.known_broken]) == {"pgd"}
     within = run(samples, store, "pgd", BUDGET, norm="linf")
-    assert within.known[~large.robust].all()  # an l2 adversarial within the budget is a linf one
+    assert within.known_broken[~large.robust].all()  # an l2 adversarial within the budget is a linf one
     unknown = run(samples, store, "pgd", BUDGET / 4)
-    assert not unknown.known[DISTANCES > BUDGET / 4].any()
+    assert not unknown.known_broken[DISTANCES > BUDGET / 4].any()
 
 
 def test_known_samples_of_another_network_or_data_set_do_not_count(samples, store):
     run(samples, store, "pgd")
     torch.manual_seed(5)
     other = nn.Sequential(nn.Flatten(), nn.Linear(20, 4))
-    assert not run(samples, store, "apgd-ce", network=other).known.any()
+    assert not run(samples, store, "apgd-ce", network=other).known_broken.any()
     labels = (KNOWN.labels + 1) % 4
     moved = thinice.as_samples((KNOWN.inputs + 0.01).clamp(0, 1), labels, classes=("a", "b", "c", "d"))
-    assert not run(moved, store, "apgd-ce").known.any()
+    assert not run(moved, store, "apgd-ce").known_broken.any()
 
 
 def test_minimum_norms_answer_for_every_budget_and_for_the_whole_curve(samples, store):
@@ -284,7 +291,7 @@ def test_a_budget_equal_to_an_epsilon_breaks(samples, store):
     assert not run(samples, store, "fmn", epsilon).robust[some]
     below = float(np.nextafter(np.float32(epsilon), np.float32(0)))
     assert run(samples, store, "fmn", below).robust[some]
-    assert run(samples, store, "pgd", epsilon).known[some]
+    assert run(samples, store, "pgd", epsilon).known_broken[some]
 
 
 def test_one_budget_has_no_curve(samples, store):
@@ -292,12 +299,11 @@ def test_one_budget_has_no_curve(samples, store):
         run(samples, store, "pgd").curve()
 
 
-def test_the_studys_attacks_have_no_fall_back(samples, store):
-    evaluator = Evaluator(store, samples, progress=False)
+def test_the_studys_attacks_have_no_fall_back(samples):
     network = as_classifier(KNOWN.model)
-    assert "fallback" not in evaluator.bind(network, "cw", norm="l2", budget=1).settings
-    assert "fallback" in evaluator.bind(network, "fmn", norm="l2", budget=1).settings
-    assert attack_of(evaluator.bind(network, "pgd", norm="l2", budget=1)).name == "pgd"
+    assert "fallback" not in bind_attack(network, samples, "cw", norm="l2", budget=1).settings
+    assert "fallback" in bind_attack(network, samples, "fmn", norm="l2", budget=1).settings
+    assert bind_attack(network, samples, "pgd", norm="l2", budget=1).name == "pgd"
 
 
 @pytest.mark.parametrize(
@@ -337,8 +343,8 @@ def test_one_output_is_refused_with_the_way_out():
 
 @pytest.mark.parametrize("attack", ["apgd-ce", "fmn"])
 def test_a_search_in_bfloat16_has_verdicts_of_its_own_judged_in_float32(samples, store, attack):
-    plain = run(samples, store, attack, shortcut=False)
-    less = run(samples, store, attack, shortcut=False, precision="bf16")
+    plain = run(samples, store, attack, skip_known=False)
+    less = run(samples, store, attack, skip_known=False, precision="bf16")
     assert less.measurement_id != plain.measurement_id
     assert less.settings == plain.settings | {"precision": "bf16", "pulling": 1}
     assert store.sql('select "precision" from runs order by run_id')["precision"].tolist() == ["float32", "bf16"]
@@ -350,13 +356,15 @@ def test_a_search_in_bfloat16_has_verdicts_of_its_own_judged_in_float32(samples,
 
 def test_a_compiled_network_is_searched_by_attacks_that_minimise_the_norm(samples, store, monkeypatch):
     seen = []
-    original = campaign.batches
+    original = LocalEngine.run
 
-    def noting(*arguments, compiled, **options):
-        seen.append(compiled)
-        return original(*arguments, compiled=False, **options)  # the compiler takes a minute
+    def noting(engine, task):
+        if isinstance(task, AttackTask):
+            seen.append(task.compiled)
+            task = replace(task, compiled=False)  # the compiler takes a minute
+        return original(engine, task)
 
-    monkeypatch.setattr(campaign, "batches", noting)
+    monkeypatch.setattr(LocalEngine, "run", noting)
     run(samples, store, "fmn", compiled=True, effort="quick")
     run(samples, store, "ho-fmn", effort="quick")
     assert seen == [True, False]

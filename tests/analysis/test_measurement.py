@@ -13,7 +13,8 @@ from thinice.analysis import measurement
 from thinice.analysis.measurement import Interrupted, check_fit, forward
 from thinice.attacks import make_attack
 from thinice.attacks.result import FORWARD
-from thinice.data.digits import example_checkpoints
+from thinice.data.example import example_checkpoints
+from thinice.engines import LocalEngine
 from thinice.errors import InputError
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
@@ -148,7 +149,7 @@ def test_ctrl_c_before_the_first_batch_has_nothing_to_keep(case, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measurement, "batches", stop)
+    monkeypatch.setattr(LocalEngine, "run", stop)
     with pytest.raises(KeyboardInterrupt):
         measured(case)
 
@@ -166,7 +167,7 @@ def test_forward_is_the_network(case):
     module, inputs, labels = case
     samples = thinice.as_samples(inputs, labels)
     with torch.no_grad():
-        torch.testing.assert_close(forward(as_classifier(module), samples, batch_size=4), module(inputs))
+        torch.testing.assert_close(forward(as_classifier(module), samples, LocalEngine(CPU, 4)), module(inputs))
 
 
 @pytest.mark.parametrize(
@@ -385,14 +386,6 @@ def test_a_compiled_network_gives_the_same(digits, own, monkeypatch):
     confirmed(digits, nearest, "l2")
     ratio = (nearest.epsilon / own("l2").epsilon)[nearest.found]
     assert abs(float(ratio.median()) - 1) < 1e-5
-
-
-def test_small_samples_go_into_larger_batches():
-    def first(*shape):
-        return measurement._first_batch_size("auto", thinice.as_samples(torch.zeros(1, *shape), torch.tensor([0])), CPU)
-
-    assert [first(3, 32, 32), first(1, 28, 28), first(1, 8, 8)] == [128, 501, 512]
-    assert first(3, 224, 224) == 10
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -15,7 +15,7 @@ from torch import nn
 
 import thinice
 from thinice.analysis import session as module
-from thinice.analysis.session import MeasurementSession, summarise
+from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.models import as_classifier
 from thinice.results import Measured
@@ -45,9 +45,9 @@ def store(tmp_path):
 
 
 def epsilons(store, samples, classifier=None, **options):
-    campaign = MeasurementSession(store, samples, **{"progress": False, "batch_size": 4, **options})
-    with campaign.run(ATTACK, seed=0, command=["test"]):
-        return campaign.epsilons(classifier or as_classifier(network()), ATTACK)
+    session = MeasurementSession(store, samples, **{"progress": False, "batch_size": 4, **options})
+    with session.run(ATTACK, seed=0, command=["test"]):
+        return session.measure(classifier or as_classifier(network()), ATTACK)
 
 
 def test_what_comes_out_of_the_store_is_what_was_measured(store, samples):
@@ -61,9 +61,9 @@ def test_what_comes_out_of_the_store_is_what_was_measured(store, samples):
 
 def test_what_the_search_says_of_itself_is_stored_too(store, samples):
     tmn = make_attack("tmn", norm="l2", effort="quick")
-    campaign = MeasurementSession(store, samples, progress=False)
-    with campaign.run(tmn, seed=0, command=["test"]):
-        measured = campaign.epsilons(as_classifier(network()), tmn)
+    session = MeasurementSession(store, samples, progress=False)
+    with session.run(tmn, seed=0, command=["test"]):
+        measured = session.measure(as_classifier(network()), tmn)
     nearest = tmn(network(), samples.inputs, samples.labels, samples.sample_ids)
     assert nearest.converged.any()
     np.testing.assert_array_equal(measured.converged, nearest.converged.numpy())
@@ -140,10 +140,10 @@ def test_predictions_with_nan_are_no_class(store, samples):
             broken = (inputs.flatten(1)[:, :1] > 0.5).expand(-1, 3)
             return torch.where(broken, torch.nan, self.inner(inputs))
 
-    campaign = MeasurementSession(store, samples, progress=False)
-    with campaign.run(ATTACK, seed=0, command=["test"]):
-        found = campaign.predictions(as_classifier(Half()))
-        measured = campaign.epsilons(as_classifier(Half()), ATTACK)
+    session = MeasurementSession(store, samples, progress=False)
+    with session.run(ATTACK, seed=0, command=["test"]):
+        found = session.predict(as_classifier(Half())).predictions
+        measured = session.measure(as_classifier(Half()), ATTACK)
     broken = (samples.inputs.flatten(1)[:, 0] > 0.5).numpy()
     assert 0 < broken.sum() < 20
     assert ((found == -1) == broken).all()
@@ -151,10 +151,10 @@ def test_predictions_with_nan_are_no_class(store, samples):
 
 
 def test_witnesses_prove_their_epsilons(store, samples):
-    campaign = MeasurementSession(store, samples, progress=False)
-    with campaign.run(ATTACK, seed=0, command=["test"]):
-        measured = campaign.epsilons(as_classifier(network()), ATTACK)
-        adversarials = campaign.adversarials(measured, np.arange(20))
+    session = MeasurementSession(store, samples, progress=False)
+    with session.run(ATTACK, seed=0, command=["test"]):
+        measured = session.measure(as_classifier(network()), ATTACK)
+        adversarials = session.adversarials(measured, np.arange(20))
     found = np.flatnonzero(measured.outcomes == Outcome.FOUND)
     assert [example.position for example in adversarials] == found.tolist()
     for example in adversarials:
@@ -174,20 +174,53 @@ def test_of_large_samples_the_closest_are_kept(store, samples, monkeypatch):
 
 
 def test_summary_counts_what_was_not_found_as_farthest(samples):
+    labels = samples.labels[:5].numpy()
     measured = Measured(
-        1,
-        np.array([0, 0.1, 0.2, np.nan, np.nan], np.float32),
-        np.array([0, 1, 1, 2, 2], np.int8),
-        np.array([1, 1, 1, -1, -1]),
-        (samples.labels[:5].numpy() + np.array([1, 0, 0, 0, 0])) % 3,
-        np.full(5, 10, np.float32),
-        np.zeros(5, np.bool_),
-        np.array([0, 1, 1, 0, 0], np.int8),
-        np.zeros(5, np.int8),
+        network="net",
+        sparsity=0.0,
+        data="data",
+        split="test",
+        norm="linf",
+        attack="fmn",
+        measurement_id=1,
+        labels=labels,
+        epsilon=np.array([0, 0.1, 0.2, np.nan, np.nan], np.float32),
+        outcomes=np.array([0, 1, 1, 2, 2], np.int8),
+        predictions=np.array([1, 1, 1, -1, -1]),
+        clean_predictions=(labels + np.array([1, 0, 0, 0, 0])) % 3,
+        evaluations=np.full(5, 10, np.float32),
+        converged=np.zeros(5, np.bool_),
+        stages=np.array([0, 1, 1, 0, 0], np.int8),
+        diagnoses=np.zeros(5, np.int8),
     )
-    row = summarise(as_classifier(network()), samples[:5], ATTACK, measured)
+    row = measured.to_dict()
     assert (row["misclassified"], row["found"], row["not_found"]) == (1, 2, 2)
     assert row["median_epsilon"] is None  # of 0.1, 0.2, unknown, unknown
+
+
+class Backwards:
+    """An engine whose shards come in any order, as those of other processes do."""
+
+    device = torch.device("cpu")
+
+    def run(self, task):
+        compute = task.on(self.device)
+        for start in reversed(range(0, len(task), 3)):
+            part = slice(start, min(start + 3, len(task)))
+            yield part, compute(part)
+
+
+def test_the_order_in_which_an_engine_finishes_its_shards_does_not_matter(store, samples, tmp_path):
+    other = thinice.open_store(tmp_path / "other.duckdb", new=True)
+    backwards, forwards = epsilons(other, samples, engine=Backwards()), epsilons(store, samples)
+    np.testing.assert_allclose(backwards.epsilon, forwards.epsilon, rtol=1e-4, equal_nan=True)
+    np.testing.assert_array_equal(backwards.clean_predictions, forwards.clean_predictions)
+    margins = []
+    for chosen, engine in ((store, None), (other, Backwards())):
+        session = MeasurementSession(chosen, samples, progress=False, engine=engine)
+        with session.run(ATTACK, seed=0, command=["test"]):
+            margins.append(session.predict(as_classifier(network())).margins)
+    np.testing.assert_allclose(*margins, rtol=1e-4)
 
 
 KILLED = """
@@ -198,15 +231,14 @@ from tests.analysis.test_session import ATTACK, network
 from thinice.analysis.session import MeasurementSession
 from thinice.analysis import session as module
 from thinice.models import as_classifier
-from thinice.results import Measured
 module.SECONDS_A_SHARD = 0.0
 samples = thinice.load_samples("npz:{data}")
 def slowly(moment):
     print(moment.done, flush=True)
     time.sleep(0.2)
-campaign = MeasurementSession(thinice.open_store({store!r}), samples, progress=slowly, batch_size=2)
-with campaign.run(ATTACK, seed=0, command=["killed"]):
-    campaign.epsilons(as_classifier(network()), ATTACK)
+session = MeasurementSession(thinice.open_store({store!r}), samples, progress=slowly, batch_size=2)
+with session.run(ATTACK, seed=0, command=["killed"]):
+    session.measure(as_classifier(network()), ATTACK)
 """
 
 

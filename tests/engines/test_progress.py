@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from thinice import engines as module
-from thinice.engines import Progress, duration
+from thinice.engines import progress as module
+from thinice.engines.progress import Progress, duration
 
 HALF = Progress(
     title="dense, linf, fmn", done=500, total=1000, resumed=100, found=450, not_found=3, misclassified=47,

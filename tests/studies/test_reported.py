@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 import thinice
 from thinice.analysis.evaluation import evaluate
 from thinice.errors import InputError, MissingExtraError
-from thinice.studies.reported import Reported, read_reported, reported_vs_measured
+from thinice.studies.reported import read_reported, reported_vs_measured
 
 CSV = "checkpoint,reported\ndense.pt, 54.3%\nfolder/pruned.pt,51\n"
 EXPECTED = [("dense.pt", 0.543), ("folder/pruned.pt", 0.51)]
@@ -131,9 +131,11 @@ def test_the_drop_is_in_points_and_above_means_beyond_the_interval():
     result = evaluate(network, samples, attack="pgd", budget="24/255", progress=False, checks=False)
     measured, high = result.robust_accuracy, result.interval.high
     assert 0.1 < measured < high < 0.9
-    row = reported_vs_measured(result, Reported(Path("dense.pt"), measured + 0.01))
+    row = reported_vs_measured(replace(result, reported=measured + 0.01))
     assert row["drop"] == pytest.approx(1)
     assert row["measured"] == measured
     assert row["above"] is False
-    assert reported_vs_measured(result, Reported(Path("dense.pt"), high + 0.001))["above"] is True
-    assert reported_vs_measured(result, Reported(Path("dense.pt"), measured - 0.02))["drop"] == pytest.approx(-2)
+    assert reported_vs_measured(replace(result, reported=high + 0.001))["above"] is True
+    assert reported_vs_measured(replace(result, reported=measured - 0.02))["drop"] == pytest.approx(-2)
+    with pytest.raises(InputError, match="`reported` is missing: no accuracy of dense"):
+        reported_vs_measured(result)

@@ -1,45 +1,37 @@
-"""The main job: which samples pruning loses, and how close to the dense network's boundary they lay."""
+"""`compare`, the main job: which samples pruning loses, and how close to the dense network's boundary they lay."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
+import torch
 from torch import nn
 
-from thinice.analysis.evaluation import Evaluator
-from thinice.analysis.measurement import BatchSize, prepare_classifiers
-from thinice.analysis.session import MeasurementSession
-from thinice.attacks import Attack, make_attack
-from thinice.attacks.fixed_budget import budget_text
+from thinice.analysis.evaluation import bind_attack, verdicts
+from thinice.analysis.measurement import minimum_norm_attack, prepare_classifiers
+from thinice.analysis.options import CompareOptions, RunOptions, SearchOptions
+from thinice.analysis.session import ComparisonBasis, MeasurementSession, open_session
+from thinice.attacks import Attack
+from thinice.attacks.fixed_budget import AttackEnsemble, budget_text
+from thinice.checks.study_patterns import stored_patterns
 from thinice.data import DATASETS, Samples, load_samples
-from thinice.engines import Reporter
+from thinice.engines import BatchSize, Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, load_classifier, same_task
 from thinice.results import Comparison, Robustness
 from thinice.stats import separation, transition_counts, transitions
-from thinice.store import Store, open_store
-from thinice.types import (
-    BASES,
-    DEFAULT_ATTACK,
-    DISTANCES,
-    Basis,
-    Distances,
-    Effort,
-    Norm,
-    Outcome,
-    Precision,
-    Transition,
-)
+from thinice.store import Store
+from thinice.types import BASES, DEFAULT_ATTACK, DISTANCES, Basis, Distances, Outcome, Transition
 
 __all__ = ["compare", "compare_all", "named_data"]
 
 Network = Classifier | nn.Module | str | Path
 GALLERY = 12
-"""How many of the thinnest samples a comparison keeps at hand with their adversarials."""
+"""How many of the samples closest to the boundary a comparison holds with their adversarials."""
 
 
 def named_data(dense: Classifier) -> str:
@@ -61,26 +53,7 @@ def named_data(dense: Classifier) -> str:
 
 
 def compare(
-    dense: Network,
-    pruned: Network,
-    samples: Samples | str | None = None,
-    *,
-    norm: Norm = "linf",
-    attack: str | Attack = DEFAULT_ATTACK,
-    effort: Effort = "standard",
-    seed: int = 0,
-    device: str = "auto",
-    batch_size: BatchSize = "auto",
-    precision: Precision = "float32",
-    compiled: bool = False,
-    distances: Distances = "dense",
-    basis: Basis = "clean",
-    budget: float | str | None = None,
-    by: str | None = None,
-    store: str | Path | Store | None = None,
-    progress: Reporter | bool = True,
-    command: Sequence[str] | None = None,
-    **settings: str | float | bool | None,
+    dense: Network, pruned: Network, samples: Samples | str | None = None, **options: Unpack[CompareOptions]
 ) -> Comparison:
     """Return which samples a pruned network keeps and loses, and how far they lay from the dense boundary.
 
@@ -90,7 +63,7 @@ def compare(
         The network before and after pruning. Where a file does not say its normalisation, the samples' labels decide.
     samples : Samples or str, optional
         What to compare on, or a data set's name; by default the test split of the data that `dense` names.
-    norm, attack, effort, seed, device, batch_size, precision, compiled, progress, **settings
+    norm, attack, effort, seed, precision, steps, device, batch_size, compiled, progress, **settings
         As of `measure`.
     distances : {"dense", "both"}
         Whether to measure the samples' distances to the pruned network's own boundary too, by the same attack: what
@@ -99,9 +72,10 @@ def compare(
         What correct means: right on the clean sample, or robust at a budget.
     budget : float or str, optional
         Of a robust basis, ``8 / 255`` or ``"8/255"``, in `norm`.
-    by : str, optional
-        Whose verdicts say who is robust: an attack of `thinice.evaluate`, ``"autoattack"``, alone and on all samples,
-        so that both networks have the same judge. By default the minimum norms of both, by the attack that measures.
+    robust_by : str, optional
+        The attack that decides which samples are robust, as of `thinice.evaluate`: ``"autoattack"``. It searches on
+        all samples of both networks, whatever the store knows of them. By default the minimum norms of both, by the
+        attack that measures.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
@@ -124,28 +98,8 @@ def compare(
     60
 
     """
-    (only,) = compare_all(
-        dense,
-        [pruned],
-        samples,
-        norm=norm,
-        attack=attack,
-        effort=effort,
-        seed=seed,
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
-        compiled=compiled,
-        distances=distances,
-        basis=basis,
-        budget=budget,
-        by=by,
-        store=store,
-        progress=progress,
-        command=command,
-        **settings,
-    )
-    return only
+    (comparison,) = compare_all(dense, [pruned], samples, **options)
+    return comparison
 
 
 def compare_all(
@@ -153,59 +107,75 @@ def compare_all(
     pruned: Sequence[Network],
     samples: Samples | str | None = None,
     *,
-    norm: Norm = "linf",
     attack: str | Attack = DEFAULT_ATTACK,
-    effort: Effort = "standard",
-    seed: int = 0,
-    device: str = "auto",
-    batch_size: BatchSize = "auto",
-    precision: Precision = "float32",
-    compiled: bool = False,
     distances: Distances = "dense",
     basis: Basis = "clean",
     budget: float | str | None = None,
-    by: str | None = None,
+    robust_by: str | None = None,
     store: str | Path | Store | None = None,
-    progress: Reporter | bool = True,
     command: Sequence[str] | None = None,
-    **settings: str | float | bool | None,
+    device: str | torch.device = "auto",
+    batch_size: BatchSize = "auto",
+    compiled: bool = False,
+    progress: Reporter | bool = True,
+    **search: Unpack[SearchOptions],
 ) -> tuple[Comparison, ...]:
     """Return the comparisons of one dense network with several pruned ones, in their order; it is measured once.
 
     Parameters and errors are those of `compare`.
     """
-    chosen: dict[str, Any] = {"norm": norm, "effort": effort, "seed": seed, "precision": precision, **settings}
-    bound = attack if isinstance(attack, Attack) else make_attack(attack, **chosen)
-    if distances not in DISTANCES:
-        raise InputError(f"`distances` must be one of {', '.join(DISTANCES)}, got {distances!r}")
-    if basis not in BASES:
-        raise InputError(f"`basis` must be one of {', '.join(BASES)}, got {basis!r}")
-    if basis == "clean" and (budget is not None or by is not None):
-        raise InputError('`budget` and `by` say what robust means: give them with `basis` "robust"')
-    if basis == "robust" and budget is None:
-        raise InputError('`budget` is missing: `basis` "robust" means robust at a budget, such as 8/255')
-    first, others = _network(dense), [_network(one) for one in pruned]
+    bound = minimum_norm_attack(attack, **search)
+    _refuse(distances, basis, budget, robust_by)
+    first, others = _network(dense), [_network(network) for network in pruned]
     if not others:
         raise InputError("`pruned` is empty: give at least one pruned network")
     for other in others:
         same_task(first, other)
     data = _data(samples, first)
     first, *others = prepare_classifiers(_distinct([first, *others]), data)
-    with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
-        kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
-        campaign = Evaluator(kept, data, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
-        where, both = None if store is None else kept.path, distances == "both"
+    seed = search.get("seed", 0)
+    run: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled, "progress": progress}
+    with open_session(store, data, **run) as session, session.run(bound, seed=seed, command=command):
+        comparisons = []
+        for other in others:
+            robust = None
+            if budget is not None:
+                judge = _judge(session, bound, robust_by, budget, seed)
+                robust = judge(first), judge(other)
+            comparisons.append(_compare(session, first, other, bound, both=distances == "both", robust=robust))
+        found = stored_patterns(session.store)
+    return tuple(
+        replace(comparison, patterns=tuple(pattern for pattern in found if comparison.pruned in pattern.subjects))
+        for comparison in comparisons
+    )
 
-        def verdicts(network: Classifier, radius: float | str) -> Robustness:
-            verify = bound if by is None else campaign.bind(network, by, norm=bound.norm, budget=radius, seed=seed)
-            return campaign.robustness(network, verify, budget=radius, shortcut=False)  # the same judge for both
 
-        def compared(other: Classifier) -> Comparison:
-            robust = None if budget is None else (verdicts(first, budget), verdicts(other, budget))
-            return _compare(campaign, first, other, bound, store=where, both=both, robust=robust)
+def _refuse(distances: Distances, basis: Basis, budget: float | str | None, robust_by: str | None) -> None:
+    """Raise `InputError` for options that contradict each other."""
+    if distances not in DISTANCES:
+        raise InputError(f"`distances` must be one of {', '.join(DISTANCES)}, got {distances!r}")
+    if basis not in BASES:
+        raise InputError(f"`basis` must be one of {', '.join(BASES)}, got {basis!r}")
+    if basis == "clean" and (budget is not None or robust_by is not None):
+        raise InputError('`budget` and `robust_by` say what robust means: give them with `basis` "robust"')
+    if basis == "robust" and budget is None:
+        raise InputError('`budget` is missing: `basis` "robust" means robust at a budget, such as 8/255')
 
-        with campaign.run(bound, seed=seed, command=command):
-            return tuple(compared(other) for other in others)
+
+def _judge(
+    session: MeasurementSession, attack: Attack, robust_by: str | None, budget: float | str, seed: int
+) -> Callable[[Classifier], Robustness]:
+    """Return what tells which samples of a network are robust: one attack for all networks, alone, on all samples."""
+
+    def judge(network: Classifier) -> Robustness:
+        bound: Attack | AttackEnsemble = attack
+        if robust_by is not None:
+            options: SearchOptions = {"norm": attack.norm, "seed": seed}
+            device = session.engine.device
+            bound = bind_attack(network, session.samples, robust_by, budget=budget, device=device, **options)
+        return verdicts(session, network, bound, budget=budget, skip_known=False)
+
+    return judge
 
 
 def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
@@ -226,66 +196,66 @@ def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
 
 
 def _compare(
-    campaign: MeasurementSession,
+    session: MeasurementSession,
     dense: Classifier,
     pruned: Classifier,
     attack: Attack,
     *,
-    store: Path | None,
     both: bool,
     robust: tuple[Robustness, Robustness] | None,
 ) -> Comparison:
-    measured = campaign.epsilons(dense, attack)
-    before, after, sure = measured.clean_predictions, campaign.predictions(pruned), campaign.predicted(dense)
-    labels = campaign.samples.labels.numpy()
-    right_before, right_after = before == labels, after == labels
-    basis: dict[str, Any] = {"basis": "clean"}
+    """Return the comparison of two networks that were prepared, and store it."""
+    samples, measured, predicted = session.samples, session.measure(dense, attack), session.predict(dense)
+    labels = samples.labels.numpy()
+    dense_predictions, pruned_predictions = measured.clean_predictions, session.predict(pruned).predictions
+    dense_right, pruned_right, basis = dense_predictions == labels, pruned_predictions == labels, ComparisonBasis()
     if robust is not None:
-        stands, also = robust
-        right_before, right_after = stands.robust, also.robust
-        basis = {
-            "basis": f"robust at {stands.norm} {budget_text(stands.budget, stands.norm)} by {stands.attack}",
-            "budget": stands.budget,
-            "dense_verdicts": stands.measurement_id,
-            "pruned_verdicts": also.measurement_id,
-        }
-    which = transitions(right_before, right_after)
-    distances = separation(measured.epsilon[which == Transition.KEPT], measured.epsilon[which == Transition.LOST])
-    changes = transition_counts(right_before, right_after)
-    comparison_id = campaign.compared(measured, pruned, distances, **basis)
-    theirs = campaign.pruned_distances(comparison_id, measured, pruned, attack) if both else None
-    nearest_first = np.lexsort((measured.epsilon, which != Transition.LOST))
-    shown = nearest_first[(measured.outcomes[nearest_first] == Outcome.FOUND)][:GALLERY]
+        dense_verdicts, pruned_verdicts = robust
+        dense_right, pruned_right = dense_verdicts.robust, pruned_verdicts.robust
+        norm, budget = dense_verdicts.norm, dense_verdicts.budget
+        basis = ComparisonBasis(
+            f"robust at {norm} {budget_text(budget, norm)} by {dense_verdicts.attack}",
+            budget,
+            dense_verdicts.measurement_id,
+            pruned_verdicts.measurement_id,
+        )
+    transition = transitions(dense_right, pruned_right)
+    distances = separation(
+        measured.epsilon[transition == Transition.KEPT], measured.epsilon[transition == Transition.LOST]
+    )
+    comparison_id = session.add_comparison(measured, pruned, distances, basis)
+    nearest_first = np.lexsort((measured.epsilon, transition != Transition.LOST))  # lost samples before all others
+    closest = nearest_first[measured.outcomes[nearest_first] == Outcome.FOUND][:GALLERY]
     return Comparison(
         dense=dense.name,
         pruned=pruned.name,
         dense_sparsity=dense.sparsity,
         pruned_sparsity=pruned.sparsity,
-        data=campaign.samples.name,
-        split=campaign.samples.split,
-        classes=campaign.samples.classes,
+        data=samples.name,
+        split=samples.split,
+        classes=samples.classes,
         attack=attack,
-        basis=basis["basis"],
-        budget=basis.get("budget"),
-        sample_ids=campaign.samples.sample_ids.numpy(),
+        basis=basis.text,
+        budget=basis.budget,
+        sample_ids=session.sample_ids,
         labels=labels,
-        dense_predictions=before,
-        pruned_predictions=after,
-        margins=sure.margins,
-        confidences=sure.confidences,
-        losses=sure.losses,
+        dense_predictions=dense_predictions,
+        pruned_predictions=pruned_predictions,
+        margins=predicted.margins,
+        confidences=predicted.confidences,
+        losses=predicted.losses,
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
         stages=measured.stages,
         diagnoses=measured.diagnoses,
         converged=measured.converged,
-        transitions=which,
-        changes=changes,
+        transitions=transition,
+        changes=transition_counts(dense_right, pruned_right),
         separation=distances,
-        closest=tuple(campaign.adversarials(measured, shown)),
-        store=store,
+        closest=tuple(session.adversarials(measured, closest)),
+        store=session.path,
         networks=(dense, pruned),
-        pruned_distances=theirs,
+        pruned_distances=session.pruned_distances(comparison_id, measured, pruned, attack) if both else None,
         dense_broken_by=None if robust is None else robust[0].broken_by,
         pruned_broken_by=None if robust is None else robust[1].broken_by,
     )

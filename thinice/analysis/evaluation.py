@@ -1,22 +1,24 @@
-"""Robust accuracy at a budget, sample by sample: who stands, who falls, and to which attack."""
+"""`evaluate`: robust accuracy at budgets, sample by sample, and the attack that broke each."""
 
 from __future__ import annotations
 
-import tempfile
+import inspect
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward, prepare_classifier
-from thinice.analysis.session import SECONDS_A_SHARD, MeasurementSession, adversarials_of
-from thinice.attacks import PUBLISHED_SETTINGS, Attack, MinNormResult, concatenate, make_attack
+from thinice.analysis.measurement import data_of, forward, prepare_classifiers, refuse_beside
+from thinice.analysis.options import EvaluateOptions, RunOptions, SearchOptions, SkipKnown
+from thinice.analysis.session import MeasurementSession, Shard, kept_adversarials, open_session
+from thinice.attacks import PUBLISHED_SETTINGS, Attack, make_attack
 from thinice.attacks.fixed_budget import (
     LONGER,
     AttackEnsemble,
@@ -28,88 +30,89 @@ from thinice.attacks.fixed_budget import (
 )
 from thinice.attacks.tuning import tune
 from thinice.checks import run_checks
-from thinice.data import Samples, as_samples, load_samples
+from thinice.checks.study_patterns import StudyRow, find_patterns
+from thinice.data import Samples, load_samples
 from thinice.data.subset import draw
-from thinice.engines import Reporter
+from thinice.engines import BatchSize, LocalEngine, Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
 from thinice.numerics import pick_device
 from thinice.printable import shown
 from thinice.results import CLEAN, Robustness
 from thinice.stats.curves import budget_ladder
-from thinice.store import Store, open_store, query
-from thinice.types import Effort, Norm, Precision
+from thinice.store import Run, Store, query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from thinice.attacks.attack import Setting
 
-__all__ = ["DoubtfulWarning", "Evaluator", "Shortcut", "evaluate", "tuned_settings"]
+__all__ = ["LADDER", "DoubtfulWarning", "bind_attack", "evaluate", "evaluate_all", "samples_to_tune_on", "verdicts"]
 
-Shortcut = bool | Literal["both"]
+LADDER = "ladder"
+"""Among budgets: doubling ones, see `evaluate_all`."""
 HELD_OUT = 64
 """So many samples tune an attack, as published."""
 
 
 class DoubtfulWarning(UserWarning):
-    """The checks of an evaluation saw signs that it cannot be trusted."""
+    """Checks of an evaluation were raised: its numbers may be wrong.
+
+    Attributes
+    ----------
+    texts : tuple of str
+        What was seen, and what to do: a sentence each.
+    network : str or None
+        On which network; None where several together are in doubt.
+
+    """
+
+    def __init__(self, texts: Sequence[str], network: str | None = None) -> None:
+        told = "; ".join(texts)
+        super().__init__(told if network is None else f"{shown(network)}: {told}")
+        self.texts, self.network = tuple(texts), network
 
 
 def evaluate(
     classifier: Classifier | nn.Module,
     samples: Samples | Tensor,
     *,
-    labels: Tensor | None = None,
-    attack: str | Attack = "autoattack",
-    norm: Norm = "linf",
     budget: float | str,
-    effort: Effort = "standard",
-    seed: int = 0,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-    precision: Precision = "float32",
-    compiled: bool = False,
-    store: str | Path | Store | None = None,
-    shortcut: Shortcut = True,
-    checks: bool = True,
-    progress: Reporter | bool = True,
-    command: Sequence[str] | None = None,
-    **settings: Any,  # noqa: ANN401 (of the attack, which checks them)
+    labels: Tensor | None = None,
+    **options: Unpack[EvaluateOptions],
 ) -> Robustness:
-    """Return which samples stand at a budget, and what the others fell to.
+    """Return which samples are robust at a budget, and the attack that broke each of the others.
 
     Parameters
     ----------
-    classifier, samples, labels, seed, device, batch_size, progress
-        As of `thinice.measure`.
-    attack : str or Attack
-        ``"autoattack"`` (an extra): the standard ensemble, chosen by the number of classes; one of its attacks
-        (``"apgd-ce"``, ``"square"``, …); ``"pgd"``; ``"foolbox:NAME"``; or any attack that minimises the norm
-        (``"fmn"``, ``"cw"``, ``"bb"``), which answers for all budgets at once.
-    norm : {"l0", "l1", "l2", "linf"}
-        Of the budget.
+    classifier, samples, labels, device, batch_size, compiled, progress
+        As of `thinice.measure`; only attacks that minimise the norm search a compiled network.
     budget : float or str
         The radius on the [0, 1] scale, ``8 / 255`` or ``"8/255"``. It is compared with epsilons in float32, as they
-        are: a sample stands where no adversarial with a norm of at most the budget is known.
-    effort, **settings
+        are: a sample is robust where no adversarial with a norm of at most the budget is known.
+    attack : str or Attack
+        ``"autoattack"`` (the default; an extra): the standard ensemble, chosen by the number of classes; one of its
+        attacks (``"apgd-ce"``, ``"square"``, …); ``"pgd"``; ``"foolbox:NAME"``; or any attack that minimises the norm
+        (``"tmn"``, ``"fmn"``, ``"cw"``, ``"bb"``), which answers for all budgets at once.
+    norm : {"l0", "l1", "l2", "linf"}
+        Of the budget.
+    effort, seed, steps, **settings
         Of the attack.
     precision : {"float32", "tf32", "bf16"}
-        Arithmetic of the search: less is faster on hardware that has it. The judge's is IEEE float32 in any case, and
-        an attack at a budget searches again in float32 whom it has not broken: it gains where most samples fall.
-    compiled : bool
-        Search in a network compiled by `torch.compile`: for attacks that minimise the norm.
+        Arithmetic of the search: less is faster on hardware that has it. Verification is in IEEE float32 in any case,
+        and an attack at a budget searches again in float32 where it found nothing: it gains where most samples break.
     store : path or Store, optional
         The DuckDB file that keeps every verdict, and the adversarials (`Robustness.adversarials`): what it holds
         already is read, and an interrupted evaluation goes on. None keeps nothing.
-    shortcut : bool or "both"
-        True spares the samples that the store knows a judged adversarial for, by any attack, within the budget; they
-        are broken. False asks the attack alone. ``"both"`` attacks all samples and tells both.
+    skip_known : bool or "both"
+        True: samples that the store holds an adversarial for, within the budget and by any attack, count as broken and
+        are not attacked. False: this attack alone decides. ``"both"``: all samples are attacked, and the result holds
+        both accuracies.
     checks : bool
         Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run_checks`), keep
-        them as ``checks``, and give one warning where there are any.
+        them as ``findings``, and give one `DoubtfulWarning` where any is raised.
+    tune_on : Samples, optional
+        For attack ``"ho-fmn"``: other samples than those evaluated, on which its settings are searched for first.
     command : sequence of str, optional
         What the store notes as the origin of the run; by default this process's command line.
 
@@ -130,289 +133,315 @@ def evaluate(
     True
 
     """
-    refuse_compiled(attack, compiled=compiled)
-    with torch.inference_mode(mode=False):
-        data = _samples(samples, labels)
-        network = prepare_classifier(as_classifier(classifier), data)
-    with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
-        kept = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
-        evaluator = Evaluator(
-            kept,
-            data,
-            device=device,
-            batch_size=batch_size,
-            compiled=compiled,
-            progress=progress,
-            keep=store is not None,
-        )
-        bound = evaluator.bind(
-            network,
-            attack,
-            norm=norm,
-            budget=budget,
-            effort=effort,
-            seed=seed,
-            precision=precision,
-            settings=settings,
-        )
-        with evaluator.run(attack_of(bound), seed=seed, command=command) as run:
-            found = evaluator.robustness(network, bound, budget=budget, shortcut=shortcut)
-            if checks:
-                looked = run_checks(
-                    kept,
-                    run,
-                    found,
-                    classifier=network,
-                    samples=data,
-                    attack=bound,
-                    device=pick_device(device),
-                    seed=seed,
-                )
-                found = replace(found, checks=looked)
-    if found.checks is not None and found.checks.warnings:
-        told = "; ".join(found.checks.warnings)
-        warnings.warn(f"{shown(found.network)}: {told}", DoubtfulWarning, stacklevel=2)
-    return found
+    (robustness,) = evaluate_all([classifier], data_of(samples, labels), budgets=[budget], **options)
+    return robustness
 
 
-class Evaluator(MeasurementSession):
-    """Evaluates networks at a budget on one selection of samples, into one store; made for one run.
-
-    Parameters
-    ----------
-    keep : bool
-        Whether results shall name the store.
-    store, samples, device, batch_size, compiled, progress
-        As of `MeasurementSession`; only attacks that minimise the norm search a compiled network.
-
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        samples: Samples,
-        *,
-        device: str | torch.device = "auto",
-        batch_size: BatchSize = "auto",
-        compiled: bool = False,
-        progress: Reporter | bool = True,
-        keep: bool = True,
-    ) -> None:
-        super().__init__(store, samples, device=device, batch_size=batch_size, compiled=compiled, progress=progress)
-        self._kept = store.path if keep else None
-
-    def bind(
-        self,
-        classifier: Classifier,
-        attack: str | Attack,
-        *,
-        norm: Norm,
-        budget: float | str | None,
-        effort: Effort = "standard",
-        seed: int = 0,
-        precision: Precision = "float32",
-        settings: Mapping[str, Any] | None = None,
-    ) -> Attack | AttackEnsemble:
-        """Return an attack bound for a network: an `AttackEnsemble` at the budget, or one that minimises the norm."""
-        shape = tuple(self.samples.inputs.shape[1:])
-        if isinstance(attack, Attack):
-            beside = [*(settings or {}), *(["precision"] if precision not in {"float32", attack.precision} else [])]
-            if beside:
-                raise InputError(f"`{beside[0]}` goes with the name of an attack; {attack.name} is bound")
-            return attack
-        if not is_budget_attack(attack):
-            if budget is not None:
-                budget_value(budget, norm, shape)
-            refuse_unknown(attack)
-            exactly = {"fallback": False} if attack in PUBLISHED_SETTINGS else {}  # the study's attacks had none
-            chosen = exactly | {"precision": precision} | dict(settings or {})
-            return make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen)
-        if budget is None:
-            raise InputError(f"`budget` is missing: {attack} works at one budget")
-        if effort != "standard":
-            raise InputError(f"`effort` {effort!r} means nothing to attack {attack!r}: leave it out")
-        classes = classifier.classes or forward(classifier, self.samples[:1], device=self._device).shape[1]
-        chosen = {"precision": precision} | dict(settings or {})
-        return make_ensemble(attack, norm=norm, budget=budget, classes=classes, shape=shape, seed=seed, **chosen)
-
-    def robustness(
-        self,
-        classifier: Classifier,
-        attack: Attack | AttackEnsemble,
-        *,
-        budget: float | str,
-        shortcut: Shortcut = True,
-    ) -> Robustness:
-        """Return who stands: evaluated now, or read where the store has it."""
-        start = time.monotonic()
-        columns = (
-            self._stand(classifier, attack, shortcut)
-            if isinstance(attack, AttackEnsemble)
-            else self._threshold(classifier, attack, budget_value(budget, attack.norm, self.samples.inputs.shape[1:]))
-        )
-        return Robustness(
-            network=classifier.name,
-            sparsity=classifier.sparsity,
-            data=self.samples.name,
-            split=self.samples.split,
-            classes=self.samples.classes,
-            norm=attack.norm,
-            budget=budget_value(budget, attack.norm, self.samples.inputs.shape[1:]),
-            attack=attack.name,
-            settings=attack.settings,
-            sample_ids=self._ids,
-            labels=self.samples.labels.numpy(),
-            seconds=time.monotonic() - start,
-            store=self._kept,
-            **columns,
-        )
-
-    def ladder(self, classifier: Classifier, attack: Attack) -> NDArray[np.float64]:
-        """Return doubling budgets that suit a network, from no effect to most samples fooled: `budget_ladder`."""
-        measured = self.epsilons(classifier, attack)
-        right = measured.clean_predictions == self.samples.labels.numpy()
-        return budget_ladder(np.where(right, measured.epsilon, np.float32(0)), attack.norm)
-
-    def _threshold(self, classifier: Classifier, attack: Attack, budget: float) -> dict[str, Any]:
-        """Return the verdicts that follow from minimum norms."""
-        measured = self.epsilons(classifier, attack)
-        right = measured.clean_predictions == self.samples.labels.numpy()
-        robust = right & ~(measured.epsilon <= np.float32(budget))
-        return {
-            "measurement_id": measured.measurement_id,
-            "robust": robust,
-            "broken_by": np.where(robust, "", np.where(right, attack.name, CLEAN)),
-            "epsilon": np.where(right, measured.epsilon, np.float32(0)),
-            "known": np.zeros(len(robust), np.bool_),
-            "robust_to_this_attack": robust,
-            "evaluations": measured.evaluations,
-        }
-
-    def _stand(self, classifier: Classifier, ensemble: AttackEnsemble, shortcut: Shortcut) -> dict[str, Any]:
-        """Let each attack of the ensemble try those that still stand, and return the verdicts."""
-        run = self._running
-        attack_id = run.attack(name=ensemble.name, norm=ensemble.norm, settings=ensemble.settings)
-        measurement_id = run.measurement(self.checkpoint(classifier), self._dataset_id, attack_id)
-        standing = np.arange(len(self.samples))
-        if shortcut:
-            run.add_known(measurement_id, norms=LONGER[ensemble.norm], budget=ensemble.budget)
-        if shortcut is True:
-            standing = standing[~self._known(measurement_id)]
-        for place, member in enumerate(ensemble.members):
-            todo = standing[run.untried(measurement_id, self._ids[standing], place=place)]
-            if len(todo):
-                title = f"{classifier.name}, {ensemble.norm} {budget_text(ensemble.budget, ensemble.norm)}"
-                resumed = len(standing) - len(todo)
-                tally = ProgressCounter(f"{title}, {member.name}", len(standing), ensemble.norm, self._report, resumed)
-                self._try(measurement_id, classifier, member, todo, place=place, tally=tally)
-            standing = standing[~self._fallen(measurement_id, place, standing)]
-        return self._verdicts(measurement_id, shortcut)
-
-    def _known(self, measurement_id: int) -> NDArray[np.bool_]:
-        """Return which samples are broken by other measurements and need no attack, (N,) bool."""
-        known = self._store.sql(query("known_samples"), {"measurement_id": measurement_id})
-        return np.isin(self._ids, known["sample_id"].to_numpy())
-
-    def _fallen(self, measurement_id: int, place: int, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of these samples fell to the attack at a place of the ensemble, or were wrong from the start."""
-        fallen = self._store.sql(query("broken_samples"), {"measurement_id": measurement_id, "place": place})
-        return np.isin(self._ids[positions], fallen["sample_id"].to_numpy())
-
-    def _verdicts(self, measurement_id: int, shortcut: Shortcut) -> dict[str, Any]:
-        rows = self._columns("sample_verdicts", measurement_id=measurement_id)
-        alone, broken_by, known = rows["alone"], rows["broken_by"].astype(str), rows["known"].astype(bool)
-        robust, epsilon = rows["robust"].astype(bool), rows["epsilon"].astype(np.float32)
-        if not shortcut:  # what the store knew before, by other attacks, does not count
-            robust, known = alone.astype(bool), np.zeros(len(robust), np.bool_)
-            broken_by, epsilon = np.where(robust, "", broken_by), np.where(robust, np.float32(np.nan), epsilon)
-        return {
-            "measurement_id": measurement_id,
-            "robust": robust,
-            "broken_by": broken_by,
-            "epsilon": epsilon,
-            "known": known,
-            "robust_to_this_attack": alone.astype(bool) if (alone >= 0).all() else None,
-            "evaluations": rows["evaluations"].astype(np.float32),
-        }
-
-    def _try(
-        self,
-        measurement_id: int,
-        classifier: Classifier,
-        member: Attack,
-        positions: NDArray[np.int64],
-        *,
-        place: int,
-        tally: ProgressCounter,
-    ) -> None:
-        """Let one attack try these samples; batches are committed at least once a second, also on an error."""
-        run, wanted = self._running, self.samples[positions]
-        waiting: list[MinNormResult] = []
-        start, last = 0, time.monotonic()
-
-        def commit() -> None:
-            nonlocal start, last
-            if waiting:
-                shard = concatenate(waiting, like=waiting[0].adversarials)
-                stop = start + len(shard)
-                ids = wanted.sample_ids[start:stop]
-                run.add_robustness(
-                    measurement_id,
-                    ids.numpy(),
-                    attack=member.name,
-                    place=place,
-                    epsilon=shard.epsilon.numpy(),
-                    outcomes=shard.outcomes.numpy(),
-                    predictions=shard.predictions.numpy(),
-                    clean_predictions=shard.clean_predictions.numpy(),
-                    evaluations=shard.evaluations.numpy(),
-                    adversarials=adversarials_of(ids, shard),
-                )
-                start, last = stop, time.monotonic()
-                waiting.clear()
-
-        try:
-            for _, nearest in batches(classifier, wanted, member, device=self._device, batch_size=self._batch_size):
-                waiting.append(nearest)
-                tally.add(nearest)
-                if time.monotonic() - last >= SECONDS_A_SHARD:
-                    commit()
-        finally:
-            commit()
-
-
-def tuned_settings(
-    classifier: Classifier,
+def evaluate_all(
+    classifiers: Sequence[Classifier | nn.Module],
     samples: Samples,
     *,
-    attack: str = "ho-fmn",
-    data: str | None = None,
-    split: str = "train",
-    image_size: int | None = None,
-    norm: Norm = "linf",
+    budgets: Sequence[float | str],
+    attack: str | Attack = "autoattack",
+    reported: Sequence[float | None] | None = None,
+    skip_known: SkipKnown = True,
+    checks: bool = True,
+    tune_on: Samples | None = None,
+    store: str | Path | Store | None = None,
+    command: Sequence[str] | None = None,
     device: str | torch.device = "auto",
-    seed: int = 0,
-    say: Callable[[str], object] = lambda _: None,
-) -> dict[str, Setting]:
-    """Return the settings of an attack for a network, searched on 64 samples that are not among those evaluated.
-
-    Of attacks other than ``ho-fmn``, and of the split ``none``, nothing is searched and nothing set.
+    batch_size: BatchSize = "auto",
+    compiled: bool = False,
+    progress: Reporter | bool = True,
+    **search: Unpack[SearchOptions],
+) -> tuple[Robustness, ...]:
+    """Return which samples of each network are robust at each budget: network after network, budgets ascending.
 
     Parameters
     ----------
-    classifier : Classifier
-        The network.
+    classifiers : sequence of Classifier or nn.Module
+        The networks.
+    budgets : sequence of float or str
+        Each as the budget of `evaluate`; the word ``"ladder"`` among them stands for doubling budgets, from no effect
+        on the first network to more than half of its samples broken (`thinice.stats.curves.budget_ladder`). That takes
+        an attack that minimises the norm.
+    reported : sequence of float or None, optional
+        Robust accuracies that were published for the networks, as shares, to be compared with those found.
+    samples, attack, skip_known, checks, tune_on, store, command, device, batch_size, compiled, progress, **search
+        As of `evaluate`. With checks, the networks are also searched for patterns that wrong studies show
+        (`thinice.checks.study_patterns`); a `DoubtfulWarning` is given for each.
+
+    Raises
+    ------
+    InputError, MissingExtraError
+        As of `evaluate`.
+
+    Examples
+    --------
+    >>> import thinice
+    >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
+    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> results = thinice.evaluate_all([dense], samples, budgets=[0.3, 0.1], attack="fmn", norm="l2", progress=False)
+    >>> [robustness.budget for robustness in results]
+    [0.1, 0.3]
+
+    """
+    _refuse(attack, budgets, compiled=compiled, tuned=tune_on is not None)
+    with torch.inference_mode(mode=False):
+        networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
+    published = [None] * len(networks) if reported is None else list(reported)
+    if len(published) != len(networks):
+        raise InputError(f"`reported` has {len(published)} accuracies for {len(networks)} networks: give one for each")
+    seed, results = search.get("seed", 0), list[Robustness]()
+    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled, "progress": progress}
+    with open_session(store, samples, **options) as session:
+        norm = attack.norm if isinstance(attack, Attack) else search.get("norm", "linf")
+        radii = {budget_value(budget, norm, samples.inputs.shape[1:]) for budget in budgets if budget != LADDER}
+        if LADDER in budgets:
+            bound = bind_attack(networks[0], samples, attack, budget=None, device=device, **search)
+            with session.run(bound, seed=seed, command=command):
+                radii |= _ladder(session, networks[0], bound)
+        for network, accuracy in zip(networks, published, strict=True):
+            settings, notes = _tuned(session, network, tune_on, search)
+            for radius in sorted(radii):  # the smaller first: a sample broken at it is broken at the larger ones
+                bound = bind_attack(network, samples, attack, budget=radius, device=device, **{**search, **settings})
+                with session.run(bound, seed=seed, command=command) as run:
+                    robustness = verdicts(session, network, bound, budget=radius, skip_known=skip_known)
+                    robustness = replace(robustness, reported=accuracy, notes=notes)
+                    if checks:
+                        findings = run_checks(
+                            session.store,
+                            run,
+                            robustness.measurement_id,
+                            classifier=network,
+                            samples=samples,
+                            attack=bound,
+                            broken_by=robustness.broken_by,
+                            evaluations=robustness.evaluations,
+                            device=session.engine.device,
+                            seed=seed,
+                        )
+                        robustness = replace(robustness, findings=findings)
+                results.append(robustness)
+                if robustness.warnings:
+                    _warn(DoubtfulWarning(robustness.warnings, robustness.network))
+    for pattern in find_patterns(map(_study_row, results)) if checks else ():
+        _warn(DoubtfulWarning([str(pattern)]))
+    return tuple(results)
+
+
+def bind_attack(
+    classifier: Classifier,
+    samples: Samples,
+    attack: str | Attack,
+    *,
+    budget: float | str | None,
+    device: str | torch.device = "auto",
+    **search: Any,  # noqa: ANN401 (`SearchOptions`, and settings that the attack checks)
+) -> Attack | AttackEnsemble:
+    """Return an attack with its settings: at the budget an `AttackEnsemble`, or an `Attack` that minimises the norm.
+
+    An attack that is bound already is returned as it is. For those at a budget, `classifier` and `samples` give the
+    number of classes and the shape of an input.
+
+    Raises
+    ------
+    InputError
+        For what does not fit together; also where an attack at a budget gets none.
+
+    """
+    if isinstance(attack, Attack):
+        refuse_beside(attack, search)
+        return attack
+    norm, shape = search.get("norm", "linf"), tuple(samples.inputs.shape[1:])
+    if not is_budget_attack(attack):
+        if budget is not None:
+            budget_value(budget, norm, shape)
+        refuse_unknown(attack)
+        if attack in PUBLISHED_SETTINGS:  # the study's attacks had no fall-back
+            search = {"fallback": False} | search
+        return make_attack(attack, **search)
+    if budget is None:
+        raise InputError(f"`budget` is missing: {attack} works at one budget")
+    effort = search.pop("effort", "standard")
+    if effort != "standard":
+        raise InputError(f"`effort` {effort!r} means nothing to attack {attack!r}: leave it out")
+    classes = classifier.classes or forward(classifier, samples[:1], LocalEngine(pick_device(device))).shape[1]
+    return make_ensemble(attack, budget=budget, classes=classes, shape=shape, **search)
+
+
+def verdicts(
+    session: MeasurementSession,
+    classifier: Classifier,
+    attack: Attack | AttackEnsemble,
+    *,
+    budget: float | str,
+    skip_known: SkipKnown = True,
+) -> Robustness:
+    """Return which samples are robust: evaluated now, or read where the store has it.
+
+    Parameters
+    ----------
+    session : MeasurementSession
+        With a run that is open.
+    classifier, attack
+        The network, and what `bind_attack` returned for it.
+    budget, skip_known
+        As of `evaluate`.
+
+    """
+    start, samples = time.monotonic(), session.samples
+    radius = budget_value(budget, attack.norm, samples.inputs.shape[1:])
+    if isinstance(attack, AttackEnsemble):
+        found = _by_ensemble(session, classifier, attack, skip_known)
+    else:
+        found = _by_distance(session, classifier, attack, radius)
+    return Robustness(
+        network=classifier.name,
+        sparsity=classifier.sparsity,
+        data=samples.name,
+        split=samples.split,
+        classes=samples.classes,
+        norm=attack.norm,
+        budget=radius,
+        attack=attack.name,
+        settings=attack.settings,
+        sample_ids=session.sample_ids,
+        labels=samples.labels.numpy(),
+        robust=found.robust,
+        broken_by=found.broken_by,
+        epsilon=found.epsilon,
+        known_broken=found.known_broken,
+        robust_to_this_attack=found.robust_to_this_attack,
+        evaluations=found.evaluations,
+        seconds=time.monotonic() - start,
+        measurement_id=found.measurement_id,
+        store=session.path,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Verdicts:
+    """The columns of a `Robustness` that an attack decides, see there."""
+
+    measurement_id: int
+    robust: NDArray[np.bool_]
+    broken_by: NDArray[np.str_]
+    epsilon: NDArray[np.float32]
+    known_broken: NDArray[np.bool_]
+    robust_to_this_attack: NDArray[np.bool_] | None
+    evaluations: NDArray[np.float32]
+
+
+def _by_distance(session: MeasurementSession, classifier: Classifier, attack: Attack, budget: float) -> _Verdicts:
+    """Return the verdicts that follow from minimum norms."""
+    measured = session.measure(classifier, attack)
+    right = measured.clean_predictions == measured.labels
+    robust = right & ~(measured.epsilon <= np.float32(budget))
+    return _Verdicts(
+        measurement_id=measured.measurement_id,
+        robust=robust,
+        broken_by=np.where(robust, "", np.where(right, attack.name, CLEAN)),
+        epsilon=np.where(right, measured.epsilon, np.float32(0)),
+        known_broken=np.zeros(len(robust), np.bool_),
+        robust_to_this_attack=robust,
+        evaluations=measured.evaluations,
+    )
+
+
+def _by_ensemble(
+    session: MeasurementSession, classifier: Classifier, ensemble: AttackEnsemble, skip_known: SkipKnown
+) -> _Verdicts:
+    """Let each attack of the ensemble search on the samples that no earlier one has broken, and return the verdicts."""
+    run, ids, measurement_id = session.running, session.sample_ids, session.measurement(classifier, ensemble)
+    key = {"measurement_id": measurement_id}
+    unbroken = np.arange(len(ids))
+    if skip_known:
+        run.add_known(measurement_id, norms=LONGER[ensemble.norm], budget=ensemble.budget)
+    if skip_known is True:
+        broken = session.store.sql(query("known_samples"), key)["sample_id"]
+        unbroken = unbroken[~np.isin(ids, broken.to_numpy())]
+    for place, attack in enumerate(ensemble.members):
+        untried = unbroken[run.untried(measurement_id, ids[unbroken], place=place)]
+        if len(untried):
+            title = f"{classifier.name}, {ensemble.norm} {budget_text(ensemble.budget, ensemble.norm)}, {attack.name}"
+            write = partial(_add_robustness, run, measurement_id, attack.name, place)
+            session.search(classifier, attack, untried, write, title=title, total=len(unbroken))
+        broken = session.store.sql(query("broken_samples"), key | {"place": place})["sample_id"]
+        unbroken = unbroken[~np.isin(ids[unbroken], broken.to_numpy())]
+    return _stored_verdicts(session, measurement_id, skip_known)
+
+
+def _add_robustness(run: Run, measurement_id: int, attack: str, place: int, shard: Shard) -> None:
+    nearest = shard.nearest
+    run.add_robustness(
+        measurement_id,
+        shard.sample_ids.numpy(),
+        attack=attack,
+        place=place,
+        epsilon=nearest.epsilon.numpy(),
+        outcomes=nearest.outcomes.numpy(),
+        predictions=nearest.predictions.numpy(),
+        clean_predictions=nearest.clean_predictions.numpy(),
+        evaluations=nearest.evaluations.numpy(),
+        adversarials=kept_adversarials(shard),
+    )
+
+
+def _stored_verdicts(session: MeasurementSession, measurement_id: int, skip_known: SkipKnown) -> _Verdicts:
+    """Return the verdicts in the store; without `skip_known` those of this attack alone."""
+    rows = session.columns("sample_verdicts", measurement_id=measurement_id)
+    alone, broken_by = rows["alone"], rows["broken_by"].astype(str)
+    robust, epsilon = rows["robust"].astype(bool), rows["epsilon"].astype(np.float32)
+    known_broken = rows["known"].astype(bool)
+    if not skip_known:
+        robust, known_broken = alone.astype(bool), np.zeros(len(robust), np.bool_)
+        broken_by, epsilon = np.where(robust, "", broken_by), np.where(robust, np.float32(np.nan), epsilon)
+    return _Verdicts(
+        measurement_id=measurement_id,
+        robust=robust,
+        broken_by=broken_by,
+        epsilon=epsilon,
+        known_broken=known_broken,
+        robust_to_this_attack=alone.astype(bool) if (alone >= 0).all() else None,
+        evaluations=rows["evaluations"].astype(np.float32),
+    )
+
+
+def _ladder(session: MeasurementSession, classifier: Classifier, attack: Attack | AttackEnsemble) -> set[float]:
+    """Return doubling budgets that suit a network, from no effect to most samples broken."""
+    if isinstance(attack, AttackEnsemble):
+        raise InputError(f"`budget` ladder needs an attack that minimises the norm (fmn), got `attack` {attack.name!r}")
+    measured = session.measure(classifier, attack)
+    right = measured.clean_predictions == measured.labels
+    return set(budget_ladder(np.where(right, measured.epsilon, np.float32(0)), measured.norm).tolist())
+
+
+def _tuned(
+    session: MeasurementSession, classifier: Classifier, tune_on: Samples | None, search: SearchOptions
+) -> tuple[Mapping[str, Setting], tuple[str, ...]]:
+    """Return the settings of ho-fmn that are best for a network on other samples, and a note that says how good."""
+    if tune_on is None:
+        return {}, ()
+    device, norm = session.engine.device, search.get("norm", "linf")
+    columns = (column.to(device) for column in (tune_on.inputs[:], tune_on.labels, tune_on.sample_ids))
+    tuned = tune(classifier.to(device), *columns, norm=norm, seed=search.get("seed", 0))
+    default, best = tuned.trials[0].median, tuned.median
+    note = f"ho-fmn tuned on {len(tune_on)} samples of {tune_on.split}, median {norm} {default:.4g} to {best:.4g}"
+    return tuned.settings, (note,)
+
+
+def samples_to_tune_on(
+    samples: Samples, *, data: str | None = None, split: str = "train", image_size: int | None = None
+) -> Samples:
+    """Return 64 samples that are not among those to be evaluated, as many of each class: for ``tune_on``.
+
+    Parameters
+    ----------
     samples : Samples
         Those that will be evaluated.
-    attack : str
-        Name of the attack.
     data, split, image_size
-        Where the others are taken from, as many of each class, as of `thinice.load_samples` with a `limit`; by default
-        the data set of ``samples``.
-    norm, device, seed
-        Of the attack.
-    say : callable
-        Told how the search went.
+        Where the others are taken from, as of `thinice.load_samples`; by default the data set of `samples`.
 
     Raises
     ------
@@ -422,48 +451,48 @@ def tuned_settings(
         Where the split holds no other samples.
 
     """
-    if attack != "ho-fmn" or split == "none":
-        return {}
-    taken = set(samples.sample_ids.tolist()) if split == samples.split else set()
-    pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(taken), image_size=image_size)
-    free = [k for k, one in enumerate(pool.sample_ids.tolist()) if one not in taken]
+    evaluated = set(samples.sample_ids.tolist()) if split == samples.split else set()
+    pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(evaluated), image_size=image_size)
+    free = [position for position, sample_id in enumerate(pool.sample_ids.tolist()) if sample_id not in evaluated]
     if not free:
         raise InputError(f"`split` {split!r} has no samples but those to be evaluated: name another, or leave some out")
     others = pool[np.array(free)]
-    where, few = pick_device(device), others[draw(others.sample_ids, others.labels, HELD_OUT)]
-    columns = (column.to(where) for column in (few.inputs[:], few.labels, few.sample_ids))
-    found = tune(classifier.to(where), *columns, norm=norm, seed=seed)
-    default, best = found.trials[0].median, found.median
-    say(f"{classifier.name}: ho-fmn tuned on {len(few)} samples of {split}, median {norm} {default:.4g} to {best:.4g}")
-    return dict(found.settings)
+    return others[draw(others.sample_ids, others.labels, HELD_OUT)]
 
 
-def attack_of(attack: Attack | AttackEnsemble) -> Attack:
-    """Return an attack or ensemble as the store knows it."""
-    return attack.attack if isinstance(attack, AttackEnsemble) else attack
-
-
-def refuse_compiled(attack: str | Attack, *, compiled: bool) -> None:
-    """Refuse compiled networks for an attack that would not search in them.
-
-    Raises
-    ------
-    InputError
-        For attacks at a budget.
-
-    """
-    if compiled and isinstance(attack, str) and is_budget_attack(attack):
+def _refuse(attack: str | Attack, budgets: Sequence[float | str], *, compiled: bool, tuned: bool) -> None:
+    """Raise `InputError` for options that the attack would ignore, before anything is measured."""
+    if not budgets:
+        raise InputError("`budgets` is empty: give at least one, such as 8/255")
+    name = attack.name if isinstance(attack, Attack) else attack
+    at_budget = isinstance(attack, str) and is_budget_attack(attack)
+    if LADDER in budgets and at_budget:
+        raise InputError(f"`budget` ladder needs an attack that minimises the norm (fmn), got `attack` {name!r}")
+    if compiled and at_budget:
         raise InputError(
-            f"`compiled` (--compile) serves attacks that minimise the norm, fmn say; {attack} searches the network "
+            f"`compiled` (--compile) serves attacks that minimise the norm, fmn say; {name} searches the network "
             "itself: leave it out"
         )
+    if tuned and attack != "ho-fmn":
+        raise InputError(f"`tune_on` serves attack 'ho-fmn', got `attack` {name!r}: leave it out")
 
 
-def _samples(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
-    if isinstance(samples, Samples):
-        if labels is not None:
-            raise InputError("`labels` goes with a tensor of inputs; `Samples` bring their own: leave it out")
-        return samples
-    if labels is None:
-        raise InputError("`labels` is missing: a tensor of inputs needs the true classes, `labels=` of shape (N,)")
-    return as_samples(samples, labels)
+def _study_row(robustness: Robustness) -> StudyRow:
+    """Return an evaluation as a row of a study, in which networks are compared at the same budget."""
+    return StudyRow(
+        robustness.network,
+        robustness.sparsity,
+        len(robustness),
+        robustness.clean_accuracy,
+        robustness.robust_accuracy,
+        series=f"{robustness.data} {robustness.attack} {robustness.norm} {robustness.budget:.6g}",
+        reported=robustness.reported,
+    )
+
+
+def _warn(warning: DoubtfulWarning) -> None:
+    """Give a warning that names the line which called this module."""
+    depth, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(warning, stacklevel=depth)

@@ -1,51 +1,42 @@
-"""The main measurement: a classifier, samples and an attack in, the nearest adversarials out, batch by batch.
-
-Knows nothing of files or SQL: `thinice.campaign` stores what comes out of `batches`.
-"""
+"""`measure`: the nearest adversarial of every sample, without files or SQL; `thinice.analysis.session` stores them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from thinice.analysis.options import SearchOptions
 from thinice.attacks import Attack, MinNormResult, concatenate, make_attack
 from thinice.data import Samples, as_samples
-from thinice.engines import Progress, Reporter, auto_reporter
+from thinice.engines import BatchSize, Engine, LocalEngine, ProgressCounter, Reporter, auto_reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, infer_normalization, looks_like_probabilities
 from thinice.models.inference import inference_form
-from thinice.numerics import exact, pick_device
-from thinice.types import DEFAULT_ATTACK, Effort, Norm, Outcome, Precision
+from thinice.numerics import pick_device
+from thinice.types import DEFAULT_ATTACK
 
 __all__ = [
+    "AttackTask",
     "Interrupted",
-    "ProgressCounter",
-    "batches",
     "check_fit",
+    "data_of",
     "forward",
     "measure",
+    "minimum_norm_attack",
     "prepare_classifier",
     "prepare_classifiers",
 ]
 
-BatchSize = int | Literal["auto"]
-Result = TypeVar("Result")
-
-# 32 to 64 samples of CIFAR size use a processor's caches best; a GPU wants as many as keep it busy. Of smaller samples
-# more go into a batch, up to a limit: 512 digits take half the time of 8 batches of 64.
-CPU_BATCH, CPU_MOST = 128, 512
-CUDA_BATCH, CUDA_MOST = 1024, 8192
-CIFAR_VALUES = 3 * 32 * 32
 DECIDING = 512
-"""So many samples decide between hypotheses of normalisation."""
+"""So many samples decide between candidates of normalisation."""
 PROBING = 32
+"""So many samples tell whether the outputs are probabilities."""
 TRYING = 8
-"""So many samples tell whether a faster form of the network answers as it does."""
+"""So many samples tell whether the inference form of the network gives the same logits."""
 PROBABILITIES = (
     "the outputs look like probabilities, not logits: a softmax inside starves attacks of gradients, and epsilons come "
     "out too large; export the network without it"
@@ -53,11 +44,11 @@ PROBABILITIES = (
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `measure`: what was finished is in `nearest`, in the order of the samples.
+    """Ctrl-C during `measure`; the results of the finished samples are in `nearest`, in the order of the samples.
 
     Attributes
     ----------
-    nearest : Nearest
+    nearest : MinNormResult
         The finished ones: the first ``len(nearest)`` of the samples.
 
     """
@@ -76,16 +67,12 @@ def measure(
     samples: Samples | Tensor,
     *,
     labels: Tensor | None = None,
-    norm: Norm = "linf",
     attack: str | Attack = DEFAULT_ATTACK,
-    effort: Effort = "standard",
-    seed: int = 0,
     device: str | torch.device = "auto",
     batch_size: BatchSize = "auto",
-    precision: Precision = "float32",
     compiled: bool = False,
     progress: Reporter | bool = True,
-    **settings: str | float | bool | None,
+    **search: Unpack[SearchOptions],
 ) -> MinNormResult:
     """Return the nearest adversarial of every sample that the attack finds, on the CPU, in the samples' order.
 
@@ -110,7 +97,7 @@ def measure(
     batch_size : int or "auto"
         Auto suits the device and halves when memory runs out.
     precision : {"float32", "tf32", "bf16"}
-        Arithmetic of the search: less is faster on hardware that has it. The judge's is IEEE float32 in any case.
+        Arithmetic of the search: less is faster on hardware that has it. Verification is in IEEE float32 in any case.
     compiled : bool
         Search in a network compiled by `torch.compile`: about a minute before the first sample, less for each.
     progress : bool or callable
@@ -139,17 +126,17 @@ def measure(
 
     """
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
-        data = _samples(samples, labels)
+        data = data_of(samples, labels)
         network = prepare_classifier(as_classifier(classifier), data)
-    chosen: dict[str, Any] = {"precision": precision, **settings}
-    bound = attack if isinstance(attack, Attack) else make_attack(attack, norm=norm, effort=effort, seed=seed, **chosen)
+    bound = minimum_norm_attack(attack, **search)
+    engine = LocalEngine(pick_device(device), batch_size)
     report = auto_reporter() if progress is True else progress or None
-    tally = ProgressCounter(f"{network.name}, {bound.norm}, {bound.name}", len(data), bound.norm, report)
+    counter = ProgressCounter(f"{network.name}, {bound.norm}, {bound.name}", len(data), bound.norm, report)
     finished: list[MinNormResult] = []
     try:
-        for _, nearest in batches(network, data, bound, device=device, batch_size=batch_size, compiled=compiled):
+        for _, nearest in engine.run(AttackTask(network, data, bound, compiled)):
             finished.append(nearest)
-            tally.add(nearest)
+            counter.add(nearest.outcomes, nearest.epsilon)
     except KeyboardInterrupt:
         if not finished:
             raise
@@ -157,97 +144,84 @@ def measure(
     return concatenate(finished, like=data.inputs[:0])
 
 
-def batches(
-    classifier: Classifier,
-    samples: Samples,
-    attack: Attack,
-    *,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-    compiled: bool = False,
-) -> Iterator[tuple[slice, MinNormResult]]:
-    """Yield the position of each finished batch in `samples` and its result, on the CPU.
+@dataclass(frozen=True, slots=True)
+class AttackTask:
+    """The search for the nearest adversarial of each sample, as an engine runs it.
 
-    The attack searches in the network's fast form; its judge sees the network itself. When memory runs out, the batch
-    is halved and tried again; one sample that does not fit is an error.
+    The attack searches in the inference form of the network (`inference_form`), compiled where that is asked for; what
+    it finds is verified on the network itself.
     """
-    fast: Classifier | None = None
 
-    def nearest(network: Classifier, part: slice, where: torch.device) -> MinNormResult:
-        nonlocal fast
-        inputs = samples.inputs[part].to(where, torch.float32).contiguous()
-        labels, sample_ids = samples.labels[part].to(where), samples.sample_ids[part].to(where)
-        if fast is None:
-            fast = inference_form(network, inputs[:TRYING], compiled=compiled)
-        return attack(network, inputs, labels, sample_ids, search_model=fast).to("cpu")
+    classifier: Classifier
+    samples: Samples
+    attack: Attack
+    compiled: bool = False
 
-    yield from _in_batches(classifier, samples, nearest, device, batch_size)
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def values(self) -> int:
+        """Values of one sample."""
+        return self.samples.inputs.shape[1:].numel()
+
+    def on(self, device: torch.device) -> Callable[[slice], MinNormResult]:
+        """Return the search on a device, for a slice of the samples."""
+        network = self.classifier.to(device)
+        search_model: Classifier | None = None
+
+        def nearest(part: slice) -> MinNormResult:
+            nonlocal search_model
+            inputs = self.samples.inputs[part].to(device, torch.float32).contiguous()
+            labels, sample_ids = self.samples.labels[part].to(device), self.samples.sample_ids[part].to(device)
+            if search_model is None:
+                search_model = inference_form(network, inputs[:TRYING], compiled=self.compiled)
+            return self.attack(network, inputs, labels, sample_ids, search_model=search_model).to("cpu")
+
+        return nearest
 
 
-def forward(
-    classifier: Classifier,
-    samples: Samples,
-    *,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class ForwardTask:
+    """The logits of clean samples, as an engine computes them."""
+
+    classifier: Classifier
+    samples: Samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def values(self) -> int:
+        """Values of one sample."""
+        return self.samples.inputs.shape[1:].numel()
+
+    def on(self, device: torch.device) -> Callable[[slice], Tensor]:
+        """Return the network on a device, for a slice of the samples."""
+        network = self.classifier.to(device)
+
+        def logits(part: slice) -> Tensor:
+            with torch.no_grad():
+                return network(self.samples.inputs[part].to(device, torch.float32).contiguous()).cpu()
+
+        return logits
+
+
+def forward(classifier: Classifier, samples: Samples, engine: Engine) -> Tensor:
     """Return the logits (N, K) of the clean samples, on the CPU."""
-
-    def logits(network: Classifier, part: slice, where: torch.device) -> Tensor:
-        with torch.no_grad():
-            return network(samples.inputs[part].to(where, torch.float32).contiguous()).cpu()
-
-    return torch.cat([found for _, found in _in_batches(classifier, samples, logits, device, batch_size)])
+    parts = sorted(engine.run(ForwardTask(classifier, samples)), key=lambda part: part[0].start)
+    return torch.cat([logits for _, logits in parts])
 
 
-def _in_batches(
-    classifier: Classifier,
-    samples: Samples,
-    compute: Callable[[Classifier, slice, torch.device], Result],
-    device: str | torch.device,
-    batch_size: BatchSize,
-) -> Iterator[tuple[slice, Result]]:
-    """Yield what is computed of each batch; halve the batch when memory runs out, and go on."""
-    where = pick_device(device)
-    size = _first_batch_size(batch_size, samples, where)
-    network = classifier.to(where)
-    start = 0
-    while start < len(samples):
-        part = slice(start, min(start + size, len(samples)))
-        try:
-            with exact(where):
-                result = compute(network, part, where)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-            if size == 1:
-                message = f"`device` {where}: memory does not hold even one sample of this network"
-                raise InputError(message) from error
-            size = (part.stop - part.start + 1) // 2
-            if where.type == "cuda":
-                torch.cuda.empty_cache()
-            continue
-        yield part, result
-        start = part.stop
+def data_of(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
+    """Return the samples that were given as such, or as a tensor with labels.
 
+    Raises
+    ------
+    InputError
+        Where labels are missing, or given twice.
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def _first_batch_size(batch_size: BatchSize, samples: Samples, where: torch.device) -> int:
-    if batch_size == "auto":
-        values = max(1, samples.inputs.shape[1:].numel())
-        base, most = (CPU_BATCH, CPU_MOST) if where.type == "cpu" else (CUDA_BATCH, CUDA_MOST)
-        if values < CIFAR_VALUES:
-            return min(most, base * CIFAR_VALUES // values)
-        return max(1, min(base, base * 4 * CIFAR_VALUES // values))
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f'`batch_size` must be "auto" or a whole number of at least 1, got {batch_size!r}')
-    return batch_size
-
-
-def _samples(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
+    """
     if isinstance(samples, Samples):
         if labels is not None:
             raise InputError("`labels` goes with a tensor of inputs; `Samples` bring their own: leave it out")
@@ -257,22 +231,52 @@ def _samples(samples: Samples | Tensor, labels: Tensor | None) -> Samples:
     return as_samples(samples, labels)
 
 
+def minimum_norm_attack(attack: str | Attack = DEFAULT_ATTACK, **search: Unpack[SearchOptions]) -> Attack:
+    """Return an attack that minimises the norm: made from its name and settings, or itself where it is bound already.
+
+    Raises
+    ------
+    InputError
+        For settings that the attack does not know, and for those beside a bound attack that it does not have.
+
+    """
+    if not isinstance(attack, Attack):
+        return make_attack(attack, **search)
+    refuse_beside(attack, search)
+    return attack
+
+
+def refuse_beside(attack: Attack, search: Mapping[str, object]) -> None:
+    """Raise `InputError` for search options that a bound attack would ignore; ``effort`` and ``seed`` name no change.
+
+    >>> refuse_beside(make_attack("fmn", norm="l2"), {"norm": "l2", "seed": 3})
+    >>> refuse_beside(make_attack("fmn", norm="l2"), {"steps": 5})
+    Traceback (most recent call last):
+    ...
+    thinice.errors.InputError: `steps` goes with the name of an attack; fmn is bound
+    """
+    bound = {"norm": attack.norm, "precision": attack.precision}
+    for name, value in search.items():
+        if name not in {"effort", "seed"} and (name not in bound or value != bound[name]):
+            raise InputError(f"`{name}` goes with the name of an attack; {attack.name} is bound")
+
+
 def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     """Return the classifier ready for these samples: they fit, and its normalisation is known.
 
-    Where nobody said how the network normalises its inputs, the labels decide between the hypotheses, and the
+    Where no file says how the network normalises its inputs, the labels decide between the candidates, and the
     classifier's notes say with which accuracies. The notes also warn of outputs that look like probabilities.
 
     Raises
     ------
     InputError
-        Where the samples do not fit, or no hypothesis is clearly better than the others.
+        Where the samples do not fit, or no candidate is clearly better than the others.
 
     """
     check_fit(classifier, samples)
     some = samples[: min(len(samples), DECIDING)]
     ready = infer_normalization(classifier, some.inputs[:], some.labels)
-    logits = forward(ready, some[: min(len(some), PROBING)], device=ready.device)
+    logits = forward(ready, some[: min(len(some), PROBING)], LocalEngine(ready.device))
     if looks_like_probabilities(logits) and PROBABILITIES not in ready.notes:
         return replace(ready, notes=(*ready.notes, PROBABILITIES))
     return ready
@@ -288,12 +292,11 @@ def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> 
 
     """
     ready = [prepare_classifier(classifier, samples) for classifier in classifiers]
-    guessed = [after for before, after in zip(classifiers, ready, strict=True) if not before.normalization_known]
-    for one in guessed:
-        if one.normalization != ready[0].normalization:
+    for before, classifier in zip(classifiers, ready, strict=True):
+        if not before.normalization_known and classifier.normalization != ready[0].normalization:
             raise InputError(
-                f"`normalization` of {one.name!r} looks different from that of {ready[0].name!r}, and no file says it: "
-                "give it (--normalization)"
+                f"`normalization` of {classifier.name!r} looks different from that of {ready[0].name!r}, and no file "
+                "says it: give it (--normalization)"
             )
     return ready
 
@@ -337,43 +340,4 @@ def check_fit(classifier: Classifier, samples: Samples) -> None:
         raise InputError(
             f"`samples` {samples.name!r} have label {highest}, but the network {classifier.name!r} knows "
             f"{logits.shape[1]} classes (0 to {logits.shape[1] - 1}): choose the data set that it was trained on"
-        )
-
-
-class ProgressCounter:
-    """Counts what is finished and reports it; `resumed` samples were there before the start."""
-
-    def __init__(self, title: str, total: int, norm: Norm, report: Reporter | None, resumed: int = 0) -> None:
-        self._title, self._total, self._norm, self._report, self._resumed = (
-            title,
-            total,
-            norm,
-            report,
-            resumed,
-        )
-        self._outcomes: list[Tensor] = []
-        self._epsilons: list[Tensor] = []
-        self._start = time.monotonic()
-
-    def add(self, nearest: MinNormResult) -> None:
-        """Take a finished batch into account and report."""
-        self._outcomes.append(nearest.outcomes)
-        self._epsilons.append(nearest.epsilon)
-        if self._report is not None:
-            self._report(self._progress())
-
-    def _progress(self) -> Progress:
-        outcomes, epsilons = torch.cat(self._outcomes), torch.cat(self._epsilons)
-        found = outcomes == Outcome.FOUND
-        return Progress(
-            title=self._title,
-            done=self._resumed + len(outcomes),
-            total=self._total,
-            resumed=self._resumed,
-            found=int(found.sum()),
-            not_found=int((outcomes == Outcome.NOT_FOUND).sum()),
-            misclassified=int((outcomes == Outcome.MISCLASSIFIED).sum()),
-            median=float(epsilons[found].median()) if found.any() else float("nan"),
-            seconds=time.monotonic() - self._start,
-            norm=self._norm,
         )

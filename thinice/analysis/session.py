@@ -1,57 +1,93 @@
-"""One run on one selection of samples: measure what the store lacks, batch by batch, and read the rest from it."""
+"""One selection of samples and one store: what the store lacks is measured, the rest is read from it."""
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
+from torch import nn
 
-from thinice.analysis.measurement import BatchSize, ProgressCounter, batches, forward
+from thinice.analysis.measurement import AttackTask, forward, minimum_norm_attack, prepare_classifiers
+from thinice.analysis.options import RunOptions, SearchOptions
 from thinice.attacks import Attack, MinNormResult, concatenate
+from thinice.attacks.fixed_budget import AttackEnsemble, FixedBudgetAttack
 from thinice.data import Samples, as_samples
-from thinice.engines import Reporter, auto_reporter
+from thinice.engines import BatchSize, Engine, LocalEngine, ProgressCounter, Reporter, auto_reporter
 from thinice.losses import margin
-from thinice.models import Classifier
+from thinice.models import Classifier, as_classifier
 from thinice.numerics import pick_device
 from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
 from thinice.stats import Separation
-from thinice.store import Run, Store, query, stored_adversarial
-from thinice.types import Outcome, Stage
+from thinice.store import Run, Store, open_store, query, stored_adversarial
+from thinice.types import DEFAULT_ATTACK, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "MeasurementSession",
-    "adversarials_of",
-    "summarise",
-]
+__all__ = ["ComparisonBasis", "MeasurementSession", "Shard", "kept_adversarials", "measure_all", "open_session"]
 
 ADVERSARIAL_VALUES = 128 * 128
 """Samples with at most this many values keep every adversarial in the store, larger ones the closest of a shard."""
 CLOSEST = 16
 SECONDS_A_SHARD = 1.0
-"""Batches are gathered for this long before they are committed: a commit costs some 20 ms."""
+"""Results are gathered for this long before they are committed: a commit costs some 20 ms."""
 
 TRANSFERS = 1024
 """So many adversarials of the dense network are shown to the pruned one at a time, and stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Finished samples on their way into the store: their ids (N,), and what the attack returned for them."""
+
+    sample_ids: torch.Tensor
+    nearest: MinNormResult
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonBasis:
+    """What "correct" means in a comparison: on clean samples, or robust at a budget by the verdicts of two evaluations.
+
+    Attributes
+    ----------
+    text : str
+        ``"clean"``, or ``"robust at linf 8/255 by fmn"``.
+    budget : float, optional
+        The radius of a robust basis, on the [0, 1] scale.
+    dense_verdicts, pruned_verdicts : int, optional
+        The measurements that hold the verdicts.
+
+    """
+
+    text: str = "clean"
+    budget: float | None = None
+    dense_verdicts: int | None = None
+    pruned_verdicts: int | None = None
+
+
 class MeasurementSession:
-    """Measures networks on one selection of samples, into one store; made for one run.
+    """Measures networks on one selection of samples, into one store.
 
     Parameters
     ----------
     store : Store
-        Where everything goes, and where what is known already comes from.
+        What it holds already is read, everything else is written there.
     samples : Samples
         The selection.
     device, batch_size, compiled, progress
         As of `thinice.measure`.
+    engine : Engine, optional
+        What computes; by default a `LocalEngine` of this device and batch size.
+    kept : bool
+        Whether results shall name the store's file: not where it is a temporary one.
 
     """
 
@@ -64,25 +100,32 @@ class MeasurementSession:
         batch_size: BatchSize = "auto",
         compiled: bool = False,
         progress: Reporter | bool = True,
+        engine: Engine | None = None,
+        kept: bool = True,
     ) -> None:
+        self.store = store
         self.samples = samples
-        self._store = store
-        self._device = pick_device(device)
-        self._batch_size = batch_size
+        self.engine = LocalEngine(pick_device(device), batch_size) if engine is None else engine
+        self.path: Path | None = store.path if kept else None
         self._compiled = compiled
         self._report = auto_reporter() if progress is True else progress or None
         self._run: Run | None = None
         self._dataset_id = -1
 
     @contextmanager
-    def run(self, attack: Attack, *, seed: int | None, command: Sequence[str] | None = None) -> Iterator[Run]:
+    def run(
+        self, attack: Attack | AttackEnsemble, *, seed: int | None, command: Sequence[str] | None = None
+    ) -> Iterator[Run]:
         """Record everything that is measured inside as one run: finished, interrupted or failed.
 
-        `command` is what the store notes as its origin; by default the command line of this process.
+        `command` is stored as its origin; by default the command line of this process.
         """
-        settings = {"attack": attack.name, "norm": attack.norm, **attack.settings}
-        with self._store.run(
-            command=command, device=str(self._device), precision=attack.precision, seed=seed, settings=settings
+        with self.store.run(
+            command=command,
+            device=str(self.engine.device),
+            precision=str(attack.settings.get("precision", "float32")),
+            seed=seed,
+            settings={"attack": attack.name, "norm": attack.norm, **attack.settings},
         ) as run:
             self._run = run
             self._dataset_id = run.dataset(
@@ -91,7 +134,7 @@ class MeasurementSession:
                 split=self.samples.split,
                 shape=self.samples.inputs.shape[1:],
                 classes=self.samples.classes,
-                sample_ids=self._ids,
+                sample_ids=self.sample_ids,
                 labels=self.samples.labels.numpy(),
                 digests=self.samples.digests,
                 sources=self.samples.sources,
@@ -101,56 +144,121 @@ class MeasurementSession:
             finally:
                 self._run = None
 
-    def epsilons(self, classifier: Classifier, attack: Attack) -> Measured:
-        """Return every sample's epsilon: measured now, or read where the store has it.
+    @property
+    def running(self) -> Run:
+        """The run that is open, see `run`."""
+        if self._run is None:
+            raise RuntimeError("a session measures inside `with session.run(…)`")
+        return self._run
 
-        Finished batches are committed at least once a second, also when an error or Ctrl-C ends the measurement.
-        """
-        run = self._running
-        measurement_id = run.measurement(
-            self.checkpoint(classifier),
-            self._dataset_id,
-            run.attack(name=attack.name, norm=attack.norm, settings=attack.settings),
-        )
-        positions = run.unmeasured(measurement_id, self._ids)
+    @property
+    def sample_ids(self) -> NDArray[np.int64]:
+        """(N,) ids of the selection, in its order."""
+        return self.samples.sample_ids.numpy()
+
+    def measurement(self, classifier: Classifier, attack: Attack | AttackEnsemble) -> int:
+        """Return the store's key of all that an attack finds on a network and this data set."""
+        run = self.running
+        attack_id = run.attack(name=attack.name, norm=attack.norm, settings=attack.settings)
+        return run.measurement(self.checkpoint(classifier), self._dataset_id, attack_id)
+
+    def measure(self, classifier: Classifier, attack: Attack) -> Measured:
+        """Return every sample's epsilon: measured now, or read where the store has it."""
+        measurement_id = self.measurement(classifier, attack)
+        positions = self.running.unmeasured(measurement_id, self.sample_ids)
+        title = f"{classifier.name}, {attack.norm}, {attack.name}"
         if len(positions):
-            self._measure(run, measurement_id, classifier, attack, positions)
-        rows = self._columns("measured_epsilons", measurement_id=measurement_id)
+            title = f"{classifier.name}, {attack.norm}, {attack.name}"
+            write = partial(_add_epsilons, self.running, measurement_id)
+            self.search(classifier, attack, positions, write, title=title, total=len(self.samples))
+        rows = self.columns("measured_epsilons", measurement_id=measurement_id)
         return Measured(
-            measurement_id,
-            rows["epsilon"].astype(np.float32),
-            rows["outcome"].astype(np.int8),
-            rows["prediction"].astype(np.int64),
-            rows["clean_prediction"].astype(np.int64),
-            rows["evaluations"].astype(np.float32),
-            rows["converged"].astype(np.bool_),
-            rows["stage"].astype(np.int8),
-            rows["diagnosis"].astype(np.int8),
+            network=classifier.name,
+            sparsity=classifier.sparsity,
+            data=self.samples.name,
+            split=self.samples.split,
+            norm=attack.norm,
+            attack=attack.name,
+            measurement_id=measurement_id,
+            labels=self.samples.labels.numpy(),
+            epsilon=rows["epsilon"].astype(np.float32),
+            outcomes=rows["outcome"].astype(np.int8),
+            predictions=rows["prediction"].astype(np.int64),
+            clean_predictions=rows["clean_prediction"].astype(np.int64),
+            evaluations=rows["evaluations"].astype(np.float32),
+            converged=rows["converged"].astype(np.bool_),
+            stages=rows["stage"].astype(np.int8),
+            diagnoses=rows["diagnosis"].astype(np.int8),
         )
 
-    def predictions(self, classifier: Classifier) -> NDArray[np.int64]:
-        """Return the class of every clean sample, (N,): -1 where a logit is NaN."""
-        return self.predicted(classifier).predictions
+    def search(
+        self,
+        classifier: Classifier,
+        attack: Attack,
+        positions: NDArray[np.int64],
+        write: Callable[[Shard], None],
+        *,
+        title: str,
+        total: int,
+    ) -> None:
+        """Let an attack search on samples, and write what it finds: at least once a second, also on an error or Ctrl-C.
 
-    def predicted(self, classifier: Classifier) -> Predicted:
-        """Return the class of every clean sample, and how sure of it the network is."""
-        run, checkpoint_id = self._running, self.checkpoint(classifier)
-        positions = run.unpredicted(checkpoint_id, self._dataset_id, self._ids, scored=True)
+        The engine computes; this process writes.
+
+        Parameters
+        ----------
+        classifier, attack
+            The network, and what searches.
+        positions : ndarray
+            (K,) of the samples, in the selection.
+        write : callable
+            Stores a shard.
+        title, total
+            What the progress shows: of so many samples, all but K were finished before.
+
+        """
+        samples = self.samples[positions]
+        counter = ProgressCounter(title, total, attack.norm, self._report, resumed=total - len(samples))
+        parts: list[tuple[slice, MinNormResult]] = []
+        last = time.monotonic()
+
+        def commit() -> None:
+            if parts:
+                ids = torch.cat([samples.sample_ids[part] for part, _ in parts])
+                results = [nearest for _, nearest in parts]
+                write(Shard(ids, concatenate(results, like=results[0].adversarials)))
+                parts.clear()
+
+        compiled = self._compiled and not isinstance(attack, FixedBudgetAttack)  # those search the network itself
+        try:
+            for part, nearest in self.engine.run(AttackTask(classifier, samples, attack, compiled)):
+                parts.append((part, nearest))
+                counter.add(nearest.outcomes, nearest.epsilon)
+                if time.monotonic() - last >= SECONDS_A_SHARD:
+                    commit()
+                    last = time.monotonic()
+        finally:
+            commit()
+
+    def predict(self, classifier: Classifier) -> Predicted:
+        """Return the class of every clean sample, and how sure of it the network is: computed, or read."""
+        run, checkpoint_id = self.running, self.checkpoint(classifier)
+        positions = run.unpredicted(checkpoint_id, self._dataset_id, self.sample_ids, scored=True)
         if len(positions):
-            wanted = self.samples[positions]
-            logits = forward(classifier, wanted, device=self._device, batch_size=self._batch_size)
+            samples = self.samples[positions]
+            logits = forward(classifier, samples, self.engine)
             undefined = logits.isnan().any(1)
-            chances = logits.double().log_softmax(1)  # in float32 most confidences would be 1
+            log_probabilities = logits.double().log_softmax(1)  # in float32 most confidences would be 1
             run.add_predictions(
                 checkpoint_id,
                 self._dataset_id,
-                wanted.sample_ids.numpy(),
+                samples.sample_ids.numpy(),
                 predictions=torch.where(undefined, -1, logits.argmax(1)).numpy(),
-                margins=torch.where(undefined, torch.nan, margin(logits, wanted.labels)).numpy(),
-                confidences=chances.amax(1).exp().numpy(),
-                losses=-chances.gather(1, wanted.labels[:, None]).squeeze(1).numpy(),
+                margins=torch.where(undefined, torch.nan, margin(logits, samples.labels)).numpy(),
+                confidences=log_probabilities.amax(1).exp().numpy(),
+                losses=-log_probabilities.gather(1, samples.labels[:, None]).squeeze(1).numpy(),
             )
-        rows = self._columns("clean_predictions", checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
+        rows = self.columns("clean_predictions", checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
         return Predicted(
             rows["prediction"].astype(np.int64),
             rows["margin"].astype(np.float32),
@@ -160,7 +268,7 @@ class MeasurementSession:
 
     def checkpoint(self, classifier: Classifier) -> int:
         """Return the store's key of a network."""
-        return self._running.checkpoint(
+        return self.running.checkpoint(
             fingerprint=classifier.fingerprint,
             name=classifier.name,
             architecture=classifier.architecture,
@@ -176,10 +284,10 @@ class MeasurementSession:
 
     def adversarials(self, measured: Measured, positions: NDArray[np.int64]) -> list[AdversarialExample]:
         """Return the samples at these positions that have an adversarial in the store, in this order."""
-        ids = self._ids[positions].tolist()
-        keys = {"measurement_id": measured.measurement_id, "ids": ids}
-        rows = self._store.sql(query("adversarials_of_samples"), keys)
-        kept = dict(zip(rows["sample_id"], rows["adversarial"], strict=True))
+        ids = self.sample_ids[positions].tolist()
+        key = {"measurement_id": measured.measurement_id, "ids": ids}
+        rows = self.store.sql(query("adversarials_of_samples"), key)
+        stored = dict(zip(rows["sample_id"], rows["adversarial"], strict=True))
         shape = tuple(self.samples.inputs.shape[1:])
         return [
             AdversarialExample(
@@ -187,37 +295,42 @@ class MeasurementSession:
                 position=int(position),
                 prediction=int(measured.predictions[position]),
                 inputs=self.samples.inputs[[int(position)]][0].numpy(),
-                adversarial=stored_adversarial(kept[sample_id], shape),
+                adversarial=stored_adversarial(stored[sample_id], shape),
             )
             for sample_id, position in zip(ids, positions, strict=True)
-            if sample_id in kept
+            if sample_id in stored
         ]
 
-    def compared(self, measured: Measured, pruned: Classifier, found: Separation, **basis: Any) -> int:  # noqa: ANN401 (as of `Run`)
-        """Store that a pruned network was compared with the measured dense one, and the statistics; return its key.
-
-        `basis` says what correct means, as of `thinice.store.writer.Run.comparison`; by default on the clean samples.
-        """
-        run = self._running
-        comparison_id = run.comparison(measured.measurement_id, self.checkpoint(pruned), **basis)
-        interval = found.auc_interval
+    def add_comparison(
+        self, measured: Measured, pruned: Classifier, separation: Separation, basis: ComparisonBasis
+    ) -> int:
+        """Store that a pruned network was compared with the measured dense one, and the statistics; return its key."""
+        run, interval = self.running, separation.auc_interval
+        comparison_id = run.comparison(
+            measured.measurement_id,
+            self.checkpoint(pruned),
+            basis=basis.text,
+            budget=basis.budget,
+            dense_verdicts=basis.dense_verdicts,
+            pruned_verdicts=basis.pruned_verdicts,
+        )
         run.add_statistics(
             comparison_id,
-            auc=found.auc,
+            auc=separation.auc,
             auc_low=None if interval is None else interval.low,
             auc_high=None if interval is None else interval.high,
-            confidence=found.confidence,
-            u=found.u,
-            p_value=found.p_value,
-            log10_p=found.log10_p,
-            p_value_two_sided=found.p_value_two_sided,
-            log10_p_two_sided=found.log10_p_two_sided,
-            exact=found.exact,
-            median_kept=found.median_kept,
-            median_lost=found.median_lost,
-            shift=found.shift,
-            cliffs_delta=found.cliffs_delta,
-            notes=found.notes,
+            confidence=separation.confidence,
+            u=separation.u,
+            p_value=separation.p_value,
+            log10_p=separation.log10_p,
+            p_value_two_sided=separation.p_value_two_sided,
+            log10_p_two_sided=separation.log10_p_two_sided,
+            exact=separation.exact,
+            median_kept=separation.median_kept,
+            median_lost=separation.median_lost,
+            shift=separation.shift,
+            cliffs_delta=separation.cliffs_delta,
+            notes=separation.notes,
         )
         return comparison_id
 
@@ -226,130 +339,119 @@ class MeasurementSession:
     ) -> PrunedDistances:
         """Return the distances to the boundary of the pruned network itself: measured on it, by the same attack.
 
-        The dense network's adversarial is one more candidate, after all: where it fools the pruned network too and is
-        shorter than what was found, it counts, and its stage says so. It cannot where the store keeps only some of the
-        adversarials, as of large images: which ones would depend on how the work was divided.
+        The dense network's adversarial is one more candidate: where it is adversarial for the pruned network too, and
+        nearer than what the attack found there, its distance counts, and the stage is `Stage.DENSE`. It is left out
+        where the store keeps only some of the adversarials, as of large images: which ones depends on how the work was
+        divided.
         """
-        run = self._running
-        self.epsilons(pruned, attack)
+        run = self.running
+        self.measure(pruned, attack)
         if self.samples.inputs.shape[1:].numel() <= ADVERSARIAL_VALUES:
-            positions = run.untransferred(comparison_id, self._ids)
+            positions = run.untransferred(comparison_id, self.sample_ids)
             for start in range(0, len(positions), TRANSFERS):
-                shown = self.adversarials(measured, positions[start : start + TRANSFERS])
-                images = torch.from_numpy(np.stack([example.adversarial for example in shown]))
-                labels = self.samples.labels[[example.position for example in shown]]
-                logits = forward(pruned, as_samples(images, labels), device=self._device, batch_size=self._batch_size)
+                examples = self.adversarials(measured, positions[start : start + TRANSFERS])
+                images = torch.from_numpy(np.stack([example.adversarial for example in examples]))
+                labels = self.samples.labels[[example.position for example in examples]]
+                logits = forward(pruned, as_samples(images, labels), self.engine)
                 predictions = torch.where(logits.isnan().any(1), -1, logits.argmax(1))
-                ids = [example.sample_id for example in shown]
+                ids = [example.sample_id for example in examples]
                 run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
-        rows = self._columns("pruned_epsilons", comparison_id=comparison_id)
+        rows = self.columns("pruned_epsilons", comparison_id=comparison_id)
         return PrunedDistances(
             rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["stage"].astype(np.int8)
         )
 
-    @property
-    def _ids(self) -> NDArray[np.int64]:
-        return self.samples.sample_ids.numpy()
-
-    @property
-    def _running(self) -> Run:
-        if self._run is None:
-            raise RuntimeError("a campaign measures inside `with campaign.run(…)`")
-        return self._run
-
-    def _columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
+    def columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
         """Return the columns of a named query that is ordered by sample_id, in the order of the selection."""
-        rows = self._store.sql(query(name), keys)
-        order = np.searchsorted(rows["sample_id"].to_numpy(), self._ids)
+        rows = self.store.sql(query(name), keys)
+        order = np.searchsorted(rows["sample_id"].to_numpy(), self.sample_ids)
         return {column: rows[column].to_numpy()[order] for column in rows.columns}
 
-    def _measure(
-        self,
-        run: Run,
-        measurement_id: int,
-        classifier: Classifier,
-        attack: Attack,
-        positions: NDArray[np.int64],
-    ) -> None:
-        wanted = self.samples[positions]
-        title = f"{classifier.name}, {attack.norm}, {attack.name}"
-        tally = ProgressCounter(
-            title, len(self.samples), attack.norm, self._report, resumed=len(self.samples) - len(wanted)
-        )
-        waiting: list[MinNormResult] = []
-        start, last = 0, time.monotonic()
 
-        def commit() -> None:
-            nonlocal start, last
-            if waiting:
-                shard = concatenate(waiting, like=waiting[0].adversarials)
-                _store(run, measurement_id, wanted.sample_ids[start : start + len(shard)], shard)
-                start, last = start + len(shard), time.monotonic()
-                waiting.clear()
-
-        try:
-            measured = batches(
-                classifier,
-                wanted,
-                attack,
-                device=self._device,
-                batch_size=self._batch_size,
-                compiled=self._compiled,
-            )
-            for _, nearest in measured:
-                waiting.append(nearest)
-                tally.add(nearest)
-                if time.monotonic() - last >= SECONDS_A_SHARD:
-                    commit()
-        finally:
-            commit()
-
-
-def adversarials_of(sample_ids: torch.Tensor, shard: MinNormResult) -> dict[int, NDArray[np.float32]]:
+def kept_adversarials(shard: Shard) -> dict[int, NDArray[np.float32]]:
     """Return the adversarials of a shard that the store keeps, by sample_id: all, or of large images the closest."""
-    found = torch.nonzero(shard.outcomes == Outcome.FOUND).flatten()
-    if shard.adversarials[:1].numel() > ADVERSARIAL_VALUES:
-        found = found[shard.epsilon[found].argsort()[:CLOSEST]]
-    return {int(sample_ids[k]): shard.adversarials[k].numpy() for k in found.tolist()}
+    nearest = shard.nearest
+    indices = torch.nonzero(nearest.outcomes == Outcome.FOUND).flatten()
+    if nearest.adversarials[:1].numel() > ADVERSARIAL_VALUES:
+        indices = indices[nearest.epsilon[indices].argsort()[:CLOSEST]]
+    return {int(shard.sample_ids[index]): nearest.adversarials[index].numpy() for index in indices.tolist()}
 
 
-def _store(run: Run, measurement_id: int, sample_ids: torch.Tensor, shard: MinNormResult) -> None:
+def _add_epsilons(run: Run, measurement_id: int, shard: Shard) -> None:
+    nearest = shard.nearest
     run.add_epsilons(
         measurement_id,
-        sample_ids.numpy(),
-        epsilon=shard.epsilon.numpy(),
-        outcomes=shard.outcomes.numpy(),
-        predictions=shard.predictions.numpy(),
-        evaluations=shard.evaluations.numpy(),
-        clean_predictions=shard.clean_predictions.numpy(),
-        converged=shard.converged.numpy(),
-        stages=shard.stages.numpy(),
-        diagnoses=shard.diagnoses.numpy(),
-        adversarials=adversarials_of(sample_ids, shard),
+        shard.sample_ids.numpy(),
+        epsilon=nearest.epsilon.numpy(),
+        outcomes=nearest.outcomes.numpy(),
+        predictions=nearest.predictions.numpy(),
+        evaluations=nearest.evaluations.numpy(),
+        clean_predictions=nearest.clean_predictions.numpy(),
+        converged=nearest.converged.numpy(),
+        stages=nearest.stages.numpy(),
+        diagnoses=nearest.diagnoses.numpy(),
+        adversarials=kept_adversarials(shard),
     )
 
 
-def summarise(classifier: Classifier, samples: Samples, attack: Attack, measured: Measured) -> dict[str, Any]:
-    """Return one row of a table: how a network's measurement went, and its median epsilon on the [0, 1] scale.
+@contextmanager
+def open_session(
+    store: str | Path | Store | None, samples: Samples, **options: Unpack[RunOptions]
+) -> Iterator[MeasurementSession]:
+    """Open a session over a store: one that is open, a file, or for None one that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
+        opened = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
+        yield MeasurementSession(opened, samples, kept=store is not None, **options)
 
-    The median is over the samples that the network has right; one that was not found counts as farther than all
-    others, so that the median is None where it is itself such a sample.
+
+def measure_all(
+    classifiers: Sequence[Classifier | nn.Module],
+    samples: Samples,
+    *,
+    attack: str | Attack = DEFAULT_ATTACK,
+    store: str | Path | Store | None = None,
+    command: Sequence[str] | None = None,
+    device: str | torch.device = "auto",
+    batch_size: BatchSize = "auto",
+    compiled: bool = False,
+    progress: Reporter | bool = True,
+    **search: Unpack[SearchOptions],
+) -> tuple[Measured, ...]:
+    """Return the epsilons of every sample for each of several networks, in their order.
+
+    Unlike `thinice.measure`, which returns the adversarials too, this keeps everything in a store: an interrupted run
+    goes on where it stopped, and what the store holds already is read.
+
+    Parameters
+    ----------
+    classifiers : sequence of Classifier or nn.Module
+        The networks; where nobody said how one normalises its inputs, the labels decide.
+    samples, attack, device, batch_size, compiled, progress, **search
+        As of `thinice.measure`.
+    store : path or Store, optional
+        The DuckDB file; None keeps nothing.
+    command : sequence of str, optional
+        What the store notes as the origin of the run; by default this process's command line.
+
+    Raises
+    ------
+    InputError
+        As of `thinice.measure`.
+
+    Examples
+    --------
+    >>> import thinice
+    >>> paths = thinice.example_checkpoints()
+    >>> networks = [thinice.load_classifier(paths[name]) for name in ("dense", "pruned-95")]
+    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> results = thinice.measure_all(networks, samples, attack="fmn", effort="quick", progress=False)
+    >>> [(measured.network, measured.to_dict()["samples"]) for measured in results]
+    [('dense', 20), ('pruned-95', 20)]
+
     """
-    right = measured.clean_predictions == samples.labels.numpy()
-    distances = np.sort(np.where(np.isnan(measured.epsilon[right]), np.inf, measured.epsilon[right]))
-    median = float(np.median(distances)) if len(distances) else np.inf
-    return {
-        "network": classifier.name,
-        "sparsity": classifier.sparsity,
-        "data": samples.name,
-        "split": samples.split,
-        "samples": len(samples),
-        "misclassified": int((~right).sum()),
-        "found": int((measured.outcomes == Outcome.FOUND).sum()),
-        "not_found": int((measured.outcomes == Outcome.NOT_FOUND).sum()),
-        "by_fallback": int((measured.stages > Stage.SEARCH).sum()),
-        "norm": attack.norm,
-        "attack": attack.name,
-        "median_epsilon": median if np.isfinite(median) else None,
-        "evaluations": float(measured.evaluations.mean()),
-    }
+    networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
+    bound = minimum_norm_attack(attack, **search)
+    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled, "progress": progress}
+    seed = search.get("seed", 0)
+    with open_session(store, samples, **options) as session, session.run(bound, seed=seed, command=command):
+        return tuple(session.measure(network, bound) for network in networks)

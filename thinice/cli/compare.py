@@ -19,7 +19,6 @@ from thinice.cli.options import (
     OutputOptions,
     RunOptions,
     SearchOptions,
-    batch_size_value,
     fixed_budget_attacks,
     minimum_norm_attacks,
     options,
@@ -77,7 +76,7 @@ def compare(
     The table goes to standard output, every sample into the store, the figures into a folder. What the store holds
     already is not measured again: after Ctrl-C or a crash the same command goes on where it stopped.
     """
-    from thinice import compare_all, make_attack
+    from thinice import compare_all
 
     say = Messages(quiet=printing.quiet)
     prepare(drawing.folder)
@@ -87,17 +86,14 @@ def compare(
             first,
             others,
             samples,
-            attack=make_attack(attack, **search.arguments),
-            seed=search.seed,
-            device=running.device,
-            batch_size=batch_size_value(running.batch_size),
-            compiled=running.compiled,
+            attack=attack,
             distances=distances,
             basis=basis,
             budget=budget,
-            by=robust_by,
-            store=running.store,
+            robust_by=robust_by,
             progress=not printing.quiet,
+            **search.arguments,
+            **running.arguments,
         )
         report(comparisons, running.store, drawing.folder, printing.format, say, device=running.device)
 
@@ -118,7 +114,8 @@ def report(
 ) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
     put(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how), how)
-    warn(comparisons, store, say)
+    for pattern in dict.fromkeys(pattern for comparison in comparisons for pattern in comparison.patterns):
+        say(f"warning: {pattern}")
     if figures is not None:
         from thinice.plots.figure_set import save_figures
 
@@ -126,17 +123,6 @@ def report(
         say(f"{len(files)} figures in {figures}")
     where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")
-
-
-def warn(comparisons: Sequence[Comparison], store: Path, say: Messages) -> None:
-    """Print the patterns of wrong studies that the store shows for the networks compared."""
-    from thinice import open_store
-    from thinice.checks.study_patterns import stored_patterns
-
-    compared = {one.pruned for one in comparisons}
-    for pattern in stored_patterns(open_store(store)):
-        if compared & set(pattern.subjects):
-            say(f"warning: {pattern}")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +15,6 @@ from thinice.cli.options import (
     OutputOptions,
     RunOptions,
     SearchOptions,
-    batch_size_value,
     fixed_budget_attacks,
     minimum_norm_attacks,
     options,
@@ -25,12 +23,8 @@ from thinice.cli.output import Messages, put_rows
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
-if TYPE_CHECKING:
-    from thinice.studies.reported import Reported
-
 __all__ = ["evaluate"]
 
-LADDER = "ladder"
 SHORTCUTS: dict[str, bool | Literal["both"]] = {"on": True, "off": False, "both": "both"}
 
 
@@ -101,109 +95,37 @@ def evaluate(
     that broke it: thinice sql 'from verdicts'. Warnings of the checks go to standard error, and stay in the store:
     thinice sql 'from warnings'.
     """
-    from thinice import open_store
-    from thinice.analysis.evaluation import Evaluator, attack_of, refuse_compiled, tuned_settings
-    from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack
-    from thinice.checks import run_checks, warning_texts
-    from thinice.checks.study_patterns import find_patterns
-    from thinice.numerics import pick_device
-    from thinice.studies.reported import read_reported, reported_vs_measured, study_row
+    from thinice.analysis.evaluation import evaluate_all, samples_to_tune_on
+    from thinice.attacks.fixed_budget import budget_text
+    from thinice.studies.reported import match_reported, read_reported, reported_vs_measured
 
     say = Messages(quiet=printing.quiet)
-    norm = search.norm
-    budgets = sorted({*budget} - {LADDER}, key=lambda radius: budget_value(radius, norm))
-    if LADDER in budget and is_budget_attack(attack):
-        raise InputError(f"`--budget` ladder needs an attack that minimises the norm (fmn), got `--attack` {attack!r}")
-    refuse_compiled(attack, compiled=running.compiled)
     claims = [] if reported is None else read_reported(reported)
     paths = checkpoint or [claim.checkpoint for claim in claims]
     if not paths:
         raise InputError("no checkpoint was given: name files, or a list of them with --reported")
     classifiers, samples = load(paths, reading, selection, say)
-    said = [None] * len(paths) if reported is None else [claimed(path, claims) for path in paths]
-    rows, study = [], []
-    with exit_on_interrupt(f"What was evaluated is in {running.store}; the same command goes on there."):
-        kept_in = open_store(running.store, new=True)
-        evaluator = Evaluator(
-            kept_in,
+    published = None if reported is None else [match_reported(path, claims).accuracy for path in paths]
+    others = None
+    if attack == "ho-fmn" and tune_split != "none":
+        others = samples_to_tune_on(samples, data=selection.data, split=tune_split, image_size=selection.image_size)
+    with exit_on_interrupt(f"What was evaluated is in {running.store}; the same command goes on there."), say.doubts():
+        results = evaluate_all(
+            classifiers,
             samples,
-            device=running.device,
-            batch_size=batch_size_value(running.batch_size),
-            compiled=running.compiled,
+            budgets=budget,
+            attack=attack,
+            reported=published,
+            skip_known=SHORTCUTS[shortcut],
+            checks=checks,
+            tune_on=others,
             progress=not printing.quiet,
+            **search.arguments,
+            **running.arguments,
         )
-        if LADDER in budget:
-            nearest = evaluator.bind(
-                classifiers[0],
-                attack,
-                norm=norm,
-                budget=None,
-                effort=search.effort,
-                seed=search.seed,
-                precision=search.precision,
-                settings=search.settings,
-            )
-            with evaluator.run(attack_of(nearest), seed=search.seed):
-                budgets = sorted(
-                    {*budgets, *map(repr, evaluator.ladder(classifiers[0], attack_of(nearest)).tolist())},
-                    key=lambda radius: budget_value(radius, norm),
-                )
-        for one, claim in zip(classifiers, said, strict=True):
-            settings = search.settings | tuned_settings(
-                one,
-                samples,
-                attack=attack,
-                data=selection.data,
-                split=tune_split,
-                image_size=selection.image_size,
-                norm=norm,
-                device=running.device,
-                seed=search.seed,
-                say=say,
-            )
-            for radius in budgets:  # the smaller first: whoever falls at it has fallen at the larger ones
-                bound = evaluator.bind(
-                    one,
-                    attack,
-                    norm=norm,
-                    budget=radius,
-                    effort=search.effort,
-                    seed=search.seed,
-                    precision=search.precision,
-                    settings=settings,
-                )
-                with evaluator.run(attack_of(bound), seed=search.seed) as run:
-                    found = evaluator.robustness(one, bound, budget=radius, shortcut=SHORTCUTS[shortcut])
-                    if checks:
-                        findings = run_checks(
-                            kept_in,
-                            run,
-                            found.measurement_id,
-                            classifier=one,
-                            samples=samples,
-                            attack=bound,
-                            broken_by=found.broken_by,
-                            evaluations=found.evaluations,
-                            device=pick_device(running.device),
-                            seed=search.seed,
-                        )
-                        for warning in warning_texts(findings):
-                            say(f"warning: {one.name}: {warning}")
-                study.append(study_row(found, None if claim is None else claim.accuracy))
-                rows.append(found.to_dict() if claim is None else reported_vs_measured(found, claim))
-    for pattern in find_patterns(study) if checks else ():
-        say(f"warning: {pattern}")
+    for note in dict.fromkeys(f"{robustness.network}: {note}" for robustness in results for note in robustness.notes):
+        say(note)
+    rows = [robustness.to_dict() if reported is None else reported_vs_measured(robustness) for robustness in results]
     if printing.format in {Format.TABLE, Format.MARKDOWN}:
-        rows = [row | {"budget": budget_text(row["budget"], norm)} for row in rows]
+        rows = [row | {"budget": budget_text(row["budget"], search.norm)} for row in rows]
     put_rows(rows, printing.format)
-
-
-def claimed(path: Path, claims: Sequence[Reported]) -> Reported:
-    """Return what the list says of a checkpoint: by its path, else by its name."""
-    for claim in claims:
-        if claim.checkpoint.resolve() == path.resolve():
-            return claim
-    named = [claim for claim in claims if claim.checkpoint.stem == path.stem]
-    if len(named) != 1:
-        raise InputError(f"`--reported` says {'nothing' if not named else 'more than one thing'} of {path}")
-    return named[0]

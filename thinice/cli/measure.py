@@ -14,7 +14,6 @@ from thinice.cli.options import (
     OutputOptions,
     RunOptions,
     SearchOptions,
-    batch_size_value,
     minimum_norm_attacks,
     options,
 )
@@ -40,26 +39,19 @@ def measure(
 
     Every sample's epsilon is in the store afterwards: thinice sql 'from epsilons'.
     """
-    from thinice import make_attack, open_store
-    from thinice.analysis.session import MeasurementSession, summarise
-    from thinice.results import search_notes
+    from thinice import measure_all
 
     say = Messages(quiet=printing.quiet)
     classifiers, samples = load(checkpoint, reading, selection, say)
-    bound = make_attack(attack, **search.arguments)
     with exit_on_interrupt(f"What was measured is in {running.store}; the same command goes on there."):
-        session = MeasurementSession(
-            open_store(running.store, new=True),
+        results = measure_all(
+            classifiers,
             samples,
-            device=running.device,
-            batch_size=batch_size_value(running.batch_size),
-            compiled=running.compiled,
+            attack=attack,
             progress=not printing.quiet,
+            **search.arguments,
+            **running.arguments,
         )
-        rows = []
-        with session.run(bound, seed=search.seed):
-            for classifier in classifiers:
-                measured = session.epsilons(classifier, bound)
-                rows.append(summarise(classifier, samples, bound, measured))
-                say.notes(classifier.name, search_notes(measured.outcomes, measured.stages, measured.diagnoses))
-    put_rows(rows, printing.format)
+    for measured in results:
+        say.notes(measured.network, measured.notes)
+    put_rows([measured.to_dict() for measured in results], printing.format)

@@ -12,9 +12,11 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thinice.cli.options import Format
 from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
@@ -72,6 +74,23 @@ class Messages:
         """Print one message."""
         if not self.quiet:
             print(shown(message, LONGEST_MESSAGE), file=sys.stderr, flush=True)
+
+    @contextmanager
+    def doubts(self) -> Iterator[None]:
+        """Say the warnings of evaluations as they come, a line for each sentence."""
+        from thinice.analysis.evaluation import DoubtfulWarning
+
+        def show(message: Warning | str, *details: Any, **more: Any) -> None:  # noqa: ANN401 (of the module `warnings`)
+            if not isinstance(message, DoubtfulWarning):
+                show_others(message, *details, **more)
+                return
+            for text in message.texts:
+                self(f"warning: {text}" if message.network is None else f"warning: {message.network}: {text}")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DoubtfulWarning)
+            show_others, warnings.showwarning = warnings.showwarning, show
+            yield
 
     def notes(self, name: str, notes: tuple[str, ...]) -> None:
         """Print the notes on a file or data set, each after its name."""

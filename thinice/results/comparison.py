@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinice.attacks import Attack
+from thinice.checks import Finding
 from thinice.models import Classifier
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
@@ -48,7 +49,7 @@ BOTH = (
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comparison:
-    """What one pruning did to each sample; columns have one entry a sample, in the order of the data.
+    """The transition and the distance to the boundary of each sample; columns are in the order of the data.
 
     Attributes
     ----------
@@ -76,15 +77,15 @@ class Comparison:
     outcomes, stages, diagnoses : ndarray
         (N,) codes of `Outcome`; of `Stage`, what found epsilon; of `Diagnosis`, why the attack's own search did not.
     converged : ndarray
-        (N,) bool, whether the search had settled; False where the attack does not say.
+        (N,) bool, whether the search converged; False where the attack does not say.
     transitions : ndarray
         (N,) ``S1,1``, ``S1,0``, ``S0,1`` or ``S0,0``.
     changes : TransitionCounts
         How many went which way, accuracies, McNemar's test.
     separation : Separation
         AUC with its interval, Mann-Whitney p-value, medians, shift.
-    thinnest : tuple of Witness
-        The samples closest to the boundary, lost ones first, with the adversarials that prove it, for the gallery.
+    closest : tuple of AdversarialExample
+        The samples closest to the boundary, lost ones first, with their nearest adversarials, for the gallery.
     store : Path or None
         The file that holds all of this; None where it was not kept.
     networks : tuple of Classifier
@@ -93,7 +94,9 @@ class Comparison:
         Epsilons, outcomes and stages of the pruned network itself, where they were asked for.
     dense_broken_by, pruned_broken_by : ndarray or None
         Of a robust basis, (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it
-        stands.
+        is robust.
+    patterns : tuple of Finding
+        What the store shows of the pruned network that wrong studies show, see `thinice.checks.study_patterns`.
 
     """
 
@@ -128,6 +131,7 @@ class Comparison:
     budget: float | None = None
     dense_broken_by: NDArray[np.str_] | None = None
     pruned_broken_by: NDArray[np.str_] | None = None
+    patterns: tuple[Finding, ...] = ()
 
     def __repr__(self) -> str:
         return shown(f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>", LONGEST_MESSAGE)
@@ -172,7 +176,7 @@ class Comparison:
 
     @property
     def search_notes(self) -> tuple[str, ...]:
-        """What of the search people should know: samples that the fall-back found, and why others were not found."""
+        """Notes on the search: how many samples the fall-back found, and why others were not found."""
         return search_notes(self.outcomes, self.stages, self.diagnoses)
 
     @property
@@ -190,7 +194,7 @@ class Comparison:
         return risk_curve(kept, lost, method=method, confidence=confidence)
 
     def predictor_comparison(self, *, confidence: float = 0.95) -> PredictorComparison:
-        """Return how well epsilon foretells the lost samples against margin, confidence and loss of the dense network.
+        """Return how well epsilon predicts the lost samples, beside margin, confidence and loss of the dense network.
 
         The AUCs and paired tests of `thinice.stats.compare_predictors`, on the samples that the dense network has
         right.
@@ -212,7 +216,7 @@ class Comparison:
         """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
 
         With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_stage``; on a
-        robust basis what the sample fell to, ``dense_broken_by`` and ``pruned_broken_by``, None where it stands.
+        robust basis the attack that broke the sample, ``dense_broken_by`` and ``pruned_broken_by``, else None.
         """
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
 

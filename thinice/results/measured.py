@@ -1,15 +1,16 @@
-"""What measurements of a network give, one entry a sample of the selection, in its order."""
+"""What was measured on one network, sample by sample."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from thinice.types import Diagnosis, Outcome, Stage
+import numpy as np
+
+from thinice.types import Diagnosis, Norm, Outcome, Stage
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["AdversarialExample", "Measured", "Predicted", "PrunedDistances", "search_notes"]
@@ -17,9 +18,41 @@ __all__ = ["AdversarialExample", "Measured", "Predicted", "PrunedDistances", "se
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """The epsilons of one measurement, one entry a sample of the selection, in its order."""
+    """The distance of each sample to a network's boundary; columns have one entry a sample, in the order of the data.
 
+    Attributes
+    ----------
+    network, sparsity
+        Name of the network, and the fraction of its prunable weights that are zero.
+    data, split : str
+        Where the samples came from.
+    norm, attack : str
+        What measured the distances.
+    measurement_id : int
+        Its row in the store's table ``measurements``.
+    labels : ndarray
+        (N,) true classes.
+    epsilon : ndarray
+        (N,) distance found, on the [0, 1] scale; 0 where the clean sample is misclassified, NaN where not found.
+    outcomes, stages, diagnoses : ndarray
+        (N,) codes of `Outcome`, `Stage` and `Diagnosis`.
+    predictions, clean_predictions : ndarray
+        (N,) classes of the adversarial and of the clean sample; -1 where there is none.
+    evaluations : ndarray
+        (N,) forward-backward passes spent.
+    converged : ndarray
+        (N,) bool, whether the search converged; False where the attack does not say.
+
+    """
+
+    network: str
+    sparsity: float
+    data: str
+    split: str
+    norm: Norm
+    attack: str
     measurement_id: int
+    labels: NDArray[np.int64]
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
     predictions: NDArray[np.int64]
@@ -29,10 +62,50 @@ class Measured:
     stages: NDArray[np.int8]
     diagnoses: NDArray[np.int8]
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of the search, see `search_notes`."""
+        return search_notes(self.outcomes, self.stages, self.diagnoses)
+
+    @property
+    def median_epsilon(self) -> float | None:
+        """Median over the samples that the network has right; None where fewer than half of those were found.
+
+        A sample that was not found counts as farther than all others.
+        """
+        epsilon = self.epsilon[self.clean_predictions == self.labels]
+        median = float(np.median(np.where(np.isnan(epsilon), np.inf, epsilon))) if len(epsilon) else np.inf
+        return median if np.isfinite(median) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurement in one flat row of plain numbers and text, for JSON, CSV and tables."""
+        return {
+            "network": self.network,
+            "sparsity": self.sparsity,
+            "data": self.data,
+            "split": self.split,
+            "samples": len(self),
+            "misclassified": int((self.clean_predictions != self.labels).sum()),
+            "found": int((self.outcomes == Outcome.FOUND).sum()),
+            "not_found": int((self.outcomes == Outcome.NOT_FOUND).sum()),
+            "by_fallback": int((self.stages > Stage.SEARCH).sum()),
+            "norm": self.norm,
+            "attack": self.attack,
+            "median_epsilon": self.median_epsilon,
+            "evaluations": float(self.evaluations.mean()),
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predicted:
-    """What a network makes of the clean samples, one entry a sample of the selection; NaN where its logits are."""
+    """A network's predictions of the clean samples, one entry a sample, in the order of the data.
+
+    Classes (-1 where a logit is NaN), and how sure the network is: logit of the true class minus the best other one,
+    largest probability, cross-entropy in nats; NaN where the logits are.
+    """
 
     predictions: NDArray[np.int64]
     margins: NDArray[np.float32]
@@ -42,7 +115,7 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrunedDistances:
-    """The distances to a pruned network's own boundary, one entry a sample of the selection, in its order."""
+    """The distances to a pruned network's own boundary, one entry a sample, in the order of the data."""
 
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
@@ -64,16 +137,17 @@ class AdversarialExample:
 
 
 def search_notes(outcomes: NDArray[np.int8], stages: NDArray[np.int8], diagnoses: NDArray[np.int8]) -> tuple[str, ...]:
-    """Return what people should know of a search: samples that the fall-back found, and why others were not found.
+    """Return notes on a search: how many samples the fall-back found, and why others were not found.
 
-    >>> import numpy as np
     >>> search_notes(np.array([1, 2, 2], np.int8), np.array([4, 0, 0], np.int8), np.array([1, 1, 4], np.int8))
     ('found by the fall-back, perhaps too far: starts 1', 'not found: zero_gradient 1, non_finite 1')
     """
-    lost = (outcomes == Outcome.NOT_FOUND) & (diagnoses != Diagnosis.NONE)
-    rescued = Counter(Stage(code).text for code in stages if code > Stage.SEARCH)
-    reasons = Counter(Diagnosis(code).text for code in diagnoses[lost])
-    said = (("found by the fall-back, perhaps too far", rescued), ("not found", reasons))
+    explained = (outcomes == Outcome.NOT_FOUND) & (diagnoses != Diagnosis.NONE)
+    by_fallback = Counter(Stage(code).text for code in stages if code > Stage.SEARCH)
+    reasons = Counter(Diagnosis(code).text for code in diagnoses[explained])
+    counters = (("found by the fall-back, perhaps too far", by_fallback), ("not found", reasons))
     return tuple(
-        f"{what}: " + ", ".join(f"{text} {count}" for text, count in counts.items()) for what, counts in said if counts
+        f"{what}: " + ", ".join(f"{text} {count}" for text, count in counter.items())
+        for what, counter in counters
+        if counter
     )

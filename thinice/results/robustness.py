@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thinice.attacks.fixed_budget import budget_text
+from thinice.checks import Finding, warning_texts
 from thinice.errors import InputError
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.stats import SurvivalCurve, survival_curve, wilson
@@ -20,18 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["CLEAN", "Checked", "Robustness"]
+__all__ = ["CLEAN", "Robustness"]
 
 CLEAN = "clean"
 """What broke a sample that is misclassified without any attack."""
-
-
-class Checked(Protocol):
-    """What the checks of an evaluation say; `thinice.checks.run_checks` makes it, above the results on the ladder."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Why the verdicts may be wrong, a sentence each; empty where all is well."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -58,7 +51,7 @@ class Robustness:
     epsilon : ndarray
         (N,) length of the adversarial that broke it, at most the budget; 0 where clean, NaN where it stands. Of an
         attack that minimises the norm: the epsilon of every sample.
-    known : ndarray
+    known_broken : ndarray
         (N,) bool: broken by other measurements in the store alone.
     robust_to_this_attack : ndarray or None
         (N,) bool: stands against this attack alone; None where known samples were spared.
@@ -89,13 +82,15 @@ class Robustness:
     robust: NDArray[np.bool_]
     broken_by: NDArray[np.str_]
     epsilon: NDArray[np.float32]
-    known: NDArray[np.bool_]
+    known_broken: NDArray[np.bool_]
     robust_to_this_attack: NDArray[np.bool_] | None
     evaluations: NDArray[np.float32]
     seconds: float
     measurement_id: int
     store: Path | None
-    checks: Checked | None = None
+    findings: tuple[Finding, ...] | None = None
+    reported: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,6 +135,11 @@ class Robustness:
             f"{self.norm} {budget_text(self.budget, self.norm)} (95 % interval {low:.1%} to {high:.1%})"
         )
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the verdicts may be wrong: a sentence for each finding that was raised, the worst first."""
+        return warning_texts(self.findings or ())
+
     def curve(self, budgets: Sequence[float] | None = None, *, confidence: float = 0.95) -> SurvivalCurve:
         """Return the robust accuracy at any budgets, or the whole security curve, with Wilson bounds; no attack runs.
 
@@ -164,7 +164,7 @@ class Robustness:
     def adversarials(self) -> dict[int, NDArray[np.float32]]:
         """Return the inputs (C, H, W) in [0, 1] that broke samples, by sample_id, as the store keeps them.
 
-        Of samples that this attack broke itself: not of `known` ones, nor of all where inputs are large.
+        Of samples that this attack broke itself: not of `known_broken` ones, nor of all where inputs are large.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class Robustness:
         if self.store is None:
             raise InputError("the adversarials went with the evaluation: give `store` to keep them")
         kept = open_store(self.store).sql(query("adversarials_with_shapes"), {"measurement_id": self.measurement_id})
-        broken = set(self.sample_ids[~self.robust & (self.broken_by != CLEAN) & ~self.known].tolist())
+        broken = set(self.sample_ids[~self.robust & (self.broken_by != CLEAN) & ~self.known_broken].tolist())
         columns = zip(kept["sample_id"], kept["adversarial"], kept["shape"], strict=True)
         return {int(one): stored_adversarial(blob, shape) for one, blob, shape in columns if one in broken}
 
@@ -190,7 +190,7 @@ class Robustness:
                 "robust": self.robust,
                 "broken_by": [name or None for name in self.broken_by.tolist()],
                 "epsilon": self.epsilon,
-                "known": self.known,
+                "known_broken": self.known_broken,
                 "evaluations": self.evaluations,
             }
         )
@@ -211,11 +211,11 @@ class Robustness:
             "low": self.interval.low,
             "high": self.interval.high,
         }
-        if self.robust_to_this_attack is not None and self.known.any():
+        if self.robust_to_this_attack is not None and self.known_broken.any():
             row["robust_accuracy_to_this_attack"] = self.robust_accuracy_to_this_attack
         return row | {
             "broken_by": ", ".join(f"{name} {count}" for name, count in self.counts.items()),
-            "known": int(self.known.sum()),
+            "known_broken": int(self.known_broken.sum()),
             "evaluations": float(self.evaluations.mean()),
             "seconds": round(self.seconds, 1),
         }

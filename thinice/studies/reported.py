@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinice.checks.study_patterns import StudyRow
 from thinice.errors import InputError, MissingExtraError
 from thinice.files import expanded, read_whole
 from thinice.results import Robustness
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from yaml.events import Event
     from yaml.nodes import Node
 
-__all__ = ["Reported", "read_reported", "reported_vs_measured", "study_row"]
+__all__ = ["Reported", "match_reported", "read_reported", "reported_vs_measured"]
 
 FORM = "a list of `checkpoint` and `reported` (54.3% or 0.543), as CSV, JSON or YAML"
 LARGEST = 1_000_000
@@ -106,12 +105,38 @@ def read_reported(path: Path) -> list[Reported]:
     return accuracies
 
 
-def reported_vs_measured(result: Robustness, reported: Reported) -> dict[str, Any]:
+def match_reported(path: Path, reported: Sequence[Reported]) -> Reported:
+    """Return what a list says of a checkpoint: the entry with its path, else the only one with its name.
+
+    Raises
+    ------
+    InputError
+        Where the list names it not at all, or by its name more than once.
+
+    """
+    for entry in reported:
+        if entry.checkpoint.resolve() == path.resolve():
+            return entry
+    named = [entry for entry in reported if entry.checkpoint.stem == path.stem]
+    if len(named) != 1:
+        raise InputError(f"`--reported` says {'nothing' if not named else 'more than one thing'} of {path}")
+    return named[0]
+
+
+def reported_vs_measured(result: Robustness) -> dict[str, Any]:
     """Return one row of the table of reported and measured accuracies, as shares; `drop` is in percentage points.
 
     `above` says whether the reported value lies above the measured one's interval, so that the drop is more than the
     chance of the samples.
+
+    Raises
+    ------
+    InputError
+        Where no reported accuracy was given to `thinice.evaluate_all`.
+
     """
+    if result.reported is None:
+        raise InputError(f"`reported` is missing: no accuracy of {result.network} was given to evaluate_all")
     return {
         "network": result.network,
         "sparsity": result.sparsity,
@@ -121,30 +146,14 @@ def reported_vs_measured(result: Robustness, reported: Reported) -> dict[str, An
         "norm": result.norm,
         "budget": result.budget,
         "clean_accuracy": result.clean_accuracy,
-        "reported": reported.accuracy,
+        "reported": result.reported,
         "attack": result.attack,
         "measured": result.robust_accuracy,
         "low": result.interval.low,
         "high": result.interval.high,
-        "drop": round(100 * (reported.accuracy - result.robust_accuracy), 6),
-        "above": reported.accuracy > result.interval.high,
+        "drop": round(100 * (result.reported - result.robust_accuracy), 6),
+        "above": result.reported > result.interval.high,
     }
-
-
-def study_row(result: Robustness, reported: float | None = None) -> StudyRow:
-    """Return an evaluation as a row of a study, whose networks are compared at the same budget, and what was reported.
-
-    See `thinice.checks.study_patterns.find_patterns`.
-    """
-    return StudyRow(
-        result.network,
-        result.sparsity,
-        len(result),
-        result.clean_accuracy,
-        result.robust_accuracy,
-        series=f"{result.data} {result.attack} {result.norm} {result.budget:.6g}",
-        reported=reported,
-    )
 
 
 def _entries(path: Path, text: str) -> Sequence[Any]:
