@@ -20,7 +20,7 @@ from tests.report.stores import write_store
 from thinice.cli import main
 from thinice.data import as_samples
 from thinice.errors import InputError
-from thinice.files import nest, refuse_folder, writable
+from thinice.files import refuse_folder, temporary_folder, writable
 from thinice.models import build, save_classifier
 from thinice.plots.figure_set import _write
 from thinice.report import save_report
@@ -103,8 +103,8 @@ def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path, monkeypa
 
 def test_nests_of_killed_processes_are_swept_and_those_of_the_living_are_not(tmp_path):
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom thinice.files import nest\n"
-        "with nest(Path(sys.argv[1])) as unfinished:\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom thinice.files import temporary_folder\n"
+        "with temporary_folder(Path(sys.argv[1])) as unfinished:\n"
         "    (unfinished / 'half').write_text('x')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -115,7 +115,7 @@ def test_nests_of_killed_processes_are_swept_and_those_of_the_living_are_not(tmp
     strange = tmp_path / ".thinice-notes"
     elsewhere.mkdir()
     strange.mkdir()
-    with nest(tmp_path) as living, nest(tmp_path) as other:
+    with temporary_folder(tmp_path) as living, temporary_folder(tmp_path) as other:
         assert not left.exists()
         assert living.is_dir()
         assert other.is_dir()

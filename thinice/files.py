@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-__all__ = ["HEAD", "expanded", "nest", "read_whole", "refuse_folder", "unwritable", "writable"]
+__all__ = ["HEAD", "expanded", "read_whole", "refuse_folder", "temporary_folder", "unwritable", "writable"]
 
 
 def expanded(path: str | os.PathLike[str], argument: str = "path") -> Path:
@@ -176,7 +176,7 @@ def _same(place: Path, kept: Path) -> bool:
 
 
 @contextmanager
-def nest(folder: Path) -> Iterator[Path]:
+def temporary_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder for unfinished files inside `folder`, from which each is moved to its name; then it vanishes.
 
     Those that killed processes of this machine left there vanish first.
@@ -195,7 +195,7 @@ def _sweep(folder: Path) -> None:
         if parts is None or parts[3] != _mark(host):
             continue
         started = None if parts[2] == "0" else parts[2]
-        if Process(host, int(parts[1]), started).died:
+        if Process(host, int(parts[1]), started).is_gone:
             shutil.rmtree(left, ignore_errors=True)  # another process may be sweeping too
 
 

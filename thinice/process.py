@@ -20,7 +20,7 @@ class Process:
     started: str | None
 
     @property
-    def died(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether it is certainly gone: False for one that lives, and for one that cannot be seen from here."""
         if self.host != socket.gethostname() or sys.platform == "win32":
             return False
@@ -37,7 +37,7 @@ class Process:
 def this_process() -> Process:
     """Return the process that asks.
 
-    >>> this_process().died
+    >>> this_process().is_gone
     False
     """
     return Process(socket.gethostname(), os.getpid(), _started(os.getpid()))

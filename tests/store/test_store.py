@@ -159,9 +159,9 @@ def test_an_end_that_cannot_be_recorded_does_not_hide_the_error(store):
 
 def test_a_run_whose_process_is_gone_is_shown_as_died_and_later_recorded(store):
     here = this_process()
-    assert not here.died
-    assert Process(here.host, here.pid, "1").died  # the pid was given to a later process
-    assert not Process("another machine", 2**22 + 1, "1").died
+    assert not here.is_gone
+    assert Process(here.host, here.pid, "1").is_gone  # the pid was given to a later process
+    assert not Process("another machine", 2**22 + 1, "1").is_gone
     row = {"command": ["x"], "versions": "{}", "settings": "{}", "device": "cpu", "precision": "float32", "seed": 0}
     with writing(store.path, 5) as connection:
         for host, pid in ((here.host, 2**22 + 1), ("another machine", 2**22 + 1), (here.host, here.pid)):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from thinice.analysis.boundary_slice import boundary_slice
 from thinice.errors import InputError
-from thinice.files import nest, writable
+from thinice.files import temporary_folder, writable
 from thinice.plots.classes import plot_class_losses
 from thinice.plots.curves import QUANTITIES, plot_roc, plot_security, plot_sparsity, plot_survival
 from thinice.plots.distributions import plot_distribution, plot_risk
@@ -221,7 +221,7 @@ def _security(comparison: Comparison) -> dict[str, NDArray[np.float32]]:
 def _write(figures: Mapping[str, Figure], place: Path) -> list[Path]:
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with nest(place) as unfinished:
+        with temporary_folder(place) as unfinished:
             return [
                 _save(figure, place / f"{title}.{kind}", unfinished)
                 for title, figure in figures.items()
@@ -233,10 +233,10 @@ def _write(figures: Mapping[str, Figure], place: Path) -> list[Path]:
 
 def _save(figure: Figure, path: Path, unfinished: Path) -> Path:
     writable(path, argument="figures", like=_is_picture, kind="a PNG or SVG picture")
-    unborn = unfinished / path.name
+    temporary_path = unfinished / path.name
     with mpl.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(unborn, format=path.suffix[1:], dpi=150, bbox_inches="tight")
-    return unborn.replace(path)
+        figure.savefig(temporary_path, format=path.suffix[1:], dpi=150, bbox_inches="tight")
+    return temporary_path.replace(path)
 
 
 def _is_picture(head: bytes) -> bool:

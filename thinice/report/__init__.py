@@ -22,7 +22,7 @@ from PIL import Image, features
 
 from thinice.data import Samples
 from thinice.errors import InputError
-from thinice.files import nest, writable
+from thinice.files import temporary_folder, writable
 from thinice.plots import TRANSITIONS, UNITS, figure_set, plot_predictors
 from thinice.report.facts import Axis, Compared, Data, Measured, read_facts
 from thinice.report.narrative import (
@@ -356,10 +356,10 @@ def save_report(
     )
     page = _page(opened, samples)
     try:
-        with nest(place.parent) as unfinished:
-            unborn = unfinished / place.name
-            unborn.write_text(page, encoding="utf-8", newline="\n")
-            unborn.replace(place)
+        with temporary_folder(place.parent) as unfinished:
+            temporary_path = unfinished / place.name
+            temporary_path.write_text(page, encoding="utf-8", newline="\n")
+            temporary_path.replace(place)
     except OSError as error:
         raise InputError(f"`path` {place} cannot be written: {error.strerror or error}") from None
     return place

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import duckdb
 
 from thinice.errors import InputError, StoreError
-from thinice.files import expanded, nest, writable
+from thinice.files import expanded, temporary_folder, writable
 from thinice.printable import FORMULA
 from thinice.process import Process
 from thinice.store.connection import Connection, ask, interruptibly, missing, one_line, plain, reading
@@ -156,7 +156,7 @@ def export(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
-            nest(folder) as unfinished,
+            temporary_folder(folder) as unfinished,
             reading(store, patience, folder=unfinished) as connection,
         ):
             tables = [name for name, kind in catalog(connection).items() if kind == "table"]
@@ -380,7 +380,7 @@ class Store:
         runs = self.sql(query("runs"))
         process = zip(runs["host"], runs["pid"], runs.pop("process_started"), strict=True)
         runs["outcome"] = [
-            "died" if outcome == "running" and Process(host, int(pid), started or None).died else outcome
+            "died" if outcome == "running" and Process(host, int(pid), started or None).is_gone else outcome
             for outcome, (host, pid, started) in zip(runs["outcome"], process, strict=True)
         ]
         runs["command"] = [shlex.join(words) for words in runs["command"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinice.errors import StoreError
-from thinice.files import nest
+from thinice.files import temporary_folder
 from thinice.store.connection import ask, reading, writing
 from thinice.store.sql import query
 from thinice.store.wal import identity, log_of, making, set_aside, tell
@@ -46,29 +46,29 @@ def make(path: Path, patience: float) -> None:
     if not path.parent.is_dir():
         raise StoreError(f"{path} cannot be made: there is no folder {path.parent}")
     try:
-        with nest(path.parent) as unfinished:
-            unborn = unfinished / path.name
-            with writing(unborn, patience, create=True) as connection:
+        with temporary_folder(path.parent) as unfinished:
+            temporary_path = unfinished / path.name
+            with writing(temporary_path, patience, create=True) as connection:
                 _apply(connection, list(migrations()))
-            if log_of(unborn).exists():  # DuckDB says nothing when it cannot fold its log in
+            if log_of(temporary_path).exists():  # DuckDB says nothing when it cannot fold its log in
                 raise StoreError(f"{path} cannot be made: its first tables could not be written; is the disk full?")
             with making(path.parent):
                 if not path.exists() and identity(log_of(path)) is not None:
                     set_aside(log_of(path))
-                _give_name(unborn, path)
+                publish(temporary_path, path)
     except OSError as error:
         raise StoreError(f"{path} cannot be made: {error.strerror or error}") from None
 
 
-def _give_name(unborn: Path, path: Path) -> None:
+def publish(temporary_path: Path, path: Path) -> None:
     """Let a file appear under a name that is free; one that is taken stays with the file that has it."""
     try:
-        path.hardlink_to(unborn)
+        path.hardlink_to(temporary_path)
     except FileExistsError:
         return
     except OSError:  # a file system without links
         if not path.exists():
-            unborn.rename(path)
+            temporary_path.rename(path)
 
 
 def upgrade(path: Path, patience: float) -> None:

@@ -232,7 +232,7 @@ def _bury(connection: Connection) -> None:
     """Record the death of runs whose process is gone without a word."""
     running = "select run_id, host, pid, process_started from runs where outcome = 'running'"
     for run_id, *process in ask(connection, running):
-        if Process(*process).died:
+        if Process(*process).is_gone:
             ask(connection, "update runs set outcome = 'died', ended = seen where run_id = $run_id", run_id=run_id)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError
-from thinice.files import nest, writable
+from thinice.files import temporary_folder, writable
 from thinice.models.classifier import fingerprint_of
 from thinice.training.loop import Hook, Objective
 
@@ -121,7 +121,7 @@ def write_snapshot(
         "hooks": [hook.state_dict() for hook in hooks],
         "history": [asdict(epoch) for epoch in history],
     }
-    with nest(path.parent) as unfinished:
+    with temporary_folder(path.parent) as unfinished:
         partial = unfinished / path.name
         torch.save(state, partial)
         partial.replace(path)
