@@ -54,12 +54,10 @@ def look(tmp_path, samples):
             return run_checks(
                 store,
                 run,
-                result.measurement_id,
+                result,
                 classifier=classifier,
                 samples=selection,
                 attack=bound,
-                broken_by=result.broken_by,
-                evaluations=result.evaluations,
                 device=torch.device("cpu"),
             )
 

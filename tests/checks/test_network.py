@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.truth import linear, tiny_relu
+from thinice.checks import CHECKS
 from thinice.checks.attack_failure import black_box_stronger
-from thinice.checks.finding import CHECKS, sort_by_severity
 from thinice.checks.network import check_network
+from thinice.results import sort_by_severity
 
 KNOWN = linear(classes=5, features=24, count=12)
 IDS = torch.arange(100, 100 + len(KNOWN.labels))

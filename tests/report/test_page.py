@@ -270,7 +270,7 @@ def test_what_speaks_against_the_numbers_is_said(six, tmp_path):
     seen = {"raised": True, "sample_ids": [11, 12], "of": 4, "value": None, "seen": "it <was> there", "advice": "look"}
     calm = {**seen, "raised": False, "sample_ids": [], "seen": "it was not there"}
     with six.run(["thinice", "evaluate"], device="cpu", seed=0) as run:
-        run.add_findings(1, [{"name": "silent_success", **seen}, {"name": "unstable_predictions", **calm}])
+        run.add_findings(1, [{"check": "silent_success", **seen}, {"check": "unstable_predictions", **calm}])
         # an interval of the AUC that reaches 1/2 is a failure signature
         run.add_statistics(1, **NO_STATISTICS | {"auc": 0.55, "auc_low": 0.25, "auc_high": 0.75, "notes": ()})
     elements = Elements(save_report(six, tmp_path / "report.html").read_text(encoding="utf-8"))

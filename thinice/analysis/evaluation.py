@@ -212,12 +212,10 @@ def evaluate_all(
                         findings = run_checks(
                             session.store,
                             run,
-                            robustness.measurement_id,
+                            robustness,
                             classifier=network,
                             samples=samples,
                             attack=bound,
-                            broken_by=robustness.broken_by,
-                            evaluations=robustness.evaluations,
                             device=session.engine.device,
                             seed=seed,
                         )

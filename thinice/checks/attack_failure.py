@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from thinice.attacks.result import MinNormResult, Model, predict
-from thinice.checks.finding import Finding, finding
+from thinice.checks.finding import finding
 from thinice.errors import InputError
 from thinice.losses import margin
 from thinice.models.clamped_inputs import Onlooker
 from thinice.norms import NORM_TABLE
 from thinice.numerics import exact
+from thinice.results import Finding
 from thinice.types import NORMS, Norm
 
 __all__ = ["AnyAttack", "black_box_stronger", "check_attack"]

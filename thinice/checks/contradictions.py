@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from thinice.checks.finding import CHECKS, Finding
+from thinice.checks.finding import CHECKS
 from thinice.errors import InputError
+from thinice.results import Finding
 from thinice.store import query, stored_settings
 from thinice.types import NORMS, Norm
 

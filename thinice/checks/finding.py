@@ -1,4 +1,4 @@
-"""The result of a check, and the list of all checks: what each looks for, and what to do where it is seen."""
+"""The list of all checks: what each looks for, and what to do where it is seen."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from thinice.results import Finding
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thinice.types import Norm
-
-__all__ = ["CHECKS", "Check", "Finding", "finding", "sampled_finding", "sort_by_severity"]
+__all__ = ["CHECKS", "Check", "finding", "sampled_finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,32 +133,8 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 """All checks by name, in the order in which findings are listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check; made by `finding` and `sampled_finding`, which take the words from `CHECKS`.
-
-    Attributes
-    ----------
-    check : str
-        Its name in `CHECKS`.
-    subjects : tuple of str
-        What it is about, where the caller does not know: the networks of a study, or two attacks, the one whose claim
-        is refuted and the one whose adversarials refute it.
-    samples : tuple of int
-        Ids of the samples on which it was seen; of a contradiction the worst first, and no more than were asked for.
-    seen, advice : str
-        What was seen, and what to do.
-    raised : bool
-        Whether that is more than is normal, and the numbers are in doubt.
-    count, of : int
-        On how many samples it was seen, and how many were looked at; 0 of 0 where it is not about samples.
-    value : float, optional
-        The mean of the indicator over the samples, where it is a number and not a flag.
-    norms : tuple of str
-        The norms of two attacks.
-    claimed, bounds : tuple of float
-        Of each of the samples, what the one attack claims, and what the adversarial of the other allows at most, both
-        in the norm of the claim.
+def sampled_finding(check: str, samples: Iterable[int], of: int, value: float | None = None) -> Finding:
+    """Return the finding of a check that looked at `of` samples and was seen on the `samples` with these ids.
 
     Examples
     --------
@@ -167,50 +143,6 @@ class Finding:
 point met, not the last
 
     """
-
-    check: str
-    subjects: tuple[str, ...]
-    samples: tuple[int, ...]
-    seen: str
-    advice: str
-    raised: bool = True
-    count: int = 0
-    of: int = 0
-    value: float | None = None
-    norms: tuple[Norm, ...] = ()
-    claimed: tuple[float, ...] = ()
-    bounds: tuple[float, ...] = ()
-
-    @property
-    def share(self) -> float:
-        """On which share of the samples it was seen; 0 where there are none."""
-        return self.count / self.of if self.of else 0.0
-
-    def __str__(self) -> str:
-        samples = f"{self.count} of {self.of} samples"
-        if self.norms:
-            attacks = (f"{attack} ({norm})" for attack, norm in zip(self.subjects, self.norms, strict=True))
-            return f"{' against '.join(attacks)}: {samples}; {self.seen}: {self.advice}"
-        head = [self.check, *self.subjects, *([] if self.subjects else [samples])]
-        return f"{', '.join(head)}: {self.seen}; {self.advice}"
-
-    def to_dict(self) -> dict[str, str | int | bool | float | list[int] | list[str] | None]:
-        """Return what can be stored as JSON."""
-        return {
-            "check": self.check,
-            "subjects": list(self.subjects),
-            "raised": self.raised,
-            "samples": self.count,
-            "of": self.of,
-            "value": self.value,
-            "sample_ids": list(self.samples),
-            "seen": self.seen,
-            "advice": self.advice,
-        }
-
-
-def sampled_finding(check: str, samples: Iterable[int], of: int, value: float | None = None) -> Finding:
-    """Return the finding of a check that looked at `of` samples and was seen on the `samples` with these ids."""
     row, ids = CHECKS[check], tuple(samples)
     raised = len(ids) > row.normal * of
     return Finding(check, (), ids, row.seen, row.advice, raised=raised, count=len(ids), of=of, value=value)
@@ -223,8 +155,3 @@ def finding(check: str, where: Tensor, sample_ids: Tensor, values: Tensor | None
     """
     value = None if values is None or not len(values) else float(values.double().mean())
     return sampled_finding(check, sample_ids[where].tolist(), len(where), value)
-
-
-def sort_by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return the findings that are raised, the one on the largest share of samples first."""
-    return tuple(sorted((finding for finding in findings if finding.raised), key=lambda raised: -raised.share))

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import chi2
 
-from thinice.checks.finding import CHECKS, Finding
+from thinice.checks.finding import CHECKS
 from thinice.errors import InputError
+from thinice.results import Finding
 from thinice.stats import wilson
 from thinice.store import query
 

@@ -44,7 +44,7 @@ MEANINGS = {
 }
 IN_UNIT = {"median_kept", "median_lost", "shift"}
 """Statistics in the unit of epsilon."""
-THINNEST = 25
+NEAREST = 25
 CELL = 1000
 """Letters of a cell that others wrote: longer ones lose their middle."""
 
@@ -256,7 +256,7 @@ def nearest(compared: Compared) -> NDArray[np.int64]:
     """Return the rows of the samples in the table of those nearest to the boundary."""
     measured = compared.measured
     found = np.flatnonzero((measured.outcomes == Outcome.FOUND) & compared.known)
-    return found[np.argsort(measured.epsilon[found], kind="stable")][:THINNEST]
+    return found[np.argsort(measured.epsilon[found], kind="stable")][:NEAREST]
 
 
 def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
@@ -289,7 +289,7 @@ def closest(compared: Compared, place: int, shown: NDArray[np.int64]) -> str:
     )
     caption = f"The {len(order)} samples nearest to the boundary of {measured.dense['name']}"
     return (
-        f'<div class="scroll thinnest" data-comparison="{place}"><table><caption>{escaped(caption)}</caption>'
+        f'<div class="scroll closest" data-comparison="{place}"><table><caption>{escaped(caption)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

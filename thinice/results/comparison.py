@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinice.attacks import Attack
-from thinice.checks import Finding
 from thinice.models import Classifier
 from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.results.finding import Finding
 from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
 from thinice.results.narrative import answer, page, table
 from thinice.stats import (

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinice.attacks.fixed_budget import budget_text
-from thinice.checks import Finding, warning_texts
 from thinice.errors import InputError
 from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.results.finding import Finding, warning_texts
 from thinice.stats import SurvivalCurve, survival_curve, wilson
 from thinice.store import open_store, query, stored_adversarial
 from thinice.types import Interval, Norm
@@ -63,8 +63,9 @@ class Robustness:
         Its row in the store's table ``measurements``.
     store : Path or None
         The file that holds all of this; None where it was not kept.
-    scrutiny : EvaluationChecks or None
-        Why the verdicts may be wrong, as the checks see it; None where none ran.
+    findings : tuple of Finding or None
+        What the checks of network, attack and store saw, raised or not; None where none ran. `warnings` are those that
+        were raised, in words.
 
     """
 
