@@ -16,15 +16,18 @@ from tests.plots.looking import assert_readable, images, sample_columns, texts
 from thinice.errors import InputError
 from thinice.plots import (
     TRANSITIONS,
+    ComparisonColumns,
     figure_set,
     plot_class_losses,
     plot_distribution,
     plot_gallery,
+    plot_pairs,
     plot_risk,
     plot_roc,
     plot_security,
     plot_survival,
 )
+from thinice.results import AdversarialExample
 from thinice.stats import compare_predictors, roc_curve, separation
 from thinice.types import NORMS, Transition
 
@@ -50,37 +53,37 @@ def all_figures(n, *, classes=EVIL, size=(3, 32, 32), **columns):
     shown = found[np.argsort(epsilon[found])][:8]
     inputs, adversarials = images(len(shown), *size)
     return figure_set(
-        epsilon,
-        transition,
-        labels,
-        classes=classes,
-        budget=8 / 255,
-        networks={"dense": epsilon, EVIL[3]: epsilon / 2, EVIL[7]: epsilon * 2},
-        shown=shown,
-        inputs=inputs,
-        adversarials=adversarials,
-        adversarial_predictions=(labels[shown] + 1) % len(classes),
-        predictions=labels,
-        pruned_predictions=(labels + 3) % len(classes),
-        sample_ids=np.arange(n),
+        ComparisonColumns(
+            epsilon,
+            transition,
+            labels,
+            classes=classes,
+            budget=8 / 255,
+            dense=EVIL[3],
+            pruned=EVIL[7],
+            pruned_epsilon=epsilon / 2,
+            closest=[
+                AdversarialExample(k, k, (labels[k] + 1) % len(classes), clean, adversarial)
+                for k, clean, adversarial in zip(shown.tolist(), inputs, adversarials, strict=True)
+            ],
+            dense_predictions=labels,
+            pruned_predictions=(labels + 3) % len(classes),
+            sample_ids=np.arange(n),
+        )
     )
 
 
 def test_distances_and_a_plane_add_their_figures():
     epsilon, transition = sample_columns(40)
-    rivals = compare_predictors(transition == "S1,0", {"epsilon": epsilon})
-    figures = figure_set(
-        epsilon,
-        transition,
-        np.zeros(40, int),
-        pruned_epsilon=epsilon / 2,
-        plane=on_paper(resolution=9),
-        rivals=rivals,
+    predictors = compare_predictors(transition == "S1,0", {"epsilon": epsilon})
+    columns = ComparisonColumns(
+        epsilon, transition, np.zeros(40, int), pruned_epsilon=epsilon / 2, predictors=predictors
     )
+    figures = figure_set(columns, plane=on_paper(resolution=9))
     assert {"pairs", "predictors", "boundary"} <= set(figures)
 
 
-NAMES = ["distribution", "risk", "survival", "security", "roc", "classes", "gallery"]
+NAMES = ["distribution", "risk", "survival", "security", "roc", "classes", "pairs", "gallery"]
 
 
 @pytest.mark.parametrize("n", [3, 200, 50_000])
@@ -124,6 +127,7 @@ def calls():
         "security": lambda ax: plot_security({"dense": epsilon}, ax=ax),
         "roc": lambda ax: plot_roc(epsilon, transition, ax=ax),
         "classes": lambda ax: plot_class_losses(labels, transition, ax=ax),
+        "pairs": lambda ax: plot_pairs(epsilon, epsilon / 2, transition, ax=ax),
         "gallery": lambda ax: plot_gallery(inputs, adversarials, [0.1, 0.2, 0.3], ax=ax),
     }
 
@@ -402,11 +406,9 @@ def test_the_gallery_stops_at_its_count_and_works_without_samples():
     empty = plot_gallery(inputs[:0], adversarials[:0], [])
     assert not empty.images
     assert_readable(empty.figure)
-    assert "gallery" not in figure_set([0.1], ["S1,1"], [0])
-    five_channels = np.zeros((1, 5, 8, 8))
-    assert "gallery" not in figure_set(
-        [0.1], ["S1,1"], [0], shown=[0], inputs=five_channels, adversarials=five_channels
-    )
+    assert "gallery" not in figure_set(ComparisonColumns([0.1], ["S1,1"], [0]))
+    example = AdversarialExample(0, 0, 1, np.zeros((5, 8, 8)), np.zeros((5, 8, 8)))
+    assert "gallery" not in figure_set(ComparisonColumns([0.1], ["S1,1"], [0], closest=[example]))
 
 
 def test_figures_show_themselves_in_a_notebook():
@@ -420,7 +422,7 @@ def test_figures_show_themselves_in_a_notebook():
 
 
 def test_no_samples_at_all():
-    for figure in figure_set([], [], []).values():
+    for figure in figure_set(ComparisonColumns([], [], [])).values():
         assert_readable(figure)
 
 
@@ -438,8 +440,6 @@ def test_bad_input_is_named():
         plot_gallery(inputs, adversarials, [0.1])
     with pytest.raises(InputError, match="1 or 3 channels"):
         plot_gallery(inputs[:, 0], adversarials[:, 0], [0.1, 0.1])
-    with pytest.raises(InputError, match="`shown` names 1 samples"):
-        figure_set([0.1], ["S1,1"], [0], shown=[0])
 
 
 def test_is_silent_at_every_size():
@@ -447,4 +447,4 @@ def test_is_silent_at_every_size():
         warnings.simplefilter("error")
         with np.errstate(all="raise", under="ignore"):
             for n in (0, 1, 2, 5):
-                all_figures(n) if n else figure_set([], [], [])
+                all_figures(n) if n else figure_set(ComparisonColumns([], [], []))

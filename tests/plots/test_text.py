@@ -7,8 +7,9 @@ import pytest
 from matplotlib.textpath import text_to_path
 
 from tests.plots.looking import assert_readable, images, sample_columns, texts
-from thinice.plots import figure_set
+from thinice.plots import ComparisonColumns, figure_set
 from thinice.plots.style import plain, shorten, width, wrap
+from thinice.results import AdversarialExample
 
 
 def searched(text, room, size):
@@ -56,17 +57,18 @@ def test_figures_with_names_of_two_thousand_letters_are_readable():
     clean, near = images(4, 3, 16, 16)
     labels = np.arange(300) % 5
     figures = figure_set(
-        epsilon,
-        transition,
-        labels,
-        classes=names,
-        networks={names[0]: epsilon, "x" * 2000: epsilon},
-        shown=range(4),
-        inputs=clean,
-        adversarials=near,
-        adversarial_predictions=(labels[:4] + 1) % 5,
-        predictions=labels,
-        pruned_predictions=labels,
+        ComparisonColumns(
+            epsilon,
+            transition,
+            labels,
+            classes=names,
+            dense=names[0],
+            pruned="x" * 2000,
+            pruned_epsilon=epsilon,
+            closest=[AdversarialExample(k, k, (labels[k] + 1) % 5, clean[k], near[k]) for k in range(4)],
+            dense_predictions=labels,
+            pruned_predictions=labels,
+        )
     )
     for name in ("classes", "security", "gallery"):
         assert_readable(figures[name])

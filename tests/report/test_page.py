@@ -28,7 +28,8 @@ from thinice.cli import main
 from thinice.errors import InputError, StoreError
 from thinice.report import pictures, save_report
 from thinice.report.facts import read_facts
-from thinice.report.narrative import answer
+from thinice.report.narrative import comparison_row
+from thinice.results.narrative import answer
 from thinice.stats import compare_predictors
 
 HOSTILE = (
@@ -224,9 +225,9 @@ def test_everything_that_repeats_it_is_there(store, report):
 @pytest.mark.usefixtures("unadorned")
 def test_the_answer_counts_the_six_samples(six, tmp_path):
     (one,) = read_facts(six).comparisons
-    assert answer(one) == (
-        "pruned loses 2 of the 4 samples that dense has right (50.0%); a lost sample lay nearer to the boundary of "
-        "dense than a kept one with probability 0.750 (AUC, log10 p = -400.5)."
+    assert answer(comparison_row(one)) == (
+        "pruned loses 2 of the 4 samples that dense has right; a lost sample lay nearer to the dense boundary than a "
+        "kept one with probability 0.750 (AUC, log10 p = -400.5)."
     )
     page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
     assert payload(page)["comparisons"][0]["transitions"] == "001123"
@@ -256,9 +257,8 @@ def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
         verdicts = {"dense_verdicts": before, "pruned_verdicts": after}
         run.comparison(before, pruned, basis="robust at 51/255, by fmn", budget=0.2, **verdicts)
     robust = read_facts(six).comparisons[1]
-    assert answer(robust) == (
-        "pruned loses 1 of the 2 samples on which dense is robust at 51/255 (50.0%). "
-        "The run ended before its statistics."
+    assert answer(comparison_row(robust)) == (
+        "pruned loses 1 of the 2 samples that dense holds at linf 51/255. The run ended before its statistics."
     )
     page = save_report(six, tmp_path / "robust.html").read_text(encoding="utf-8")
     assert "correct means robust at 51/255, by fmn" in page
@@ -485,8 +485,8 @@ def test_an_unfinished_comparison_says_so(tmp_path):
         run.add_predictions(pruned, data, ids, predictions=[1, 0])
         run.comparison(measurement, pruned)
     (one,) = read_facts(store).comparisons
-    assert answer(one) == (
-        "pruned loses 1 of the 2 samples that dense has right (50.0%), of 2 of 4 samples that were measured so far. "
+    assert answer(comparison_row(one)) == (
+        "pruned loses 1 of the 2 samples that dense has right, of 2 of 4 samples that were measured so far. "
         "The run ended before its statistics."
     )
     page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from thinice.plots.attacks import plot_attacks
 from thinice.plots.classes import plot_class_losses
 from thinice.plots.curves import plot_roc, plot_security, plot_sparsity, plot_survival
 from thinice.plots.distributions import plot_distribution, plot_risk
-from thinice.plots.figure_set import figure_set
+from thinice.plots.figure_set import ComparisonColumns, figure_set
 from thinice.plots.images import plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
 from thinice.plots.style import TRANSITIONS, UNITS
@@ -12,6 +12,7 @@ from thinice.plots.style import TRANSITIONS, UNITS
 __all__ = [
     "TRANSITIONS",
     "UNITS",
+    "ComparisonColumns",
     "figure_set",
     "plot_attacks",
     "plot_boundary",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,60 +29,101 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thinice.analysis.boundary_slice import BoundarySlice
+    from thinice.results import AdversarialExample
     from thinice.stats import PredictorComparison
 
-__all__ = ["draw", "figure_set", "save_figures"]
+__all__ = ["ComparisonColumns", "draw", "figure_set", "save_figures"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparisonColumns:
+    """The columns of one comparison that figures show, one entry a sample.
+
+    Attributes
+    ----------
+    epsilon, transitions, labels : array_like
+        (N,) distance to the dense network's boundary, NaN where not found; transition; true class.
+    norm, classes, budget
+        The norm of epsilon, the names of the classes, and the radius of a robust basis.
+    dense, pruned : str
+        Names of the networks.
+    dense_predictions, pruned_predictions, sample_ids : array_like, optional
+        (N,) classes of the clean inputs, -1 where the logits are no numbers, and ids.
+    pruned_epsilon : array_like, optional
+        (N,) distance to the pruned network's own boundary, 0 where it is wrong.
+    closest : sequence of AdversarialExample
+        The samples of the gallery with their adversarials.
+    predictors : PredictorComparison, optional
+        How well epsilon and other quantities foretell the lost samples.
+
+    """
+
+    epsilon: npt.ArrayLike
+    transitions: npt.ArrayLike
+    labels: npt.ArrayLike
+    norm: Norm = "linf"
+    classes: Sequence[str] | None = None
+    budget: float | None = None
+    dense: str = "dense"
+    pruned: str = "pruned"
+    dense_predictions: npt.ArrayLike | None = None
+    pruned_predictions: npt.ArrayLike | None = None
+    sample_ids: npt.ArrayLike | None = None
+    pruned_epsilon: npt.ArrayLike | None = None
+    closest: Sequence[AdversarialExample] = ()
+    predictors: PredictorComparison | None = None
+
+    @property
+    def security(self) -> dict[str, NDArray[np.float64]]:
+        """Epsilons (N,) of each network that was measured; a prediction that is no number is wrong at any budget."""
+        curves = {self.dense: _wrong_at_once(self.epsilon, self.dense_predictions)}
+        if self.pruned_epsilon is not None:
+            curves[self.pruned] = _wrong_at_once(self.pruned_epsilon, self.pruned_predictions)
+        return curves
+
+
+def _wrong_at_once(epsilon: npt.ArrayLike, predictions: npt.ArrayLike | None) -> NDArray[np.float64]:
+    """Return epsilon, 0 where the prediction is no number."""
+    column = np.asarray(epsilon, np.float64)
+    return column if predictions is None else np.where(np.asarray(predictions) < 0, 0.0, column)
+
+
+def columns_of(comparison: Comparison) -> ComparisonColumns:
+    """Return what figures show of a comparison, without its predictors."""
+    return ComparisonColumns(
+        comparison.epsilon,
+        comparison.transitions,
+        comparison.labels,
+        norm=comparison.norm,
+        classes=comparison.classes,
+        budget=comparison.budget,
+        dense=comparison.dense,
+        pruned=comparison.pruned,
+        dense_predictions=comparison.dense_predictions,
+        pruned_predictions=comparison.pruned_predictions,
+        sample_ids=comparison.sample_ids,
+        pruned_epsilon=comparison.pruned_epsilon,
+        closest=comparison.closest,
+    )
 
 
 def figure_set(
-    epsilon: npt.ArrayLike,
-    transition: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    norm: Norm = "linf",
-    classes: Sequence[str] | None = None,
-    budget: float | None = None,
-    confidence: float = 0.95,
-    networks: Mapping[str, npt.ArrayLike] | None = None,
-    shown: npt.ArrayLike = (),
-    inputs: npt.ArrayLike | None = None,
-    adversarials: npt.ArrayLike | None = None,
-    adversarial_predictions: npt.ArrayLike | None = None,
-    predictions: npt.ArrayLike | None = None,
-    pruned_predictions: npt.ArrayLike | None = None,
-    sample_ids: npt.ArrayLike | None = None,
-    pruned_epsilon: npt.ArrayLike | None = None,
-    plane: BoundarySlice | None = None,
-    rivals: PredictorComparison | None = None,
+    comparison: ComparisonColumns, *, plane: BoundarySlice | None = None, confidence: float = 0.95
 ) -> dict[str, Figure]:
     """Return the figures of one comparison by name.
 
     Always distribution, risk, survival, security, roc, classes; with what they need also pairs, predictors, boundary,
-    gallery.
+    gallery. The gallery is left out if there are no samples for it, or if they are no pictures: neither 1 nor 3
+    channels.
 
     Parameters
     ----------
-    epsilon, transition, labels
-        (N,) of all samples compared: distance to the dense boundary, transition, true class.
-    norm, classes, budget, confidence
-        As of the single plots.
-    networks
-        Epsilons (N,) by network for the security curve; by default the dense network's alone.
-    shown
-        Positions (K,) among the samples of those in the gallery. The gallery is left out if there are none, or if
-        the samples are no pictures: neither 1 nor 3 channels.
-    inputs, adversarials
-        (K, C, H, W) images of the gallery.
-    adversarial_predictions
-        (K,) classes of `adversarials` under the dense network.
-    predictions, pruned_predictions, sample_ids
-        (N,) classes of the clean inputs under both networks, and ids.
-    pruned_epsilon
-        (N,) distances to the pruned network's boundary, for pairs.
-    plane
+    comparison : ComparisonColumns
+        What to show.
+    plane : BoundarySlice, optional
         A slice through a sample, for boundary.
-    rivals
-        Other quantities that might foretell a loss, for predictors.
+    confidence : float
+        As of the single plots.
 
     Returns
     -------
@@ -90,42 +132,43 @@ def figure_set(
 
     Examples
     --------
-    >>> sorted(figure_set([0.01, 0.02, 0.03], ["S1,0", "S1,1", "S1,1"], [0, 0, 1]))
+    >>> columns = ComparisonColumns([0.01, 0.02, 0.03], ["S1,0", "S1,1", "S1,1"], [0, 0, 1])
+    >>> sorted(figure_set(columns))
     ['classes', 'distribution', 'risk', 'roc', 'security', 'survival']
     """
-    column = np.asarray(epsilon)
+    epsilon, transitions, norm = comparison.epsilon, comparison.transitions, comparison.norm
+    budget, classes = comparison.budget, comparison.classes
     axes: dict[str, Axes] = {
-        "distribution": plot_distribution(epsilon, transition, norm=norm),
-        "risk": plot_risk(epsilon, transition, norm=norm, confidence=confidence),
-        "survival": plot_survival(epsilon, transition, norm=norm, budget=budget, confidence=confidence),
-        "security": plot_security(networks or {"dense": epsilon}, norm=norm, budget=budget, confidence=confidence),
-        "roc": plot_roc(epsilon, transition, confidence=confidence),
-        "classes": plot_class_losses(labels, transition, classes=classes, confidence=confidence),
+        "distribution": plot_distribution(epsilon, transitions, norm=norm),
+        "risk": plot_risk(epsilon, transitions, norm=norm, confidence=confidence),
+        "survival": plot_survival(epsilon, transitions, norm=norm, budget=budget, confidence=confidence),
+        "security": plot_security(comparison.security, norm=norm, budget=budget, confidence=confidence),
+        "roc": plot_roc(epsilon, transitions, confidence=confidence),
+        "classes": plot_class_losses(comparison.labels, transitions, classes=classes, confidence=confidence),
     }
-    if pruned_epsilon is not None:
-        axes["pairs"] = plot_pairs(epsilon, pruned_epsilon, transition, norm=norm)
-    if rivals is not None:
-        axes["predictors"] = plot_predictors(rivals)
+    if comparison.pruned_epsilon is not None:
+        axes["pairs"] = plot_pairs(epsilon, comparison.pruned_epsilon, transitions, norm=norm)
+    if comparison.predictors is not None:
+        axes["predictors"] = plot_predictors(comparison.predictors)
     if plane is not None:
         axes["boundary"] = plot_boundary(plane, classes=classes)
-    rows = np.asarray(shown, dtype=np.int64)
-    if len(rows) and (inputs is None or adversarials is None):
-        raise InputError(f"`shown` names {len(rows)} samples: give their `inputs` and `adversarials` too")
+    examples = comparison.closest
+    if len(examples) and len(examples[0].inputs) in CHANNELS:
+        positions = [example.position for example in examples]
 
-    def of_shown(values: npt.ArrayLike | None) -> npt.NDArray[np.generic] | None:
-        return None if values is None else np.asarray(values)[rows]
+        def of_examples(column: npt.ArrayLike | None) -> NDArray[np.generic] | None:
+            return None if column is None else np.asarray(column)[positions]
 
-    if len(rows) and inputs is not None and adversarials is not None and np.shape(inputs)[1] in CHANNELS:
         axes["gallery"] = plot_gallery(
-            inputs,
-            adversarials,
-            column[rows],
+            np.stack([example.inputs for example in examples]),
+            np.stack([example.adversarial for example in examples]),
+            np.asarray(epsilon)[positions],
             norm=norm,
-            predictions=of_shown(predictions),
-            adversarial_predictions=adversarial_predictions,
-            pruned_predictions=of_shown(pruned_predictions),
-            transition=of_shown(transition),
-            sample_ids=of_shown(sample_ids),
+            predictions=of_examples(comparison.dense_predictions),
+            adversarial_predictions=[example.prediction for example in examples],
+            pruned_predictions=of_examples(comparison.pruned_predictions),
+            transition=of_examples(transitions),
+            sample_ids=of_examples(comparison.sample_ids),
             classes=classes,
         )
     return {name: figure for name, ax in axes.items() if (figure := ax.get_figure(root=True)) is not None}
@@ -158,27 +201,11 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
     True
 
     """
-    shown = comparison.closest
-    lost = sum(comparison.transitions[example.position] == Transition.LOST for example in shown)  # they come first
-    return figure_set(
-        comparison.epsilon,
-        comparison.transitions,
-        comparison.labels,
-        norm=comparison.norm,
-        classes=comparison.classes,
-        budget=comparison.budget,
-        networks=_security(comparison),
-        pruned_epsilon=comparison.pruned_epsilon,
-        shown=[example.position for example in shown],
-        inputs=np.stack([example.inputs for example in shown]) if shown else None,
-        adversarials=np.stack([example.adversarial for example in shown]) if shown else None,
-        adversarial_predictions=[example.prediction for example in shown],
-        predictions=comparison.dense_predictions,
-        pruned_predictions=comparison.pruned_predictions,
-        sample_ids=comparison.sample_ids,
-        rivals=comparison.predictor_comparison(),
-        plane=boundary_slice(comparison, lost // 2, resolution=FINE, device=device) if shown else None,
-    )
+    examples = comparison.closest
+    lost = sum(comparison.transitions[example.position] == Transition.LOST for example in examples)  # they come first
+    plane = boundary_slice(comparison, lost // 2, resolution=FINE, device=device) if examples else None
+    columns = replace(columns_of(comparison), predictors=comparison.predictor_comparison())
+    return figure_set(columns, plane=plane)
 
 
 def save_figures(comparisons: Sequence[Comparison], folder: str | Path, *, device: str = "auto") -> list[Path]:
@@ -203,32 +230,24 @@ def save_figures(comparisons: Sequence[Comparison], folder: str | Path, *, devic
         written += _write(series, Path(folder))
     if len(comparisons) > 1 and all(comparison.pruned_epsilon is not None for comparison in comparisons):
         first = comparisons[0]
-        curves = {name: column for comparison in comparisons for name, column in _security(comparison).items()}
+        securities = [columns_of(comparison).security for comparison in comparisons]
+        curves = {name: column for security in securities for name, column in security.items()}
         figure = plot_security(curves, norm=first.norm, budget=first.budget).get_figure(root=True)
         written += _write({} if figure is None else {"security": figure}, Path(folder))
     return written
 
 
-def _security(comparison: Comparison) -> dict[str, NDArray[np.float32]]:
-    """Return the epsilons of each network that was measured; a prediction that is no number is wrong at any budget."""
-    curves = {comparison.dense: np.where(comparison.dense_predictions < 0, np.float32(0), comparison.epsilon)}
-    if comparison.pruned_epsilon is not None:
-        wrong = comparison.pruned_predictions < 0
-        curves[comparison.pruned] = np.where(wrong, np.float32(0), comparison.pruned_epsilon)
-    return curves
-
-
-def _write(figures: Mapping[str, Figure], place: Path) -> list[Path]:
+def _write(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(place) as unfinished:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder) as unfinished:
             return [
-                _save(figure, place / f"{title}.{kind}", unfinished)
+                _save(figure, folder / f"{title}.{kind}", unfinished)
                 for title, figure in figures.items()
                 for kind in FORMATS
             ]
     except OSError as error:
-        raise InputError(f"`figures` {place} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"`figures` {folder} cannot be written: {error.strerror or error}") from None
 
 
 def _save(figure: Figure, path: Path, unfinished: Path) -> Path:

@@ -23,12 +23,12 @@ from PIL import Image, features
 from thinice.data import Samples
 from thinice.errors import InputError
 from thinice.files import temporary_folder, writable
-from thinice.plots import TRANSITIONS, UNITS, figure_set, plot_predictors
+from thinice.plots import TRANSITIONS, UNITS, ComparisonColumns, figure_set
 from thinice.report.facts import Axis, Compared, Data, Measured, read_facts
 from thinice.report.narrative import (
-    answer,
     checks,
     closest,
+    comparison_row,
     escaped,
     headline,
     measurement,
@@ -49,6 +49,8 @@ from thinice.report.pictures import (
     pack_all,
     pack_close,
 )
+from thinice.results import AdversarialExample
+from thinice.results.narrative import answer
 from thinice.store import Store, open_store
 from thinice.types import Norm, Outcome, Transition
 
@@ -211,38 +213,47 @@ class Drawing:
 
 
 def draw_figures(compared: Compared, close: Close | None) -> dict[str, Drawing]:
-    """Return the figures of a comparison by name, the same for the same store."""
+    """Return the figures of a comparison by name, the gallery last, the same for the same store."""
     known, measured = compared.known, compared.measured
-    data = measured.data
-    shown = np.empty(0, np.int64)
-    if close is not None and close.inputs is not None:
-        lost_last = compared.transitions[close.rows] != Transition.LOST
-        order = np.lexsort((measured.epsilon[close.rows], lost_last))
-        shown = order[known[close.rows[order]]][:GALLERY]
-    place = np.cumsum(known) - 1
-    # a prediction that is not a number is wrong at every budget
-    distances = np.where(measured.predictions < 0, 0.0, measured.epsilon)
     figures = figure_set(
-        measured.epsilon[known],
-        compared.transitions[known],
-        data.labels[known],
-        norm=measured.norm,
-        classes=data.classes,
-        networks={measured.dense["name"]: distances[known]},
-        shown=place[close.rows[shown]] if close is not None else (),
-        inputs=close.inputs[shown] if close is not None and close.inputs is not None else None,
-        adversarials=close.adversarials[shown] if close is not None else None,
-        adversarial_predictions=measured.far_predictions[close.rows[shown]] if close is not None else None,
-        predictions=measured.predictions[known],
-        pruned_predictions=compared.pruned_predictions[known],
-        sample_ids=data.sample_ids[known],
-        pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
+        ComparisonColumns(
+            measured.epsilon[known],
+            compared.transitions[known],
+            measured.data.labels[known],
+            norm=measured.norm,
+            classes=measured.data.classes,
+            budget=compared.budget,
+            dense=measured.dense["name"],
+            pruned=compared.pruned["name"],
+            dense_predictions=measured.predictions[known],
+            pruned_predictions=compared.pruned_predictions[known],
+            sample_ids=measured.data.sample_ids[known],
+            pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
+            closest=() if close is None else _examples(compared, close),
+            predictors=compared.rivals,
+        )
     )
-    if compared.rivals is not None and (drawn := plot_predictors(compared.rivals).get_figure(root=True)) is not None:
-        figures["predictors"] = drawn
-    last = figures.pop("gallery", None)  # the widest
-    figures |= {} if last is None else {"gallery": last}
     return {name: as_drawing(figure) for name, figure in figures.items()}
+
+
+def _examples(compared: Compared, close: Close) -> list[AdversarialExample]:
+    """Return the nearest samples with their adversarials for the gallery, lost ones first."""
+    measured, known = compared.measured, compared.known
+    if close.inputs is None:
+        return []
+    lost_last = compared.transitions[close.rows] != Transition.LOST
+    order = np.lexsort((measured.epsilon[close.rows], lost_last))
+    positions = np.cumsum(known) - 1
+    return [
+        AdversarialExample(
+            sample_id=int(measured.data.sample_ids[close.rows[k]]),
+            position=int(positions[close.rows[k]]),
+            prediction=int(measured.far_predictions[close.rows[k]]),
+            inputs=close.inputs[k],
+            adversarial=close.adversarials[k],
+        )
+        for k in order[known[close.rows[order]]][:GALLERY]
+    ]
 
 
 def as_drawing(figure: Figure) -> Drawing:
@@ -463,7 +474,7 @@ def _section(one: Compared, place: int, meanings: dict[str, str], seen: Seen) ->
     )
     above = (
         f'<section data-comparison="{place}" aria-label="Answer"><p class="question">{escaped(headline(one))}</p>'
-        f'<p class="answer">{escaped(answer(one))}</p>{warnings(one)}{transition_table(one)}</section>'
+        f'<p class="answer">{escaped(answer(comparison_row(one)))}</p>{warnings(one)}{transition_table(one)}</section>'
     )
     below = (
         f'<section data-comparison="{place}"><h2>Figures</h2><div class="figures">{figures}</div>'

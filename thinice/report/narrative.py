@@ -8,12 +8,13 @@ import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import starmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import Compared, Row, brief
+from thinice.results import narrative
 from thinice.stats import quantile
 from thinice.types import Outcome, Transition
 
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "answer",
     "checks",
     "closest",
+    "comparison_row",
     "escaped",
     "headline",
+    "html_table",
     "measurement",
     "nearest",
     "overview",
     "rivals",
     "statistics",
-    "table",
     "transition_table",
     "warnings",
 ]
@@ -62,34 +63,39 @@ def headline(compared: Compared) -> str:
     )
 
 
-def answer(compared: Compared) -> str:
-    """Return the answer in a sentence, or what is missing to give one."""
-    known, n = int(compared.known.sum()), len(compared.known)
-    lost = compared.count(Transition.LOST)
-    right = lost + compared.count(Transition.KEPT)
-    pruned, dense = compared.pruned["name"], compared.measured.dense["name"]
-    said = f"{pruned} loses {lost:,} of the {right:,} samples "
-    if compared.budget is None:
-        said += f"that {dense} has right"
-    else:
-        said += f"on which {dense} is robust at {UNITS[compared.measured.norm].text(compared.budget)}"
-    said += f" ({lost / right:.1%})" if right else ""
-    if known < n:
-        said += f", of {known:,} of {n:,} samples that were measured so far"
-    found = compared.statistics
-    if found is None:
-        return f"{said}. The run ended before its statistics."
-    if found["auc"] is None:
-        return f"{said}."
-    said += f"; a lost sample lay nearer to the boundary of {dense} than a kept one with probability {found['auc']:.3f}"
-    details = ["AUC"]
-    if None not in (found["auc_low"], found["auc_high"], found["confidence"]):
-        details.append(f"{100 * found['confidence']:g} % interval {found['auc_low']:.3f} to {found['auc_high']:.3f}")
-    details.append("too few for a p-value" if found["log10_p"] is None else f"log10 p = {found['log10_p']:.1f}")
-    return f"{said} ({', '.join(details)})."
+def comparison_row(compared: Compared) -> dict[str, Any]:
+    """Return a comparison in a row of the names of `Comparison.to_dict`, of which answer and table are made.
+
+    Without the statistics where the run ended before them; of only those samples that have a transition.
+    """
+    measured, known = compared.measured, compared.known
+    counts = {transition: compared.count(transition) for transition in Transition}
+    kept, lost = (measured.epsilon[compared.transitions == name] for name in (Transition.KEPT, Transition.LOST))
+    total, right = int(known.sum()), counts[Transition.KEPT] + counts[Transition.LOST]
+    statistics = dict(compared.statistics or {})
+    if statistics:
+        statistics |= {
+            "auc_interval_low": statistics["auc_low"],
+            "auc_interval_high": statistics["auc_high"],
+            "quartiles_kept": (quantile(kept, 0.25), quantile(kept, 0.75)),
+            "quartiles_lost": (quantile(lost, 0.25), quantile(lost, 0.75)),
+        }
+    return {
+        "dense": measured.dense["name"],
+        "pruned": compared.pruned["name"],
+        "norm": measured.norm,
+        "budget": compared.budget,
+        "samples": len(known),
+        "pruned_sparsity": compared.pruned["sparsity"],
+        "dense_accuracy": right / total,
+        "pruned_accuracy": (counts[Transition.KEPT] + counts[Transition.GAINED]) / total,
+        "not_found": int(np.isnan(kept).sum() + np.isnan(lost).sum()),
+        **{str(transition): count for transition, count in counts.items()},
+        **statistics,
+    }
 
 
-def table(
+def html_table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, numbers: Sequence[int] = (), kind: str = ""
 ) -> str:
     """Return an HTML table of escaped cells; the first cell of a row is its heading, columns `numbers` go right."""
@@ -131,7 +137,9 @@ def transition_table(compared: Compared) -> str:
     rows.append(("all", "", f"{total:,}", "100.0%", "", f"{_not_found(compared):,}"))
     head = ("transition", "means", "samples", "share", "median ε", "not found")
     correct = "that the clean sample is classified right" if compared.basis == "clean" else compared.basis
-    return table(head, rows, caption=f"Transitions; correct means {correct}", numbers=(2, 3, 4, 5), kind="transitions")
+    return html_table(
+        head, rows, caption=f"Transitions; correct means {correct}", numbers=(2, 3, 4, 5), kind="transitions"
+    )
 
 
 def _not_found(compared: Compared) -> int:
@@ -139,17 +147,9 @@ def _not_found(compared: Compared) -> int:
 
 
 def statistics(compared: Compared, meanings: dict[str, str]) -> str:
-    """Return every stored statistic with what it means, and the accuracies."""
+    """Return the table that the command line prints too, and every stored statistic with what it means."""
     unit = UNITS[compared.measured.norm]
-    total = int(compared.known.sum())
-    before = compared.count(Transition.KEPT) + compared.count(Transition.LOST)
-    after = compared.count(Transition.KEPT) + compared.count(Transition.GAINED)
-    accuracy = "accuracy" if compared.budget is None else "robust accuracy"
-    rows = [
-        (f"{accuracy}, dense", f"{before / total:.2%}", "Share of samples on which the dense network is correct."),
-        (f"{accuracy}, pruned", f"{after / total:.2%}", "Share of samples on which the pruned network is correct."),
-        ("sparsity, pruned", f"{compared.pruned['sparsity']:.2%}", "Fraction of prunable weights that are zero."),
-    ]
+    rows = []
     found = compared.statistics or {}
     for name, value in found.items():
         if name in {"comparison_id", "run_id", "created", "notes"} or name.startswith("n_"):
@@ -158,10 +158,10 @@ def statistics(compared: Compared, meanings: dict[str, str]) -> str:
         shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
         rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
     notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in found.get("notes") or ())
-    return (
-        table(("statistic", "value", "means"), rows, caption="What the store keeps of this comparison", numbers=(1,))
-        + notes
-    )
+    summary = html_table((), narrative.table(comparison_row(compared)), caption="In short", numbers=(1,))
+    head = ("statistic", "value", "means")
+    stored = html_table(head, rows, caption="What the store keeps of this comparison", numbers=(1,)) if rows else ""
+    return summary + stored + notes
 
 
 def warnings(compared: Compared) -> str:
@@ -196,7 +196,7 @@ def checks(compared: Compared) -> str:
         for one in compared.findings
     ]
     head = ("network", "data", "attack", "check", "outcome", "seen on")
-    return table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
+    return html_table(head, rows, caption="Checks of the evaluations in this store", numbers=(5,)) if rows else ""
 
 
 def rivals(compared: Compared) -> str:
@@ -224,7 +224,7 @@ def rivals(compared: Compared) -> str:
         "log10 p, paired DeLong",
     )
     caption = "What the dense network alone knows, as a predictor of what pruning loses"
-    return table(head, rows, caption=caption, numbers=(1, 2, 3, 4))
+    return html_table(head, rows, caption=caption, numbers=(1, 2, 3, 4))
 
 
 def overview(comparisons: Sequence[Compared]) -> str:
@@ -249,7 +249,7 @@ def overview(comparisons: Sequence[Compared]) -> str:
             )
         )
     head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
-    return table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
+    return html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
 
 
 def nearest(compared: Compared) -> NDArray[np.int64]:
@@ -306,12 +306,12 @@ def measurement(compared: Compared) -> str:
     measured = compared.measured
     data, attack = measured.data.row, measured.attack
     parts = [
-        table(
+        html_table(
             ("", measured.dense["name"], compared.pruned["name"]),
             _side_by_side(measured.dense, compared.pruned, skip={"checkpoint_id", "run_id", "created", "class_names"}),
             caption="Networks: dense, pruned",
         ),
-        table(
+        html_table(
             (),
             [
                 *((name, _text(data[name])) for name in ("name", "split", "n", "shape", "fingerprint")),
@@ -319,7 +319,7 @@ def measurement(compared: Compared) -> str:
             ],
             caption="Data",
         ),
-        table(
+        html_table(
             (),
             [
                 ("attack", attack["name"]),
@@ -330,7 +330,7 @@ def measurement(compared: Compared) -> str:
             caption="Attack, with all settings that change its result",
         ),
     ]
-    parts += [table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
+    parts += [html_table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
     return "".join(parts)
 
 

@@ -13,7 +13,7 @@ from thinice.models import Classifier
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.results.finding import Finding
 from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
-from thinice.results.narrative import answer, page, table
+from thinice.results.narrative import answer, notebook_html, table
 from thinice.stats import (
     PairedShift,
     PredictorComparison,
@@ -182,11 +182,11 @@ class Comparison:
     @property
     def answer(self) -> str:
         """The question's answer in a sentence."""
-        return answer(self)
+        return answer(self._row())
 
     def table(self) -> list[tuple[str, str]]:
         """Return what people read, line by line: a name and a value with its unit."""
-        return table(self)
+        return table(self.to_dict())
 
     def risk(self, *, method: RiskMethod = "isotonic", confidence: float = 0.95) -> RiskCurve:
         """Return the chance that pruning loses a sample as a function of its epsilon, as `thinice.stats.risk_curve`."""
@@ -245,6 +245,10 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison in one flat row of plain numbers and text, for JSON, CSV and tables."""
+        return self._row() | self._both()
+
+    def _row(self) -> dict[str, Any]:
+        """Return the row without what the distances of both networks say, which takes longer."""
         return {
             "dense": self.dense,
             "pruned": self.pruned,
@@ -264,7 +268,6 @@ class Comparison:
             **self.counts,
             "not_found": self.not_found,
             **self.separation.to_dict(),
-            **self._both(),
         }
 
     def _both(self) -> dict[str, Any]:
@@ -292,7 +295,7 @@ class Comparison:
         return self.classes[prediction] if prediction < len(self.classes) else str(prediction)
 
     def _repr_html_(self) -> str:
-        return page(self)
+        return notebook_html(self.to_dict())
 
 
 def _words(codes: NDArray[np.int8], words: type[Outcome | Stage | Diagnosis]) -> pd.Categorical:

@@ -1,40 +1,77 @@
-"""What people read of a comparison: a sentence, a table, and both in a notebook."""
+"""What people read of a comparison, on the command line, in notebooks and in reports: a sentence and a table.
+
+Both are made of one flat row: that of `thinice.results.Comparison.to_dict`, or one with the same names that a report
+reads from a store. Of an unfinished comparison the row has fewer names.
+"""
 
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from thinice.attacks.fixed_budget import budget_text
 from thinice.types import Transition
 
 if TYPE_CHECKING:
-    from thinice.results.comparison import Comparison
     from thinice.types import Norm
 
-__all__ = ["answer", "page", "table"]
+__all__ = ["answer", "notebook_html", "table"]
+
+Row = Mapping[str, Any]
 
 
-def answer(comparison: Comparison) -> str:
-    """Return the question's answer in a sentence."""
-    lost, found, budget = comparison.counts[Transition.LOST], comparison.separation, comparison.budget
-    right = lost + comparison.counts[Transition.KEPT]
-    norm = comparison.norm
+def answer(row: Row) -> str:
+    """Return the question's answer in a sentence, or what is missing to give one.
+
+    Parameters
+    ----------
+    row : mapping
+        ``dense``, ``pruned``, ``norm``, ``samples``, ``budget`` of a robust basis, the counts by transition, and the
+        statistics ``auc``, ``auc_interval_low``, ``auc_interval_high``, ``confidence`` and ``log10_p``; without them
+        the run ended before.
+
+    Examples
+    --------
+    >>> counts = {"S1,1": 90, "S1,0": 4, "S0,1": 1, "S0,0": 5}
+    >>> answer({"dense": "a", "pruned": "b", "norm": "l2", "samples": 100, **counts, "auc": None})
+    'b loses 4 of the 94 samples that a has right.'
+
+    """
+    norm, budget = row["norm"], row.get("budget")
+    lost, right = row[Transition.LOST], row[Transition.LOST] + row[Transition.KEPT]
+    known = sum(row[transition] for transition in Transition)
     has_right = "has right" if budget is None else f"holds at {norm} {budget_text(budget, norm)}"
-    said = f"{comparison.pruned} loses {lost} of the {right} samples that {comparison.dense} {has_right}"
-    interval = found.auc_interval
-    if found.auc is None or interval is None:
-        return said + "."
-    certain = "too few for a p-value" if found.log10_p is None else f"log10 p = {found.log10_p:.1f}"
+    sentence = f"{row['pruned']} loses {lost} of the {right} samples that {row['dense']} {has_right}"
+    if known < row["samples"]:
+        sentence += f", of {known} of {row['samples']} samples that were measured so far"
+    if "auc" not in row:
+        return f"{sentence}. The run ended before its statistics."
+    if row["auc"] is None:
+        return f"{sentence}."
+    low, high, confidence = (row.get(name) for name in ("auc_interval_low", "auc_interval_high", "confidence"))
+    details, log10_p = ["AUC"], row["log10_p"]
+    if low is not None and high is not None and confidence is not None:
+        details.append(f"{100 * confidence:g} % interval {low:.3f} to {high:.3f}")
+    details.append("too few for a p-value" if log10_p is None else f"log10 p = {log10_p:.1f}")
     return (
-        f"{said}; a lost sample lay nearer to the dense boundary than a kept one with probability {found.auc:.3f} "
-        f"(AUC, 95 % interval {interval.low:.3f} to {interval.high:.3f}, {certain})."
+        f"{sentence}; a lost sample lay nearer to the dense boundary than a kept one with probability "
+        f"{row['auc']:.3f} ({', '.join(details)})."
     )
 
 
-def table(comparison: Comparison) -> list[tuple[str, str]]:
-    """Return what people read, line by line: a name and a value with its unit."""
-    row, norm, budget = comparison.to_dict(), comparison.norm, comparison.budget
+def table(row: Row) -> list[tuple[str, str]]:
+    """Return what people read, line by line: a name and a value with its unit.
+
+    Lines of statistics, and of the pruned network's own distances, stand there where the row has them.
+
+    Parameters
+    ----------
+    row : mapping
+        That of `Comparison.to_dict`.
+
+    """
+    norm, budget = row["norm"], row.get("budget")
     accuracy = "accuracy" if budget is None else f"robust accuracy at {budget_text(budget, norm)}"
     lines = [
         ("sparsity", f"{row['pruned_sparsity']:.1%}"),
@@ -46,38 +83,37 @@ def table(comparison: Comparison) -> list[tuple[str, str]]:
         ("S0,0  wrong under both" if budget is None else "S0,0  broken under both", f"{row['S0,0']}"),
         ("epsilon not found", f"{row['not_found']}"),
     ]
-    for group in ("kept", "lost"):
-        low, high = (_distance(quartile, norm) for quartile in row[f"quartiles_{group}"])
-        lines.append((f"median epsilon, {group}", f"{_distance(row[f'median_{group}'], norm)} ({low} to {high})"))
-    interval = comparison.separation.auc_interval
-    lines += [
-        ("shift, kept - lost", _distance(row["shift"], norm)),
-        ("AUC", _number(row["auc"], ".3f")),
-        ("AUC, 95 % interval", "—" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"),
-        ("log10 p, lost are nearer", _number(row["log10_p"], ".1f")),
-    ]
-    if comparison.pruned_distances is not None:
+    if "auc" in row:
+        for group in ("kept", "lost"):
+            low, high = (_distance(quartile, norm) for quartile in row[f"quartiles_{group}"])
+            lines.append((f"median epsilon, {group}", f"{_distance(row[f'median_{group}'], norm)} ({low} to {high})"))
+        ends = row.get("auc_interval_low"), row.get("auc_interval_high")
+        level = f"{100 * row['confidence']:g} %" if row.get("confidence") else "95 %"
+        lines += [
+            ("shift, kept - lost", _distance(row["shift"], norm)),
+            ("AUC", _number(row["auc"], ".3f")),
+            (f"AUC, {level} interval", "—" if None in ends else f"{ends[0]:.3f} to {ends[1]:.3f}"),
+            ("log10 p, lost are nearer", _number(row["log10_p"], ".1f")),
+        ]
+    if row.get("pruned_from_dense") is not None:
         lines += [
             ("pruned epsilon, kept", _distance(row["pruned_median_kept"], norm)),
             ("shift, pruned - dense", _distance(row["boundary_shift"], norm)),
-            ("log10 p, boundary moved", f"{row['paired_log10_p']:.1f}"),
+            ("log10 p, boundary moved", _number(row["paired_log10_p"], ".1f")),
             ("pruned epsilon not found", f"{row['pruned_not_found']}"),
             ("taken from dense", f"{row['pruned_from_dense']}"),
         ]
     return lines
 
 
-def page(comparison: Comparison) -> str:
+def notebook_html(row: Row) -> str:
     """Return the answer and the table for a notebook, with what was measured below them."""
-    rows = "".join(
+    lines = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-        for name, value in table(comparison)
+        for name, value in table(row)
     )
-    where = (
-        f"{len(comparison.labels):,} samples of {comparison.data} ({comparison.split}); "
-        f"epsilon: {comparison.norm}, by {comparison.attack.name}"
-    )
-    return f"<p>{html.escape(answer(comparison))}</p><table>{rows}</table><p><small>{html.escape(where)}</small></p>"
+    source = f"{row['samples']:,} samples of {row['data']} ({row['split']}); epsilon: {row['norm']}, by {row['attack']}"
+    return f"<p>{html.escape(answer(row))}</p><table>{lines}</table><p><small>{html.escape(source)}</small></p>"
 
 
 def _number(value: float | None, form: str) -> str:
