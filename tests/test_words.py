@@ -46,7 +46,7 @@ INSTEAD = {
     r"--kept|kept(?==0\.)": "--density, density=",
     r"--by\b": "--robust-by",
     r"--both-ways|both_ways": "--shortcut both",
-    r"--tune-on|tune_on": "--tune-split",
+    r"--tune-on": "--tune-split",
 }
 """Old words as patterns of whole words, and what is said now."""
 

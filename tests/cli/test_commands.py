@@ -5,41 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 
 import pytest
 import torch
 from torch import nn
 
 import thinice
-from tests.conftest import ROOT
 from thinice.analysis.measurement import prepare_classifier
-from thinice.cli import main
-from thinice.cli.app import app
-from thinice.data.example import example_checkpoints
+from thinice.data.digits import example_checkpoints
 from thinice.engines import LocalEngine
 from thinice.models import as_classifier
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Type a command in an empty folder; returns (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["thinice", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            if isinstance(end.code, str):  # what the interpreter prints on the way out
-                sys.stderr.write(f"{end.code}\n")
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
-
 
 COMPARE = ("--limit", "40", "--effort", "quick")
 
@@ -216,18 +191,3 @@ def test_probabilities_are_warned_of():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1))
     samples = thinice.as_samples(torch.rand(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64))
     assert any("probabilities" in note for note in prepare_classifier(as_classifier(network), samples).notes)
-
-
-def test_version(run):
-    assert run("--version")[1] == f"thinice {thinice.__version__}\n"
-
-
-def test_every_command_has_help_and_a_line_in_the_readme(run):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert names
-    for name in names:
-        code, out, _ = run(name, "--help")
-        assert code == 0
-        assert len(out.splitlines()) > 5
-        assert f"`thinice {name}" in readme

@@ -134,8 +134,8 @@ def compare_all(
     data = _data(samples, first)
     first, *others = prepare_classifiers(_distinct([first, *others]), data)
     seed = search.get("seed", 0)
-    run: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled, "progress": progress}
-    with open_session(store, data, **run) as session, session.run(bound, seed=seed, command=command):
+    run: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
+    with open_session(store, data, progress=progress, **run) as session, session.run(bound, seed=seed, command=command):
         comparisons = []
         for other in others:
             robust = None

@@ -193,8 +193,8 @@ def evaluate_all(
     if len(published) != len(networks):
         raise InputError(f"`reported` has {len(published)} accuracies for {len(networks)} networks: give one for each")
     seed, results = search.get("seed", 0), list[Robustness]()
-    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled, "progress": progress}
-    with open_session(store, samples, **options) as session:
+    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
+    with open_session(store, samples, progress=progress, **options) as session:
         norm = attack.norm if isinstance(attack, Attack) else search.get("norm", "linf")
         radii = {budget_value(budget, norm, samples.inputs.shape[1:]) for budget in budgets if budget != LADDER}
         if LADDER in budgets:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CompareOptions",
     "EvaluateOptions",
-    "MeasureOptions",
     "RunOptions",
     "SearchOptions",
     "SkipKnown",
     "StoreOptions",
+    "StoredRunOptions",
 ]
 
 SkipKnown = bool | Literal["both"]
@@ -44,12 +44,11 @@ class SearchOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """Where networks run, and what is shown meanwhile."""
+    """How networks run."""
 
     device: str | torch.device
     batch_size: BatchSize
     compiled: bool
-    progress: Reporter | bool
 
 
 class StoreOptions(TypedDict, total=False):
@@ -59,13 +58,11 @@ class StoreOptions(TypedDict, total=False):
     command: Sequence[str] | None
 
 
-class MeasureOptions(SearchOptions, RunOptions, StoreOptions, total=False):
-    """Options of `measure_all`."""
-
-    attack: str | Attack
+class StoredRunOptions(RunOptions, StoreOptions, total=False):
+    """How networks run, and where results are kept."""
 
 
-class CompareOptions(SearchOptions, RunOptions, StoreOptions, total=False):
+class CompareOptions(SearchOptions, StoredRunOptions, total=False):
     """Options of `compare`."""
 
     attack: str | Attack
@@ -73,12 +70,14 @@ class CompareOptions(SearchOptions, RunOptions, StoreOptions, total=False):
     basis: Basis
     budget: float | str | None
     robust_by: str | None
+    progress: Reporter | bool
 
 
-class EvaluateOptions(SearchOptions, RunOptions, StoreOptions, total=False):
+class EvaluateOptions(SearchOptions, StoredRunOptions, total=False):
     """Options of `evaluate`."""
 
     attack: str | Attack
     skip_known: SkipKnown
     checks: bool
     tune_on: Samples | None
+    progress: Reporter | bool

@@ -396,12 +396,16 @@ def _add_epsilons(run: Run, measurement_id: int, shard: Shard) -> None:
 
 @contextmanager
 def open_session(
-    store: str | Path | Store | None, samples: Samples, **options: Unpack[RunOptions]
+    store: str | Path | Store | None,
+    samples: Samples,
+    *,
+    progress: Reporter | bool = True,
+    **options: Unpack[RunOptions],
 ) -> Iterator[MeasurementSession]:
     """Open a session over a store: one that is open, a file, or for None one that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         opened = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
-        yield MeasurementSession(opened, samples, kept=store is not None, **options)
+        yield MeasurementSession(opened, samples, progress=progress, kept=store is not None, **options)
 
 
 def measure_all(
@@ -451,7 +455,10 @@ def measure_all(
     """
     networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
     bound = minimum_norm_attack(attack, **search)
-    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled, "progress": progress}
+    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
     seed = search.get("seed", 0)
-    with open_session(store, samples, **options) as session, session.run(bound, seed=seed, command=command):
+    with (
+        open_session(store, samples, progress=progress, **options) as session,
+        session.run(bound, seed=seed, command=command),
+    ):
         return tuple(session.measure(network, bound) for network in networks)

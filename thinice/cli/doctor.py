@@ -75,10 +75,8 @@ def _data() -> Iterator[tuple[str, str]]:
 
     folder = data_folder()
     entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    yield (
-        "data",
-        f"{folder}: {', '.join(entries) if entries else 'nothing there yet; THINICE_DATA names another folder'}",
-    )
+    content = ", ".join(entries) or "nothing there yet; THINICE_DATA names another folder"
+    yield "data", f"{folder}: {content}"
 
 
 def _store(path: Path) -> Iterator[tuple[str, str]]:

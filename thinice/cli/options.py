@@ -24,12 +24,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import typer
 
 from thinice.errors import InputError
 from thinice.types import Effort, Norm, Precision
+
+if TYPE_CHECKING:
+    from thinice.analysis import options as api
 
 __all__ = [
     "FIGURES",
@@ -217,20 +220,17 @@ class SearchOptions:
     seed: Annotated[int, typer.Option("--seed", min=0, help="Repeats the result.")] = 0
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The attack's own settings, in place of those of the effort."""
-        return {} if self.steps is None else {"steps": self.steps}
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `thinice.make_attack`."""
-        return {
+    def arguments(self) -> api.SearchOptions:
+        """The keyword arguments of `thinice.make_attack`, `measure_all`, `compare_all` and `evaluate_all`."""
+        arguments: api.SearchOptions = {
             "norm": self.norm,
             "effort": self.effort,
             "seed": self.seed,
             "precision": self.precision,
-            **self.settings,
         }
+        if self.steps is not None:
+            arguments["steps"] = self.steps
+        return arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +246,16 @@ class RunOptions:
         bool, typer.Option("--compile", help="Search in a network compiled by torch.compile; pays in long runs.")
     ] = False
     store: StorePath = STORE
+
+    @property
+    def arguments(self) -> api.StoredRunOptions:
+        """The keyword arguments of `thinice.measure_all`, `compare_all` and `evaluate_all`."""
+        return {
+            "device": self.device,
+            "batch_size": batch_size_value(self.batch_size),
+            "compiled": self.compiled,
+            "store": self.store,
+        }
 
 
 @dataclass(frozen=True, slots=True)

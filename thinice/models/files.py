@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError, MissingExtraError
 from thinice.files import temporary_folder, writable
-from thinice.models.architectures import WithoutMemory, build, find_architecture, origin_of
+from thinice.models.architectures import find_architecture, origin_of
+from thinice.models.architectures.rebuild import rebuild
+from thinice.models.architectures.user_code import user_code
 from thinice.models.classifier import Classifier, as_classifier, own_copy
 from thinice.models.normalization import NormalizationLike, Normalized
 from thinice.models.pickles import BOOKKEEPING, IgnoredObject, check_legacy, check_zipped, plain
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from thinice.models.architectures.user_code import ArchitectureLike
+
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
@@ -33,7 +37,6 @@ __all__ = [
     "detect_format",
     "read_safetensors",
     "read_torch",
-    "rebuild",
     "save_classifier",
 ]
 
@@ -268,8 +271,8 @@ def save_classifier(
     network: nn.Module | Classifier,
     path: str | os.PathLike[str],
     *,
-    architecture: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
+    architecture: ArchitectureLike | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
     classes: int | None = None,
     class_names: Sequence[str] | None = None,
     data: str | None = None,
@@ -292,8 +295,9 @@ def save_classifier(
         which are folded in).
     path
         Where to; folders are made, and a checkpoint that is there is replaced.
-    architecture, arguments
-        For a module that `build` did not make but whose parameters fit what it would make.
+    architecture, architecture_args
+        For a module that `build` did not make: the name of an architecture whose parameters it has, or the user's own
+        code, as of `load_classifier`. The file says which code it was, and is loaded with it.
     classes, class_names, data, normalization, input_shape, recipe, parent
         As of `as_classifier`; for a classifier, ``class_names``, ``data``, ``recipe`` and ``parent`` replace its
         own. ``parent`` is the dense network this one came from, or its fingerprint.
@@ -312,7 +316,7 @@ def save_classifier(
     Examples
     --------
     >>> import tempfile
-    >>> from thinice.models import load_classifier
+    >>> from thinice.models import build, load_classifier
     >>> path = Path(tempfile.mkdtemp()) / "digits.pt"
     >>> _ = save_classifier(build("digits_cnn", 10), path, data="digits")
     >>> load_classifier(path).data
@@ -321,7 +325,7 @@ def save_classifier(
     path = Path(path)
     ancestor = parent.fingerprint if isinstance(parent, Classifier) else parent
     if isinstance(network, Classifier):
-        if any(fact is not None for fact in (architecture, arguments, classes, normalization, input_shape)):
+        if any(fact is not None for fact in (architecture, architecture_args, classes, normalization, input_shape)):
             raise InputError(
                 "`network` is a classifier: its architecture, classes, normalisation and shape are its own"
             )
@@ -333,8 +337,13 @@ def save_classifier(
             parent=ancestor or network.parent,
         )
     else:
+        code = user_code(architecture, architecture_args)
+        if code is None:
+            network = _registered(network, cast("str | None", architecture), architecture_args, classes)
+        else:
+            code.load(_inner(network).state_dict(), classes, "the network")
         classifier = as_classifier(
-            _registered(network, architecture, arguments, classes),
+            network,
             classes=classes,
             class_names=class_names,
             data=data,
@@ -343,6 +352,8 @@ def save_classifier(
             recipe=recipe,
             parent=ancestor,
         )
+        if code is not None:
+            classifier = replace(classifier, architecture=str(code), arguments=code.identity(classifier.network))
     header = _header(classifier)
     weights = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -371,17 +382,21 @@ def _write_safetensors(weights: Mapping[str, Tensor], header: Mapping[str, Any],
     save_file(dict(weights), path, metadata={FORMAT: json.dumps(header, sort_keys=True)})
 
 
+def _inner(network: nn.Module) -> nn.Module:
+    """Return a copy of what a network computes behind its normalisation, with masks folded in."""
+    return own_copy(network.network if isinstance(network, Normalized) else network)
+
+
 def _registered(
     network: nn.Module, architecture: str | None, arguments: Mapping[str, Any] | None, classes: int | None
 ) -> nn.Module:
     """Return the network as `build` makes it, with the same weights, still normalised where it was."""
-    inner = network.network if isinstance(network, Normalized) else network
-    inner = own_copy(inner)
+    inner = _inner(network)
     origin = origin_of(inner)
     if architecture is None and origin is None:
         raise InputError(
             f"`architecture` is missing: {type(inner).__name__} was not made by thinice.models.build, so name the "
-            "registered architecture that it has the parameters of"
+            "registered architecture that it has the parameters of, or your own code as models.py:CLASS"
         )
     if architecture is not None and origin is not None and origin.architecture != architecture:
         raise InputError(f"`architecture` is {architecture!r}, but the network was built as {origin.architecture!r}")
@@ -394,52 +409,14 @@ def _registered(
     return inner
 
 
-def rebuild(
-    architecture: str, classes: int, arguments: Mapping[str, Any], weights: Mapping[str, Tensor], what: str
-) -> nn.Module:
-    """Return the network that `build` makes with exactly these weights in it; no random number is used up.
-
-    Raises
-    ------
-    InputError
-        An unknown architecture or argument.
-    CheckpointError
-        Missing, unexpected or differently shaped parameters, the first few of each by name.
-    """
-    with WithoutMemory():  # a header may claim any size: what it means is compared before memory is taken
-        planned = build(architecture, classes, **arguments).state_dict()
-    wanted = {name: tuple(value.shape) for name, value in planned.items()}
-    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
-    missing = [name for name in wanted if name not in weights and name not in counters]
-    unexpected = [name for name in weights if name not in wanted]
-    shapes = [
-        f"{name} {tuple(weights[name].shape)} instead of {shape}"
-        for name, shape in wanted.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
-    faults = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
-    if faults:
-        raise CheckpointError(
-            f"{what}: parameters do not fit {architecture}: {'; '.join(faults)}; give another `architecture`"
-        )
-    with torch.random.fork_rng(devices=[]):
-        network = build(architecture, classes, **arguments)
-    own = network.state_dict()
-    network.load_state_dict({name: own[name] for name in counters} | dict(weights))
-    return network
-
-
 def _header(classifier: Classifier) -> dict[str, Any]:
     try:
-        find_architecture(classifier.architecture)
+        if "class" not in classifier.arguments:  # of the user's code
+            find_architecture(classifier.architecture)
     except InputError:
         raise InputError(
-            f"`network` {classifier.name!r} is a {classifier.architecture}, which no registry can build again: only "
-            "networks of thinice.models.known_architectures() and torchvision can be saved"
+            f"`network` {classifier.name!r} is a {classifier.architecture}, which no registry can build again: load it "
+            "with architecture=, or give its module and `architecture`, your own code as models.py:CLASS"
         ) from None
     header = {
         "format": FORMAT,
