@@ -3,7 +3,7 @@
     python benchmarks/clock.py --reference FOLDER [--samples 64] [--rounds 2] [--norm linf] [--json FILE]
 
 In turns, in one process, on one thread; seconds of processor time, the least over the rounds: the machine may have
-other things to do. `measure` finds the network's fast form by itself, within its time. Every epsilon is judged.
+other things to do. `measure` finds the network's fast form by itself, within its time. Every epsilon is verified.
 """
 
 from __future__ import annotations

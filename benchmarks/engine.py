@@ -1,7 +1,7 @@
-"""How near the attacks come, for how many passes: the race beside FMN and other programs' attacks, in one process.
+"""How near the attacks come, for how many passes: TMN beside FMN and other programs' attacks, in one process.
 
     python benchmarks/engine.py --reference FOLDER [--networks a,b] [--norms linf,l2] [--first 60] [--samples 40]
-                                [--attacks race-standard,fmn-300] [--peers] [--strong 3] [--learn] [--json FILE]
+                                [--attacks tmn-standard,fmn-300] [--peers] [--strong 3] [--learn] [--json FILE]
 
 The columns are explained in README.md. The best known epsilons are in `data/best_known.npz`: the least that any attack
 ever found; `--learn` writes back what this run found nearer, without it they are lowered for this run alone.
@@ -42,7 +42,7 @@ PACKAGES = ("torch", "foolbox", "adv-lib", "pyautoattack", "thinice")
 def ours(
     model: PassCounter, inputs: Tensor, labels: Tensor, ids: Tensor, *, norm: str, name: str, **settings: int | str
 ) -> Tensor:
-    """Return the adversarials of an attack as thinice's users get it, fall-back and judge included."""
+    """Return the adversarials of an attack as thinice's users get it, fall-back and verification included."""
     return make_attack(name, norm=norm, **settings)(model, inputs, labels, ids).adversarials
 
 
@@ -59,7 +59,7 @@ ATTACKS: dict[str, Search] = {
 
 
 def strong_searches(seeds: int) -> list[Search]:
-    """Return the race with other seeds, and a long FMN."""
+    """Return TMN with other seeds, and a long FMN."""
     again = [partial(ours, name="tmn", effort="thorough", seed=seed) for seed in range(1, seeds + 1)]
     return [*again, partial(plain_fmn, steps=1000)] if seeds else []
 
@@ -90,7 +90,7 @@ def tuned_ho_fmn(model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tens
 def measured(name: str, norm: str, options: argparse.Namespace) -> tuple[str, dict[str, Found], list[np.ndarray]]:
     """Return the network's identity, each attack's epsilons (N,), passes and seconds, and strong searches' epsilons.
 
-    An epsilon is infinite where the judge confirms nothing.
+    An epsilon is infinite where nothing is verified.
     """
     identity, model, everything, classes = load(name, options.reference, options.cache)
     part = slice(options.first, options.first + options.samples)
@@ -120,7 +120,7 @@ def best_known(known: dict[str, np.ndarray], key: str, first: int, results: list
     return table[part].copy()
 
 
-def row(epsilon: np.ndarray, best: np.ndarray, rival: np.ndarray | None) -> dict[str, float]:
+def row(epsilon: np.ndarray, best: np.ndarray, peer_epsilon: np.ndarray | None) -> dict[str, float]:
     """Return the figures of one attack on one network."""
     found = np.isfinite(epsilon)
     excess = 100 * (epsilon[found] / best[found] - 1)
@@ -132,8 +132,8 @@ def row(epsilon: np.ndarray, best: np.ndarray, rival: np.ndarray | None) -> dict
         "within_1": float((excess < 1).sum() / len(epsilon)),
         "not_found": int((~found & np.isfinite(best)).sum()),
     }
-    if rival is not None:
-        figures["worse_than_fmn_300"] = float((epsilon > 1.02 * rival).mean())
+    if peer_epsilon is not None:
+        figures["worse_than_fmn_300"] = float((epsilon > 1.02 * peer_epsilon).mean())
     return figures
 
 
@@ -187,9 +187,9 @@ def main() -> None:
             identity, results, strong = measured(name, norm, options)
             epsilons = [epsilon for epsilon, _, _ in results.values()]
             best = best_known(known, f"{identity}/{norm}", options.first, [*epsilons, *strong])
-            rival = results["fmn-300"][0] if "fmn-300" in results else None
+            peer_epsilon = results["fmn-300"][0] if "fmn-300" in results else None
             for attack, (epsilon, passes, seconds) in results.items():
-                figures = row(epsilon, best, rival)
+                figures = row(epsilon, best, peer_epsilon)
                 worse = figures.get("worse_than_fmn_300", float("nan"))
                 print(
                     f"{name} | {norm} | {attack} | {figures['mean']:.2f} | {figures['within_1']:.2f} | {worse:.2f} "

@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --data cifar10 --epochs 30        trains a ResNet-18 first
     python benchmarks/gpu.py --data digits --limit 32 --device cpu        a minute, to see that it works
 
-All of them in one process, one after the other, on the same samples, batches and network; every adversarial is judged
+All of them in one process, one after the other, on the same samples, batches and network; every adversarial is verified
 by the network as it was loaded, in IEEE float32. The peers run with 200 steps in their own arithmetic: on CUDA, torch
 multiplies in TF32 inside convolutions unless told otherwise. Peers that are not installed are left out, and said so.
 foolbox's FMN for l2 never uses its radius, so that its epsilons are several times too long.
@@ -104,7 +104,7 @@ class Job:
         )  # fmt: skip
 
     def theirs(self, norm: str, peer: Peer) -> MinNormResult:
-        """Return what the judge confirms of a peer's points."""
+        """Return which of a peer's points are verified adversarials."""
         parts = []
         for inputs, labels in self.batches():
             points = peer(self.network, inputs, labels, norm).detach()

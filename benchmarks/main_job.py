@@ -42,7 +42,7 @@ def demo() -> Numbers:
 
 
 def overhead(rounds: int = 3) -> Numbers:
-    """`measure` (race, standard effort, linf) against bare forward-backward passes, as many as it counted.
+    """`measure` (tmn, standard effort, linf) against bare forward-backward passes, as many as it counted.
 
     On a real ResNet-20 where the reference data have one (one with random weights else), and on the embedded digits
     network. The floor is a pass of a full batch through the form that the search uses; `own` is one through the network

@@ -27,21 +27,21 @@ from thinice.training import Epoch, Recipe, accuracy, train
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Save and judge the dense network, then prune, fine-tune, save and judge at each sparsity."""
+    """Save and test the dense network, then prune, fine-tune, save and test at each sparsity."""
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     data = f"folder:{arguments.images}"
     images, test = load_samples(data, split="train"), load_samples(data, split="test")
-    judged = {"test images": test}
+    test_sets = {"test images": test}
     if arguments.exact is not None:
-        judged["exact images"] = load_samples(f"npz:{arguments.exact}", split="all")
+        test_sets["exact images"] = load_samples(f"npz:{arguments.exact}", split="all")
 
     found = load_classifier(arguments.checkpoint, normalization="imagenet")
     facts = {"class_names": test.classes, "data": "cifar10"}
     dense = load_classifier(
         save_classifier(found, folder / "dense.pt", recipe={"found": arguments.checkpoint.name}, **facts)
     )
-    report(dense, judged)
+    report(dense, test_sets)
 
     recipe = Recipe(epochs=arguments.epochs, learning_rate=0.05, shift=4, flip=True)
     # All in memory: decoding the files in every epoch takes as long as the network does.
@@ -65,7 +65,7 @@ def main(arguments: argparse.Namespace) -> None:
         origin = {"name": "CIFAR-10 images", "split": images.split, "fingerprint": images.fingerprint}
         whole = {"data": origin, "pruning": method, "training": {"objective": "natural"} | asdict(recipe)}
         path = save_classifier(pruned.module, folder / f"{name}.pt", recipe=whole, parent=dense, **facts)
-        report(load_classifier(path), judged)
+        report(load_classifier(path), test_sets)
 
 
 def show(epoch: Epoch) -> None:
@@ -76,10 +76,10 @@ def show(epoch: Epoch) -> None:
     )
 
 
-def report(network: Classifier, judged: dict[str, Samples]) -> None:
+def report(network: Classifier, test_sets: dict[str, Samples]) -> None:
     """Print sparsity, and accuracy on each set."""
     accuracies = ", ".join(
-        f"{accuracy(network.module, samples):.4f} on {len(samples)} {kind}" for kind, samples in judged.items()
+        f"{accuracy(network.module, samples):.4f} on {len(samples)} {kind}" for kind, samples in test_sets.items()
     )
     print(f"{network.name}: sparsity {network.sparsity:.4f}, accuracy {accuracies}", flush=True)
 

@@ -116,7 +116,7 @@ def cheap(case: Case, store: Path) -> Rows:
 def autoattack(case: Case, store: Path) -> Rows:
     """AutoAttack, the larger budget first: fewer samples stand, and those cost."""
     for budget in reversed(case.budgets["linf"]):
-        yield ("autoattack", "linf", budget), partial(both_ways, case, store, budget)
+        yield ("autoattack", "linf", budget), partial(with_and_without_shortcut, case, store, budget)
 
 
 def brendel_bethge(case: Case, store: Path) -> Rows:
@@ -146,10 +146,10 @@ PARTS: dict[str, Callable[[Case, Path], Rows]] = {
 
 def found(case: Case, store: Path, attack: str, norm: str, budget: str, *, first: int | None = None) -> Row:
     """Return what one attack alone says, and what it cost."""
-    return judged(case, *timed(case, store, attack, norm, budget, first=first, skip_known=False))
+    return as_row(case, *timed(case, store, attack, norm, budget, first=first, skip_known=False))
 
 
-def both_ways(case: Case, store: Path, budget: str) -> Row:
+def with_and_without_shortcut(case: Case, store: Path, budget: str) -> Row:
     """Return AutoAttack's row: with the shortcut, then without it, and what lies between them."""
     short, less = timed(case, store, "autoattack", "linf", budget, skip_known=True)
     whole, more = timed(case, store, "autoattack", "linf", budget, skip_known="both")
@@ -157,7 +157,7 @@ def both_ways(case: Case, store: Path, budget: str) -> Row:
     assert alone is not None
     assert (short.robust == whole.robust).all()
     assert (alone | ~short.robust).all(), "AutoAttack broke a sample after it had stood"
-    return judged(case, whole, less + more) | {
+    return as_row(case, whole, less + more) | {
         "robust_accuracy_to_this_attack": whole.robust_accuracy_to_this_attack,
         "spared": int(short.known_broken.sum()),
         "spared_that_autoattack_missed": int((short.known_broken & alone).sum()),
@@ -184,7 +184,7 @@ def timed(
     return result, time.process_time() - start
 
 
-def judged(case: Case, result: thinice.Robustness, seconds: float) -> Row:
+def as_row(case: Case, result: thinice.Robustness, seconds: float) -> Row:
     """Return one row: accuracies, the median norm where the attack minimises it, costs, and what proofs say."""
     row: Row = {
         "samples": len(result),

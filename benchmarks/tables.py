@@ -86,7 +86,7 @@ def table(rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def overview(groups: Groups) -> list[str]:
-    """Return the race's efforts beside FMN and the best peer."""
+    """Return TMN's efforts beside FMN and the best peer."""
     head = ["network", "norm", "n", "quick", "standard", "thorough", "fmn-300"]
     rows = [[*head, "> 2 % worse", "best peer", "its figures"]]
     for (network, norm), attacks in groups.items():
@@ -99,7 +99,7 @@ def overview(groups: Groups) -> list[str]:
 
 
 def every_peer(groups: Groups) -> list[str]:
-    """Return every peer beside the race's standard effort."""
+    """Return every peer beside TMN's standard effort."""
     names = [name for name in (*PEERS, *sorted(SPECIAL)) if any(name in rows for rows in groups.values())]
     columns = [key for key, attacks in groups.items() if any(name in attacks for name in names)]
     networks = list(dict.fromkeys(network for network, _ in columns))

@@ -25,7 +25,13 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if number else [])
+        for number, path in enumerate(NOTEBOOKS)
+    ],
+)
 def test_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     with warnings.catch_warnings():
@@ -86,16 +92,16 @@ def test_results_show_themselves_and_names_stay_text(tmp_path):
     assert all(word in text for word in ("transitions", "finished", "<script>alert('x')</script> & co"))
 
 
-def test_nearest_shows_counts_and_quartiles():
+def test_a_measurement_shows_counts_and_quartiles():
     layer = nn.Linear(1, 2)
     layer.weight.data, layer.bias.data = torch.tensor([[0.0], [1.0]]), torch.tensor([0.5, 0.0])
     inputs = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.45, 0.9]).reshape(-1, 1, 1, 1)  # class 0 up to 0.5
     network = nn.Sequential(nn.Flatten(), layer)
-    nearest = thinice.measure(network, inputs, labels=torch.zeros(6, dtype=torch.int64), norm="l2", progress=False)
-    _, text = html(nearest)
+    result = thinice.measure(network, inputs, labels=torch.zeros(6, dtype=torch.int64), norm="l2", progress=False)
+    _, text = html(result)
     assert "misclassified1" in text.replace(" ", "")
     assert "found5" in text.replace(" ", "")
-    said = re.search(r"median epsilon (\S+); half of them (\S+) to (\S+), all (\S+) to (\S+), on", text)
-    assert [float(number) for number in said.groups()] == pytest.approx([0.2, 0.1, 0.3, 0.05, 0.4], rel=2e-3)
+    quartiles = re.search(r"median epsilon (\S+); half of them (\S+) to (\S+), all (\S+) to (\S+), on", text)
+    assert [float(number) for number in quartiles.groups()] == pytest.approx([0.2, 0.1, 0.3, 0.05, 0.4], rel=2e-3)
     nothing = thinice.measure(network, inputs[:1], labels=torch.ones(1, dtype=torch.int64), progress=False)
     assert "no sample has an adversarial" in html(nothing)[1]

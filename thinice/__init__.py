@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from thinice.data import Samples as Samples
     from thinice.data import as_samples as as_samples
     from thinice.data import load_samples as load_samples
-    from thinice.data.example import example_checkpoints as example_checkpoints
+    from thinice.data.digits import example_checkpoints as example_checkpoints
     from thinice.errors import ThinIceError as ThinIceError
     from thinice.models import Classifier as Classifier
     from thinice.models import Masks as Masks
@@ -71,7 +71,7 @@ _HOMES = {
     "draw": "plots.figure_set",
     "evaluate": "analysis.evaluation",
     "evaluate_all": "analysis.evaluation",
-    "example_checkpoints": "data.example",
+    "example_checkpoints": "data.digits",
     "load_classifier": "models",
     "load_samples": "data",
     "make_attack": "attacks",

@@ -32,7 +32,7 @@ OWN = {
 
 def declared(name):
     """The options of a command: what is typed, then default and declaration."""
-    signature = inspect.signature(COMMANDS.get(name))
+    signature = inspect.signature(COMMANDS.get(name), eval_str=True)
     for parameter in signature.parameters.values():
         (info,) = getattr(parameter.annotation, "__metadata__", (None,))
         if isinstance(info, typer.models.OptionInfo):
@@ -61,8 +61,7 @@ def test_the_first_line_of_each_commands_help_is_that_of_the_registry(name, run)
 @pytest.mark.parametrize("name", ["measure", "compare", "evaluate"])
 def test_help_lists_what_the_registries_hold(name, run):
     out = re.sub(r"\s+", " ", run(name, "--help")[1])
-    names = [row.spelling for row in DATASETS.values()]
-    names += [*known_architectures(), *NORMALIZATIONS, *ATTACKS, *PUBLISHED_SETTINGS]
+    names = [*DATASETS.names(), *known_architectures(), *NORMALIZATIONS, *ATTACKS, *PUBLISHED_SETTINGS]
     names += BUDGET_ATTACKS if name in ("compare", "evaluate") else ()
     missing = [each for each in names if not re.search(rf"[ :]{re.escape(each)}[,;. ]", out)]
     assert not missing

@@ -11,19 +11,19 @@ from thinice.errors import DataError, InputError
 
 NAMES = (
     *("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "imagenette", "imagenet"),
-    *("folder", "npz"),
+    *("folder:PATH", "npz:PATH"),
 )
 
 
 def test_every_name_is_registered_once():
-    assert tuple(DATASETS) == NAMES
-    assert all(row.summary and "\n" not in row.summary for row in DATASETS.values())
-    assert [row.spelling for row in DATASETS.values() if row.takes_path] == ["folder:PATH", "npz:PATH"]
+    assert DATASETS.names() == NAMES
+    assert all(summary and "\n" not in summary for summary in DATASETS.summaries().values())
+    assert all(callable(DATASETS.get(name)) for name in NAMES)
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "Fashion_MNIST", "FASHION-MNIST"])
 def test_case_and_underscores_do_not_matter(name):
-    assert find_dataset(name)[0] is DATASETS["fashion-mnist"]
+    assert find_dataset(name)[0] == "fashion-mnist"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_path_is_enough(tmp_path):
     np.savez(archive, x=np.zeros((2, 1, 4, 4)), y=[0, 1])
     assert load_samples(archive).name == f"npz:{archive}"
     assert load_samples(str(archive)).fingerprint == load_samples(f"npz:{archive}").fingerprint
-    assert find_dataset(str(tmp_path)) == (DATASETS["folder"], tmp_path)
+    assert find_dataset(str(tmp_path)) == ("folder:PATH", tmp_path)
 
 
 def test_where_data_are_kept(monkeypatch, tmp_path):

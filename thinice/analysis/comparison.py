@@ -45,8 +45,7 @@ def named_data(dense: Classifier) -> str:
     """
     if dense.data is None:
         raise InputError(f"`data` is missing: {dense.name} does not name its data set; give one (--data cifar10)")
-    row = DATASETS.get(dense.data)
-    if row is None or row.takes_path:
+    if dense.data not in DATASETS or ":" in dense.data:
         raise InputError(
             f"`data` is missing: {dense.name} names {dense.data!r}, no built-in data set; give it (--data)"
         )

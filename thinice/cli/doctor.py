@@ -1,4 +1,4 @@
-"""`thinice doctor`: what there is on this machine, for whoever looks for the reason that something does not work."""
+"""`thinice doctor`: versions, device, extras, data and store on this machine, to find why something does not work."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from thinice.cli.output import put_rows
 
 __all__ = ["doctor", "versions"]
 
-BELOW = ("torch", "duckdb")
+REPORTED = ("torch", "duckdb")
+"""The dependencies that `thinice --version` names."""
 PATIENCE = 1.0
-"""Seconds: a run holds the store for some milliseconds at a time."""
+"""Seconds to wait for a locked store: a run holds it for some milliseconds at a time."""
 
 
 def versions() -> str:
     """Return the versions that a report of a fault should name, on one line; nothing heavy is imported."""
     python = f"Python {platform.python_version()}"
-    return ", ".join([f"thinice {_version('thinice')}", python, *(f"{name} {_version(name)}" for name in BELOW)])
+    return ", ".join([f"thinice {_version('thinice')}", python, *(f"{name} {_version(name)}" for name in REPORTED)])
 
 
 @options
@@ -56,7 +57,7 @@ def _machine() -> Iterator[tuple[str, str]]:
 
 
 def _packages() -> Iterator[tuple[str, str]]:
-    """Tell each direct dependency, and the extra that brings it where it is an optional one."""
+    """Yield each direct dependency and its version; for one that is missing, how to install it."""
     yield "thinice", _version("thinice")
     for requirement in metadata.requires("thinice") or []:
         wanted, _, condition = requirement.partition(";")
@@ -64,33 +65,34 @@ def _packages() -> Iterator[tuple[str, str]]:
         name = re.split(r"[^\w.-]", wanted.strip())[0]
         if name == "thinice" or (extra is not None and extra[1] in {"all", "dev", "test"}):
             continue
-        found = _version(name)
-        wish = f": pip install 'thinice[{extra[1]}]'" if extra is not None else ": install thinice anew"
-        yield name, found if found != "missing" else found + wish
+        installed = _version(name)
+        way_out = f": pip install 'thinice[{extra[1]}]'" if extra is not None else ": install thinice anew"
+        yield name, installed if installed != "missing" else installed + way_out
 
 
 def _data() -> Iterator[tuple[str, str]]:
     from thinice.data import data_folder
 
     folder = data_folder()
-    there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    yield "data", f"{folder}: {', '.join(there) if there else 'nothing there yet; THINICE_DATA names another folder'}"
+    entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    content = ", ".join(entries) or "nothing there yet; THINICE_DATA names another folder"
+    yield "data", f"{folder}: {content}"
 
 
 def _store(path: Path) -> Iterator[tuple[str, str]]:
-    """Tell whether a store can be read now; it is opened as it is, and not brought to the newest schema."""
+    """Yield whether the store can be read now; it is opened as it is, and not brought to the newest schema."""
     from thinice.errors import StoreError
     from thinice.store import catalog
     from thinice.store.connection import reading
 
     try:
         with reading(path, PATIENCE) as connection:
-            ours = "runs" in catalog(connection)
+            is_thinice_store = "runs" in catalog(connection)
     except StoreError as error:
         yield "store", str(error)
         return
     log = path.with_name(f"{path.name}.wal")
-    if ours:
+    if is_thinice_store:
         yield "store", f"{path}: not locked, {path.stat().st_size / 1e6:.1f} MB"
     else:
         yield "store", f"{path}: a DuckDB database, but not a thinice store"

@@ -1,10 +1,13 @@
-"""Checkpoints and data, as the shared options name them."""
+"""`load` returns the networks and the samples that the options of checkpoints and data name."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thinice.cli.options import CheckpointOptions, DataOptions, normalization_value
 from thinice.cli.output import Messages
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from thinice import Classifier, Samples
 
 __all__ = ["load"]
+
+AUTO = "auto"
+"""The architecture that the file itself says."""
 
 
 def load(
@@ -26,16 +32,20 @@ def load(
     from thinice.models.loading import unused_density
 
     density = reading.density
-    loaded = [
-        load_classifier(
-            path,
-            architecture=reading.architecture,
-            normalization=normalization_value(reading.normalization),
-            density=density,
-            trust_pickle=reading.trust_pickle,
-        )
-        for path in paths
-    ]
+    architectures = for_each(reading.architecture, len(paths), "--architecture")
+    arguments = for_each(reading.architecture_args, len(paths), "--architecture-args")
+    with redirect_stdout(sys.stderr):  # what the user's own code prints is no number
+        loaded = [
+            load_classifier(
+                path,
+                architecture=None if name == AUTO else name,
+                architecture_args=arguments_value(text),
+                normalization=normalization_value(reading.normalization),
+                density=density,
+                trust_pickle=reading.trust_pickle,
+            )
+            for path, name, text in zip(paths, architectures, arguments, strict=True)
+        ]
     if density is not None and all(unused_density(density) in classifier.notes for classifier in loaded):
         files = "the checkpoint holds none" if len(loaded) == 1 else "no checkpoint holds any"
         raise InputError(
@@ -52,3 +62,31 @@ def load(
         say.notes(classifier.name, classifier.notes)
     say.notes(samples.name, samples.notes)
     return classifiers, samples
+
+
+def for_each(values: Sequence[str] | None, checkpoints: int, option: str) -> Sequence[str | None]:
+    """Return an option's value for each checkpoint, where it was given never, once for all, or once for each."""
+    if not values:
+        return [None] * checkpoints
+    if len(values) == 1:
+        return [*values] * checkpoints
+    if len(values) != checkpoints:
+        raise InputError(
+            f"`{option}` is given {len(values)} times for {checkpoints} checkpoints: give it once for all, or once for "
+            "each"
+        )
+    return values
+
+
+def arguments_value(text: str | None) -> dict[str, Any] | None:
+    """Return the value of ``--architecture-args``: a JSON object."""
+    if text is None:
+        return None
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        way_out = """a JSON object such as '{"width": 16}'"""
+        raise InputError(f"`--architecture-args` must be {way_out}, got {text!r}")
+    return arguments

@@ -84,7 +84,7 @@ def data_sets() -> str:
     """Return what ``--data`` takes, from the registry of data sets."""
     from thinice.data import DATASETS
 
-    return one_of(row.spelling for row in DATASETS.values())
+    return one_of(DATASETS.names())
 
 
 def architectures() -> str:
@@ -140,11 +140,21 @@ class CheckpointOptions:
     """What a checkpoint file may leave unsaid."""
 
     architecture: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--architecture",
-            metavar="NAME",
-            help=f"Architecture, where the file does not say it: {architectures()}.",
+            metavar="NAME|FILE.py:CLASS",
+            help=f"Architecture, where the file does not say it: {architectures()}; or your own code, which is run: "
+            "path/to/models.py:ResNet18, package.module:make. Once for all checkpoints, or once for each (auto: "
+            "what the file says).",
+        ),
+    ] = None
+    architecture_args: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--architecture-args",
+            metavar="JSON",
+            help="Arguments of the architecture: '{\"width\": 16}'. Once for all checkpoints, or once for each.",
         ),
     ] = None
     normalization: Annotated[

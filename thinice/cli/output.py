@@ -1,4 +1,7 @@
-"""Standard output and standard error: nothing steers the terminal, and no encoding is too small."""
+"""Rows and messages as text on standard output and standard error, printable in any encoding.
+
+Text of strangers cannot steer the terminal: control characters are escaped.
+"""
 
 from __future__ import annotations
 
@@ -62,13 +65,13 @@ def _as_json(letter: re.Match[str]) -> str:
 
 
 class Messages:
-    """Says things on standard error, unless it was asked to be quiet."""
+    """Prints messages to standard error; none where `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
 
     def __call__(self, message: str) -> None:
-        """Say it."""
+        """Print one message."""
         if not self.quiet:
             print(shown(message, LONGEST_MESSAGE), file=sys.stderr, flush=True)
 
@@ -90,7 +93,7 @@ class Messages:
             yield
 
     def notes(self, name: str, notes: tuple[str, ...]) -> None:
-        """Say what was found out about a file while it was read."""
+        """Print the notes on a file or data set, each after its name."""
         for note in notes:
             self(f"{name}: {note}")
 

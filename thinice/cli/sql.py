@@ -1,4 +1,4 @@
-"""`thinice sql`: questions to the store."""
+"""`thinice sql` and `thinice export`: queries to the store, to the screen or into files."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def sql(
 
 
 def _answers(opened: Store, queries: Sequence[str], timeout: float | None) -> Iterator[pd.DataFrame]:
-    for place, query in enumerate(queries, start=1):
+    for number, query in enumerate(queries, start=1):
         try:
             yield _answer(opened, query, timeout)
         except StoreError as error:
             if len(queries) == 1:
                 raise
-            raise StoreError(f"query {place} of {len(queries)}: {error}") from None
+            raise StoreError(f"query {number} of {len(queries)}: {error}") from None
 
 
 def _answer(opened: Store, query: str, timeout: float | None) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Ctrl-C: one line, exit code 130, within a second, whatever the command is doing."""
+"""Ctrl-C ends every command within a second, with one line and exit code 130, whatever the command is doing."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ STOPPED = 130
 """The exit code of a program that Ctrl-C ended, in every shell."""
 
 GRACE = 0.7
-"""Seconds that a command has to undo what is half done; whatever it does then is undone by the next one."""
+"""Seconds that a command gets to undo unfinished work; what is left then is undone by the next command."""
 
 
 class _Stop:
-    """What is known of this process: it runs one command, and Ctrl-C ends it once."""
+    """State of this process, which runs one command that Ctrl-C ends once."""
 
     asked = False
     in_command = False
     way_on = ""
-    told = threading.Lock()
+    line_printed = threading.Lock()
 
 
 def watch_for_stop() -> None:
@@ -49,7 +49,7 @@ def stoppable(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
 
     @functools.wraps(command)
     def stopped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        _Stop.in_command, _Stop.way_on, _Stop.told = True, "", threading.Lock()
+        _Stop.in_command, _Stop.way_on, _Stop.line_printed = True, "", threading.Lock()
         try:
             command(*args, **kwargs)
         except BaseException as error:
@@ -65,7 +65,7 @@ def stoppable(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
 
 @contextmanager
 def exit_on_interrupt(way_on: str) -> Iterator[None]:
-    """Let the line that Ctrl-C ends a command with say how to go on."""
+    """Add how to go on to the line that Ctrl-C ends a command with."""
     _Stop.way_on = way_on
     yield
     _Stop.way_on = ""  # not after an exception: it may be the one of Ctrl-C
@@ -88,13 +88,13 @@ def _end_after_grace(ears: int) -> None:
 
 def _end() -> NoReturn:
     """End the process here and now; the line goes past `sys.stderr`, which the main thread may be writing to."""
-    if _Stop.told.acquire(blocking=False):
+    if _Stop.line_printed.acquire(blocking=False):
         os.write(2, _line().encode("ascii", "backslashreplace"))
     os._exit(STOPPED)
 
 
 def _tell() -> None:
-    if _Stop.told.acquire(blocking=False):
+    if _Stop.line_printed.acquire(blocking=False):
         sys.stderr.write(_line())
         sys.stderr.flush()
 

@@ -1,4 +1,7 @@
-"""Data sets: a name or a path in, `Samples` out."""
+"""Data sets: `load_samples` returns the `Samples` of a name or a path; `DATASETS` is the registry of their loaders.
+
+A new data set is one file with a loader, a function of a `Request`, and one row of the registry.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from thinice.data import torchvision_sets as vision
-from thinice.data.digits import load_digits
-from thinice.data.image_folder import load_folder
-from thinice.data.npz import load_npz
 from thinice.data.samples import LazyInputs, Samples, as_ids, as_samples, as_tensor
 from thinice.data.subset import check_limit, draw, draw_note
 from thinice.errors import DataError, InputError
 from thinice.files import expanded
+from thinice.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from thinice.data.samples import Numbers
 
-__all__ = ["DATASETS", "DatasetRow", "LazyInputs", "Request", "Samples", "as_samples", "data_folder", "load_samples"]
+__all__ = ["DATASETS", "LazyInputs", "Request", "Samples", "as_samples", "data_folder", "load_samples"]
 
 MOST_PIXELS = 4096
 """One image of this side is 200 MB."""
@@ -54,30 +54,44 @@ class Request:
         return self.split
 
     def choose(self, labels: Tensor, ids: Tensor | None = None) -> tuple[Tensor, tuple[str, ...]]:
-        """Return positions among the available samples, and what is to be said of them.
+        """Return the positions of the wanted samples among the available ones, and notes on them.
 
-        Those of the listed ids, or all; of these at most `limit` (`thinice.data.subset`). No image is needed for it.
+        These are the samples of `sample_ids`, or all; of these at most `limit` (`thinice.data.subset`). Only labels and
+        ids are needed, no image.
+
+        Parameters
+        ----------
+        labels : Tensor
+            (N,) int64, of the available samples.
+        ids : Tensor, optional
+            (N,) int64, their ids in the untouched data set; 0 to N - 1 where not given.
+
+        Raises
+        ------
+        InputError
+            A wanted id is not among them.
+
         """
         ids = torch.arange(len(labels)) if ids is None else ids
-        places = torch.arange(len(ids))
+        positions = torch.arange(len(ids))
         if self.sample_ids is not None:
             wanted = as_tensor(self.sample_ids, "sample_ids")
             if wanted.numel() == 0:
                 raise InputError("`sample_ids` must not be empty: leave it out for all samples")
             wanted = as_ids(wanted, wanted.numel())
             order = torch.argsort(ids)
-            places = order[torch.searchsorted(ids[order], wanted).clamp(max=len(ids) - 1)]
-            absent = wanted[ids[places] != wanted].tolist()
+            positions = order[torch.searchsorted(ids[order], wanted).clamp(max=len(ids) - 1)]
+            absent = wanted[ids[positions] != wanted].tolist()
             if absent:
                 raise InputError(
                     f"`sample_ids` must lie in split {self.split!r} of {self.name} "
                     f"({len(ids)} samples, ids {int(ids.min())} to {int(ids.max())}), got {absent[0]}"
                     + (f" and {len(absent) - 1} more outside" if len(absent) > 1 else "")
                 )
-        if self.limit is None or self.limit >= len(places):
-            return places, ()
-        drawn = draw(ids[places], labels[places], self.limit)
-        return places[drawn], (draw_note(labels[places], drawn),)
+        if self.limit is None or self.limit >= len(positions):
+            return positions, ()
+        drawn = draw(ids[positions], labels[positions], self.limit)
+        return positions[drawn], (draw_note(labels[positions], drawn),)
 
     def refuse_image_size(self, shape: Sequence[int]) -> None:
         """Raise `InputError` where arrays, which are used as they are, are asked for in another size."""
@@ -100,37 +114,29 @@ def check_image_size(image_size: int | None) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetRow:
-    """How one kind of data set is named, described and loaded."""
-
-    name: str
-    summary: str
-    load: Callable[[Request], Samples]
-    takes_path: bool = False
-
-    @property
-    def spelling(self) -> str:
-        """What a user writes: ``mnist``, ``folder:PATH``."""
-        return f"{self.name}:PATH" if self.takes_path else self.name
-
-
-DATASETS: Mapping[str, DatasetRow] = {
-    row.name: row
-    for row in (
-        DatasetRow("digits", "1797 grey 8x8 digits, part of scikit-learn: no download", load_digits),
-        DatasetRow("mnist", "70 000 grey 28x28 digits", vision.MNIST.load),
-        DatasetRow("fashion-mnist", "70 000 grey 28x28 pictures of clothes", vision.FASHION_MNIST.load),
-        DatasetRow("cifar10", "60 000 colour 32x32 pictures of ten kinds", vision.CIFAR10.load),
-        DatasetRow("cifar100", "60 000 colour 32x32 pictures of a hundred kinds", vision.CIFAR100.load),
-        DatasetRow("svhn", "99 289 colour 32x32 house numbers, and 531 131 extra", vision.SVHN.load),
-        DatasetRow("imagenette", "13 394 photographs of ten of ImageNet's classes", vision.load_imagenette),
-        DatasetRow("imagenet", "ILSVRC 2012, a thousand classes; bring the archives", vision.load_imagenet),
-        DatasetRow("folder", "image files, one folder a class", load_folder, takes_path=True),
-        DatasetRow("npz", "images and labels in a NumPy archive", load_npz, takes_path=True),
-    )
-}
-"""Every kind of data set, by name."""
+DATASETS: Registry[Callable[[Request], Samples]] = Registry(
+    "data",
+    {
+        "digits": ("thinice.data.digits:load_digits", "1797 grey 8x8 digits, part of scikit-learn: no download"),
+        "mnist": ("thinice.data.torchvision_sets:MNIST", "70 000 grey 28x28 digits"),
+        "fashion-mnist": ("thinice.data.torchvision_sets:FASHION_MNIST", "70 000 grey 28x28 pictures of clothes"),
+        "cifar10": ("thinice.data.torchvision_sets:CIFAR10", "60 000 colour 32x32 pictures of ten kinds"),
+        "cifar100": ("thinice.data.torchvision_sets:CIFAR100", "60 000 colour 32x32 pictures of a hundred kinds"),
+        "svhn": ("thinice.data.torchvision_sets:SVHN", "99 289 colour 32x32 house numbers, and 531 131 extra"),
+        "imagenette": (
+            "thinice.data.torchvision_sets:load_imagenette",
+            "13 394 photographs of ten of ImageNet's classes",
+        ),
+        "imagenet": (
+            "thinice.data.torchvision_sets:load_imagenet",
+            "ILSVRC 2012, a thousand classes; bring the archives",
+        ),
+        "folder:PATH": ("thinice.data.image_folder:load_folder", "image files, one folder a class"),
+        "npz:PATH": ("thinice.data.npz:load_npz", "images and labels in a NumPy archive"),
+    },
+    error=DataError,
+)
+"""Every kind of data set, as a user writes it: a loader turns a `Request` into `Samples`."""
 
 
 def load_samples(
@@ -184,10 +190,11 @@ def load_samples(
     check_limit(limit)
     check_image_size(image_size)
     try:
-        row, path = find_dataset(os.fspath(name))
-        return row.load(
+        spelling, path = find_dataset(os.fspath(name))
+        load = DATASETS.get(spelling)
+        return load(
             Request(
-                name=f"{row.name}:{path}" if row.takes_path else row.name,
+                name=spelling.replace("PATH", str(path)),
                 path=path,
                 split=split,
                 limit=limit,
@@ -201,23 +208,36 @@ def load_samples(
         raise DataError(f"data set {os.fspath(name)} cannot be read: {error.strerror or error}") from error
 
 
-def find_dataset(name: str) -> tuple[DatasetRow, Path]:
-    """Return the row that a name means, and the path in it; or raise `DataError` with the nearest names."""
+def find_dataset(name: str) -> tuple[str, Path]:
+    """Return the row of `DATASETS` that a name means, and the path in the name.
+
+    Raises
+    ------
+    DataError
+        Where there is none; it tells the nearest names.
+
+    Examples
+    --------
+    >>> find_dataset("Fashion_MNIST")[0], find_dataset("npz:digits.npz")
+    ('fashion-mnist', ('npz:PATH', PosixPath('digits.npz')))
+
+    """
     kind, colon, rest = name.partition(":")
-    row = DATASETS.get(kind.lower().replace("_", "-"))
-    if row is not None and row.takes_path == bool(rest) and row.takes_path == bool(colon):
-        return row, expanded(rest, "data")
-    if row is not None:
-        raise DataError(f"data set {name!r}: write {row.spelling}")
+    spellings = {spelling.partition(":")[0]: spelling for spelling in DATASETS.names()}
+    spelling = spellings.get(kind.lower().replace("_", "-"))
+    if spelling is not None:
+        if bool(colon) == bool(rest) == (":" in spelling):
+            return spelling, expanded(rest, "data")
+        raise DataError(f"data set {name!r}: write {spelling}")
     path = expanded(name, "data")
     if name and path.is_dir():
-        return DATASETS["folder"], path
+        return spellings["folder"], path
     if path.suffix == ".npz":
-        return DATASETS["npz"], path
-    near = difflib.get_close_matches(kind.lower(), DATASETS, n=2, cutoff=0.6)
-    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
-    known = ", ".join(row.spelling for row in DATASETS.values())
-    raise DataError(f"no data set and no folder or .npz file is called {name!r}{meant}; known: {known}")
+        return spellings["npz"], path
+    near = difflib.get_close_matches(kind.lower(), spellings, n=2, cutoff=0.6)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    known = ", ".join(DATASETS.names())
+    raise DataError(f"no data set and no folder or .npz file is called {name!r}{hint}; known: {known}")
 
 
 def data_folder() -> Path:

@@ -1,17 +1,22 @@
-"""The embedded default: the 1797 handwritten digits that come with scikit-learn; no network needed."""
+"""What needs no network: the 1797 handwritten digits of scikit-learn, and the example networks trained on them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from thinice.data.samples import Samples, build_samples
+from thinice.errors import DataError
 
 if TYPE_CHECKING:
     from thinice.data import Request
 
-__all__ = ["load_digits"]
+__all__ = ["example_checkpoints", "load_digits"]
+
+EXAMPLES = ("dense", "pruned-90", "pruned-95")
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def load_digits(request: Request) -> Samples:
@@ -32,10 +37,10 @@ def load_digits(request: Request) -> Samples:
 
     rank_in_class = torch.nn.functional.one_hot(labels, 10).cumsum(0).gather(1, labels[:, None]).flatten() - 1
     testing = rank_in_class % 2 == 0
-    inside = {"test": testing, "train": ~testing, "all": torch.ones_like(testing)}[split]
-    ids = inside.nonzero().flatten()
-    places, notes = request.choose(labels[ids], ids)
-    chosen = ids[places]
+    in_split = {"test": testing, "train": ~testing, "all": torch.ones_like(testing)}[split]
+    ids = in_split.nonzero().flatten()
+    positions, notes = request.choose(labels[ids], ids)
+    chosen = ids[positions]
     return build_samples(
         images[chosen],
         labels[chosen],
@@ -45,3 +50,24 @@ def load_digits(request: Request) -> Samples:
         split=split,
         notes=notes,
     )
+
+
+def example_checkpoints() -> dict[str, Path]:
+    """Return the paths of the example's checkpoints: ``dense``, ``pruned-90`` and ``pruned-95``.
+
+    Raises
+    ------
+    DataError
+        The package was installed without them.
+
+    Examples
+    --------
+    >>> sorted(example_checkpoints())
+    ['dense', 'pruned-90', 'pruned-95']
+
+    """
+    for folder in (PACKAGE / "_data" / "digits", PACKAGE.parent / "data" / "digits"):
+        paths = {name: folder / f"{name}.pt" for name in EXAMPLES}
+        if all(path.is_file() for path in paths.values()):
+            return paths
+    raise DataError(f"the embedded example is not in {PACKAGE}: install thinice again, or run data/digits/make.py")

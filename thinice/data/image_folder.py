@@ -1,4 +1,8 @@
-"""``folder:PATH``: a tree of image files with one folder a class."""
+"""Loader of ``folder:PATH``, a tree of image files with one folder a class, which are decoded when they are used.
+
+`read_tree` lists the files, `read_files` hashes them and reads their sizes, `ImageFiles` decodes a batch on access. The
+files come from strangers: formats, sizes and what a decoder may raise are bounded.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +49,11 @@ LARGEST = 256 * 2**20
 LONGEST = 8192
 """Pixels of a side at which an image is used: a batch is a few hundred megabytes, at least."""
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""The file names that torchvision's ImageFolder takes for images, so that sample ids agree with it."""
+ALTERNATIVES = {"test": ("test", "val"), "val": ("val", "test"), "train": ("train",)}
+"""The folders that can serve as a split, the best first."""
+
 Path_ = TypeVar("Path_")
 Result = TypeVar("Result")
 
@@ -79,9 +88,10 @@ class ImageFiles:
 
     def select(self, index: Index, /) -> ImageFiles:
         """Return the chosen files, still unread."""
-        where = as_index(index, len(self))
-        chosen = self.paths[where] if isinstance(where, slice) else tuple(self.paths[i] for i in where.tolist())
-        return ImageFiles(chosen, self.height, self.width, self.image_size)
+        positions = as_index(index, len(self))
+        chosen = range(len(self))[positions] if isinstance(positions, slice) else positions.tolist()
+        paths = tuple(self.paths[position] for position in chosen)
+        return ImageFiles(paths, self.height, self.width, self.image_size)
 
     def __repr__(self) -> str:
         return f"<ImageFiles: {len(self)} x {shape_text(self.shape)}, decoded on access>"
@@ -113,10 +123,10 @@ def read_files(paths: Sequence[str], image_size: int | None) -> tuple[ImageFiles
     """
     digests = np.empty(len(paths), np.uint64)
     first: tuple[int, int] | None = None
-    for place, (path, (digest, size)) in enumerate(
+    for position, (path, (digest, size)) in enumerate(
         zip(paths, in_threads(lambda path: inspect(path, image_size), paths), strict=True)
     ):
-        digests[place] = digest
+        digests[position] = digest
         first = first or size
         if image_size is None and size != first:
             raise DataError(
@@ -200,13 +210,6 @@ def unreadable(path: str, error: BaseException) -> DataError:
     return DataError(f"{path} cannot be read as an image ({reason}): repair or remove it")
 
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""The file names that torchvision's ImageFolder takes for images, so that sample ids agree with it."""
-
-ALTERNATIVES = {"test": ("test", "val"), "val": ("val", "test"), "train": ("train",)}
-"""The folders that can serve as a split, the best first."""
-
-
 @dataclass(frozen=True, slots=True)
 class Tree:
     """The images under a folder of class folders, in the order of torchvision's ImageFolder."""
@@ -227,7 +230,7 @@ class Tree:
         """Return the wanted samples; `base` is what their sources are relative to."""
         labels = torch.tensor(self.labels, dtype=torch.int64)
         chosen, drawn = request.choose(labels)
-        paths = [self.paths[place] for place in chosen.tolist()]
+        paths = [self.paths[position] for position in chosen.tolist()]
         inputs, digests = read_files(paths, request.image_size)
         return build_samples(
             inputs,
@@ -294,18 +297,18 @@ def read_tree(folder: Path) -> Tree:
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        for where, _, files in sorted(walk(folder / name)):
-            found = [str(Path(where, file)) for file in sorted(files) if file.lower().endswith(ENDINGS)]
-            paths += found
-            labels += [label] * len(found)
+        for directory, _, files in sorted(walk(folder / name)):
+            images = [str(Path(directory, file)) for file in sorted(files) if file.lower().endswith(ENDINGS)]
+            paths += images
+            labels += [label] * len(images)
     if not paths:
         raise DataError(
             f"folder {folder} has {len(classes)} class folders, but no image ({', '.join(ENDINGS)}) in them"
         )
     for path in (*classes, *paths):
         if unwritable(path):
-            told = path.encode("utf-8", "backslashreplace").decode("ascii", "backslashreplace")
-            raise DataError(f"folder {folder}: the name {told} is not UTF-8: rename it")
+            printable = path.encode("utf-8", "backslashreplace").decode("ascii", "backslashreplace")
+            raise DataError(f"folder {folder}: the name {printable} is not UTF-8: rename it")
     return Tree(paths, labels, tuple(classes))
 
 
@@ -315,10 +318,10 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     def unreadable(error: OSError) -> None:
         raise DataError(f"folder {error.filename} cannot be read ({error.strerror}): repair or remove it")
 
-    met: set[tuple[int, int]] = set()
-    for where, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
-        status = Path(where).stat()
-        if (status.st_dev, status.st_ino) in met:
-            raise DataError(f"folder {where} is in {folder} twice, by a link: remove the link")
-        met.add((status.st_dev, status.st_ino))
-        yield where, folders, files
+    visited: set[tuple[int, int]] = set()
+    for directory, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        status = Path(directory).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            raise DataError(f"folder {directory} is in {folder} twice, by a link: remove the link")
+        visited.add((status.st_dev, status.st_ino))
+        yield directory, folders, files

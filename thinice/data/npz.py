@@ -1,4 +1,4 @@
-"""``npz:PATH``: images and labels in a NumPy archive, read without pickle."""
+"""Loader of ``npz:PATH``: images and labels in a NumPy archive, read without pickle."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ def load_npz(request: Request) -> Samples:
     """Return the images and labels of an archive: ``x``, ``y``, or ``images``, ``labels``, or `PAIRS`.
 
     Images are uint8 (0 to 255) or floats in [0, 1], of the shape (N, H, W), (N, C, H, W) or (N, H, W, C);
-    `notes` says which was found. An array ``classes`` of strings, where there is one, names the classes.
+    The samples' `notes` say which. An array ``classes`` of strings, where there is one, names the classes.
     """
-    wanted = request.split_among(tuple(PAIRS))
     path = request.path
-    images, labels, names, split = read_archive(path, wanted)
+    images, labels, names, split = read_archive(path, request.split_among(tuple(PAIRS)))
     with blamed_on(path):
         images, layout = to_channels_first(images)
         if labels.ndim == 2 and labels.shape[1] == 1:  # as MedMNIST has them
@@ -73,20 +72,20 @@ def blamed_on(path: Path) -> Iterator[None]:
 
 
 def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], list[str] | None, str]:
-    """Return images, labels, class names and the split that they are, without unpickling anything."""
+    """Return images, labels, class names and the split they belong to, without unpickling anything."""
     if not path.is_file():
         raise DataError(f"{path} {'is a folder: write folder:PATH' if path.is_dir() else 'does not exist'}")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz archive: write it with numpy.savez(path, x=images, y=labels)")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            images_key, labels_key, found = find_keys(path, archive, split)
+            images_key, labels_key, split_read = find_keys(path, archive, split)
             keys = [images_key, labels_key, *(["classes"] if "classes" in archive else [])]
             images, labels, *names = (archive[key] for key in keys)
         classes = [str(name) for name in names[0].ravel()] if names else None
     except DataError:
         raise
-    except Exception as error:  # what NumPy and zipfile stumble over in a stranger's file may be anything
+    except Exception as error:  # NumPy and zipfile may raise anything for a file of a stranger
         reason = " ".join(str(error).split())
         if "pickle" in reason:
             reason = "it holds Python objects, which are never unpickled: save plain arrays of numbers"
@@ -94,7 +93,7 @@ def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], li
     for key, array in zip(keys, (images, labels, *names), strict=True):
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path} cannot be read: {key} is not an array")
-    return images, labels, classes, found
+    return images, labels, classes, split_read
 
 
 def find_keys(path: Path, archive: Mapping[str, object], split: str) -> tuple[str, str, str]:

@@ -1,4 +1,9 @@
-"""A data set, or a part of one: pixels in [0, 1], labels, lasting ids, and a fingerprint of all of it."""
+"""`Samples`: images in [0, 1], labels, lasting ids, and a fingerprint of all of it.
+
+`as_samples` makes them of plain arrays, `build_samples` of parts that a loader has checked. The other functions check
+one part each: labels, ids, class names, an index, pixels. Large images stay files or uint8 until they are used
+(`LazyInputs`, `Pixels`).
+"""
 
 from __future__ import annotations
 
@@ -45,6 +50,8 @@ __all__ = [
 
 MOST_CLASSES = 1_000_000
 """Labels from here on are taken for a mistake: they would ask for as many class names."""
+ROUNDING = 1e-6
+"""How far a pixel may leave [0, 1] by rounding and is clamped; farther away it is refused."""
 
 
 def as_tensor(values: Numbers, argument: str) -> Tensor:
@@ -102,9 +109,9 @@ def as_classes(classes: Sequence[str] | None, labels: Tensor) -> tuple[str, ...]
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice:
         raise InputError(f"`classes` must be distinct names, one for each class, got {twice[0]!r} more than once")
-    foreign = [name for name in classes if unwritable(str(name))]
-    if foreign:
-        raise InputError(f"`classes` must be names in UTF-8, got {foreign[0]!r}")
+    unencodable = [name for name in classes if unwritable(str(name))]
+    if unencodable:
+        raise InputError(f"`classes` must be names in UTF-8, got {unencodable[0]!r}")
     if largest >= len(classes):
         raise InputError(f"`labels` must be below {len(classes)}, the number of `classes`, got {largest}")
     return tuple(classes)
@@ -123,30 +130,26 @@ def as_index(index: Index, length: int) -> slice | Tensor:
         if index.step is None or index.step > 0:
             return index
         return torch.tensor(range(length)[index], dtype=torch.int64)
-    where = as_tensor(index, "index")
-    if where.ndim != 1:
+    positions = as_tensor(index, "index")
+    if positions.ndim != 1:
         raise InputError(f"an index must be a slice or one-dimensional, got {index!r}: for one sample use [i : i + 1]")
-    if where.dtype == torch.bool:
-        if len(where) != length:
-            raise InputError(f"a mask must have one value for each of the {length} samples, got {len(where)}")
-        return where.nonzero().flatten()
-    if len(where) == 0:
-        return where.to(torch.int64)
-    if not is_integer(where):
-        raise InputError(f"an index must be of integers or booleans, got {where.dtype}")
-    where = where.to(torch.int64)
-    if where.min() < -length or where.max() >= length:
-        raise InputError(f"an index must lie between 0 and {length - 1}, got {where.min()} to {where.max()}")
-    return where.remainder(length)
+    if positions.dtype == torch.bool:
+        if len(positions) != length:
+            raise InputError(f"a mask must have one value for each of the {length} samples, got {len(positions)}")
+        return positions.nonzero().flatten()
+    if len(positions) == 0:
+        return positions.to(torch.int64)
+    if not is_integer(positions):
+        raise InputError(f"an index must be of integers or booleans, got {positions.dtype}")
+    positions = positions.to(torch.int64)
+    if positions.min() < -length or positions.max() >= length:
+        raise InputError(f"an index must lie between 0 and {length - 1}, got {positions.min()} to {positions.max()}")
+    return positions.remainder(length)
 
 
 def is_integer(values: Tensor) -> bool:
     """Return whether the type is one of integers; booleans are not."""
     return not (values.dtype == torch.bool or values.is_floating_point() or values.is_complex())
-
-
-ROUNDING = 1e-6
-"""How far a pixel may leave [0, 1] by rounding and is clamped; farther away it is refused."""
 
 
 class LazyInputs(Protocol):
@@ -244,13 +247,13 @@ def as_pixels(inputs: Tensor) -> Tensor | Pixels:
 def pixel_digests(inputs: Tensor | LazyInputs) -> Digests:
     """Return (N,) uint64: blake2b of each image's float32 pixels and shape; uint8 copies give the same."""
     start = hashlib.blake2b(f"pixels {shape_text(inputs.shape)}".encode(), digest_size=8)
-    found = bytearray()
+    joined = bytearray()
     for first in range(0, len(inputs), 256):
         for image in inputs[first : first + 256].numpy().astype("<f4", copy=False):
             digest = start.copy()
             digest.update(image)
-            found += digest.digest()
-    return np.frombuffer(bytes(found), dtype="<u8").astype(np.uint64)
+            joined += digest.digest()
+    return np.frombuffer(bytes(joined), dtype="<u8").astype(np.uint64)
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -310,21 +313,21 @@ class Samples:
 
     def __getitem__(self, index: Index, /) -> Samples:
         """Return the samples at these positions (a slice, indices, or a mask), in the order asked for."""
-        where = as_index(index, len(self))
-        sample_ids = self.sample_ids[where]
+        positions = as_index(index, len(self))
+        sample_ids = self.sample_ids[positions]
         refuse_repeats(sample_ids)
-        inputs = self.inputs[where] if isinstance(self.inputs, Tensor) else self.inputs.select(where)
-        places = range(len(self))[where] if isinstance(where, slice) else where.tolist()
+        inputs = self.inputs[positions] if isinstance(self.inputs, Tensor) else self.inputs.select(positions)
+        chosen = range(len(self))[positions] if isinstance(positions, slice) else positions.tolist()
         return build_samples(
             inputs,
-            self.labels[where],
+            self.labels[positions],
             sample_ids=sample_ids,
             classes=self.classes,
             name=self.name,
             split=self.split,
-            sources=None if self.sources is None else tuple(self.sources[place] for place in places),
+            sources=None if self.sources is None else tuple(self.sources[position] for position in chosen),
             notes=self.notes,
-            digests=self.digests[where if isinstance(where, slice) else where.numpy()],
+            digests=self.digests[positions if isinstance(positions, slice) else positions.numpy()],
         )
 
     def class_counts(self) -> tuple[int, ...]:

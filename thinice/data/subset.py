@@ -1,4 +1,4 @@
-"""Which samples `limit` takes: as many of each class, the same ones every time."""
+"""`draw` returns the samples that `limit` takes: as many of each class, and the same ones every time."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def draw(sample_ids: Tensor, labels: Tensor, limit: int) -> Tensor:
     >>> draw(torch.arange(6), torch.tensor([0, 0, 0, 0, 0, 1]), 4)
     tensor([1, 2, 4, 5])
     """
-    labels_, keys = labels.numpy(), mixed(sample_ids.numpy().astype(np.uint64))
-    by_class = np.lexsort((keys, labels_))
-    _, counts = np.unique(labels_, return_counts=True)
+    classes, keys = labels.numpy(), mixed(sample_ids.numpy().astype(np.uint64))
+    by_class = np.lexsort((keys, classes))
+    _, counts = np.unique(classes, return_counts=True)
     turn = np.empty(len(keys), np.int64)  # 0 for the first of its class, 1 for the second …
     turn[by_class] = np.arange(len(keys)) - np.repeat(counts.cumsum() - counts, counts)
     # in the last turn some classes go without: other keys decide, for large classes have the smaller ones

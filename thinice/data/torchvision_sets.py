@@ -1,4 +1,7 @@
-"""The data sets that torchvision knows: read from its folder layout, downloaded where they are not there."""
+"""Loaders of the data sets that torchvision knows: read from its folder layout, downloaded where they are absent.
+
+`ArraySet` serves those whose images have one size and fit into memory; Imagenette and ImageNet are trees of files.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ class ArraySet:
     labels: str = "targets"
     classes: tuple[str, ...] | None = None
 
-    def load(self, request: Request) -> Samples:
+    def __call__(self, request: Request) -> Samples:
         """Return the wanted samples, their images kept as uint8."""
         split = request.split_among(tuple(self.files))
         raw = open_torchvision(request, self.torchvision, self.files[split], **self.arguments[split])

@@ -2,15 +2,15 @@
 
 import runpy
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from thinice import example_checkpoints, load_classifier, load_samples
 from thinice.models import prunable_weights
 
-FOLDER = Path(__file__).resolve().parent.parent / "data" / "digits"
+FOLDER = ROOT / "data" / "digits"
 NAMES = ("dense", "pruned-90", "pruned-95")
 NEAR = 2
 """Samples that may come out otherwise on another processor: some lie on the boundary within rounding."""
