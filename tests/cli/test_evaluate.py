@@ -156,7 +156,7 @@ def test_reported_against_measured(run, paths, tmp_path):
         (("--budget", "9"), "did you mean 9/255?"),
         (("--budget", "8/255", "--attack", "autoatack"), "did you mean autoattack?"),
         (("--budget", "8/255", "--attack", "pgd-targeted"), "attacks here are untargeted"),
-        (("--budget", "3", "--norm", "l0"), "use fmn or bb, which minimise l0"),
+        (("--budget", "3", "--norm", "l0"), "keeps to l1, l2, linf, got `norm` 'l0': choose one of them"),
         (("--budget", "8/255", "--steps", "5"), "attack 'autoattack' has no setting 'steps'"),
         (("--budget", "8/255", "--attack", "pgd", "--compile"), "--compile) serves attacks that minimise the norm"),
         (("--budget", "8/255", "--attack", "pgd", "--precision", "tf32", "--device", "cpu"), "take bf16"),
