@@ -148,8 +148,8 @@ def measure(
 class AttackTask:
     """The search for the nearest adversarial of each sample, as an engine runs it.
 
-    The attack searches in the inference form of the network (`inference_form`), compiled where that is asked for; what
-    it finds is verified on the network itself.
+    An attack that minimises the norm searches in the inference form of the network (`inference_form`), compiled where
+    that is asked for; one at a budget searches the network itself. What they find is verified on the network itself.
     """
 
     classifier: Classifier
@@ -174,6 +174,8 @@ class AttackTask:
             nonlocal search_model
             inputs = self.samples.inputs[part].to(device, torch.float32).contiguous()
             labels, sample_ids = self.samples.labels[part].to(device), self.samples.sample_ids[part].to(device)
+            if self.attack.budget is not None:  # in another form, all that it does not break would be searched again
+                return self.attack(network, inputs, labels, sample_ids).to("cpu")
             if search_model is None:
                 search_model = inference_form(network, inputs[:TRYING], compiled=self.compiled)
             return self.attack(network, inputs, labels, sample_ids, search_model=search_model).to("cpu")
