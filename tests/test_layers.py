@@ -17,7 +17,7 @@ LEVELS = [
     {"types", "errors"},
     {"norms", "losses", "progress", "precision", "embedded"},
     {"models", "datasets"},
-    {"attacks", "training", "pruning"},
+    {"attacks", "certification", "training", "pruning"},
     {"robustness"},
     {"measurement", "store", "stats", "indicators"},
     {"campaign", "slices", "consistency", "signatures"},
