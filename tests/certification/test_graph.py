@@ -154,6 +154,11 @@ class Outside(Chosen):
         return self.linear(torch.from_numpy(inputs.detach().numpy() ** 2).flatten(1)) + inputs.mean((1, 2, 3))[:, None]
 
 
+class Listed(Chosen):
+    def forward(self, inputs):
+        return self.linear(torch.tensor(inputs.flatten(1).tolist()) + inputs.flatten(1))
+
+
 class Random(Chosen):
     def forward(self, inputs):
         return self.linear(inputs.flatten(1)) + 1e-3 * torch.rand(2)
@@ -174,14 +179,15 @@ class Constant(Chosen):
     ("network", "why"),
     [
         (Chosen(), "cannot be recorded for lower bounds"),
-        (Outside(), "computes something else than was recorded"),
+        (Outside(), "cannot be recorded for lower bounds .what depends on its inputs leaves torch"),
+        (Listed(), "cannot be recorded for lower bounds .what depends on its inputs leaves torch"),
         (Random(), "on chance"),
         (Shared(), "computes something else|into the shape"),
         (Constant(), "returns no logits"),
         (nn.Conv2d(3, 2, 3), "returns no logits"),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)), "cannot be recorded for lower bounds .mat1 and mat2"),
     ],
-    ids=["chosen", "outside", "random", "shared", "constant", "maps", "misfit"],
+    ids=["chosen", "outside", "listed", "random", "shared", "constant", "maps", "misfit"],
 )
 def test_what_cannot_be_recorded_is_refused_with_a_reason(network, why):
     with pytest.raises(InputError, match=why):

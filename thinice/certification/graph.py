@@ -38,6 +38,7 @@ MIXING = frozenset({"adaptive_avg_pool2d", "addmm", "avg_pool2d", "conv1d", "con
 MIXING |= {"mean", "mm", "sum"}
 ROUNDINGS = {"add": 2, "batch_norm": 12, "div": 2, "mul": 2, "rsub": 2, "sub": 2}
 """On the way to an entry, in any order of the steps; a weight that is a plain number is rounded too."""
+LEAVING = frozenset({Tensor.__array__, Tensor.item, Tensor.numpy, Tensor.tolist})
 SAME = 1e-2
 """Logits that differ by so much, of the largest, differ by more than rounding, also that of TF32."""
 EXAMPLES = 2
@@ -156,7 +157,7 @@ def read_graph(classifier: Classifier, shape: tuple[int, ...]) -> Graph:
     if not same:
         raise InputError(
             f"{_who(classifier)} computes something else than was recorded of it: its samples depend on each other, on "
-            "their number, on chance, or on steps outside of torch; there are no lower bounds for it"
+            "their number, or on chance; there are no lower bounds for it"
         )
     return graph
 
@@ -170,7 +171,10 @@ def _who(classifier: Classifier) -> str:
 
 
 class _Aside(TorchFunctionMode):
-    """Leaves out of the record what does not depend on the inputs, so that sizes may be read from tensors."""
+    """Leaves out of the record what does not depend on the inputs, so that sizes may be read from tensors.
+
+    What does must not leave torch: a branch that NumPy decides would be recorded as the only one.
+    """
 
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()
@@ -185,6 +189,8 @@ class _Aside(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - whatever the function returns
         kwargs = kwargs or {}
         if any(id(value) in self.dependent for value in tree_leaves((args, kwargs))):
+            if func in LEAVING:
+                raise RuntimeError("what depends on its inputs leaves torch, for NumPy or Python's own numbers")
             result = func(*args, **kwargs)
             self.dependent |= {id(value): value for value in tree_leaves(result) if isinstance(value, Tensor)}
             return result
