@@ -81,6 +81,15 @@ def test_a_graph_computes_what_the_network_does_and_encloses_its_rounding(name):
 
 
 @pytest.mark.parametrize("name", AFFINE)
+def test_the_sizes_that_rounding_is_a_share_of_are_those_of_the_results_at_least(name):
+    graph = read_graph(as_classifier(Step(AFFINE[name]), normalization="cifar10"), SHAPE)
+    for operation in graph.operations[1:]:
+        values = [torch.randn(20, *graph.operations[source].shape).double() for source in operation.sources]
+        sizes = operation.apply_absolute(*[value.abs() for value in values])
+        assert (operation.apply(*values).abs() <= sizes * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("name", AFFINE)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_linear_bounds_enclose_the_logits_over_the_ball(name, norm):
     classifier = as_classifier(Step(AFFINE[name]), normalization="cifar10")
