@@ -78,6 +78,11 @@ def test_a_graph_computes_what_the_network_does_and_encloses_its_rounding(name):
     point = Relaxation(graph, inputs.double(), torch.zeros(5, dtype=torch.float64), "linf")
     assert ((point.lower[-1] <= classifier(inputs)) & (classifier(inputs) <= point.upper[-1])).all()
     assert (point.upper[-1] - point.lower[-1]).max() < 1e-2
+    rows, owners = torch.eye(5, dtype=torch.float64).repeat(5, 1), torch.arange(5).repeat_interleave(5)
+    lower = point.bound(len(graph.operations) - 1, rows, owners).view(5, 5)
+    charged = graph.logits(inputs) - lower
+    assert (charged > point.error[-1]).all()  # and what the operations before it have rounded
+    assert charged.max() < 1e-2
 
 
 @pytest.mark.parametrize("name", AFFINE)
