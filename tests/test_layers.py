@@ -21,7 +21,7 @@ LEVELS = [
     {"stats"},
     {"engines", "store"},  # the store keeps a column for each statistic
     {"models", "data"},
-    {"attacks"},
+    {"attacks", "certification"},
     {"training"},
     {"pruning"},
     {"results"},
