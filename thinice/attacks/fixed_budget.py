@@ -203,11 +203,6 @@ class AttackEnsemble:
     settings: Mapping[str, Setting]
     members: tuple[FixedBudgetAttack, ...]
 
-    @property
-    def attack(self) -> Attack:
-        """The ensemble as the store knows it: one attack with all its settings."""
-        return Attack(self.name, self.norm, self.settings, self.members[0].search)
-
 
 def is_budget_attack(name: str) -> bool:
     """Whether a name means an attack at a budget; if not, it is one that minimises the norm (`make_attack`).
