@@ -261,10 +261,10 @@ def test_a_comparison_shows_hostile_names_without_obeying_them(result):
 def test_patterns_of_wrong_studies_stay_with_the_networks_that_they_name(networks, samples, tmp_path):
     dense, pruned = networks
     store = tmp_path / "thinice.duckdb"
-    same, other = thinice.compare_all(dense, [dense, pruned], samples[:12], store=store, progress=False)
+    same, other = thinice.compare_all(dense, [dense, pruned], samples, store=store, progress=False)
     patterns = {comparison.pruned: comparison.patterns for comparison in (same, other)}
-    assert same.patterns == () or all(same.pruned in pattern.subjects for pattern in same.patterns)
+    assert same.patterns == ()  # nothing is lost
     shown = thinice.checks.study_patterns.stored_patterns(thinice.open_store(store))
     for name, found in patterns.items():
         assert found == tuple(pattern for pattern in shown if name in pattern.subjects)
-    assert [pattern.check for pattern in other.patterns] == ["no_separation"]  # twelve samples separate nothing
+    assert [pattern.check for pattern in other.patterns] == ["no_separation"]  # eight samples separate nothing

@@ -334,6 +334,27 @@ def test_claims_that_the_network_refuses_are_pushed_out_or_searched_again(shift,
         assert not spent.any()
 
 
+@pytest.mark.parametrize("beside", [{"steps": 3}, {"norm": "linf"}, {"precision": "bf16"}, {"restarts": 2}])
+def test_what_a_bound_attack_would_ignore_is_refused(digits, beside):
+    classifier, samples = digits
+    bound, (name,) = make_attack("fmn", norm="l2", steps=5), beside
+    message = f"`{name}` goes with the name of an attack; fmn is bound"
+    jobs = {
+        "measure": lambda: thinice.measure(classifier, samples[:4], attack=bound, progress=False, **beside),
+        "measure_all": lambda: thinice.measure_all([classifier], samples[:4], attack=bound, progress=False, **beside),
+        "compare": lambda: thinice.compare(classifier, classifier, samples[:4], attack=bound, progress=False, **beside),
+        "evaluate": lambda: thinice.evaluate(
+            classifier, samples[:4], attack=bound, budget=0.1, progress=False, **beside
+        ),
+    }
+    for job in jobs.values():
+        with pytest.raises(InputError, match=message):
+            job()
+    same = {"norm": "l2", "precision": "float32", "seed": 0, "effort": "standard"}
+    nearest = thinice.measure(classifier, samples[:4], attack=bound, progress=False, **same)
+    assert len(nearest) == 4
+
+
 def test_precision_is_a_setting_that_the_store_tells_apart():
     plain, less = make_attack("fmn"), make_attack("fmn", precision="bf16")
     assert "precision" not in plain.settings

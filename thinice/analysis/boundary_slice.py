@@ -1,4 +1,4 @@
-"""A plane through a sample and its two nearest adversarials, and what both networks say all over it."""
+"""Planes through a sample and its two nearest adversarials, and the predictions of both networks on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["BoundarySlice", "boundary_slice", "slice_networks"]
 
 COLINEAR = 1e-3
-"""A second direction that leaves the first by less than this share of its length is taken for the first."""
+"""A second direction whose part perpendicular to the first is shorter than this share of it counts as the same."""
 ROOM = 1.25
 """How much wider than the points and the ball the slice is."""
 
@@ -34,7 +34,7 @@ Image = Tensor | np.ndarray
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BoundarySlice:
-    """What two networks say on a plane through a sample; made by `slice_networks`.
+    """Predictions and margins of two networks on a plane through a sample; made by `slice_networks`.
 
     Attributes
     ----------
@@ -145,15 +145,15 @@ def slice_networks(
     resolution: int = 101,
     device: str = "auto",
 ) -> BoundarySlice:
-    """Return what two networks say on the plane through a sample, its dense and its pruned adversarial.
+    """Return the predictions of two networks on the plane through a sample, its dense and its pruned adversarial.
 
-    The first axis leads from the sample to its dense adversarial; the second stands upright on it (in the Euclidean
+    The first axis leads from the sample to its dense adversarial; the second is perpendicular to it (in the Euclidean
     sense) and leads to the pruned adversarial. Both are measured in the norm. An adversarial that is missing (the
     network has the sample wrong, or none was found) is replaced by that network's *gradient*: the direction in which
-    the margin falls fastest, or rises, where the network is wrong. The same is done where the second adversarial
-    lies on the line to the first. Where a gradient is zero, or is on that line too, a fixed *random* direction
-    stands in. Points that leave the box [0, 1] are clipped to it: every point shown is an image, and none lies
-    farther from the sample than the plane says.
+    the margin falls fastest, or rises, where the network is wrong. So is a second adversarial on the line to the first.
+    A gradient that is zero, or on that line too, is replaced by a fixed *random* direction. Points that leave the box
+    [0, 1] are clipped to it: every point shown is an image, and none lies farther from the sample than its coordinates
+    say.
 
     Parameters
     ----------
@@ -201,28 +201,28 @@ def slice_networks(
     ([0, 0, 0, 0, 1], [0, 0, 0, 1, 1])
 
     """
-    where = pick_device(device)
+    chosen = pick_device(device)
     start = _image(inputs, "inputs", None)
     ends = [
         None if image is None else _image(image, name, start.shape)
         for name, image in (("dense_adversarial", dense_adversarial), ("pruned_adversarial", pruned_adversarial))
     ]
-    networks = [dense.to(where), pruned.to(where)]
+    networks = [dense.to(chosen), pruned.to(chosen)]
     if norm not in NORM_TABLE:
         raise InputError(f"`norm` is {norm!r}: the norms are {', '.join(NORM_TABLE)}")
     if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 2:
         raise InputError(f"`resolution` must be a whole number of at least 2, got {resolution!r}")
-    with exact(where):
-        slopes = [_slope(network, start.to(where), label, norm) for network in networks]
+    with exact(chosen):
+        steepest = [_steepest(network, start.to(chosen), label, norm) for network in networks]
     deltas = [None if end is None else end - start for end in ends]
-    first, first_name = _direction(deltas[0], slopes[0], None)
-    second, second_name = _direction(deltas[1], slopes[1], first)
+    first, first_name = _direction(deltas[0], steepest[0], None)
+    second, second_name = _direction(deltas[1], steepest[1], first)
     measure = NORM_TABLE[axis_norm(norm)].length
     axes = torch.stack([axis / measure(axis[None]) for axis in (first, second)])
     points = np.array([[0.0, 0.0], *(_coordinates(delta, axes) for delta in deltas)])
     lengths = np.array([math.nan if delta is None else _length(delta, norm) for delta in deltas])
     across, up = _window(points, reach, resolution)
-    rows = _rows(networks, start, axes, (across, up), label=label, norm=norm, where=where)
+    rows = _rows(networks, start, axes, (across, up), label=label, norm=norm, device=chosen)
     return BoundarySlice(
         dense=dense.name,
         pruned=pruned.name,
@@ -247,18 +247,18 @@ def axis_norm(norm: Norm) -> Norm:
 
 
 def _image(image: Image, name: str, shape: torch.Size | None) -> Tensor:
-    """Return an image as float64 on the CPU, or say what is wrong with it."""
-    found = torch.as_tensor(image if isinstance(image, Tensor) else np.array(image)).detach().to("cpu", torch.float64)
-    if found.ndim != 3:
-        raise InputError(f"`{name}` must be one image (C, H, W), got shape {tuple(found.shape)}")
-    if shape is not None and found.shape != shape:
-        raise InputError(f"`{name}` has shape {tuple(found.shape)} and `inputs` {tuple(shape)}: they must be alike")
-    if not ((found >= 0) & (found <= 1)).all():  # false of NaN, too
-        raise InputError(f"`{name}` must lie in [0, 1], got [{found.min():.3g}, {found.max():.3g}]")
-    return found
+    """Return an image as float64 on the CPU; raise `InputError` where it is none."""
+    pixels = torch.as_tensor(image if isinstance(image, Tensor) else np.array(image)).detach().to("cpu", torch.float64)
+    if pixels.ndim != 3:
+        raise InputError(f"`{name}` must be one image (C, H, W), got shape {tuple(pixels.shape)}")
+    if shape is not None and pixels.shape != shape:
+        raise InputError(f"`{name}` has shape {tuple(pixels.shape)} and `inputs` {tuple(shape)}: they must be alike")
+    if not ((pixels >= 0) & (pixels <= 1)).all():  # false of NaN, too
+        raise InputError(f"`{name}` must lie in [0, 1], got [{pixels.min():.3g}, {pixels.max():.3g}]")
+    return pixels
 
 
-def _slope(network: Classifier, sample: Tensor, label: int, norm: Norm) -> Tensor:
+def _steepest(network: Classifier, sample: Tensor, label: int, norm: Norm) -> Tensor:
     """Return the direction (C, H, W) to the network's boundary: down its margin, or up where it is wrong."""
     inputs = sample[None].float().requires_grad_()
     logits = network(inputs)
@@ -270,26 +270,31 @@ def _slope(network: Classifier, sample: Tensor, label: int, norm: Norm) -> Tenso
     return (row.steepest(slope) * (1 if value.item() < 0 else -1)).view_as(sample).to("cpu", torch.float64)
 
 
-def _direction(delta: Tensor | None, slope: Tensor, first: Tensor | None) -> tuple[Tensor, str]:
-    """Return the first of perturbation, gradient and random direction that is one, upright on `first`, and its name."""
+def _direction(delta: Tensor | None, steepest: Tensor, first: Tensor | None) -> tuple[Tensor, str]:
+    """Return the first of perturbation, gradient and random direction that is not along `first`, and its name.
+
+    Of it, the part that is perpendicular to `first`.
+    """
     random = torch.randn(
-        slope.shape, generator=torch.Generator().manual_seed(int(first is not None)), dtype=slope.dtype
+        steepest.shape, generator=torch.Generator().manual_seed(int(first is not None)), dtype=steepest.dtype
     )
-    for direction, name in ((delta, "adversarial"), (slope, "gradient"), (random, "random")):
+    for direction, name in ((delta, "adversarial"), (steepest, "gradient"), (random, "random")):
         if direction is None:
             continue
-        upright = direction if first is None else direction - first * ((direction * first).sum() / (first**2).sum())
-        if upright.norm() > COLINEAR * direction.norm():
-            return upright, name
+        perpendicular = (
+            direction if first is None else direction - first * ((direction * first).sum() / (first**2).sum())
+        )
+        if perpendicular.norm() > COLINEAR * direction.norm():
+            return perpendicular, name
     raise InputError("`inputs` has a single value: there is no plane through it")
 
 
 def _coordinates(delta: Tensor | None, axes: Tensor) -> tuple[float, float]:
-    """Return where a perturbation lies on two axes that stand upright on each other."""
+    """Return the coordinates of a perturbation on two axes that are perpendicular to each other."""
     if delta is None:
         return math.nan, math.nan
-    one, other = (float((delta * axis).sum() / (axis**2).sum()) for axis in axes)
-    return one, other
+    along_first, along_second = (float((delta * axis).sum() / (axis**2).sum()) for axis in axes)
+    return along_first, along_second
 
 
 def _length(delta: Tensor, norm: Norm) -> float:
@@ -322,25 +327,25 @@ def _rows(
     *,
     label: int,
     norm: Norm,
-    where: torch.device,
+    device: torch.device,
 ) -> NDArray[np.float64]:
     """Return (5, H, W): predictions and margins of both networks, and lengths; a row of the plane at a time."""
     across, up = window
     right = torch.from_numpy(across).view(-1, 1, 1, 1) * axes[0]
-    labels = torch.full((len(across),), label, device=where)
+    labels = torch.full((len(across),), label, device=device)
     table = np.empty((5, len(up), len(across)))
-    with exact(where), torch.no_grad():
-        for place, height in enumerate(up.tolist()):
+    with exact(device), torch.no_grad():
+        for row, height in enumerate(up.tolist()):
             points = (start + right + height * axes[1]).clamp(0, 1)
-            table[4, place] = NORM_TABLE[norm].length(points - start)
-            images = points.to(where, torch.float32)
+            table[4, row] = NORM_TABLE[norm].length(points - start)
+            images = points.to(device, torch.float32)
             for k, network in enumerate(networks):
                 logits = network(images)
-                table[k, place] = predict(_said(logits), images).cpu()
-                table[2 + k, place] = margin(logits, labels).cpu()
+                table[k, row] = predict(_answering(logits), images).cpu()
+                table[2 + k, row] = margin(logits, labels).cpu()
     return table
 
 
-def _said(logits: Tensor) -> Model:
-    """Return the model that has given its logits already."""
+def _answering(logits: Tensor) -> Model:
+    """Return a model that returns these logits, whatever it is asked."""
     return lambda _: logits

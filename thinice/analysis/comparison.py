@@ -140,12 +140,12 @@ def compare_all(
         for other in others:
             robust = None
             if budget is not None:
-                judge = _judge(session, bound, robust_by, budget, seed)
-                robust = judge(first), judge(other)
+                verify = _verdicts_by(session, bound, robust_by, budget, seed)
+                robust = verify(first), verify(other)
             comparisons.append(_compare(session, first, other, bound, both=distances == "both", robust=robust))
-        found = stored_patterns(session.store)
+        patterns = stored_patterns(session.store)
     return tuple(
-        replace(comparison, patterns=tuple(pattern for pattern in found if comparison.pruned in pattern.subjects))
+        replace(comparison, patterns=tuple(pattern for pattern in patterns if comparison.pruned in pattern.subjects))
         for comparison in comparisons
     )
 
@@ -162,12 +162,12 @@ def _refuse(distances: Distances, basis: Basis, budget: float | str | None, robu
         raise InputError('`budget` is missing: `basis` "robust" means robust at a budget, such as 8/255')
 
 
-def _judge(
+def _verdicts_by(
     session: MeasurementSession, attack: Attack, robust_by: str | None, budget: float | str, seed: int
 ) -> Callable[[Classifier], Robustness]:
     """Return what tells which samples of a network are robust: one attack for all networks, alone, on all samples."""
 
-    def judge(network: Classifier) -> Robustness:
+    def verify(network: Classifier) -> Robustness:
         bound: Attack | AttackEnsemble = attack
         if robust_by is not None:
             options: SearchOptions = {"norm": attack.norm, "seed": seed}
@@ -175,7 +175,7 @@ def _judge(
             bound = bind_attack(network, session.samples, robust_by, budget=budget, device=device, **options)
         return verdicts(session, network, bound, budget=budget, skip_known=False)
 
-    return judge
+    return verify
 
 
 def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:

@@ -290,9 +290,9 @@ def verdicts(
     start, samples = time.monotonic(), session.samples
     radius = budget_value(budget, attack.norm, samples.inputs.shape[1:])
     if isinstance(attack, AttackEnsemble):
-        found = _by_ensemble(session, classifier, attack, skip_known)
+        decided = _by_ensemble(session, classifier, attack, skip_known)
     else:
-        found = _by_distance(session, classifier, attack, radius)
+        decided = _by_distance(session, classifier, attack, radius)
     return Robustness(
         network=classifier.name,
         sparsity=classifier.sparsity,
@@ -305,14 +305,14 @@ def verdicts(
         settings=attack.settings,
         sample_ids=session.sample_ids,
         labels=samples.labels.numpy(),
-        robust=found.robust,
-        broken_by=found.broken_by,
-        epsilon=found.epsilon,
-        known_broken=found.known_broken,
-        robust_to_this_attack=found.robust_to_this_attack,
-        evaluations=found.evaluations,
+        robust=decided.robust,
+        broken_by=decided.broken_by,
+        epsilon=decided.epsilon,
+        known_broken=decided.known_broken,
+        robust_to_this_attack=decided.robust_to_this_attack,
+        evaluations=decided.evaluations,
         seconds=time.monotonic() - start,
-        measurement_id=found.measurement_id,
+        measurement_id=decided.measurement_id,
         store=session.path,
     )
 
@@ -501,7 +501,7 @@ def _study_row(robustness: Robustness) -> StudyRow:
 
 
 def _warn(warning: DoubtfulWarning) -> None:
-    """Give a warning that names the line which called this module."""
+    """Give a warning, with the line that called this module as its place."""
     depth, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") == __name__:
         depth, frame = depth + 1, frame.f_back

@@ -29,7 +29,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Robustness:
-    """Who stands at a budget; columns have one entry a sample, in the order of the data.
+    """Which samples are robust at a budget; columns have one entry a sample, in the order of the data.
 
     Attributes
     ----------
@@ -44,17 +44,17 @@ class Robustness:
     sample_ids, labels : ndarray
         (N,) index in the untouched data set, and true class.
     robust : ndarray
-        (N,) bool: right, and no adversarial within the budget is known. Where a shortcut was taken, also none of
-        another attack in the store.
+        (N,) bool: right, and no adversarial within the budget is known. With `skip_known` also none of another
+        attack in the store.
     broken_by : ndarray
-        (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it stands.
+        (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it is robust.
     epsilon : ndarray
-        (N,) length of the adversarial that broke it, at most the budget; 0 where clean, NaN where it stands. Of an
+        (N,) length of the adversarial that broke it, at most the budget; 0 where clean, NaN where it is robust. Of an
         attack that minimises the norm: the epsilon of every sample.
     known_broken : ndarray
         (N,) bool: broken by other measurements in the store alone.
     robust_to_this_attack : ndarray or None
-        (N,) bool: stands against this attack alone; None where known samples were spared.
+        (N,) bool: robust to this attack alone; None where samples known to be broken were spared.
     evaluations : ndarray
         (N,) forward-backward passes spent.
     seconds : float
@@ -107,7 +107,7 @@ class Robustness:
 
     @property
     def robust_accuracy(self) -> float:
-        """Share of the samples that stand: an upper bound on the truth."""
+        """Share of the samples that are robust: an upper bound on the truth."""
         return float(self.robust.mean())
 
     @property
@@ -117,12 +117,12 @@ class Robustness:
 
     @property
     def robust_accuracy_to_this_attack(self) -> float | None:
-        """The same by this attack alone; None where known samples were spared."""
+        """The same by this attack alone; None where samples known to be broken were spared."""
         return None if self.robust_to_this_attack is None else float(self.robust_to_this_attack.mean())
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many samples fell to what, in the order of the ensemble: ``{"clean": …, "apgd-ce": …, …}``."""
+        """How many samples each attack broke, in the order of the ensemble: ``{"clean": …, "apgd-ce": …, …}``."""
         order = [CLEAN, *str(self.settings.get("attacks", self.attack)).split()]
         others = sorted(set(self.broken_by.tolist()) - {*order, ""})
         return {name: int((self.broken_by == name).sum()) for name in [*order, *others]}
@@ -181,7 +181,7 @@ class Robustness:
         return {int(one): stored_adversarial(blob, shape) for one, blob, shape in columns if one in broken}
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a sample: id, label, verdict, what it fell to, length of that adversarial, passes."""
+        """Return one row a sample: id, label, verdict, the attack that broke it, length of that adversarial, passes."""
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
 
         return pd.DataFrame(
