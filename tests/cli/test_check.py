@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from thinice.checks.contradictions import check_store
 from thinice.checks.study_patterns import stored_patterns
-from thinice.cli.compare import warn
 from thinice.data.digits import example_checkpoints
 from thinice.store import Store, open_store
 from thinice.types import Outcome
@@ -210,11 +208,6 @@ def test_a_comparison_whose_interval_reaches_a_half(filled):
             run.add_statistics(comparison, auc=0.65, auc_low=low, auc_high=0.9, confidence=0.95, **statistics)
     ((networks, seen),) = [(one.subjects, one.seen) for one in stored_patterns(filled.store)]
     assert networks == ("near",)
-    heard = []
-    warn([SimpleNamespace(pruned="far")], filled.store.path, heard.append)
-    assert heard == []
-    warn([SimpleNamespace(pruned="near")], filled.store.path, heard.append)
-    assert [one.split(":")[:2] for one in heard] == [["warning", " no_separation, near"]]
     assert seen == "AUC 0.650 against dense on digits (linf, clean), and it may be as low as 0.470"
 
 

@@ -12,10 +12,10 @@ import sys
 import numpy as np
 import pytest
 
-from thinice import engines as progress
 from thinice.cli.options import Format
 from thinice.cli.output import put, render
-from thinice.engines import Progress
+from thinice.engines import progress
+from thinice.engines.progress import Progress
 from thinice.errors import InputError, MissingExtraError, StoreError
 from thinice.printable import escaped, shown
 from thinice.store import open_store
