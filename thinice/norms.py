@@ -106,7 +106,7 @@ def _unit(gradient: Tensor) -> Tensor:
 def _threshold(like: Tensor, enough: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the largest threshold (N, 1) from 0 on that is still enough for its row, exact to the last bit.
 
-    Non-negative floats are ordered as their bits are, so the bits are settled from the highest to the lowest. On a
+    Non-negative floats are ordered as their bits are, so the bits are found from the highest to the lowest. On a
     processor that takes a tenth of the time of sorting the rows, which an attack would have to do at each step.
     """
     bits = {torch.float32: torch.int32, torch.float64: torch.int64}[like.dtype]

@@ -98,7 +98,7 @@ def test_the_rivals_are_those_of_the_comparison(store):
     paths = thinice.example_checkpoints()
     samples = thinice.load_samples("digits", limit=250)
     result = thinice.compare(paths["dense"], paths["pruned-95"], samples, steps=25, store=store, progress=False)
-    rows = answer(store, "Does epsilon foretell losses better than margin, confidence and loss?")
+    rows = answer(store, "Does epsilon predict losses better than margin, confidence and loss?")
     found = rows[rows["pruned"] == "pruned-95"].set_index("predictor")["auc"]
     expected = result.predictor_comparison()
     assert found[expected.name.tolist()].tolist() == pytest.approx(expected.auc.tolist(), abs=1e-12)

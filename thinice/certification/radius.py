@@ -237,14 +237,14 @@ def _crossing(graph: Graph, inputs: Tensor, labels: Tensor, radius: Tensor, limi
     last = len(graph.operations) - 1
     samples, classes = len(inputs), graph.operations[-1].shape[0]
     owners = torch.arange(samples, device=inputs.device).repeat_interleave(classes)
-    rivals = torch.arange(classes, device=inputs.device).repeat(samples)
-    owners, rivals = owners[rivals != labels[owners]], rivals[rivals != labels[owners]]
+    others = torch.arange(classes, device=inputs.device).repeat(samples)
+    owners, others = owners[others != labels[owners]], others[others != labels[owners]]
     crossing = limit.clone()
     for part in relaxation.parts(len(owners), last):
         owner = owners[part]
         rows = inputs.new_zeros(len(owner), classes)
         rows[torch.arange(len(owner)), labels[owner]] = 1
-        rows[torch.arange(len(owner)), rivals[part]] = -1
+        rows[torch.arange(len(owner)), others[part]] = -1
         gradient, margin = relaxation.linear_bound(last, rows, owner)
         reached = _largest_above_zero(gradient, margin, inputs[owner].flatten(1), limit[owner], norm)
         crossing.scatter_reduce_(0, owner, reached, "amin")

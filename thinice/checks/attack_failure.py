@@ -125,7 +125,7 @@ def check_attack(
 def black_box_stronger(
     sample_ids: Sequence[int], broken_by: Sequence[str | None], black_box: Iterable[str] = ("square",)
 ) -> Finding:
-    """Return which samples fell to an attack without gradients, having withstood all others.
+    """Return which samples an attack without gradients broke that had withstood all others.
 
     Parameters
     ----------

@@ -111,7 +111,7 @@ def _format_of_archive(path: Path, size: int) -> Container:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
+    except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
         raise CheckpointError(
             f"{path}: is a truncated or damaged archive ({_cause(error)}): download or save it again"
         ) from None
@@ -172,9 +172,9 @@ def read_torch(path: Path, *, trust_pickle: bool = False) -> Any:  # noqa: ANN40
                 held = _read_safely(file, path)
     except CheckpointError:
         raise
-    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
+    except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
         raise CheckpointError(f"{path}: is truncated or damaged ({_cause(error)}): download or save it again") from None
-    _check_nest("", held, path, (), {})
+    _check_nesting("", held, path, (), {})
     return held
 
 
@@ -196,7 +196,7 @@ def _cause(error: Exception) -> str:
     return plain(message.partition("\n")[0].partition(". ")[0] or type(error).__name__)
 
 
-def _check_nest(key: object, held: object, path: Path, above: tuple[int, ...], heights: dict[int, int]) -> int:
+def _check_nesting(key: object, held: object, path: Path, above: tuple[int, ...], heights: dict[int, int]) -> int:
     """Return how many containers deep something is.
 
     Refused are tensors that are larger than the file (views that repeat what is stored), nests without an end or too
@@ -215,7 +215,7 @@ def _check_nest(key: object, held: object, path: Path, above: tuple[int, ...], h
             inner = (*above, id(held))
             pairs = held.items() if isinstance(held, Mapping) else enumerate(held)
             heights[id(held)] = 1 + max(
-                (_check_nest(name, value, path, inner, heights) for name, value in pairs), default=0
+                (_check_nesting(name, value, path, inner, heights) for name, value in pairs), default=0
             )
         height = heights.get(id(held), 1)
         if len(above) + height > MOST_DEPTH:
@@ -254,7 +254,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = list(file.keys())[: MOST_TENSORS + 1]
             tensors, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
+    except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
         raise CheckpointError(
             f"{path}: is a damaged safetensors file ({_cause(error)}): download or save it again"
         ) from None

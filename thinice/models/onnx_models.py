@@ -207,7 +207,7 @@ def load_onnx(path: Path) -> Program:
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
-    except Exception as error:  # noqa: BLE001 - what a reader stumbles over in a stranger's file may be anything
+    except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
         raise CheckpointError(f"{path}: is not a valid ONNX file ({_line(error)}): export it again") from None
     if len(model.graph.node) > MOST_STEPS:
         raise CheckpointError(f"{path}: has more than {MOST_STEPS} steps: export a smaller network")

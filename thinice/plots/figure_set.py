@@ -54,7 +54,7 @@ class ComparisonColumns:
     closest : sequence of AdversarialExample
         The samples of the gallery with their adversarials.
     predictors : PredictorComparison, optional
-        How well epsilon and other quantities foretell the lost samples.
+        How well epsilon and other quantities predict the lost samples.
 
     """
 

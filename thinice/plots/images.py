@@ -340,12 +340,12 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     true = shorten(_class_at(plane.label, classes), 130, NOTE)
     notes = [f"Names: what {networks[0]} sees there, then {networks[1]}, if that is another class. True class: {true}."]
     heading(ax, "Where pruning moved the boundary", notes=notes, entries=entries)
-    _settle(ax, own=own)
+    _finish_axes(ax, own=own)
     _names(ax, plane, classes)
     return ax
 
 
-def _settle(ax: Axes, *, own: bool) -> None:
+def _finish_axes(ax: Axes, *, own: bool) -> None:
     """Lay the figure out, so that room can be measured; a figure of our own as high as makes the slice a square."""
     figure = ax.get_figure(root=True)
     engine = None if figure is None else figure.get_layout_engine()

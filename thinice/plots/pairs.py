@@ -197,7 +197,7 @@ def plot_predictors(table: PredictorComparison, *, ax: Axes | None = None) -> Ax
     """
     count = len(table.name)
     ax = styled_axes(ax, height=1.7 + 0.36 * count)
-    title = "What foretells which samples pruning loses"
+    title = "What predicts which samples pruning loses"
     notes = [f"{table.n_kept:,} kept (S1,1), {table.n_lost:,} lost (S1,0)."]
     if table.not_found:
         notes.append(f"Not found, ranked as the safest together: {table.not_found:,}.")

@@ -310,7 +310,7 @@ CAPTIONS = {
     "roc": "How well a small ε predicts that pruning loses a sample.",
     "risk": "The chance that pruning loses a sample, by its distance to the dense boundary.",
     "pairs": "How far each sample lay before pruning, and lies after it.",
-    "predictors": "What foretells best which samples pruning loses.",
+    "predictors": "What predicts best which samples pruning loses.",
     "classes": "Which classes lose the most.",
     "gallery": "The nearest samples, lost ones first, the change that fools the dense network, and what it then sees.",
 }

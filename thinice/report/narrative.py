@@ -199,7 +199,7 @@ def checks(compared: ComparisonFacts) -> str:
 
 
 def predictor_table(compared: ComparisonFacts) -> str:
-    """Return how well epsilon foretells the losses against margin, confidence and loss; empty where not known."""
+    """Return how well epsilon predicts the losses against margin, confidence and loss; empty where not known."""
     predictors = compared.predictors
     if predictors is None or np.isnan(predictors.auc).all():
         return ""

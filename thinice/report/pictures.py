@@ -48,7 +48,7 @@ RUNGS: tuple[tuple[int | None, float], ...] = (
 NOTE = 500
 """Letters of the reason why there are no pictures: it may hold names of strangers."""
 TRIAL = 400
-"""Cells that are packed to foretell the weight of a sheet."""
+"""Cells that are packed to estimate the weight of a sheet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rival predictors: whether epsilon foretells what pruning loses better than margin, confidence and loss do."""
+"""Predictors beside epsilon: whether it predicts what pruning loses better than margin, confidence and loss do."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ class Run:
         evaluations : array_like
             (N,) forward-backward passes spent.
         converged : array_like, optional
-            (N,) bool, whether the search had settled; by default it had not.
+            (N,) bool, whether the search converged; by default it did not.
         stages, diagnoses : array_like, optional
             (N,) of `Stage`, what found the adversarial, by default the search; of `Diagnosis`, by default none.
         adversarials : mapping of int to array_like, optional

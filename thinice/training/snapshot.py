@@ -138,7 +138,7 @@ def read_snapshot(
         The file is not a snapshot, or one of another training: the message names what differs.
 
     """
-    writable(path, argument="resume", like=lambda _: True)  # what it holds is judged below
+    writable(path, argument="resume", like=lambda _: True)  # what it holds is checked below
     if not path.exists():
         return []
     try:

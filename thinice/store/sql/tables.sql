@@ -252,7 +252,7 @@ comment on column robustness.measurement_id is 'Measurement: measurements.measur
 comment on column robustness.sample_id is 'Sample: samples.sample_id.';
 comment on column robustness.attack is 'The attack that tried: apgd-ce, square, pgd; where known: the attack whose adversarial was in the store.';
 comment on column robustness.place is 'Place of the attack in the ensemble, counted from 0; -1 where known.';
-comment on column robustness.outcome is 'misclassified: the clean sample is wrong already; found: it fell to a verified adversarial within the budget; not_found: it stands.';
+comment on column robustness.outcome is 'misclassified: the clean sample is wrong already; found: a verified adversarial within the budget broke it; not_found: it is robust.';
 comment on column robustness.epsilon is 'Norm of that adversarial, at most the budget, seldom the smallest; 0 where misclassified, NULL where it stands.';
 comment on column robustness.prediction is 'Class of the adversarial; NULL where it stands.';
 comment on column robustness.clean_prediction is 'Class of the clean sample; NULL where a logit is not a number, which counts as wrong, or where known.';

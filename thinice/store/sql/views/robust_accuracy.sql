@@ -6,7 +6,7 @@ with counted as (
         count(*) filter (where robust) as robust,
         count(*) filter (where known) as known,
         count(*) filter (where broken_by = 'clean') as wrong,
-        -- what one sample fell to alone, and a spared sample has no verdict of its own
+        -- what broke a sample alone, and a spared sample has no verdict of its own
         case when count(robust_to_this_attack) = count(*) then count(*) filter (where robust_to_this_attack) end as robust_to_this_attack,
         sum(evaluations) as evaluations
     from verdicts

@@ -56,7 +56,7 @@ cross join lateral (
         and (own.epsilon is null or e.epsilon < own.epsilon),
         false
     ) as carried
-) as judged
+) as verdict
 left join epsilons de on de.measurement_id = c.dense_verdicts and de.sample_id = e.sample_id
 left join epsilons pe on pe.measurement_id = c.pruned_verdicts and pe.sample_id = e.sample_id
 left join verdicts dv on dv.measurement_id = c.dense_verdicts and dv.sample_id = e.sample_id

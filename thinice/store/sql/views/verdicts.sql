@@ -46,7 +46,7 @@ join checkpoints k on k.checkpoint_id = m.checkpoint_id
 join datasets d on d.dataset_id = m.dataset_id
 join attacks a on a.attack_id = m.attack_id
 join samples s on s.dataset_id = m.dataset_id and s.sample_id = f.sample_id;
-comment on view verdicts is 'Whether each sample is robust at a budget, and what it fell to: one row a sample and evaluation.';
+comment on view verdicts is 'Whether each sample is robust at a budget, and what broke it: one row a sample and evaluation.';
 comment on column verdicts.measurement_id is 'Measurement: measurements.measurement_id.';
 comment on column verdicts.checkpoint is 'Name of the network.';
 comment on column verdicts.data is 'Name of the data set.';
