@@ -110,7 +110,7 @@ def test_sql_says_the_same(samples, store):
     (row,) = store.sql("from robust_accuracy").to_dict("records")
     assert row["robust_accuracy"] == pytest.approx(result.robust_accuracy)
     assert [row["low"], row["high"]] == pytest.approx([result.interval.low, result.interval.high])
-    assert (row["n"], row["decided"], row["known"]) == (len(samples), len(samples), 0)
+    assert (row["n"], row["decided"], row["known_broken"]) == (len(samples), len(samples), 0)
     assert row["evaluations"] == pytest.approx(result.evaluations.sum(), rel=1e-5)
     assert row["budget"] == BUDGET
 

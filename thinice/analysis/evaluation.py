@@ -390,7 +390,7 @@ def _stored_verdicts(session: MeasurementSession, measurement_id: int, skip_know
     rows = session.columns("sample_verdicts", measurement_id=measurement_id)
     alone, broken_by = rows["alone"], rows["broken_by"].astype(str)
     robust, epsilon = rows["robust"].astype(bool), rows["epsilon"].astype(np.float32)
-    known_broken = rows["known"].astype(bool)
+    known_broken = rows["known_broken"].astype(bool)
     if not skip_known:
         robust, known_broken = alone.astype(bool), np.zeros(len(robust), np.bool_)
         broken_by, epsilon = np.where(robust, "", broken_by), np.where(robust, np.float32(np.nan), epsilon)

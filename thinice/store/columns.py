@@ -85,7 +85,7 @@ PREDICTIONS = (
 TRANSFERS = (Column("predictions", "prediction", np.int32),)
 
 
-FINDING = ("name", "raised", "sample_ids", "of", "value", "seen", "advice")
+FINDING = ("check", "raised", "sample_ids", "of", "value", "seen", "advice")
 """What the store keeps of a finding."""
 
 

@@ -238,28 +238,28 @@ create table robustness (
     prediction integer,
     clean_prediction integer,
     evaluations real not null,
-    known boolean not null,
+    known_broken boolean not null,
     adopted boolean not null,
     run_id integer not null,
     primary key (measurement_id, sample_id, place),
     check ((outcome = 'not_found') = (epsilon is null)),
     check (outcome <> 'misclassified' or epsilon = 0),
     check (epsilon >= 0 and isfinite(epsilon)),
-    check (not known or outcome = 'found')
+    check (not known_broken or outcome = 'found')
 );
 comment on table robustness is 'What an attack at a budget did to a sample: one row for each attack of the ensemble that tried the sample. A sample that has fallen is not tried again.';
 comment on column robustness.measurement_id is 'Measurement: measurements.measurement_id; the settings of its attack hold the budget and the attacks of the ensemble.';
 comment on column robustness.sample_id is 'Sample: samples.sample_id.';
-comment on column robustness.attack is 'The attack that tried: apgd-ce, square, pgd; where known: the attack whose adversarial was in the store.';
-comment on column robustness.place is 'Place of the attack in the ensemble, counted from 0; -1 where known.';
+comment on column robustness.attack is 'The attack that tried: apgd-ce, square, pgd; where known_broken: the attack whose adversarial was in the store.';
+comment on column robustness.place is 'Place of the attack in the ensemble, counted from 0; -1 where known_broken.';
 comment on column robustness.outcome is 'misclassified: the clean sample is wrong already; found: a verified adversarial within the budget broke it; not_found: it is robust.';
 comment on column robustness.epsilon is 'Norm of that adversarial, at most the budget, seldom the smallest; 0 where misclassified, NULL where it stands.';
 comment on column robustness.prediction is 'Class of the adversarial; NULL where it stands.';
-comment on column robustness.clean_prediction is 'Class of the clean sample; NULL where a logit is not a number, which counts as wrong, or where known.';
+comment on column robustness.clean_prediction is 'Class of the clean sample; NULL where a logit is not a number, which counts as wrong, or where known_broken.';
 comment on column robustness.evaluations is 'Forward-backward passes that this attack spent on the sample; a forward pass alone counts a third.';
-comment on column robustness.known is 'Whether another measurement in this store had found the adversarial, so that nothing was attacked.';
+comment on column robustness.known_broken is 'Whether another measurement in this store had found the adversarial, so that nothing was attacked.';
 comment on column robustness.adopted is 'Whether it was copied from another selection of the same samples instead of tried anew.';
-comment on column robustness.run_id is 'Run that tried it; where known: the run that found the adversarial.';
+comment on column robustness.run_id is 'Run that tried it; where known_broken: the run that found the adversarial.';
 
 create table comparisons (
     comparison_id integer primary key default nextval('comparison_ids'),

@@ -2,7 +2,7 @@
 insert or replace into findings by name
 select
     $measurement_id as measurement_id,
-    $name as indicator,
+    $check as indicator,
     $raised as raised,
     $sample_ids::bigint[] as sample_ids,
     $of as looked_at,

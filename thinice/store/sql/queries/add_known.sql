@@ -21,7 +21,7 @@ proofs as (
     from robustness r
     join measurements m using (measurement_id)
     join attacks a using (attack_id)
-    where m.measurement_id <> $measurement_id and not r.known
+    where m.measurement_id <> $measurement_id and not r.known_broken
 )
 select
     $measurement_id as measurement_id,
@@ -33,7 +33,7 @@ select
     p.prediction,
     null as clean_prediction,
     0 as evaluations,
-    true as known,
+    true as known_broken,
     false as adopted,
     p.run_id
 from here h
@@ -44,7 +44,7 @@ where p.outcome = 'found' and p.epsilon <= $budget::real and p.norm in (select u
     -- what this attack broke itself needs no other proof
     and h.sample_id not in (
         select sample_id from robustness
-        where measurement_id = $measurement_id and not known and (outcome <> 'not_found' or clean_prediction is null)
+        where measurement_id = $measurement_id and not known_broken and (outcome <> 'not_found' or clean_prediction is null)
     )
 qualify row_number() over (partition by h.sample_id order by p.epsilon, p.attack) = 1
 on conflict do nothing

@@ -10,7 +10,7 @@ select
     nullif(prediction, -1) as prediction,
     nullif(clean_prediction, -1) as clean_prediction,
     evaluations,
-    false as known,
+    false as known_broken,
     false as adopted,
     $run_id as run_id
 from rows

@@ -14,6 +14,6 @@ join robustness ours
     and ours.place = theirs.place
     and ours.run_id = theirs.run_id
     and ours.epsilon = theirs.epsilon
-where wanted.measurement_id = $measurement_id and ours.adopted and not theirs.known
+where wanted.measurement_id = $measurement_id and ours.adopted and not theirs.known_broken
 qualify row_number() over (partition by w.sample_id order by other.measurement_id) = 1
 on conflict do nothing

@@ -11,7 +11,7 @@ select
     r.prediction,
     r.clean_prediction,
     r.evaluations,
-    false as known,
+    false as known_broken,
     true as adopted,
     r.run_id
 from measurements wanted
@@ -19,7 +19,7 @@ join measurements other
     on other.checkpoint_id = wanted.checkpoint_id
     and other.attack_id = wanted.attack_id
     and other.dataset_id <> wanted.dataset_id
-join robustness r on r.measurement_id = other.measurement_id and not r.known
+join robustness r on r.measurement_id = other.measurement_id and not r.known_broken
 join samples old on old.dataset_id = other.dataset_id and old.sample_id = r.sample_id
 join samples new
     on new.dataset_id = wanted.dataset_id

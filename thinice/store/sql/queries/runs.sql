@@ -22,7 +22,7 @@ left join (
         from (
             select run_id, measurement_id, count(*) as samples from epsilons group by all
             union all
-            select run_id, measurement_id, count(distinct sample_id) from robustness where not known group by all
+            select run_id, measurement_id, count(distinct sample_id) from robustness where not known_broken group by all
         )
         join (select measurement_id, checkpoint_id, attack_id from measurements) using (measurement_id)
         group by checkpoint_id, attack_id, run_id

@@ -4,7 +4,7 @@ with counted as (
         measurement_id, checkpoint, data, norm, budget, attack,
         count(*) as decided,
         count(*) filter (where robust) as robust,
-        count(*) filter (where known) as known,
+        count(*) filter (where known_broken) as known_broken,
         count(*) filter (where broken_by = 'clean') as wrong,
         -- what broke a sample alone, and a spared sample has no verdict of its own
         case when count(robust_to_this_attack) = count(*) then count(*) filter (where robust_to_this_attack) end as robust_to_this_attack,
@@ -26,7 +26,7 @@ select
     c.robust / c.decided as robust_accuracy,
     wilson_low(c.robust, c.decided) as low,
     wilson_high(c.robust, c.decided) as high,
-    c.known,
+    c.known_broken,
     c.robust_to_this_attack / c.decided as robust_accuracy_to_this_attack,
     c.evaluations
 from counted c
@@ -45,6 +45,6 @@ comment on column robust_accuracy.clean_accuracy is 'Share of the decided sample
 comment on column robust_accuracy.robust_accuracy is 'Share of the decided samples without a known adversarial within the budget: an upper bound.';
 comment on column robust_accuracy.low is 'Lower end of its Wilson interval at 95 %.';
 comment on column robust_accuracy.high is 'Upper end of its Wilson interval at 95 %.';
-comment on column robust_accuracy.known is 'Samples that only other measurements in this store broke.';
+comment on column robust_accuracy.known_broken is 'Samples that only other measurements in this store broke.';
 comment on column robust_accuracy.robust_accuracy_to_this_attack is 'The same by this attack alone; NULL where it was spared known samples.';
 comment on column robust_accuracy.evaluations is 'Forward-backward passes spent, all samples and attacks together.';

@@ -3,16 +3,16 @@ with folded as (
     select
         measurement_id,
         sample_id,
-        count(*) filter (where not known) as tried,
-        bool_or(outcome <> 'not_found' or (clean_prediction is null and not known)) as fallen,
+        count(*) filter (where not known_broken) as tried,
+        bool_or(outcome <> 'not_found' or (clean_prediction is null and not known_broken)) as fallen,
         -- what the ensemble broke itself goes before what was known
-        min_by(attack, (known, place)) filter (where outcome = 'found') as broken_by,
-        min_by(epsilon, (known, place)) filter (where outcome <> 'not_found') as epsilon,
-        min_by(prediction, (known, place)) filter (where outcome <> 'not_found') as prediction,
-        bool_or(outcome = 'misclassified' or (clean_prediction is null and not known)) as wrong,
-        bool_or(known) as known,
-        bool_or(not known and (outcome <> 'not_found' or clean_prediction is null)) as fallen_alone,
-        sum(evaluations) filter (where not known) as evaluations
+        min_by(attack, (known_broken, place)) filter (where outcome = 'found') as broken_by,
+        min_by(epsilon, (known_broken, place)) filter (where outcome <> 'not_found') as epsilon,
+        min_by(prediction, (known_broken, place)) filter (where outcome <> 'not_found') as prediction,
+        bool_or(outcome = 'misclassified' or (clean_prediction is null and not known_broken)) as wrong,
+        bool_or(known_broken) as known_broken,
+        bool_or(not known_broken and (outcome <> 'not_found' or clean_prediction is null)) as fallen_alone,
+        sum(evaluations) filter (where not known_broken) as evaluations
     from robustness
     group by measurement_id, sample_id
 )
@@ -33,7 +33,7 @@ select
     case when f.wrong then 'clean' else f.broken_by end as broken_by,
     f.epsilon,
     f.prediction,
-    f.known and not f.fallen_alone as known,
+    f.known_broken and not f.fallen_alone as known_broken,
     case
         when f.fallen_alone then false
         when f.tried = len(string_split(a.settings ->> 'attacks', ' ')) then true
@@ -56,11 +56,11 @@ comment on column verdicts.attack is 'Attack or ensemble: autoattack, pgd.';
 comment on column verdicts.sample_id is 'Index in the untouched data set.';
 comment on column verdicts.label is 'True class.';
 comment on column verdicts.class_name is 'Name of the true class.';
-comment on column verdicts.robust is 'Whether no adversarial within the budget is known, neither from this attack nor, where known, from another; NULL where the run ended before the verdict.';
-comment on column verdicts.broken_by is 'Attack that broke the sample: one of the ensemble, another of the store (known), or clean where no attack was needed; NULL where it stands.';
+comment on column verdicts.robust is 'Whether no adversarial within the budget is known, neither from this attack nor, where known_broken, from another; NULL where the run ended before the verdict.';
+comment on column verdicts.broken_by is 'Attack that broke the sample: one of the ensemble, another of the store (known_broken), or clean where no attack was needed; NULL where it stands.';
 comment on column verdicts.epsilon is 'Norm of the adversarial that broke it, at most the budget; 0 where clean, NULL where it stands.';
 comment on column verdicts.prediction is 'Class of that adversarial; NULL where it stands.';
-comment on column verdicts.known is 'Whether it is broken by another measurement in this store alone: the attack was spared, or failed.';
+comment on column verdicts.known_broken is 'Whether it is broken by another measurement in this store alone: the attack was spared, or failed.';
 comment on column verdicts.robust_to_this_attack is 'Whether it stands against this attack alone; NULL where the attack was spared because the sample was known to be broken, or the run ended before.';
 comment on column verdicts.evaluations is 'Forward-backward passes spent on the sample, all attacks of the ensemble together.';
 comment on column verdicts.source is 'File of the sample; NULL where there is none.';
