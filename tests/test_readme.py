@@ -11,8 +11,7 @@ import tomllib
 import pytest
 
 from tests.conftest import ROOT
-from thinice.attacks import ATTACKS, BACKENDS, PUBLISHED_SETTINGS
-from thinice.attacks.fixed_budget import BUDGET_ATTACKS
+from thinice.attacks import BACKENDS, FIXED_BUDGET, MINIMUM_NORM
 from thinice.cli import main
 from thinice.cli.app import COMMANDS
 from thinice.cli.options import Format
@@ -82,8 +81,8 @@ def test_every_option_is_one_of_the_commands():
         ("`--effort (.*?)`", EFFORTS),
         (r"`--precision (float.*?)`", PRECISIONS),
         ("`--format (.*?)`", tuple(Format)),
-        ("`--attack (tmn.*?)`", (*ATTACKS, *PUBLISHED_SETTINGS, *(f"{prefix}:NAME" for prefix in BACKENDS))),
-        (r"`evaluate` also takes\s+`(.*?)`", BUDGET_ATTACKS),
+        ("`--attack (tmn.*?)`", (*MINIMUM_NORM, *BACKENDS)),
+        (r"`evaluate` also takes\s+`(.*?)`", FIXED_BUDGET),
         (r"\*\*Data\*\*: (.*?)\. `--limit", DATASETS.names()),
     ],
 )

@@ -346,7 +346,7 @@ def test_a_search_in_bfloat16_has_verdicts_of_its_own_judged_in_float32(samples,
     plain = run(samples, store, attack, skip_known=False)
     less = run(samples, store, attack, skip_known=False, precision="bf16")
     assert less.measurement_id != plain.measurement_id
-    assert less.settings == plain.settings | {"precision": "bf16", "pulling": 1}
+    assert less.settings == plain.settings | {"precision": "bf16", "boundary": 1}
     assert store.sql('select "precision" from runs order by run_id')["precision"].tolist() == ["float32", "bf16"]
     for result in (plain, less):
         assert not result.robust[DISTANCES < BUDGET * 0.98].any()

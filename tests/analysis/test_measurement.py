@@ -6,7 +6,6 @@ from functools import cache, partial
 
 import pytest
 import torch
-from thinice.data.example import example_checkpoints
 from torch import nn
 
 import thinice
@@ -14,6 +13,7 @@ from thinice.analysis import measurement
 from thinice.analysis.measurement import Interrupted, check_fit, forward
 from thinice.attacks import make_attack
 from thinice.attacks.result import FORWARD
+from thinice.data.digits import example_checkpoints
 from thinice.engines import LocalEngine
 from thinice.errors import InputError
 from thinice.models import as_classifier

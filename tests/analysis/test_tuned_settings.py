@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from thinice.attacks.tuning import tune
 
 import thinice
 from thinice.analysis.evaluation import samples_to_tune_on
+from thinice.attacks import ATTACKS, attack_row
+from thinice.attacks.ho_fmn import tune
 from thinice.errors import InputError
 
 
@@ -49,7 +52,7 @@ def test_each_network_is_evaluated_with_the_settings_that_its_tuning_found(sampl
         seen.append((sample_ids.tolist(), settings))
         return tune(model, inputs[:2], labels[:2], sample_ids[:2], trials=3, steps=3, **settings)
 
-    monkeypatch.setattr("thinice.analysis.evaluation.tune", noted)
+    monkeypatch.setitem(ATTACKS.rows, "ho-fmn", (replace(attack_row("ho-fmn"), tune=noted), "tuned"))
     other = thinice.load_samples("digits", split="train", limit=6)
     search = {"attack": "ho-fmn", "norm": "l2", "steps": 4, "seed": 5}
     options = {"device": "cpu", "progress": False, "checks": False}
@@ -61,5 +64,7 @@ def test_each_network_is_evaluated_with_the_settings_that_its_tuning_found(sampl
         assert robustness.settings["steps"] == 4
         (note,) = robustness.notes
         assert note.startswith("ho-fmn tuned on 6 samples of train, median l2")
-    with pytest.raises(InputError, match="`tune_on` serves attack 'ho-fmn', got `attack` 'fmn'"):
+    with pytest.raises(
+        InputError, match=r"`tune_on` serves attacks with settings to tune \(ho-fmn\), got `attack` 'fmn'"
+    ):
         thinice.evaluate(dense, samples, budget=0.2, tune_on=other, **(search | {"attack": "fmn"}), **options)

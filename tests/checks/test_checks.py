@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import thinice
-from thinice.analysis.evaluation import Evaluator
+from thinice.analysis.evaluation import bind_attack, verdicts
+from thinice.analysis.session import MeasurementSession
 from thinice.checks import run_checks, warning_texts
 from thinice.checks.contradictions import stored_warnings
 from thinice.models import as_classifier
@@ -46,12 +47,19 @@ def look(tmp_path, samples):
     store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
 
     def looked(classifier, attack, *, budget, norm="linf", selection=samples, **settings):
-        evaluator = Evaluator(store, selection, device="cpu", progress=False)
-        bound = evaluator.bind(classifier, attack, norm=norm, budget=budget, settings=settings)
-        with evaluator.run(bound, seed=0) as run:
-            result = evaluator.robustness(classifier, bound, budget=budget, shortcut=False)
-            what = {"classifier": classifier, "samples": selection, "attack": bound, "device": torch.device("cpu")}
-            return run_checks(store, run, result, **what)
+        session = MeasurementSession(store, selection, device="cpu", progress=False)
+        bound = bind_attack(classifier, selection, attack, norm=norm, budget=budget, **settings)
+        with session.run(bound, seed=0) as run:
+            result = verdicts(session, classifier, bound, budget=budget, skip_known=False)
+            return run_checks(
+                store,
+                run,
+                result,
+                classifier=classifier,
+                samples=selection,
+                attack=bound,
+                device=torch.device("cpu"),
+            )
 
     looked.store = store
     return looked

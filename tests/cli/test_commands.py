@@ -12,8 +12,8 @@ from torch import nn
 
 import thinice
 from thinice.analysis.measurement import prepare_classifier
+from thinice.analysis.session import MeasurementSession
 from thinice.data.digits import example_checkpoints
-from thinice.engines import LocalEngine
 from thinice.models import as_classifier
 
 COMPARE = ("--limit", "40", "--effort", "quick")
@@ -180,7 +180,7 @@ def test_ctrl_c_says_how_to_go_on(run, paths, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LocalEngine, "run", stop)
+    monkeypatch.setattr(MeasurementSession, "measure", stop)
     code, _, err = run("measure", paths["dense"], "--limit", "5")
     assert code == 130
     assert "the same command goes on there" in err

@@ -8,11 +8,11 @@ import warnings
 
 import pytest
 import torch
-from thinice.data.example import example_checkpoints
 
 import thinice
 from tests.models.test_research_formats import hydra, trained
 from thinice.analysis.evaluation import DoubtfulWarning
+from thinice.data.digits import example_checkpoints
 from thinice.studies.reported import reported_vs_measured
 
 FEW = ("--limit", "40", "--quiet")

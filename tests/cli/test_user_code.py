@@ -6,10 +6,9 @@ import json
 
 import pytest
 import torch
-from thinice.data.example import example_checkpoints
 
 import thinice
-from tests.cli.test_commands import run as run  # noqa: PLC0414 - a fixture
+from thinice.data.digits import example_checkpoints
 
 MODELS = """
 from layers_of_mine import Head

@@ -10,11 +10,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from thinice.data.example import example_checkpoints
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize, prune
 
+from thinice.data.digits import example_checkpoints
 from thinice.errors import CheckpointError, InputError
 from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights, save_classifier
 from thinice.models.research_formats import READERS, RawCheckpoint, find_weights, plain_weights

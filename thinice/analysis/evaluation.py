@@ -477,7 +477,7 @@ def _refuse(attack: str | Attack, budgets: Sequence[float | str], *, compiled: b
         )
     if tuned and (at_budget or _tuner(name) is None):
         raise InputError(
-            f"`tune_on` serves attacks whose settings are tuned (ho-fmn), got `attack` {name!r}: leave it out"
+            f"`tune_on` serves attacks with settings to tune (ho-fmn), got `attack` {name!r}: leave it out"
         )
 
 

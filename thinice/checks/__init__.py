@@ -71,15 +71,16 @@ def run_checks(
     Examples
     --------
     >>> import tempfile, thinice, torch
-    >>> from thinice.analysis.evaluation import Evaluator
+    >>> from thinice.analysis.evaluation import bind_attack, verdicts
+    >>> from thinice.analysis.session import MeasurementSession
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=20)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = thinice.open_store(f"{folder}/thinice.duckdb", new=True)
-    ...     evaluator = Evaluator(store, samples, device="cpu", progress=False)
-    ...     attack = evaluator.bind(dense, "fmn", norm="l2", budget=0.3)
-    ...     with evaluator.run(attack, seed=0) as run:
-    ...         result = evaluator.robustness(dense, attack, budget=0.3)
+    ...     session = MeasurementSession(store, samples, device="cpu", progress=False)
+    ...     attack = bind_attack(dense, samples, "fmn", norm="l2", budget=0.3)
+    ...     with session.run(attack, seed=0) as run:
+    ...         result = verdicts(session, dense, attack, budget=0.3)
     ...         findings = run_checks(
     ...             store, run, result, classifier=dense, samples=samples, attack=attack, device=torch.device("cpu")
     ...         )
