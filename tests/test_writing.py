@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 import thinice
 from tests.report.stores import write_store
 from thinice.cli import main
+from thinice.datasets import as_samples
 from thinice.errors import InputError
 from thinice.figures import _write
 from thinice.models import build, save_classifier
 from thinice.report import save_report
 from thinice.store import open_store
-from thinice.training import Recipe, fit
+from thinice.training import Recipe, train
 from thinice.writing import nest, refuse_folder, writable
 
 
@@ -142,8 +143,9 @@ def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(tmp_path, store):
 def test_a_training_is_not_resumed_from_a_device_or_a_link(tmp_path):
     os.mkfifo(tmp_path / "fifo")  # reading one would wait for ever
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    samples = as_samples(torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]))
     with pytest.raises(InputError, match="a device"):
-        fit(network, torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]), Recipe(epochs=1), resume=tmp_path / "fifo")
+        train(network, samples, Recipe(epochs=1), resume=tmp_path / "fifo")
 
 
 def test_figures_replace_pictures_and_nothing_else(tmp_path):

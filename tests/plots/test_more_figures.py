@@ -49,7 +49,7 @@ def shown(ax):
 @pytest.fixture(scope="module")
 def series():
     paths = thinice.example_checkpoints()
-    samples = thinice.load_samples("digits", limit=120)
+    samples = thinice.load_samples("digits", limit=300)
     pruned = [paths["pruned-95"], paths["pruned-90"]]
     return thinice.compare_all(paths["dense"], pruned, samples, effort="quick", progress=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from html import escape
 
 import numpy as np
 import pytest
@@ -41,16 +42,14 @@ def test_an_adversarial_of_one_byte_is_one_line(damaged, tmp_path):
 @pytest.mark.parametrize("settings", ["[1, 2]", "7", "null"])
 def test_settings_without_names_are_one_line(damaged, tmp_path, settings):
     store = damaged(f"update attacks set settings = '{settings}'")
-    with pytest.raises(StoreError, match="these are no settings"):
-        save_report(store, tmp_path / "report.html")
+    assert escape(settings) in save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
     with pytest.raises(StoreError, match="these are no settings"):
         check_store(store)
 
 
-def test_settings_of_a_run_without_names_are_one_line(damaged, tmp_path):
-    store = damaged("update runs set versions = '[1]'")
-    with pytest.raises(StoreError, match="these are no settings"):
-        save_report(store, tmp_path / "report.html")
+def test_versions_without_names_are_shown_as_they_stand(damaged, tmp_path):
+    store = damaged("update runs set versions = '[1, 23]'")
+    assert "[1, 23]" in save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '"a"', None])
