@@ -334,7 +334,9 @@ def test_claims_that_the_network_refuses_are_pushed_out_or_searched_again(shift,
         assert not spent.any()
 
 
-@pytest.mark.parametrize("beside", [{"steps": 3}, {"norm": "linf"}, {"precision": "bf16"}, {"restarts": 2}])
+@pytest.mark.parametrize(
+    "beside", [{"steps": 3}, {"norm": "linf"}, {"precision": "bf16"}, {"restarts": 2}, {"seed": 9}, {"effort": "quick"}]
+)
 def test_what_a_bound_attack_would_ignore_is_refused(digits, beside):
     classifier, samples = digits
     bound, (name,) = make_attack("fmn", norm="l2", steps=5), beside

@@ -73,9 +73,9 @@ def compare(
     budget : float or str, optional
         Of a robust basis, ``8 / 255`` or ``"8/255"``, in `norm`.
     robust_by : str, optional
-        The attack that decides which samples are robust, as of `thinice.evaluate`: ``"autoattack"``. It searches on
-        all samples of both networks, whatever the store knows of them. By default the minimum norms of both, by the
-        attack that measures.
+        The attack that decides which samples are robust, as of `thinice.evaluate`: ``"autoattack"``. It searches with
+        its standard settings on all samples of both networks, whatever the store knows of them. By default the minimum
+        norms of both, by the attack that measures.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
@@ -133,7 +133,7 @@ def compare_all(
         same_task(first, other)
     data = _data(samples, first)
     first, *others = prepare_classifiers(_distinct([first, *others]), data)
-    seed = search.get("seed", 0)
+    seed = bound.seed
     run: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
     with open_session(store, data, progress=progress, **run) as session, session.run(bound, seed=seed, command=command):
         comparisons = []

@@ -46,7 +46,16 @@ if TYPE_CHECKING:
 
     from thinice.attacks.rows import Setting
 
-__all__ = ["LADDER", "DoubtfulWarning", "bind_attack", "evaluate", "evaluate_all", "samples_to_tune_on", "verdicts"]
+__all__ = [
+    "LADDER",
+    "DoubtfulWarning",
+    "bind_attack",
+    "can_be_tuned",
+    "evaluate",
+    "evaluate_all",
+    "samples_to_tune_on",
+    "verdicts",
+]
 
 LADDER = "ladder"
 """Among budgets: doubling ones, see `evaluate_all`."""
@@ -104,9 +113,9 @@ def evaluate(
         The DuckDB file that keeps every verdict, and the adversarials (`Robustness.adversarials`): what it holds
         already is read, and an interrupted evaluation goes on. None keeps nothing.
     skip_known : bool or "both"
-        True: samples that the store holds an adversarial for, within the budget and by any attack, count as broken and
-        are not attacked. False: this attack alone decides. ``"both"``: all samples are attacked, and the result holds
-        both accuracies.
+        Of attacks at a budget; one that minimises the norm decides alone. True: samples that the store holds an
+        adversarial for, within the budget and by any attack, count as broken and are not attacked. False: this attack
+        alone decides. ``"both"``: all samples are attacked, and the result holds both accuracies.
     checks : bool
         Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run_checks`), keep
         them as ``findings``, and give one `DoubtfulWarning` where any is raised.
@@ -185,13 +194,16 @@ def evaluate_all(
     [0.1, 0.3]
 
     """
+    if skip_known not in (True, False, "both"):
+        raise InputError(f"`skip_known` must be True, False or 'both', got {skip_known!r}")
     _refuse(attack, budgets, compiled=compiled, tuned=tune_on is not None)
     with torch.inference_mode(mode=False):
         networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
     published = [None] * len(networks) if reported is None else list(reported)
     if len(published) != len(networks):
         raise InputError(f"`reported` has {len(published)} accuracies for {len(networks)} networks: give one for each")
-    seed, results = search.get("seed", 0), list[Robustness]()
+    seed = attack.seed if isinstance(attack, Attack) else search.get("seed", 0)
+    results = list[Robustness]()
     options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
     with open_session(store, samples, progress=progress, **options) as session:
         norm = attack.norm if isinstance(attack, Attack) else search.get("norm", "linf")
@@ -475,10 +487,15 @@ def _refuse(attack: str | Attack, budgets: Sequence[float | str], *, compiled: b
             f"`compiled` (--compile) serves attacks that minimise the norm, fmn say; {name} searches the network "
             "itself: leave it out"
         )
-    if tuned and (at_budget or _tuner(name) is None):
+    if tuned and (isinstance(attack, Attack) or not can_be_tuned(attack)):
         raise InputError(
             f"`tune_on` serves attacks with settings to tune (ho-fmn), got `attack` {name!r}: leave it out"
         )
+
+
+def can_be_tuned(attack: str) -> bool:
+    """Return whether an attack has settings that can be tuned on other samples, as ``tune_on`` of `evaluate` does."""
+    return not is_budget_attack(attack) and _tuner(attack) is not None
 
 
 def _tuner(attack: str) -> Callable[..., Any] | None:

@@ -249,17 +249,17 @@ def minimum_norm_attack(attack: str | Attack = DEFAULT_ATTACK, **search: Unpack[
 
 
 def refuse_beside(attack: Attack, search: Mapping[str, object]) -> None:
-    """Raise `InputError` for search options that a bound attack would ignore; ``effort`` and ``seed`` name no change.
+    """Raise `InputError` for search options that a bound attack would ignore: all but those that it has already.
 
-    >>> refuse_beside(make_attack("fmn", norm="l2"), {"norm": "l2", "seed": 3})
+    >>> refuse_beside(make_attack("fmn", norm="l2"), {"norm": "l2", "seed": 0})
     >>> refuse_beside(make_attack("fmn", norm="l2"), {"steps": 5})
     Traceback (most recent call last):
     ...
     thinice.errors.InputError: `steps` goes with the name of an attack; fmn is bound
     """
-    bound = {"norm": attack.norm, "precision": attack.precision}
+    bound = {"norm": attack.norm, "precision": attack.precision, "seed": attack.seed, "effort": "standard"}
     for name, value in search.items():
-        if name not in {"effort", "seed"} and (name not in bound or value != bound[name]):
+        if name not in bound or value != bound[name]:
             raise InputError(f"`{name}` goes with the name of an attack; {attack.name} is bound")
 
 

@@ -166,7 +166,6 @@ class MeasurementSession:
         """Return every sample's epsilon: measured now, or read where the store has it."""
         measurement_id = self.measurement(classifier, attack)
         positions = self.running.unmeasured(measurement_id, self.sample_ids)
-        title = f"{classifier.name}, {attack.norm}, {attack.name}"
         if len(positions):
             title = f"{classifier.name}, {attack.norm}, {attack.name}"
             write = partial(_add_epsilons, self.running, measurement_id)
@@ -439,9 +438,8 @@ def measure_all(
     networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
     bound = minimum_norm_attack(attack, **search)
     options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
-    seed = search.get("seed", 0)
     with (
         open_session(store, samples, progress=progress, **options) as session,
-        session.run(bound, seed=seed, command=command),
+        session.run(bound, seed=bound.seed, command=command),
     ):
         return tuple(session.measure(network, bound) for network in networks)

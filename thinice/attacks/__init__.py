@@ -31,7 +31,6 @@ __all__ = [
     "Candidates",
     "Kind",
     "MinNormResult",
-    "attack_help",
     "attack_kind",
     "attack_row",
     "concatenate",
@@ -136,15 +135,3 @@ def attack_kind(name: str) -> Kind:
     if name in MINIMUM_NORM:
         return "minimum norm"
     return "fixed budget" if name in FIXED_BUDGET else attack_row(name).kind
-
-
-def attack_help(*kinds: Kind) -> str:
-    """Return the names of the attacks of some kinds, each with a line about it, as one text.
-
-    >>> attack_help("minimum norm")[:35]
-    "tmn: thinice's own; fmn: fast minim"
-    """
-    tables = {"minimum norm": MINIMUM_NORM, "fixed budget": FIXED_BUDGET}
-    names = [name for kind in kinds for name in tables[kind]]
-    summaries = ATTACKS.summaries()
-    return "; ".join(f"{name}: {summaries[name]}" for name in (*names, *BACKENDS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,27 +22,7 @@ from thinice.models.clamped_inputs import seen_inside
 from thinice.numerics import lowered
 from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Diagnosis, Effort, Norm, Outcome, Precision
 
-__all__ = ["Attack", "RecordedAttack", "checked_choice", "checked_seed", "make_attack", "precision_settings"]
-
-
-class RecordedAttack(Protocol):
-    """What a store keeps of an attack, and of several that work as one."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the registry."""
-
-    @property
-    def norm(self) -> Norm:
-        """The norm in which epsilon or the budget is measured."""
-
-    @property
-    def settings(self) -> Mapping[str, Setting]:
-        """Everything else that changes the result, ready to be stored as JSON."""
-
-    @property
-    def precision(self) -> Precision:
-        """The arithmetic of the search."""
+__all__ = ["Attack", "checked_choice", "checked_seed", "make_attack", "precision_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +50,11 @@ class Attack:
     settings: Mapping[str, Setting]
     search: Callable[[Model, Tensor, Tensor, Tensor], Candidates] = field(repr=False, compare=False)
     budget: float | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random."""
+        return int(self.settings.get("seed") or 0)
 
     @property
     def precision(self) -> Precision:

@@ -95,7 +95,7 @@ def evaluate(
     that broke it: thinice sql 'from verdicts'. Warnings of the checks go to standard error, and stay in the store:
     thinice sql 'from warnings'.
     """
-    from thinice.analysis.evaluation import evaluate_all, samples_to_tune_on
+    from thinice.analysis.evaluation import can_be_tuned, evaluate_all, samples_to_tune_on
     from thinice.attacks.fixed_budget import budget_text
     from thinice.studies.reported import match_reported, read_reported, reported_vs_measured
 
@@ -107,7 +107,7 @@ def evaluate(
     classifiers, samples = load(paths, reading, selection, say)
     published = None if reported is None else [match_reported(path, claims).accuracy for path in paths]
     others = None
-    if attack == "ho-fmn" and tune_split != "none":
+    if tune_split != "none" and can_be_tuned(attack):
         others = samples_to_tune_on(samples, data=selection.data, split=tune_split, image_size=selection.image_size)
     with exit_on_interrupt(f"What was evaluated is in {running.store}; the same command goes on there."), say.doubts():
         results = evaluate_all(

@@ -134,7 +134,9 @@ def prune(
     missing = [argument for argument, value in training.items() if value is None]
     if method.searches and missing:
         raise InputError(f"`{missing[0]}` must be given: method {name!r} finds its masks by training")
-    extra = [argument for argument, value in (training | {"resume": resume}).items() if value is not None]
+    optional = training | {"progress": progress, "resume": resume}
+    extra = [argument for argument, value in optional.items() if value is not None]
+    extra += ["objective"] if objective != "natural" else []
     if not method.searches and extra:
         raise InputError(
             f"`{extra[0]}` changes nothing: method {name!r} finds its masks without training; "
