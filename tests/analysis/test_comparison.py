@@ -158,6 +158,7 @@ def test_thinnest_shows_lost_samples_first(result):
     assert shown == ["S1,0"] * 2 + ["S1,1"] * 5
 
 
+@pytest.mark.slow
 def test_figures_are_written_whole_under_safe_names(networks, samples, tmp_path):
     dense, _ = networks
     names = ["../../evil", "../../evil", "..", "naïve name.pt"]
@@ -176,6 +177,7 @@ def test_figures_are_written_whole_under_safe_names(networks, samples, tmp_path)
     assert "Where pruning moved the boundary" in (folder / "evil" / "boundary.svg").read_text()  # text, not outlines
 
 
+@pytest.mark.slow
 def test_prunings_of_different_sparsity_make_series(networks, samples, tmp_path):
     dense, pruned = networks
     result = thinice.compare(dense, pruned, samples, progress=False)
@@ -241,6 +243,7 @@ def test_a_network_that_is_not_a_number_is_not_right(samples):
     assert result.frame()["dense_prediction"].isna().tolist() == [True] + [False] * 7
 
 
+@pytest.mark.slow
 def test_distances_of_both_networks_are_drawn(networks, samples, tmp_path):
     result = thinice.compare(*networks, samples, distances="both", progress=False)
     figures = draw(result)

@@ -176,6 +176,7 @@ def test_without_a_store_no_adversarial_is_kept(samples):
         run(samples, None).adversarials()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 5])
 def test_after_an_interruption_it_goes_on_to_the_same_verdicts(samples, store, tmp_path, monkeypatch, stop):
     undisturbed = run(samples, thinice.open_store(tmp_path / "other.duckdb", new=True), "autoattack", batch_size=8)
@@ -203,6 +204,7 @@ def test_after_an_interruption_it_goes_on_to_the_same_verdicts(samples, store, t
     np.testing.assert_allclose(resumed.epsilon, undisturbed.epsilon, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_verdicts_depend_neither_on_the_batch_nor_on_the_order(samples, tmp_path):
     stores = [thinice.open_store(tmp_path / f"{k}.duckdb", new=True) for k in range(3)]
     order = np.random.default_rng(0).permutation(len(samples))
@@ -212,6 +214,7 @@ def test_verdicts_depend_neither_on_the_batch_nor_on_the_order(samples, tmp_path
     np.testing.assert_array_equal(whole.broken_by[order], shuffled.broken_by)
 
 
+@pytest.mark.slow
 def test_samples_known_to_be_broken_are_spared_and_whoever_autoattack_breaks_is_broken(digits, tmp_path, monkeypatch):
     network, samples = digits
     attack = "apgd-t"

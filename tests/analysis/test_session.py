@@ -242,6 +242,7 @@ with session.run(ATTACK, seed=0, command=["killed"]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is not there")
 def test_kill_nine_loses_nothing_that_was_finished(store, samples, tmp_path):
     data = tmp_path / "data.npz"

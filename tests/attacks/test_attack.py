@@ -391,6 +391,7 @@ def test_a_setting_that_changes_nothing_in_a_norm_is_refused(norm, setting, inst
         make_attack("tmn", norm=norm, **{setting: 5})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_tmn_uses_every_setting_that_is_not_idle(norm, monkeypatch):
     """Each setting, when changed much, changes what TMN spends or finds."""

@@ -51,6 +51,7 @@ def test_on_a_linear_network_just_those_nearer_than_the_budget_fall(norm, classe
     assert (epsilon[fallen] >= distances[fallen] * 0.9999).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["apgd-ce", "fab-t", "pgd"])
 def test_in_less_precision_the_same_fall_and_whoever_stands_was_searched_again(name):
     known = linear(classes=5, count=24, shape=SHAPE)
@@ -111,6 +112,7 @@ def test_no_attack_alone_breaks_what_is_farther_than_the_budget(name):
     assert (epsilon[fallen] <= np.float32(budget)).all()
 
 
+@pytest.mark.slow
 def test_on_a_small_relu_network_whose_boundary_is_enumerated():
     known = tiny_relu(classes=2, count=16)
     distances = known.distances["linf"]
@@ -121,6 +123,7 @@ def test_on_a_small_relu_network_whose_boundary_is_enumerated():
     assert fallen[distances < budget * 0.95].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["autoattack", "pgd"])
 def test_a_verdict_depends_on_the_sample_alone_not_on_its_batch(name):
     known = linear(classes=4, count=20, shape=SHAPE)

@@ -201,6 +201,7 @@ def test_no_adversarial_lies_within_a_proved_radius_of_a_random_network(norm, se
     assert (beyond < 0).float().mean() > 0.5  # the bounds are no trifle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_batch_has_the_bounds_of_its_samples(norm, monkeypatch):
     classifier, inputs = as_classifier(Residual(1), normalization="half"), torch.rand(5, 1, 6, 6)
@@ -235,6 +236,7 @@ def verified(name, count):
     return classifier, inputs, torch.from_numpy(data["labels"][:count]), data
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "count", "share"), [("mnistfc_256x2", 30, 0.5), ("oval_cifar_base_kw", 10, 0.5), ("resnet_2b", 1, 0.2)]
@@ -253,6 +255,7 @@ def mnist(what, header, sample_ids):
     return values.reshape(10_000, -1)[sample_ids].copy()
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_bounds_lie_below_the_counterexamples_of_complete_verifiers_and_not_far():
     data = np.load(reference("data/verified/mnistfc_256x2_brackets.npz"))

@@ -211,6 +211,7 @@ def test_a_comparison_whose_interval_reaches_a_half(filled):
     assert seen == "AUC 0.650 against dense on digits (linf, clean), and it may be as low as 0.470"
 
 
+@pytest.mark.slow
 def test_samples_read_in_parts_say_what_they_say_at_once(filled, monkeypatch):
     """Of four thousand samples, a few hundred rows at a time are fetched, and of what contradicts the worst."""
     ids, rng = np.arange(7, 4007), np.random.default_rng(0)
@@ -317,6 +318,7 @@ def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reac
     assert "warning: dense: fmn, steps 1 (linf) against fmn, steps 20 (linf)" in err
 
 
+@pytest.mark.slow
 def test_evaluate_tunes_ho_fmn_on_other_samples(run, monkeypatch):
     monkeypatch.setattr("thinice.checks.SAMPLES", 2)
     monkeypatch.setattr("thinice.analysis.evaluation.HELD_OUT", 2)

@@ -17,6 +17,8 @@ from thinice import load_samples
 from thinice.errors import InputError, StoreError
 from thinice.store import open_store
 
+pytestmark = pytest.mark.slow
+
 ENDLESS = "select count(*) from range(1000000) a, range(1000000) b where hash(a.range, b.range) = 1"
 SOON = 3.0
 """Seconds: a second, and what a busy machine adds."""

@@ -122,6 +122,7 @@ def test_shown_keeps_the_ends_of_a_name_and_its_bound():
         assert len(shown(text)) <= 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_every_encoding_is_enough(folder, encoding):
     query = "select 'ü ─ … → 界' as text"

@@ -444,6 +444,7 @@ def test_a_program_among_other_layers_is_folded(tmp_path):
         torch.testing.assert_close(fast(INPUTS), classifier(INPUTS), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_programs_can_be_compiled(monkeypatch, tmp_path):
     """As far as torch's tracer: its own compiler for C++ is another matter."""
     module = sequence(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))

@@ -12,6 +12,8 @@ from tests.report.stores import natural_images, write_store
 from tests.report.test_page import HOSTILE, hostile_store
 from thinice.report import pictures, save_report
 
+pytestmark = pytest.mark.slow
+
 LABELS = "[...document.querySelectorAll('[data-comparison]:not([hidden])')].map(e => e.dataset.comparison)"
 
 

@@ -282,6 +282,7 @@ def test_what_speaks_against_the_numbers_is_said(six, tmp_path):
     assert {"raised", "not raised", "2 of 4", "0 of 4", "unstable_predictions"} <= set(cells)
 
 
+@pytest.mark.slow
 def test_whether_p_values_are_exact_is_said(six, tmp_path):
     for exact, said in ((True, "yes"), (False, "no"), (None, "—")):
         with six.run(["thinice", "compare"], device="cpu", seed=0) as run:
@@ -377,6 +378,7 @@ def without_data(page):
     return re.sub(r'id="data">.*?</script>|<img id="sheet.*?>|data-row="\d+"', "", page, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(store, report, tmp_path, monkeypatch):
     monkeypatch.setattr("thinice.report.SHOWN", 60)
@@ -451,6 +453,7 @@ def many(path, n, letters=1):
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_a_page_grows_with_what_is_shown_and_not_with_the_store(tmp_path, monkeypatch):
     monkeypatch.setattr("thinice.report.SHOWN", 1000)
@@ -462,6 +465,7 @@ def test_a_page_grows_with_what_is_shown_and_not_with_the_store(tmp_path, monkey
     assert f"pruned loses {lost} of the 20000 samples" in large
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_names_of_many_letters_are_shortened(tmp_path):
     plain = save_report(many(tmp_path / "plain.duckdb", 50), tmp_path / "plain.html").read_text(encoding="utf-8")
@@ -517,6 +521,7 @@ def test_small_pictures_stay_exact(digits, report):
         np.testing.assert_array_equal(cell, np.round(255 * digits.inputs[row, 0].numpy()))
 
 
+@pytest.mark.slow
 def test_a_page_of_two_thousand_colour_pictures_is_light(tmp_path):
     rng = np.random.default_rng(0)
     samples = thinice.as_samples(natural_images(2000), rng.integers(0, 10, 2000))
@@ -540,6 +545,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(store, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_page_to_the_byte(store, report, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["thinice", "report", str(store.path), "-o", str(tmp_path / "page.html")])
     with pytest.raises(SystemExit) as end:

@@ -66,6 +66,7 @@ def test_every_statistic_is_in_the_store_its_view_json_and_the_report(tmp_path):
     assert [line for line in lines if line in labels] == labels
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 def test_a_new_statistic_is_found_in_all_five(tmp_path):
     result = compared(tmp_path / "thinice.duckdb")

@@ -17,6 +17,8 @@ from tests.store.worker import SHARD, N, add, begin
 from thinice.errors import StoreError
 from thinice.store import open_store
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("worker.py")
 COUNT = "select count(*) as n, count(distinct sample_id) as samples from epsilons"
 
