@@ -6,7 +6,7 @@ import pytest
 
 import thinice
 from thinice.errors import InputError
-from thinice.files import read_whole
+from thinice.files import expanded, read_whole
 from thinice.store import open_store
 
 NOWHERE = "~nosuchuser/file.npz"
@@ -38,3 +38,8 @@ def test_a_file_is_read_up_to_its_bound(tmp_path):
     assert read_whole(tmp_path / "file", 5) == b"12345"
     with pytest.raises(OSError, match="5 bytes, more than the 4 that are read"):
         read_whole(tmp_path / "file", 4)
+
+
+def test_no_path_holds_a_nul():
+    with pytest.raises(InputError, match=r"holds a NUL"):
+        expanded("dense\0.pt")

@@ -29,7 +29,7 @@ def expanded(path: str | os.PathLike[str], argument: str = "path") -> Path:
     Raises
     ------
     InputError
-        Where there is no such user, or no home folder.
+        Where there is no such user, no home folder, or a NUL in the path.
 
     Examples
     --------
@@ -40,6 +40,8 @@ def expanded(path: str | os.PathLike[str], argument: str = "path") -> Path:
 
     """
     place = Path(path)
+    if "\0" in str(place):
+        raise InputError(f"`{argument}` {str(place)!r} holds a NUL, which no path can: write the path without it")
     try:
         return place.expanduser()
     except RuntimeError:
@@ -93,9 +95,8 @@ def writable(
     """Return the path of a file that may be written, before any work is done for it.
 
     What is there already is replaced where it is empty, is `like` what will be written, or with `overwrite`. Never
-    replaced
-    are a DuckDB database and the log beside `store`, and what is no regular file: a folder, a device, a FIFO, and a
-    symbolic link, which may lead anywhere.
+    replaced are a DuckDB database and the log beside `store`, and what is no regular file: a folder, a device, a FIFO,
+    and a symbolic link, which may lead anywhere.
 
     Parameters
     ----------

@@ -147,3 +147,10 @@ def test_text_that_a_spreadsheet_would_run_is_marked_in_csv_and_numbers_are_not(
     assert lines[0] == ["'=name", "n"]
     assert [line[0] for line in lines[1:]] == ["'=1+1", "'+1", "'-1", "'@a", "'\ta", "a=1"]
     assert {line[1] for line in lines[1:]} == {"-1.5"}
+
+
+def test_an_option_that_is_unknown_steers_no_terminal(run):
+    code, _, err = run("measure", "--no\x1b[2J")
+    assert code == 2
+    assert "\x1b" not in err
+    assert "--no" in err

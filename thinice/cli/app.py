@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from thinice.cli.output import accept_any_encoding
 from thinice.cli.stopping import stoppable
 from thinice.errors import StoreWarning, ThinIceError
-from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.printable import LONGEST_MESSAGE, escaped, shown
 from thinice.registry import Registry
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -126,6 +126,12 @@ def _warn(others: Callable[..., None], message: Warning | str, category: type[Wa
         others(message, category, *where)
 
 
+def _printable_option(word: str) -> str:
+    """Return a word of the command line, the name of an option escaped: messages repeat those that are unknown."""
+    name, equals, value = word.partition("=")
+    return escaped(name) + equals + value if word.startswith("-") else word
+
+
 def main() -> None:
     """Run the command line; errors that a user can mend end it with one line and exit code 1."""
     accept_any_encoding()
@@ -133,7 +139,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("always", StoreWarning)
             warnings.showwarning = partial(_warn, warnings.showwarning)
-            app()
+            app([_printable_option(word) for word in sys.argv[1:]])
     except ThinIceError as error:
         sys.exit(f"thinice: {error}")
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough

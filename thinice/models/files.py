@@ -97,7 +97,8 @@ def detect_format(path: Path) -> Container:
 
 def _head(path: Path) -> tuple[bytes, int]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
+        other = "a folder" if path.is_dir() else "a pipe or a device"
+        raise CheckpointError(f"{path}: {f'is {other}, not a file' if path.exists() else 'no such file'}")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from thinice.errors import CheckpointError, InputError
 from thinice.files import temporary_folder, writable
 from thinice.models.classifier import fingerprint_of
+from thinice.models.pickles import check_zipped
 from thinice.training.loop import Hook, Objective
 
 if TYPE_CHECKING:
@@ -144,10 +145,12 @@ def read_snapshot(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle in another protocol: it is no snapshot, or it is
+            with path.open("rb") as file:
+                check_zipped(file, path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         format_version, other = int(state["format"]), dict(state["key"])
         differences = [] if other == key else _differences(other, key) or ["fields are missing"]
-    except DAMAGED as error:
+    except (*DAMAGED, CheckpointError) as error:
         raise CheckpointError(f"{path} is not a snapshot of a training: give `resume` another path") from error
     if format_version != FORMAT:
         raise CheckpointError(
