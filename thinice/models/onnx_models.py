@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.flop_counter import flop_registry
 
 from thinice.errors import CheckpointError, InputError, MissingExtraError
 from thinice.models.pickles import plain
@@ -100,6 +99,8 @@ def _without_content(func: Any, args: Any, options: dict[str, Any]) -> Any:  # n
 
 def _work(func: Any, args: Any, options: dict[str, Any], result: Any) -> float:  # noqa: ANN401 - an operation of torch
     """Return how long an operation takes, in multiply-adds."""
+    from torch.utils.flop_counter import flop_registry  # noqa: PLC0415 - slow to import
+
     tensors = [leaf for leaf in tree_leaves((args, options, result)) if isinstance(leaf, Tensor)]
     work = 0.0 if func.is_view else float(WORK_OF_A_VALUE * sum(tensor.numel() for tensor in tensors))
     packet = func.overloadpacket
