@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import reference
-from thinice.data import as_samples, load_samples
+from thinice.data import as_samples, load_samples, npz
 from thinice.data.npz import PAIRS
 from thinice.data.samples import Pixels
 from thinice.errors import DataError, InputError
@@ -185,6 +185,44 @@ def test_files_that_are_no_archives_are_refused_in_one_line(tmp_path):
             load_samples(f"npz:{file}")
         assert str(file) in str(refusal.value)
         assert "\n" not in str(refusal.value)
+
+
+def test_small_archives_of_giants_are_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "MOST_UNPACKED", 2**20)
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, x=np.zeros((400, 1, 64, 64), np.uint8), y=np.zeros(400, int))
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda *_: pytest.fail("unpacked"))
+        with pytest.raises(DataError, match=r"zeros\.npz cannot be read: its [\d,]+ bytes unpack to 1,6\d\d,\d{3}, "):
+            load_samples(path)
+    np.savez(path, x=np.zeros((400, 1, 64, 64), np.uint8), y=np.zeros(400, int))  # as large, not packed
+    assert len(load_samples(path)) == 400
+    monkeypatch.setattr(npz, "MOST_UNPACKED", 2**21)
+    np.savez_compressed(path, x=np.zeros((400, 1, 64, 64), np.uint8), y=np.zeros(400, int))  # as tight, not as large
+    assert len(load_samples(path)) == 400
+    images = GENERATOR.integers(0, 2, (400, 1, 64, 64), dtype=np.uint8) * 255
+    monkeypatch.setattr(npz, "MOST_UNPACKED", 2**10)
+    np.savez_compressed(path, x=images, y=np.zeros(400, int))
+    assert len(load_samples(path)) == 400
+
+
+@pytest.mark.parametrize("error", [TimeoutError, AssertionError, KeyboardInterrupt])
+def test_what_says_nothing_of_the_file_is_not_blamed_on_it(error, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    path = save(tmp_path, x=CHW, y=LABELS)
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", fail)
+    with pytest.raises(error):
+        load_samples(path)
+
+
+def test_pipes_and_devices_are_called_what_they_are(tmp_path):
+    pipe = tmp_path / "pipe.npz"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero"):
+        with pytest.raises(DataError, match="is a pipe or device, not a regular file: copy its content to a file"):
+            load_samples(f"npz:{path}")
 
 
 def test_wrong_arguments(tmp_path):

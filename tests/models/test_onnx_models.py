@@ -1,6 +1,7 @@
 """Whole programs, ONNX: the same logits and gradients as the network, at any batch size."""
 
 import pickle
+import resource
 import warnings
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from tests.conftest import reference
+from thinice.data.samples import MOST_CLASSES
 from thinice.errors import CheckpointError, InputError, MissingExtraError
-from thinice.models import build, load_classifier, prunable_weights, save_classifier, sparsity
+from thinice.models import build, load_classifier, onnx_models, prunable_weights, save_classifier, sparsity
 from thinice.models.architectures import find_architecture
 from thinice.models.onnx_models import Program
 
@@ -321,6 +323,98 @@ def test_unusable_onnx_is_refused(tmp_path):
     program(path, [*steps[:2], ("Conv", ["active", "kernel"], ["out"])], constants, [1, 1, 8, 8])
     with pytest.raises(CheckpointError, match=r"net\.onnx: cannot be run on inputs \(3, 1, 8, 8\)"):
         load_classifier(path)
+
+
+@pytest.mark.parametrize(
+    ("steps", "constants", "message"),
+    [
+        (
+            [("ConstantOfShape", ["size"], ["large"]), ("ReduceSum", ["large"], ["sum"], {"keepdims": 0})],
+            {"size": np.array([2**31])},
+            "has a step that makes 2,147,483,648 numbers",
+        ),
+        (
+            [("Flatten", ["in"], ["flat"]), ("Tile", ["flat", "size"], ["out"])],
+            {"size": np.array([1, 4_000_000])},
+            "has a step that makes 768,000,000 numbers",
+        ),
+        (
+            [("Flatten", ["in"], ["flat"]), ("Tile", ["flat", "size"], ["out"])],
+            {"size": np.array([1, 15_626])},
+            "gives 1,000,064 logits for each image, more than the 1,000,000 classes",
+        ),
+        (  # the matrix has 2**22 numbers, and its product with itself takes 2**33 multiply-adds
+            [
+                ("Expand", ["one", "size"], ["square"]),
+                ("MatMul", ["square", "square"], ["large"]),
+                ("ReduceSum", ["large"], ["sum"], {"keepdims": 0}),
+            ],
+            {"one": np.ones((1, 1), np.float32), "size": np.array([2**11, 2**11])},
+            r"takes more than 8e\+09 multiply-adds",
+        ),
+        (
+            [
+                (
+                    "Resize",
+                    ["in", "", "scales"],
+                    ["large"],
+                    {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"},
+                ),
+                ("ReduceSum", ["large"], ["sum"], {"keepdims": 0}),
+            ],
+            {"scales": np.array([1, 1, 2000, 2000], np.float32)},
+            "has a step that makes 768,000,000 numbers",
+        ),
+        (
+            [
+                (
+                    "Resize",
+                    ["in", "", "scales"],
+                    ["large"],
+                    {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"},
+                ),
+                ("MaxPool", ["large"], ["pooled"], {"kernel_shape": [2000, 2000], "strides": [1, 1]}),
+                ("ReduceSum", ["pooled"], ["sum"], {"keepdims": 0}),
+            ],
+            {"scales": np.array([1, 1, 400, 400], np.float32)},
+            r"takes more than 4e\+12 multiply-adds",
+        ),
+    ],
+    ids=["constant", "tile", "classes", "product", "resize", "pool"],
+)
+def test_giants_in_small_files_are_refused_before_they_are_computed(steps, constants, message, tmp_path, monkeypatch):
+    if "MatMul" in {step[0] for step in steps}:
+        monkeypatch.setattr(onnx_models, "MOST_WORK", 8e9)
+    if steps[-1][2] != ["out"]:
+        steps = [*steps, ("Flatten", ["in"], ["pixels"]), ("Add", ["pixels", "sum"], ["out"])]
+    path = program(tmp_path / "net.onnx", steps, constants, ["n", 1, 8, 8])
+    assert path.stat().st_size < 3_000
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with pytest.raises(CheckpointError, match=rf"net\.onnx: {message}") as refusal:
+        load_classifier(path)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert "\n" not in str(refusal.value)
+    assert after.ru_maxrss - before.ru_maxrss < 600_000  # kB
+    assert after.ru_utime - before.ru_utime < 10
+
+
+def test_the_bounds_are_on_the_work_of_a_trial(tmp_path, monkeypatch):
+    """Three samples through a matrix of 64 x 1 000 and another back: 2 * 3 * 64 000 multiply-adds, and some reading."""
+    constants = {"one": np.ones((64, 1000), np.float32), "two": np.ones((1000, 64), np.float32)}
+    steps = [
+        ("Flatten", ["in"], ["flat"]),
+        ("MatMul", ["flat", "one"], ["wide"]),
+        ("MatMul", ["wide", "two"], ["out"]),
+    ]
+    path = program(tmp_path / "net.onnx", steps, constants, ["n", 1, 8, 8])
+    monkeypatch.setattr(onnx_models, "WORK_OF_A_VALUE", 0)
+    monkeypatch.setattr(onnx_models, "MOST_VALUES", 64_000)  # the weights are the largest
+    monkeypatch.setattr(onnx_models, "MOST_WORK", 384_000)
+    assert load_classifier(path).classes == 64
+    monkeypatch.setattr(onnx_models, "MOST_WORK", 383_999)
+    with pytest.raises(CheckpointError, match="multiply-adds"):
+        load_classifier(path)
+    assert onnx_models.MOST_CLASSES == MOST_CLASSES
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])

@@ -205,6 +205,8 @@ def load_samples(
             )
         )
     except OSError as error:  # a name that is too long, a folder that may not be read
+        if isinstance(error, TimeoutError) and error.errno is None:  # a caller's, not of the system
+            raise
         raise DataError(f"data set {os.fspath(name)} cannot be read: {error.strerror or error}") from error
 
 

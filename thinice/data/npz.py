@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import tokenize
 import zipfile
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,29 @@ PAIRS = {
     "all": (("x", "y"), ("images", "labels")),
 }
 """The keys of images and labels, by split."""
+MOST_UNPACKED = 2**30
+"""Bytes that any archive may hold; more only where they are not packed more tightly than `TIGHTEST`."""
+TIGHTEST = 200
+"""Times smaller than its content an honest archive may be: images shrink to a tenth, nearly empty ones to a hundredth,
+while zeros alone shrink to a thousandth. No absolute limit is set: large archives, packed or not, are legitimate, and
+what they take of memory the size of the file tells."""
+UNREADABLE = (
+    ValueError,  # headers, dtypes, Python objects
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,  # encrypted; a way of packing that is not known or not built in; nested too deep
+    MemoryError,  # the shape that a header claims
+    OverflowError,
+    TypeError,
+    LookupError,  # a dtype of no or odd parts
+    AttributeError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+"""What NumPy and zipfile raise for a broken or hostile archive."""
 
 
 def load_npz(request: Request) -> Samples:
@@ -73,20 +99,25 @@ def blamed_on(path: Path) -> Iterator[None]:
 
 def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], list[str] | None, str]:
     """Return images, labels, class names and the split they belong to, without unpickling anything."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: write folder:PATH")
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
     if not path.is_file():
-        raise DataError(f"{path} {'is a folder: write folder:PATH' if path.is_dir() else 'does not exist'}")
+        raise DataError(f"{path} is a pipe or device, not a regular file: copy its content to a file")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz archive: write it with numpy.savez(path, x=images, y=labels)")
     try:
         with np.load(path, allow_pickle=False) as archive:
+            refuse_bomb(path, archive.zip)
             images_key, labels_key, split_read = find_keys(path, archive, split)
             keys = [images_key, labels_key, *(["classes"] if "classes" in archive else [])]
             images, labels, *names = (archive[key] for key in keys)
         classes = [str(name) for name in names[0].ravel()] if names else None
-    except DataError:
+    except TimeoutError:  # an OSError that says nothing of the file
         raise
-    except Exception as error:  # NumPy and zipfile may raise anything for a file of a stranger
-        reason = " ".join(str(error).split())
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         if "pickle" in reason:
             reason = "it holds Python objects, which are never unpickled: save plain arrays of numbers"
         raise DataError(f"{path} cannot be read: {reason}") from error
@@ -94,6 +125,16 @@ def read_archive(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any], li
         if not isinstance(array, np.ndarray):
             raise DataError(f"{path} cannot be read: {key} is not an array")
     return images, labels, classes, split_read
+
+
+def refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise DataError where a small file would fill the memory; zipfile reads no more than the sizes it declares."""
+    unpacked, size = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+    if unpacked > max(MOST_UNPACKED, TIGHTEST * size):
+        raise DataError(
+            f"{path} cannot be read: its {size:,} bytes unpack to {unpacked:,}, more than images do: write it with "
+            "numpy.savez, not packed"
+        )
 
 
 def find_keys(path: Path, archive: Mapping[str, object], split: str) -> tuple[str, str, str]:
