@@ -417,6 +417,24 @@ def test_the_bounds_are_on_the_work_of_a_trial(tmp_path, monkeypatch):
     assert onnx_models.MOST_CLASSES == MOST_CLASSES
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_results_held_at_once_are_bounded(together, tmp_path, monkeypatch):
+    """Ten constants of 4 MB, each added up before the next one is made, or all made before the first is added up."""
+    makes = [("ConstantOfShape", ["size"], [f"large_{index}"]) for index in range(10)]
+    sums = [("ReduceSum", [f"large_{index}"], [f"sum_{index}"], {"keepdims": 0}) for index in range(10)]
+    steps = makes + sums if together else [step for pair in zip(makes, sums, strict=True) for step in pair]
+    adds = [("Flatten", ["in"], ["total_0"])]
+    adds += [("Add", [f"total_{index}", f"sum_{index}"], [f"total_{index + 1}"]) for index in range(10)]
+    adds += [("Identity", ["total_10"], ["out"])]
+    path = program(tmp_path / "net.onnx", [*steps, *adds], {"size": np.array([2**20])}, ["n", 1, 8, 8])
+    monkeypatch.setattr(onnx_models, "MOST_HELD", 2**24)
+    if together:
+        with pytest.raises(CheckpointError, match=r"net\.onnx: holds results of more than 16,777,216 bytes at once"):
+            load_classifier(path)
+    else:
+        assert load_classifier(path).classes == 64
+
+
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_truncated_onnx_is_refused(part, tmp_path):
     path = program(tmp_path / "net.onnx", *convolutional(), [1, 1, 8, 8])

@@ -9,6 +9,7 @@ import contextlib
 import keyword
 import math
 import re
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +35,8 @@ MOST_CLASSES = 1_000_000
 """As many as labels of samples may name."""
 MOST_VALUES = 2**28
 """In one result of one step of a trial: the widest of VGG, of three images of 1 024 x 1 024, has 2e8."""
+MOST_HELD = 2**33
+"""Bytes of all results that a trial holds at once."""
 MOST_WORK = 4e12
 """In one trial: the multiply-adds of torchvision's largest transformer, on three images of 518 x 518, are 3e12."""
 WORK_OF_A_VALUE = 16
@@ -56,6 +59,7 @@ class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.where = where
         self.work = 0.0
+        self.held: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         options = dict(kwargs or {})
@@ -66,9 +70,17 @@ class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if planned is None:
             result = func(*args, **options)
             self._count(func, args, options, result)
-            return result
-        self._count(func, args, options, planned)
-        return func(*args, **options)
+        else:
+            self._count(func, args, options, planned)
+            result = func(*args, **options)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                memory = tensor.untyped_storage()
+                identity = memory._cdata  # noqa: SLF001 - nothing public tells memories apart
+                if identity not in self.held:
+                    self.held[identity] = memory.nbytes()
+                    weakref.finalize(memory, self.held.pop, identity, None)
+        return result
 
     def _count(self, func: Any, args: Any, options: dict[str, Any], result: Any) -> None:  # noqa: ANN401
         for tensor in tree_leaves(result):
@@ -77,6 +89,12 @@ class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     f"{self.where}: has a step that makes {tensor.numel():,} numbers, more than the {MOST_VALUES:,} "
                     "of any usual network: export it for smaller images, one at a time"
                 )
+        made = 0 if func.is_view else sum(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        if sum(self.held.values()) + made > MOST_HELD:
+            raise CheckpointError(
+                f"{self.where}: holds results of more than {MOST_HELD:,} bytes at once: export a smaller network, or "
+                "for smaller images, one at a time"
+            )
         self.work += _work(func, args, options, result)
         if self.work > MOST_WORK:
             raise CheckpointError(
