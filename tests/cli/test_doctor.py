@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -101,3 +102,26 @@ def test_a_store_that_another_process_writes_is_told_with_the_process(facts, tmp
         writer.communicate(b"\n")
     assert f"is being written by process {writer.pid}" in found
     assert "not locked" in facts()["store"]
+
+
+def test_a_store_in_the_home_folder_is_found(facts, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    open_store(home / "thinice.duckdb", new=True)
+    assert facts("--store=~/thinice.duckdb")["store"].startswith(f"{home / 'thinice.duckdb'}: not locked")
+    assert "~nosuchuser has no home folder" in facts("--store=~nosuchuser/thinice.duckdb")["store"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes with names")
+def test_a_pipe_is_no_store(facts, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "is a pipe and no thinice store" in facts("--store", "pipe")["store"]
+
+
+def test_an_empty_log_is_said_to_be_empty(facts, tmp_path):
+    path = open_store(tmp_path / "thinice.duckdb", new=True).path
+    assert "store's log" not in facts()
+    path.with_name("thinice.duckdb.wal").touch()
+    assert "is empty: if it held anything, that is lost" in facts()["store's log"]

@@ -154,3 +154,17 @@ def test_an_option_that_is_unknown_steers_no_terminal(run):
     assert code == 2
     assert "\x1b" not in err
     assert "--no" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the reader's end is not told")
+@pytest.mark.parametrize("query", ["select 1", "from range(200000)"])
+def test_a_reader_that_leaves_ends_a_command_with_141_and_no_word(tmp_path, query):
+    open_store(tmp_path / "thinice.duckdb", new=True)
+    ears, mouth = os.pipe()
+    os.close(ears)
+    script = f"import sys; sys.argv = ['thinice', 'sql', {query!r}]; from thinice.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=mouth, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+    )
+    os.close(mouth)
+    assert (done.returncode, done.stderr) == (141, "")

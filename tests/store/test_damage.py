@@ -13,6 +13,7 @@ from tests.report.stores import write_store
 from thinice.checks.contradictions import check_store
 from thinice.errors import StoreError
 from thinice.report import save_report
+from thinice.report.narrative import _settings
 from thinice.store import connection, open_store, stored_adversarial, stored_settings
 
 
@@ -80,3 +81,33 @@ def test_a_run_never_lasts_less_than_nothing(tmp_path, monkeypatch):
     with connection.writing(store.path, 1) as connected:
         connected.execute("update runs set ended = started - interval 1 hour")  # as older versions stored it
     assert store.runs()["seconds"].tolist() == [0]
+
+
+@pytest.mark.parametrize("settings", ["[" * 2000, '{"a": ' + "[" * 900 + "]" * 900 + "}", "{"])
+def test_settings_that_cannot_be_read_are_shown_as_they_stand(settings):
+    (shown,) = _settings(settings)
+    assert shown == ("", settings) or (shown[0] == "a" and settings.endswith("}"))
+    assert _settings('{"steps": 100}') == [("steps", "100")]
+
+
+def test_settings_of_two_thousand_brackets_end_no_report(damaged, tmp_path):
+    store = damaged(f"update attacks set settings = '{'[' * 2000 + ']' * 2000}'")
+    assert "[" * 400 in save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+def test_an_infinite_time_is_unknown(damaged, tmp_path, time):
+    store = damaged(f"update runs set started = '{time}', ended = '{time}'")
+    runs = store.runs()
+    assert runs[["started", "ended", "seconds"]].isna().all(axis=None)
+    assert f"{time}" not in store._repr_html_()
+    damaged(f"update checkpoints set created = '{time}'; update comparisons set created = '{time}'")
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "294247" not in page
+    assert "290308" not in page
+
+
+def test_a_time_that_is_known_stays(damaged):
+    store = damaged("update runs set started = '2026-01-01 00:00:00', ended = '2026-01-01 00:01:30'")
+    assert store.runs()["seconds"].tolist() == [90]
+    assert str(store.runs()["started"][0]) == "2026-01-01 00:00:00"

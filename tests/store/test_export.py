@@ -139,3 +139,15 @@ def test_parquet_keeps_types_and_nulls(tables):
     assert schema["adopted"] == "BOOLEAN"
     nulls = duckdb.sql(f"select count(*) from '{tables['epsilons']}' where epsilon is null").fetchall()
     assert nulls == [(2,)]
+
+
+def test_all_tables_into_the_store_is_refused_by_name(six, tmp_path):
+    before = six.path.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"`path` \S+ is the store itself, and all tables need a folder: choose"):
+            six.export(six.path, overwrite=overwrite)
+    assert six.path.read_bytes() == before
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(InputError, match=r"`path` \S+notes is one file, and all tables need a folder"):
+        six.export(tmp_path / "notes", overwrite=True)
+    assert (tmp_path / "notes").read_text() == "mine"

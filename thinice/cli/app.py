@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -57,6 +58,9 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
 )
 """Each command and the first line of its help; its module is imported when it is run or asked for help."""
 
+READER_GONE = 141
+"""The exit code of a program whose output nobody reads any more, in every shell."""
+
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
     "pretty_exceptions_enable": False,
@@ -67,6 +71,18 @@ SETTINGS: dict[str, Any] = {
 
 class Commands(TyperGroup):
     """The commands of `COMMANDS` as typer shows and runs them."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own type is private)
+        """Run a command until it ends, or the reader of its output, `head` say, has had enough."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # typer would end with 1
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):  # what is left in them would fail again at the very end
+                os.dup2(nowhere, stream.fileno())
+            raise SystemExit(READER_GONE) from None
+        return result
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 (typer's own type is private)
         """Return the names, in the order of the help."""
@@ -142,8 +158,5 @@ def main() -> None:
             app([_printable_option(word) for word in sys.argv[1:]])
     except ThinIceError as error:
         sys.exit(f"thinice: {error}")
-    except BrokenPipeError:  # the reader of our output, `head` say, has had enough
-        sys.stderr.close()
-        sys.exit(141)
     except OSError as error:  # a full disk, say
         sys.exit(f"thinice: {shown(str(error), LONGEST_MESSAGE)}")

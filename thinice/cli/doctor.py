@@ -81,20 +81,26 @@ def _data() -> Iterator[tuple[str, str]]:
 
 def _store(path: Path) -> Iterator[tuple[str, str]]:
     """Yield whether the store can be read now; it is opened as it is, and not brought to the newest schema."""
-    from thinice.errors import StoreError
+    from thinice.errors import InputError, StoreError
     from thinice.store import catalog
-    from thinice.store.connection import reading
+    from thinice.store.connection import located, reading
+    from thinice.store.schema import log_damage
+    from thinice.store.wal import log_of
 
     try:
+        path = located(path)
         with reading(path, PATIENCE) as connection:
             is_thinice_store = "runs" in catalog(connection)
-    except StoreError as error:
+            damage = log_damage(connection, path)
+    except (InputError, StoreError) as error:
         yield "store", str(error)
         return
-    log = path.with_name(f"{path.name}.wal")
+    log = log_of(path)
     if is_thinice_store:
         yield "store", f"{path}: not locked, {path.stat().st_size / 1e6:.1f} MB"
     else:
         yield "store", f"{path}: a DuckDB database, but not a thinice store"
-    if log.exists():
+    if damage is not None:
+        yield "store's log", damage
+    elif log.exists():
         yield "store's log", f"{log}: belongs to the store; a run writes, or one was killed: copy both or none"

@@ -6,19 +6,20 @@ The answer and the table of a comparison are those of the command line, made of 
 from __future__ import annotations
 
 import html
-import json
 import shlex
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, datetime
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thinice.errors import StoreError
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import ComparisonFacts, Row, brief
 from thinice.results import narrative
 from thinice.stats import STATISTICS, quantile
+from thinice.store import stored_settings
 from thinice.types import Outcome, Transition
 
 if TYPE_CHECKING:
@@ -340,9 +341,11 @@ def measurement(compared: ComparisonFacts) -> str:
 
 
 def _settings(stored: str) -> list[tuple[str, str]]:
-    """Return settings that the store keeps as JSON, a row each; what is no object, as it stands there."""
-    settings = json.loads(stored)
-    return [(name, _text(value)) for name, value in settings.items()] if isinstance(settings, dict) else [("", stored)]
+    """Return settings that the store keeps as JSON, a row each; what cannot be read, as it stands there."""
+    try:
+        return [(name, _text(value)) for name, value in stored_settings(stored).items()]
+    except (StoreError, RecursionError):  # a value may be nested too deeply to be written, too
+        return [("", _text(stored))]
 
 
 def _side_by_side(left: Row, right: Row, *, skip: set[str]) -> list[tuple[str, str, str]]:
@@ -375,7 +378,8 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         return "x".join(map(str, value)) if all(isinstance(item, int) for item in value) else "; ".join(map(str, value))
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+        is_known = MINYEAR <= value.year <= MAXYEAR  # infinite ones come as years that no calendar has
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC" if is_known else "—"
     return (
         f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10000 else str(value)
     )

@@ -17,7 +17,7 @@ from thinice.errors import InputError, StoreError
 from thinice.files import expanded, temporary_folder, writable
 from thinice.printable import FORMULA
 from thinice.process import Process
-from thinice.store.connection import Connection, ask, interruptibly, missing, one_line, plain, quoted, reading
+from thinice.store.connection import Connection, ask, interruptibly, located, missing, one_line, plain, quoted, reading
 from thinice.store.decode import stored_adversarial, stored_settings
 from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
@@ -142,6 +142,8 @@ def export(
 ) -> list[Path]:
     """Write what `Store.export` says, and return the paths."""
     target = expanded(path)
+    if what is None and target.exists() and target.samefile(store):
+        raise InputError(f"`path` {target} is the store itself, and all tables need a folder: choose another path")
     chosen = _format(target, what, format)
     folder = target if what is None else target.parent
     try:
@@ -165,7 +167,7 @@ def _format(target: Path, what: str | None, wanted: str | None) -> Format:
     ending = target.suffix.removeprefix(".").lower()
     if wanted is None and what is not None and ending not in FORMATS:
         raise InputError(f"`path` {target} must end in .parquet or .csv, or `format` say which of them is meant")
-    if what is None and ending in FORMATS:
+    if what is None and (ending in FORMATS or (target.exists() and not target.is_dir())):
         raise InputError(f"`path` {target} is one file, and all tables need a folder: say `what` is wanted")
     chosen = wanted or (ending if what is not None else "parquet")
     for known in FORMATS:
@@ -233,6 +235,8 @@ def open_store(path: str | PathLike[str] = "thinice.duckdb", *, new: bool = Fals
     StoreError
         When there is no file, when it is not a thinice store or one of a newer version (it stays untouched), or when
         another process does not let go of it.
+    InputError
+        When the path is not UTF-8, or begins with the home folder of nobody.
 
     Examples
     --------
@@ -244,7 +248,7 @@ def open_store(path: str | PathLike[str] = "thinice.duckdb", *, new: bool = Fals
     0        0
 
     """
-    place = expanded(path).resolve()
+    place = located(path)
     if new and not place.exists():
         make(place, patience)
     return Store(place, patience)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import stat
 import tempfile
 import threading
 import time
@@ -27,12 +28,24 @@ import duckdb
 import numpy as np
 
 from thinice.errors import InputError, StoreError
+from thinice.files import expanded, unwritable
 from thinice.store.wal import identity, log_of, orphaned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Connection", "ask", "interruptibly", "missing", "one_line", "plain", "quoted", "reading", "writing"]
+__all__ = [
+    "Connection",
+    "ask",
+    "interruptibly",
+    "located",
+    "missing",
+    "one_line",
+    "plain",
+    "quoted",
+    "reading",
+    "writing",
+]
 
 Connection = duckdb.DuckDBPyConnection
 T = TypeVar("T")
@@ -53,6 +66,21 @@ LOG_BYTES = 16 << 20
 _turns: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.clear)  # a lock held by another thread is never released in a child
+
+
+def located(path: str | os.PathLike[str]) -> Path:
+    """Return where the file of a store is: absolute, with ``~`` replaced and links followed.
+
+    Raises
+    ------
+    InputError
+        Where ``~`` stands for no folder, or the path is not UTF-8, which DuckDB opens no file without.
+
+    """
+    place = expanded(path).resolve()
+    if unwritable(str(place)):
+        raise InputError(f"`path` {place} is not UTF-8, and DuckDB opens no such file: name store and folders in UTF-8")
+    return place
 
 
 @contextmanager
@@ -109,6 +137,7 @@ def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> 
     start = time.monotonic()
     while True:
         log = identity(log_of(path))
+        _refuse_other_kinds(path)
         try:
             _attach_now(connection, path, mode)
         except duckdb.Error as error:
@@ -120,6 +149,29 @@ def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> 
             time.sleep(random.uniform(0.002, 0.02))  # noqa: S311 - waiting, not cryptography
         else:
             return
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise StoreError where a store or its log is no regular file: a pipe is waited for without end."""
+    kind = _other_kind(path)
+    if kind is not None:
+        raise StoreError(f"{path} is a {kind} and no thinice store: give the path of a DuckDB file, or of a new one")
+    log = log_of(path)
+    kind = _other_kind(log)
+    if kind is not None:
+        raise StoreError(f"{path} cannot be opened, for {log.name} beside it is a {kind} and no log: move that away")
+
+
+def _other_kind(path: Path) -> str | None:
+    """Return what is under a name, links followed, if it is no regular file; None where there is nothing."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # DuckDB says why it cannot be read, if it is there at all
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
 
 
 def _attach_now(connection: Connection, path: Path, mode: Mode) -> None:
@@ -173,9 +225,17 @@ def _interrupt(connection: Connection, done: Future[T]) -> None:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - a parameter of a query is any value, and so is what it becomes
-    """Return a value as DuckDB takes it: NumPy's scalars and arrays as Python's, also inside lists and dicts."""
+    r"""Return a value as DuckDB takes it: NumPy's scalars and arrays as Python's, also inside lists and dicts.
+
+    Text keeps halves of characters, which names that are not UTF-8 hold, as escapes: no UTF-8 can hold them.
+
+    >>> print(plain([np.float64(0.5), "caf\udce9.pt"]))
+    [0.5, 'caf\\udce9.pt']
+    """
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value

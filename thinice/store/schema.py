@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from thinice.store.connection import Connection
 
-__all__ = ["VERSION", "add_missing_statistics", "make", "now", "upgrade"]
+__all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "upgrade"]
 
 VERSION = 1
 """Of the tables: raise it when they change in a way that an earlier thinice would misread."""
@@ -102,27 +102,30 @@ def upgrade(path: Path, patience: float) -> None:
     """
     with reading(path, patience) as connection:
         outdated = _is_outdated(connection, path)
-        _tell_of_damage(connection, path)
+        damage = log_damage(connection, path)
+        if damage is not None:
+            tell(damage)
     if outdated:
         with writing(path, patience) as connection:
             if _is_outdated(connection, path):  # no other process was faster
                 _define(connection)
 
 
-def _tell_of_damage(connection: Connection, path: Path) -> None:
-    """Warn of a log that DuckDB did not read to its end, which it does not say itself."""
+def log_damage(connection: Connection, path: Path) -> str | None:
+    """Return what is wrong with a log that DuckDB did not read to its end, which it does not say itself."""
     log = log_of(path)
     seen = identity(log)
     if seen is None:
-        return
+        return None
     ((read, size),) = ask(connection, query("log_size"), size=seen[1])
     if seen[1] == 0:
-        tell(f"{log} is empty: if it held anything, that is lost; the same command measures again what is missing")
-    elif read != size:
-        tell(
+        return f"{log} is empty: if it held anything, that is lost; the same command measures again what is missing"
+    if read != size:
+        return (
             f"{log} is damaged, or its writer was killed in the middle: of {size}, {read} could be read; the same "
             f"command measures again what is missing"
         )
+    return None
 
 
 @cache

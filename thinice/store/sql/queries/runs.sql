@@ -1,9 +1,13 @@
 -- The runs, the newest last, with the number of samples whose epsilons each measured, or that it attacked at a budget.
 select
     run_id,
-    started,
-    ended,
-    greatest(epoch(coalesce(ended, seen) - started), 0) as seconds,
+    -- no clock says infinity: such a time is unknown
+    if(isfinite(started), started, null) as started,
+    if(isfinite(ended), ended, null) as ended,
+    case
+        when isfinite(started) and isfinite(coalesce(ended, seen))
+            then greatest(epoch(coalesce(ended, seen) - started), 0)
+    end as seconds,
     outcome,
     command,
     device,
