@@ -117,7 +117,7 @@ def test_a_store_in_the_home_folder_is_found(facts, tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes with names")
 def test_a_pipe_is_no_store(facts, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert "is a pipe and no thinice store" in facts("--store", "pipe")["store"]
+    assert "for it is a pipe: give the path" in facts("--store", "pipe")["store"]
 
 
 def test_an_empty_log_is_said_to_be_empty(facts, tmp_path):

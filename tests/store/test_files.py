@@ -57,7 +57,7 @@ def test_a_store_that_is_no_file_is_refused_at_once(tmp_path, monkeypatch, kind,
     put(kind, tmp_path / "other")
     error = in_time(lambda: open_store("other", new=new))
     assert isinstance(error, StoreError)
-    assert re.fullmatch(rf"\S+ is a {kind} and no thinice store: give the path of a DuckDB file, .*", str(error))
+    assert re.fullmatch(rf"\S+ cannot be opened, for it is a {kind}: give the path of a DuckDB file, .*", str(error))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "socket", "device"])

@@ -155,7 +155,7 @@ def _refuse_other_kinds(path: Path) -> None:
     """Raise StoreError where a store or its log is no regular file: a pipe is waited for without end."""
     kind = _other_kind(path)
     if kind is not None:
-        raise StoreError(f"{path} is a {kind} and no thinice store: give the path of a DuckDB file, or of a new one")
+        raise StoreError(f"{path} cannot be opened, for it is a {kind}: give the path of a DuckDB file, or a new one")
     log = log_of(path)
     kind = _other_kind(log)
     if kind is not None:
