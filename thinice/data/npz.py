@@ -52,6 +52,7 @@ UNREADABLE = (
     AttributeError,
     SyntaxError,
     tokenize.TokenError,
+    SystemError,  # of the interpreter, for text in UTF-32 that is none
 )
 """What NumPy and zipfile raise for a broken or hostile archive."""
 
