@@ -170,7 +170,7 @@ def agreement(job: Job, norm: str, attack: str, count: int) -> Row:
 def prepared(options: argparse.Namespace, device: torch.device) -> tuple[Classifier, thinice.Samples]:
     samples = thinice.load_samples(options.data, split="test", limit=options.limit)
     if options.checkpoint is not None:
-        return thinice.load_classifier(options.checkpoint), samples
+        return thinice.load_classifier(options.checkpoint, normalization=options.normalization), samples
     if options.data == "digits":
         return thinice.load_classifier(thinice.example_checkpoints()["dense"]), samples
     if options.epochs is None:
@@ -187,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--normalization", help="of the checkpoint, as in thinice measure")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--device", default="auto")
