@@ -26,6 +26,12 @@ def reference(path: str) -> Path:
     return found
 
 
+def pytest_configure(config):
+    """Tests are of the CPU, where numbers repeat; those of a GPU run by themselves: ``pytest -m gpu``."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     with torch.random.fork_rng(devices=[]):

@@ -133,6 +133,13 @@ def test_fingerprint_has_the_known_value():
     assert known == "db0f7aa5aabac490db13800212004ec2"
 
 
+def test_what_is_moved_in_inference_mode_still_has_gradients():
+    classifier = as_classifier(build("digits_cnn"))
+    with torch.inference_mode():
+        moved = classifier.to("meta")
+    assert not any(parameter.is_inference() for parameter in moved.module.parameters())
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_fingerprint_is_that_of_the_cpu():

@@ -223,7 +223,8 @@ class Classifier:
         target = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
         if target == self.device:
             return self
-        return replace(self, module=copy.deepcopy(self.module).to(target))
+        with torch.inference_mode(mode=False):  # weights moved in a caller's inference mode could give no gradients
+            return replace(self, module=copy.deepcopy(self.module).to(target))
 
 
 def as_classifier(
