@@ -24,6 +24,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,13 +33,14 @@ import thinice
 from thinice.attacks import MinNormResult, concatenate, verify
 from thinice.attacks.result import predict
 from thinice.models import Classifier, as_classifier, build
-from thinice.numerics import exact, pick_device
+from thinice.numerics import exact, lowered, pick_device
 from thinice.training import Recipe, train
 
 STEPS = 200
 FOOLBOX = {"linf": "LInfFMNAttack", "l2": "L2FMNAttack", "l1": "L1FMNAttack", "l0": "L0FMNAttack"}
 ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}
 Peer = Callable[[Classifier, Tensor, Tensor, str], Tensor]
+Work = TypeVar("Work")
 Row = dict[str, str | float | int | None]
 
 
@@ -83,7 +85,7 @@ class Job:
             part = slice(start, start + self.batch)
             yield self.samples.inputs[part].to(self.device).contiguous(), self.samples.labels[part].to(self.device)
 
-    def timed(self, work: Callable[[], MinNormResult]) -> tuple[MinNormResult, float, float | None]:
+    def timed(self, work: Callable[[], Work]) -> tuple[Work, float, float | None]:
         """Return the result, the seconds until the device has finished, and the peak of its memory in MB on CUDA."""
         on_gpu = self.device.type == "cuda"
         if on_gpu:
@@ -126,6 +128,30 @@ class Job:
                 seen = predict(self.network, nearest.adversarials[part].to(self.device)).cpu()
                 wrong += int((nearest.found[part] & (seen == self.samples.labels[part])).sum())
         return wrong
+
+
+def bare_passes(job: Job, precision: str, passes: int = 20) -> float:
+    """Return the seconds a sample of a bare forward-backward pass, gradients of the inputs: the floor of a search."""
+    inputs, labels = next(iter(job.batches()))
+
+    def run() -> None:
+        with exact(job.device), lowered(job.network.module, precision, job.device) as model:
+            for _ in range(passes):
+                points = inputs.clone().requires_grad_()
+                torch.autograd.grad(model(points).gather(1, labels[:, None]).sum(), points)
+
+    run()
+    return job.timed(run)[1] / passes / len(inputs)
+
+
+def profile_of(job: Job, norm: str, attack: str) -> str:
+    """Return the operations that one batch spends most time in, on the processor and on the device."""
+    some = Job(job.network, job.samples[: job.batch], job.device, job.batch)
+    with torch.profiler.profile() as profiler:
+        some.timed(partial(some.ours, norm, attack, "float32", compiled=False))
+    averages = profiler.key_averages()
+    columns = ["self_cpu_time_total", *(["self_cuda_time_total"] if job.device.type == "cuda" else [])]
+    return "\n".join(averages.table(sort_by=name, row_limit=25, max_name_column_width=60) for name in columns)
 
 
 def row(name: str, norm: str, job: Job, work: Callable[[], MinNormResult]) -> tuple[Row, MinNormResult]:
@@ -196,6 +222,7 @@ def main() -> None:
     parser.add_argument("--attack", default="tmn")
     parser.add_argument("--precisions", type=words, default=None, help="float32, bf16, and tf32 on CUDA by default")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="end with what a batch spends its time in")
     parser.add_argument("--agree", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -213,11 +240,13 @@ def main() -> None:
         **{name: _version(name) for name in ("thinice", "torch", "foolbox", "adv_lib")},
     }
     print(", ".join(f"{name}: {value}" for name, value in about.items()))
+    precisions = options.precisions or ["float32", "bf16", *(["tf32"] if cuda else [])]
+    warm = Job(job.network, samples[: job.batch], device, job.batch)  # kernels are chosen when they are first used
+    for precision in precisions:
+        warm.ours(options.norms[0], options.attack, precision, compiled=False)
+        print(f"bare passes, {precision}: {1e6 * bare_passes(job, precision):.4g} microseconds a sample and pass")
     print("norm | attack | seconds | mean | median | not found | passes | refused | MB")
     print("--- | --- | --- | --- | --- | --- | --- | --- | ---")
-    warm = Job(job.network, samples[: job.batch], device, job.batch)  # kernels are chosen when they are first used
-    warm.ours(options.norms[0], options.attack, "float32", compiled=False)
-    precisions = options.precisions or ["float32", "bf16", *(["tf32"] if cuda else [])]
     rows, agreed = [], []
     for norm in options.norms:
         for precision in precisions:
@@ -227,6 +256,8 @@ def main() -> None:
         if options.agree:
             agreed.append(agreement(job, norm, options.attack, options.agree))
             print(", ".join(f"{name} {value}" for name, value in agreed[-1].items()), flush=True)
+    if options.profile:
+        print(profile_of(job, options.norms[0], options.attack))
     if options.json:
         options.json.write_text(json.dumps({"about": about, "rows": rows, "agreement": agreed}, indent=2) + "\n")
 
