@@ -403,8 +403,8 @@ def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert "softmax_output" in {one.check for one in doubtful.findings if one.raised}
-    kept = thinice.open_store(settings["store"]).sql("select indicator from findings where raised")
-    assert "softmax_output" in set(kept["indicator"])
+    kept = thinice.open_store(settings["store"]).sql("select check_name from findings where raised")
+    assert "softmax_output" in set(kept["check_name"])
     assert evaluate(network, samples, **settings, checks=False).findings is None
     dense, few = digits[0], digits[1][:20]
     healthy = evaluate(dense, few, attack="fmn", norm="l2", budget=0.3, device="cpu", progress=False)

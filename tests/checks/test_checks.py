@@ -73,7 +73,7 @@ def test_a_good_evaluation_has_no_warnings_and_keeps_every_check(look, dense):
     findings = look(dense, "fmn", budget=0.1)
     assert warning_texts(findings) == ()
     kept = look.store.sql("from findings")
-    assert kept["indicator"].tolist() == [one.check for one in findings]
+    assert kept["check_name"].tolist() == [one.check for one in findings]
     assert not kept["raised"].any()
     assert set(kept["looked_at"]) == {4}
 
@@ -90,7 +90,7 @@ def test_a_softmax_inside_is_named(look):
     (warning,) = [warning for warning in warnings if warning.startswith("softmax_output")]
     assert "4 of 4 samples" in warning
     assert "attack what comes before the softmax" in warning
-    named = look.store.sql("select checkpoint, attack from warnings where indicator = 'softmax_output'")
+    named = look.store.sql("select checkpoint, attack from warnings where check_name = 'softmax_output'")
     assert named.values.tolist() == [["squashed", "fmn"]]
 
 

@@ -370,24 +370,24 @@ def _by_ensemble(
     if skip_known is True:
         broken = session.store.sql(query("known_samples"), key)["sample_id"]
         unbroken = unbroken[~np.isin(ids, broken.to_numpy())]
-    for place, attack in enumerate(ensemble.members):
-        untried = unbroken[run.untried(measurement_id, ids[unbroken], place=place)]
+    for attack_index, attack in enumerate(ensemble.members):
+        untried = unbroken[run.untried(measurement_id, ids[unbroken], attack_index=attack_index)]
         if len(untried):
             title = f"{classifier.name}, {ensemble.norm} {budget_text(ensemble.budget, ensemble.norm)}, {attack.name}"
-            write = partial(_add_robustness, run, measurement_id, attack.name, place)
+            write = partial(_add_robustness, run, measurement_id, attack.name, attack_index)
             session.search(classifier, attack, untried, write, title=title, total=len(unbroken))
-        broken = session.store.sql(query("broken_samples"), key | {"place": place})["sample_id"]
+        broken = session.store.sql(query("broken_samples"), key | {"attack_index": attack_index})["sample_id"]
         unbroken = unbroken[~np.isin(ids[unbroken], broken.to_numpy())]
     return _stored_verdicts(session, measurement_id, skip_known)
 
 
-def _add_robustness(run: Run, measurement_id: int, attack: str, place: int, shard: Shard) -> None:
+def _add_robustness(run: Run, measurement_id: int, attack: str, attack_index: int, shard: Shard) -> None:
     nearest = shard.nearest
     run.add_robustness(
         measurement_id,
         shard.sample_ids.numpy(),
         attack=attack,
-        place=place,
+        attack_index=attack_index,
         epsilon=nearest.epsilon.numpy(),
         outcomes=nearest.outcomes.numpy(),
         predictions=nearest.predictions.numpy(),

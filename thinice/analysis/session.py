@@ -186,8 +186,8 @@ class MeasurementSession:
             clean_predictions=rows["clean_prediction"].astype(np.int64),
             evaluations=rows["evaluations"].astype(np.float32),
             converged=rows["converged"].astype(np.bool_),
-            stages=rows["stage"].astype(np.int8),
-            diagnoses=rows["diagnosis"].astype(np.int8),
+            found_by=rows["found_by"].astype(np.int8),
+            failure_reasons=rows["failure_reason"].astype(np.int8),
         )
 
     def search(
@@ -322,7 +322,7 @@ class MeasurementSession:
         """Return the distances to the boundary of the pruned network itself: measured on it, by the same attack.
 
         The dense network's adversarial is one more candidate: where it is adversarial for the pruned network too, and
-        nearer than what the attack found there, its distance counts, and the stage is `Stage.DENSE`. It is left out
+        nearer than what the attack found there, its distance counts, and the stage is `FoundBy.DENSE`. It is left out
         where the store keeps only some of the adversarials, as of large images: which ones depends on how the work was
         divided.
         """
@@ -340,7 +340,7 @@ class MeasurementSession:
                 run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
         rows = self.columns("pruned_epsilons", comparison_id=comparison_id)
         return PrunedDistances(
-            rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["stage"].astype(np.int8)
+            rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["found_by"].astype(np.int8)
         )
 
     def columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
@@ -370,8 +370,8 @@ def _add_epsilons(run: Run, measurement_id: int, shard: Shard) -> None:
         evaluations=nearest.evaluations.numpy(),
         clean_predictions=nearest.clean_predictions.numpy(),
         converged=nearest.converged.numpy(),
-        stages=nearest.stages.numpy(),
-        diagnoses=nearest.diagnoses.numpy(),
+        found_by=nearest.found_by.numpy(),
+        failure_reasons=nearest.failure_reasons.numpy(),
         adversarials=kept_adversarials(shard),
     )
 

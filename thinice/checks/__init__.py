@@ -93,7 +93,7 @@ def run_checks(
         findings = _check_evaluation(result, classifier, samples, attack, device=device, seed=seed)
         run.add_findings(result.measurement_id, [finding.to_dict() for finding in findings])
     else:
-        rows = zip(stored["indicator"], stored["sample_ids"], stored["looked_at"], stored["value"], strict=True)
+        rows = zip(stored["check_name"], stored["sample_ids"], stored["looked_at"], stored["value"], strict=True)
         findings = tuple(
             sampled_finding(check, map(int, ids), int(of), None if np.isnan(value) else float(value))
             for check, ids, of, value in rows

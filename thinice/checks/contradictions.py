@@ -540,6 +540,6 @@ def stored_warnings(store: Store) -> tuple[str, ...]:
     sentences: dict[tuple[str, str, str], str] = {}
     for row in store.sql(query("raised_findings")).to_dict("records"):
         evaluation = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
-        raised = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
-        sentences.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{evaluation}: {raised}")
+        raised = f"{row['check_name']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
+        sentences.setdefault((row["checkpoint"], row["data"], row["check_name"]), f"{evaluation}: {raised}")
     return tuple(sentences.values())

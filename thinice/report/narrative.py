@@ -168,7 +168,7 @@ def warnings(compared: ComparisonFacts) -> str:
     """Return what speaks against the numbers: raised checks and patterns of wrong studies; empty where nothing does."""
     sentences = [
         f"{brief(finding['network'])}, {brief(finding['attack'])} in {finding['norm']}: {finding['seen']} "
-        f"({finding['indicator']}, {finding['samples']:,} of {finding['looked_at']:,} samples); {finding['advice']}"
+        f"({finding['check_name']}, {finding['samples']:,} of {finding['looked_at']:,} samples); {finding['advice']}"
         for finding in compared.findings
         if finding["raised"]
     ]
@@ -189,7 +189,7 @@ def checks(compared: ComparisonFacts) -> str:
             finding["network"],
             f"{finding['data']}, {finding['n']:,} samples",
             f"{finding['attack']}, {finding['norm']}",
-            finding["indicator"],
+            finding["check_name"],
             "raised" if finding["raised"] else "not raised",
             f"{finding['samples']:,} of {finding['looked_at']:,}",
         )

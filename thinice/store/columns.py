@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinice.errors import InputError
-from thinice.types import Diagnosis, Outcome, Stage
+from thinice.types import FailureReason, FoundBy, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,8 +44,8 @@ class Shard(Attacked, total=False):
     """What an attack that minimises the norm says in addition."""
 
     converged: npt.ArrayLike | None
-    stages: npt.ArrayLike | None
-    diagnoses: npt.ArrayLike | None
+    found_by: npt.ArrayLike | None
+    failure_reasons: npt.ArrayLike | None
 
 
 class Column(NamedTuple):
@@ -73,8 +73,8 @@ EPSILONS = (
     Column("clean_predictions", "clean_prediction", np.int32),
     Column("evaluations", "evaluations", np.float32),
     Column("converged", "converged", np.bool_, default=False),
-    Column("stages", "stage", np.int8, codes=Stage),
-    Column("diagnoses", "diagnosis", np.int8, default=0, codes=Diagnosis),
+    Column("found_by", "found_by", np.int8, codes=FoundBy),
+    Column("failure_reasons", "failure_reason", np.int8, default=0, codes=FailureReason),
 )
 PREDICTIONS = (
     Column("predictions", "prediction", np.int32),
@@ -134,5 +134,7 @@ def adversarial_columns(adversarials: Mapping[int, npt.ArrayLike], sample_ids: n
 
 def epsilon_columns(sample_ids: npt.ArrayLike, shard: Mapping[str, Any]) -> Columns:
     """Return the columns of `EPSILONS`; by default, what was found was found by the search."""
-    stages = (np.asarray(shard["outcomes"]) == Outcome.FOUND) * np.int8(Stage.SEARCH)
-    return shard_columns(sample_ids, EPSILONS, {"stages": stages} | {k: v for k, v in shard.items() if v is not None})
+    found_by = (np.asarray(shard["outcomes"]) == Outcome.FOUND) * np.int8(FoundBy.SEARCH)
+    return shard_columns(
+        sample_ids, EPSILONS, {"found_by": found_by} | {k: v for k, v in shard.items() if v is not None}
+    )

@@ -215,8 +215,8 @@ class Run:
             (N,) forward-backward passes spent.
         converged : array_like, optional
             (N,) bool, whether the search converged; by default it did not.
-        stages, diagnoses : array_like, optional
-            (N,) of `Stage`, what found the adversarial, by default the search; of `Diagnosis`, by default none.
+        found_by, failure_reasons : array_like, optional
+            (N,) of `FoundBy`, what found the adversarial, by default the search; of `FailureReason`, by default none.
         adversarials : mapping of int to array_like, optional
             Adversarial inputs (C, H, W) in [0, 1] by sample_id, for the samples where one is to be kept.
 
@@ -233,8 +233,8 @@ class Run:
             ("add_epsilons", "add_adversarials"), columns, adversarials, {"measurement_id": measurement_id}
         )
 
-    def untried(self, measurement_id: int, sample_ids: npt.ArrayLike, *, place: int) -> npt.NDArray[np.int64]:
-        """Return the positions in `sample_ids` that the attack at this place of an ensemble has not tried, ascending.
+    def untried(self, measurement_id: int, sample_ids: npt.ArrayLike, *, attack_index: int) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` that this attack of an ensemble has not tried, ascending.
 
         What other selections of the same data hold, tried by the same ensemble on the same network, is copied into
         this measurement first.
@@ -246,7 +246,7 @@ class Run:
             key,
             "copy_robustness_from_other_selections",
             "copy_robust_adversarials_from_other_selections",
-            place=place,
+            attack_index=attack_index,
         )
 
     def add_robustness(
@@ -255,7 +255,7 @@ class Run:
         sample_ids: npt.ArrayLike,
         *,
         attack: str,
-        place: int,
+        attack_index: int,
         adversarials: Mapping[int, npt.ArrayLike] | None = None,
         **shard: Unpack[Attacked],
     ) -> int:
@@ -269,11 +269,14 @@ class Run:
             As of `add_epsilons`; found means fallen to an adversarial within the budget, not found: it stands.
         adversarials : mapping of int to array_like, optional
             As of `add_epsilons`.
-        attack, place : str, int
-            Which attack of the ensemble tried, and its place in the order, from 0.
+        attack, attack_index : str, int
+            Which attack of the ensemble tried, and its index in the order, from 0.
 
         """
-        columns, key = epsilon_columns(sample_ids, shard), {"measurement_id": measurement_id, "place": place}
+        columns, key = (
+            epsilon_columns(sample_ids, shard),
+            {"measurement_id": measurement_id, "attack_index": attack_index},
+        )
         return self._add(("add_robustness", "add_robust_adversarials"), columns, adversarials, key, attack=attack)
 
     def add_known(self, measurement_id: int, *, norms: Sequence[Norm], budget: float) -> int:
