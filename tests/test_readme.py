@@ -11,7 +11,7 @@ import tomllib
 import pytest
 
 from tests.conftest import ROOT
-from thinice.attacks import BACKENDS, FIXED_BUDGET, MINIMUM_NORM
+from thinice.attacks import ATTACKS
 from thinice.cli import main
 from thinice.cli.app import COMMANDS
 from thinice.cli.options import Format
@@ -81,8 +81,8 @@ def test_every_option_is_one_of_the_commands():
         ("`--effort (.*?)`", EFFORTS),
         (r"`--precision (float.*?)`", PRECISIONS),
         ("`--format (.*?)`", tuple(Format)),
-        ("`--attack (tmn.*?)`", (*MINIMUM_NORM, *BACKENDS)),
-        (r"`evaluate` also takes\s+`(.*?)`", FIXED_BUDGET),
+        ("`--attack (tmn.*?)`", ATTACKS.names("minimum norm", "backend")),
+        (r"`evaluate` also takes\s+`(.*?)`", ATTACKS.names("fixed budget")),
         (r"\*\*Data\*\*: (.*?)\. `--limit", DATASETS.names()),
     ],
 )

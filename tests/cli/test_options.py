@@ -11,7 +11,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from thinice.attacks import FIXED_BUDGET, MINIMUM_NORM
+from thinice.attacks import ATTACKS
 from thinice.cli.app import COMMANDS
 from thinice.cli.options import Format, OutputOptions, RunOptions, options
 from thinice.data import DATASETS
@@ -60,8 +60,8 @@ def test_the_first_line_of_each_commands_help_is_that_of_the_registry(name, run)
 @pytest.mark.parametrize("name", ["measure", "compare", "evaluate"])
 def test_help_lists_what_the_registries_hold(name, run):
     out = re.sub(r"\s+", " ", run(name, "--help")[1])
-    names = [*DATASETS.names(), *known_architectures(), *NORMALIZATIONS, *MINIMUM_NORM]
-    names += FIXED_BUDGET if name in ("compare", "evaluate") else ()
+    names = [*DATASETS.names(), *known_architectures(), *NORMALIZATIONS.names(), *ATTACKS.names("minimum norm")]
+    names += ATTACKS.names("fixed budget") if name in ("compare", "evaluate") else ()
     missing = [each for each in names if not re.search(rf"[ :]{re.escape(each)}[,;. ]", out)]
     assert not missing
 

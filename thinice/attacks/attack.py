@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from thinice.attacks import MINIMUM_NORM, attack_row
+from thinice.attacks import ATTACKS, attack_row
 from thinice.attacks.boundary import VERSION as BOUNDARY_VERSION
 from thinice.attacks.boundary import move_to_boundary, nudge_across
 from thinice.attacks.fallback import VERSION as FALLBACK_VERSION
@@ -218,7 +218,7 @@ def make_attack(
     Parameters
     ----------
     name : str
-        A name in `thinice.attacks.MINIMUM_NORM`, or ``"foolbox:"`` and the name of one of foolbox's minimisation
+        A name in `thinice.attacks.ATTACKS`, or ``"foolbox:"`` and the name of one of foolbox's minimisation
         attacks.
     norm : {"l0", "l1", "l2", "linf"}
         The norm to minimise.
@@ -254,7 +254,7 @@ def make_attack(
     if not isinstance(row, MinNormRow):
         raise InputError(
             f"`attack` {name!r} keeps to a fixed budget and measures no distance: thinice.evaluate takes it; to "
-            f"minimise the norm choose from {', '.join(MINIMUM_NORM)}, foolbox:NAME"
+            f"minimise the norm choose from {', '.join(ATTACKS.names('minimum norm', 'backend'))}"
         )
     checked_choice("norm", norm, NORMS)
     checked_choice("effort", effort, EFFORTS)

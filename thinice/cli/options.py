@@ -98,21 +98,21 @@ def normalizations() -> str:
     """Return the names that ``--normalization`` takes."""
     from thinice.models.normalization import NORMALIZATIONS
 
-    return one_of(NORMALIZATIONS)
+    return one_of(NORMALIZATIONS.names())
 
 
 def minimum_norm_attacks() -> str:
     """Return the attacks that minimise the norm, from the registry of attacks."""
-    from thinice.attacks import BACKENDS, MINIMUM_NORM
+    from thinice.attacks import ATTACKS
 
-    return one_of([*MINIMUM_NORM, *BACKENDS])
+    return one_of(ATTACKS.names("minimum norm", "backend"))
 
 
 def fixed_budget_attacks() -> str:
-    """Return the attacks at a budget, from their registry."""
-    from thinice.attacks import BACKENDS, FIXED_BUDGET
+    """Return the attacks at a budget, from the registry of attacks."""
+    from thinice.attacks import ATTACKS
 
-    return one_of([*FIXED_BUDGET, *BACKENDS])
+    return one_of(ATTACKS.names("fixed budget", "backend"))
 
 
 StorePath: TypeAlias = Annotated[
