@@ -71,7 +71,7 @@ def test_every_option_is_one_of_the_commands():
     named = set(re.findall(r"--[a-z][a-z-]+", typed))
     assert len(named) > 25
     assert named <= known
-    assert {"--limit", "--overwrite", "--timeout", "--density", "--shortcut", "--robust-by"} <= named
+    assert {"--limit", "--overwrite", "--timeout", "--density", "--skip-known", "--robust-by"} <= named
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.truth import SHAPE, linear
 from thinice.analysis import session as module
 from thinice.analysis.evaluation import DoubtfulWarning, bind_attack, evaluate
 from thinice.analysis.measurement import AttackTask
+from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.engines import LocalEngine
 from thinice.errors import InputError
@@ -302,11 +304,12 @@ def test_one_budget_has_no_curve(samples, store):
         run(samples, store, "pgd").curve()
 
 
-def test_the_studys_attacks_have_no_fall_back(samples):
-    network = as_classifier(KNOWN.model)
-    assert "fallback" not in bind_attack(network, samples, "cw", norm="l2", budget=1).settings
-    assert "fallback" in bind_attack(network, samples, "fmn", norm="l2", budget=1).settings
-    assert bind_attack(network, samples, "pgd", norm="l2", budget=1).name == "pgd"
+def test_the_studys_attacks_have_no_fall_back(samples, store):
+    session = MeasurementSession(store, samples, device="cpu", progress=False)
+    bind = partial(bind_attack, session, as_classifier(KNOWN.model), norm="l2", budget=1)
+    assert "fallback" not in bind("cw").settings
+    assert "fallback" in bind("fmn").settings
+    assert bind("pgd").name == "pgd"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def store(tmp_path):
 
 
 def epsilons(store, samples, classifier=None, **options):
-    session = MeasurementSession(store, samples, **{"progress": False, "batch_size": 4, **options})
+    sizes = {} if "engine" in options else {"batch_size": 4}
+    session = MeasurementSession(store, samples, **{"progress": False, **sizes, **options})
     with session.run(ATTACK, seed=0, command=["test"]):
         return session.measure(classifier or as_classifier(network()), ATTACK)
 
@@ -216,7 +217,7 @@ def test_the_order_in_which_an_engine_finishes_its_shards_does_not_matter(store,
     np.testing.assert_allclose(backwards.epsilon, forwards.epsilon, rtol=1e-4, equal_nan=True)
     np.testing.assert_array_equal(backwards.clean_predictions, forwards.clean_predictions)
     margins = []
-    for chosen, engine in ((store, None), (other, Backwards())):
+    for chosen, engine in ((store, "local"), (other, Backwards())):
         session = MeasurementSession(chosen, samples, progress=False, engine=engine)
         with session.run(ATTACK, seed=0, command=["test"]):
             margins.append(session.predict(as_classifier(network())).margins)

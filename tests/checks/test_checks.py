@@ -48,7 +48,7 @@ def look(tmp_path, samples):
 
     def looked(classifier, attack, *, budget, norm="linf", selection=samples, **settings):
         session = MeasurementSession(store, selection, device="cpu", progress=False)
-        bound = bind_attack(classifier, selection, attack, norm=norm, budget=budget, **settings)
+        bound = bind_attack(session, classifier, attack, norm=norm, budget=budget, **settings)
         with session.run(bound, seed=0) as run:
             result = verdicts(session, classifier, bound, budget=budget, skip_known=False)
             return run_checks(

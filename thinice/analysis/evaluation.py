@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from thinice.analysis.measurement import data_of, forward, prepare_classifiers, refuse_beside
-from thinice.analysis.options import EvaluateOptions, RunOptions, SearchOptions, SkipKnown
+from thinice.analysis.options import EvaluateOptions, SearchOptions, SkipKnown, chosen, search_options
 from thinice.analysis.session import MeasurementSession, Shard, kept_adversarials, open_session
 from thinice.attacks import Attack, attack_row, make_attack
 from thinice.attacks.fixed_budget import (
@@ -32,14 +31,12 @@ from thinice.checks import run_checks
 from thinice.checks.study_patterns import StudyRow, find_patterns
 from thinice.data import Samples, load_samples
 from thinice.data.subset import draw
-from thinice.engines import BatchSize, LocalEngine, Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
-from thinice.numerics import pick_device
 from thinice.printable import shown
 from thinice.results import CLEAN, Robustness
 from thinice.stats.curves import budget_ladder
-from thinice.store import Run, Store, query
+from thinice.store import Run, query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +90,7 @@ def evaluate(
 
     Parameters
     ----------
-    classifier, samples, labels, device, batch_size, compiled, progress
+    classifier, samples, labels, device, batch_size, compiled, engine, progress
         As of `thinice.measure`; only attacks that minimise the norm search a compiled network.
     budget : float or str
         The radius on the [0, 1] scale, ``8 / 255`` or ``"8/255"``. It is compared with epsilons in float32, as they
@@ -150,18 +147,8 @@ def evaluate_all(
     samples: Samples,
     *,
     budgets: Sequence[float | str],
-    attack: str | Attack = "autoattack",
     reported: Sequence[float | None] | None = None,
-    skip_known: SkipKnown = True,
-    checks: bool = True,
-    tune_on: Samples | None = None,
-    store: str | Path | Store | None = None,
-    command: Sequence[str] | None = None,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-    compiled: bool = False,
-    progress: Reporter | bool = True,
-    **search: Unpack[SearchOptions],
+    **options: Unpack[EvaluateOptions],
 ) -> tuple[Robustness, ...]:
     """Return which samples of each network are robust at each budget: network after network, budgets ascending.
 
@@ -175,7 +162,7 @@ def evaluate_all(
         an attack that minimises the norm.
     reported : sequence of float or None, optional
         Robust accuracies that were published for the networks, as shares, to be compared with those found.
-    samples, attack, skip_known, checks, tune_on, store, command, device, batch_size, compiled, progress, **search
+    samples, **options
         As of `evaluate`. With checks, the networks are also searched for patterns that wrong studies show
         (`thinice.checks.study_patterns`); a `DoubtfulWarning` is given for each.
 
@@ -194,9 +181,11 @@ def evaluate_all(
     [0.1, 0.3]
 
     """
+    given, search = chosen(EvaluateOptions, options), search_options(options, EvaluateOptions)
+    attack, skip_known, tune_on = given["attack"], given["skip_known"], options.get("tune_on")
     if skip_known not in (True, False, "both"):
         raise InputError(f"`skip_known` must be True, False or 'both', got {skip_known!r}")
-    _refuse(attack, budgets, compiled=compiled, tuned=tune_on is not None)
+    _refuse(attack, budgets, compiled=given["compiled"], tuned=tune_on is not None)
     with torch.inference_mode(mode=False):
         networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
     published = [None] * len(networks) if reported is None else list(reported)
@@ -204,22 +193,21 @@ def evaluate_all(
         raise InputError(f"`reported` has {len(published)} accuracies for {len(networks)} networks: give one for each")
     seed = attack.seed if isinstance(attack, Attack) else search.get("seed", 0)
     results = list[Robustness]()
-    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
-    with open_session(store, samples, progress=progress, **options) as session:
+    with open_session(samples, options) as session:
         norm = attack.norm if isinstance(attack, Attack) else search.get("norm", "linf")
         radii = {budget_value(budget, norm, samples.inputs.shape[1:]) for budget in budgets if budget != LADDER}
         if LADDER in budgets:
-            bound = bind_attack(networks[0], samples, attack, budget=None, device=device, **search)
-            with session.run(bound, seed=seed, command=command):
+            bound = bind_attack(session, networks[0], attack, budget=None, **search)
+            with session.run(bound, seed=seed, command=given.get("command")):
                 radii |= _ladder(session, networks[0], bound)
         for network, accuracy in zip(networks, published, strict=True):
             settings, notes = _tuned(session, network, attack, tune_on, search)
             for radius in sorted(radii):  # the smaller first: a sample broken at it is broken at the larger ones
-                bound = bind_attack(network, samples, attack, budget=radius, device=device, **{**search, **settings})
-                with session.run(bound, seed=seed, command=command) as run:
+                bound = bind_attack(session, network, attack, budget=radius, **{**search, **settings})
+                with session.run(bound, seed=seed, command=given.get("command")) as run:
                     robustness = verdicts(session, network, bound, budget=radius, skip_known=skip_known)
                     robustness = replace(robustness, reported=accuracy, notes=notes)
-                    if checks:
+                    if given["checks"]:
                         findings = run_checks(
                             session.store,
                             run,
@@ -234,24 +222,23 @@ def evaluate_all(
                 results.append(robustness)
                 if robustness.warnings:
                     _warn(DoubtfulWarning(robustness.warnings, robustness.network))
-    for pattern in find_patterns(map(_study_row, results)) if checks else ():
+    for pattern in find_patterns(map(_study_row, results)) if given["checks"] else ():
         _warn(DoubtfulWarning([str(pattern)]))
     return tuple(results)
 
 
 def bind_attack(
+    session: MeasurementSession,
     classifier: Classifier,
-    samples: Samples,
     attack: str | Attack,
     *,
     budget: float | str | None,
-    device: str | torch.device = "auto",
     **search: Any,  # noqa: ANN401 (`SearchOptions`, and settings that the attack checks)
 ) -> Attack | AttackEnsemble:
     """Return an attack with its settings: at the budget an `AttackEnsemble`, or an `Attack` that minimises the norm.
 
-    An attack that is bound already is returned as it is. For those at a budget, `classifier` and `samples` give the
-    number of classes and the shape of an input.
+    An attack that is bound already is returned as it is. For those at a budget, `classifier` and the session's samples
+    give the number of classes and the shape of an input.
 
     Raises
     ------
@@ -262,7 +249,7 @@ def bind_attack(
     if isinstance(attack, Attack):
         refuse_beside(attack, search)
         return attack
-    norm, shape = search.get("norm", "linf"), tuple(samples.inputs.shape[1:])
+    norm, shape = search.get("norm", "linf"), tuple(session.samples.inputs.shape[1:])
     if not is_budget_attack(attack):
         if budget is not None:
             budget_value(budget, norm, shape)
@@ -275,7 +262,7 @@ def bind_attack(
     effort = search.pop("effort", "standard")
     if effort != "standard":
         raise InputError(f"`effort` {effort!r} means nothing to attack {attack!r}: leave it out")
-    classes = classifier.classes or forward(classifier, samples[:1], LocalEngine(pick_device(device))).shape[1]
+    classes = classifier.classes or forward(classifier, session.samples[:1], session.engine).shape[1]
     return make_ensemble(attack, budget=budget, classes=classes, shape=shape, **search)
 
 
