@@ -97,14 +97,14 @@ def excess(nearest, norm: str, which: Tensor | None = None) -> Tensor:
     ],
     ids=["large logits", "softmax", "saturated", "saturated in float32", "one-hot"],
 )
-def test_starved_networks_are_crossed_and_the_stage_and_the_reason_are_told(norm, model, stage, failure_reason, bound):
+def test_starved_networks_are_crossed_and_what_found_and_why_is_told(norm, model, found_by, failure_reason, bound):
     nearest = run(model, norm)
     assert nearest.found.all()
     assert (excess(nearest, norm) >= 1 - 1e-3).all()
     assert excess(nearest, norm).median() <= bound
     assert (excess(nearest, norm) <= 2.5).all()
-    if stage is not None:
-        assert nearest.found_by.tolist() == [stage] * 8
+    if found_by is not None:
+        assert nearest.found_by.tolist() == [found_by] * 8
     assert nearest.failure_reasons.tolist() == [failure_reason] * 8
     with torch.no_grad():
         assert (model(nearest.adversarials).argmax(1) != KNOWN.labels).all()

@@ -27,7 +27,7 @@ from thinice.attacks.fixed_budget import (
     make_ensemble,
 )
 from thinice.attacks.rows import MinNormRow
-from thinice.checks import run_checks
+from thinice.checks.run import run_checks
 from thinice.checks.study_patterns import StudyRow, find_patterns
 from thinice.data import Samples, load_samples
 from thinice.data.subset import draw
@@ -114,7 +114,7 @@ def evaluate(
         adversarial for, within the budget and by any attack, count as broken and are not attacked. False: this attack
         alone decides. ``"both"``: all samples are attacked, and the result holds both accuracies.
     checks : bool
-        Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run_checks`), keep
+        Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run`), keep
         them as ``findings``, and give one `DoubtfulWarning` where any is raised.
     tune_on : Samples, optional
         For attack ``"ho-fmn"``: other samples than those evaluated, on which its settings are searched for first.

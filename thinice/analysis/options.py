@@ -106,6 +106,13 @@ def _batch_size(text: str) -> int | str:
     return int(text)
 
 
+def _checks() -> str:
+    from thinice.checks import CHECKS  # noqa: PLC0415 - imports results
+
+    names = ", ".join(CHECKS.names("network", "attack"))
+    return f"Look for signs that the evaluation cannot be trusted, and warn of them: {names}."
+
+
 class SearchOptions(TypedDict, total=False):
     """How an attack searches."""
 
@@ -207,7 +214,7 @@ class EvaluateOptions(SearchOptions, RunOptions, StoreOptions, total=False):
     ]
     checks: Annotated[
         bool,
-        Option(True, "Look for signs that the evaluation cannot be trusted, and warn of them.", "--checks/--no-checks"),
+        Option(True, _checks, "--checks/--no-checks"),
     ]
     tune_on: Samples | None
     progress: Reporter | bool

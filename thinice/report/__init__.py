@@ -25,7 +25,17 @@ from thinice.errors import InputError
 from thinice.files import temporary_folder, writable
 from thinice.plots import TRANSITIONS, UNITS, ComparisonColumns, figure_set
 from thinice.report.facts import Axis, ComparisonFacts, Data, MeasurementFacts, read_facts
-from thinice.report.narrative import (
+from thinice.report.pictures import (
+    CloseUps,
+    Pictures,
+    SpriteSheet,
+    amplification,
+    close_ups,
+    find_pictures,
+    pack_all,
+    pack_close,
+)
+from thinice.report.sections import (
     checks,
     closest,
     comparison_row,
@@ -39,18 +49,8 @@ from thinice.report.narrative import (
     transition_table,
     warnings,
 )
-from thinice.report.pictures import (
-    CloseUps,
-    Pictures,
-    SpriteSheet,
-    amplification,
-    close_ups,
-    find_pictures,
-    pack_all,
-    pack_close,
-)
 from thinice.results import AdversarialExample
-from thinice.results.narrative import answer
+from thinice.results.comparison_text import answer
 from thinice.store import Store, open_store
 from thinice.types import Norm, Outcome, Transition
 

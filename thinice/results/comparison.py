@@ -11,9 +11,9 @@ import numpy as np
 from thinice.attacks import Attack
 from thinice.models import Classifier
 from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.results.comparison_text import answer, notebook_html, table
 from thinice.results.finding import Finding
 from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
-from thinice.results.narrative import answer, notebook_html, table
 from thinice.stats import (
     PairedShift,
     PredictorComparison,

@@ -422,7 +422,7 @@ class Run:
         measurement_id : int
             From `measurement`.
         findings : iterable of mapping
-            Each with the entries of `FINDING`, as of `thinice.checks.Finding.to_dict`.
+            Each with the entries of `FINDING`, as of `thinice.results.Finding.to_dict`.
 
         """
         with self._writing() as connection:
