@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from thinice.analysis.evaluation import DoubtfulWarning as DoubtfulWarning
     from thinice.analysis.evaluation import evaluate as evaluate
     from thinice.analysis.evaluation import evaluate_all as evaluate_all
-    from thinice.analysis.evaluation import samples_to_tune_on as samples_to_tune_on
     from thinice.analysis.measurement import Interrupted as Interrupted
     from thinice.analysis.measurement import measure as measure
     from thinice.analysis.session import measure_all as measure_all
+    from thinice.analysis.tuning import samples_to_tune_on as samples_to_tune_on
     from thinice.attacks import Attack as Attack
     from thinice.attacks import MinNormResult as MinNormResult
     from thinice.attacks import make_attack as make_attack
@@ -88,7 +88,7 @@ _HOMES = {
     "measure_all": "analysis.session",
     "open_store": "store",
     "prune": "pruning",
-    "samples_to_tune_on": "analysis.evaluation",
+    "samples_to_tune_on": "analysis.tuning",
     "save_classifier": "models",
     "save_figures": "plots.figure_set",
     "save_report": "report",

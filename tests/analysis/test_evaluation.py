@@ -132,7 +132,7 @@ def test_asked_again_nothing_is_attacked(samples, store, monkeypatch):
 
 def proven(result, samples):
     """Hold each kept adversarial against the verdict that it proves; return whose there are."""
-    kept = result.adversarials()
+    kept = thinice.open_store(result.store).adversarials(result.measurement_id, result.broken_ids)
     for sample_id, adversarial in kept.items():
         place = result.sample_ids.tolist().index(sample_id)
         start = samples.inputs[[place]]
@@ -161,7 +161,8 @@ def test_what_another_attack_broke_has_no_adversarial_here(samples, store):
     first = run(samples, store)
     spared = run(samples, store, "pgd", budget=BUDGET * 1.01)
     assert spared.known_broken.sum() == (~first.robust).sum()
-    assert not set(spared.adversarials()) & set(spared.sample_ids[spared.known_broken])
+    assert not set(spared.broken_ids) & set(spared.sample_ids[spared.known_broken])
+    assert not store.adversarials(spared.measurement_id, spared.sample_ids[spared.known_broken])
 
 
 def test_of_large_inputs_the_closest_adversarials_are_kept(samples, store, monkeypatch):
@@ -171,11 +172,6 @@ def test_of_large_inputs_the_closest_adversarials_are_kept(samples, store, monke
     fallen = np.flatnonzero(~result.robust)
     closest = fallen[np.argsort(result.epsilon[fallen])[:2]]
     assert set(proven(result, samples)) == set(result.sample_ids[closest])
-
-
-def test_without_a_store_no_adversarial_is_kept(samples):
-    with pytest.raises(InputError, match="give `store` to keep them"):
-        run(samples, None).adversarials()
 
 
 @pytest.mark.slow

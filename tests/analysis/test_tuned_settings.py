@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import thinice
-from thinice.analysis.evaluation import samples_to_tune_on
+from thinice.analysis.tuning import samples_to_tune_on
 from thinice.attacks import ATTACKS, attack_row
 from thinice.attacks.ho_fmn import tune
 from thinice.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from thinice.analysis.measurement import data_of, forward, prepare_classifiers, refuse_beside
-from thinice.analysis.options import EvaluateOptions, SearchOptions, SkipKnown, chosen, search_options
+from thinice.analysis.options import EvaluateOptions, SkipKnown, chosen, search_options
 from thinice.analysis.session import MeasurementSession, Shard, kept_adversarials, open_session
+from thinice.analysis.tuning import can_be_tuned, tuned_settings
 from thinice.attacks import Attack, attack_row, make_attack
 from thinice.attacks.fixed_budget import (
     LONGER,
@@ -29,8 +30,7 @@ from thinice.attacks.fixed_budget import (
 from thinice.attacks.rows import MinNormRow
 from thinice.checks.run import run_checks
 from thinice.checks.study_patterns import StudyRow, find_patterns
-from thinice.data import Samples, load_samples
-from thinice.data.subset import draw
+from thinice.data import Samples
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
 from thinice.printable import shown
@@ -41,23 +41,18 @@ from thinice.store import Run, query
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thinice.attacks.rows import Setting
 
 __all__ = [
     "LADDER",
     "DoubtfulWarning",
     "bind_attack",
-    "can_be_tuned",
     "evaluate",
     "evaluate_all",
-    "samples_to_tune_on",
     "verdicts",
 ]
 
 LADDER = "ladder"
 """Among budgets: doubling ones, see `evaluate_all`."""
-HELD_OUT = 64
-"""So many samples tune an attack, as published."""
 
 
 class DoubtfulWarning(UserWarning):
@@ -107,8 +102,8 @@ def evaluate(
         Arithmetic of the search: less is faster on hardware that has it. Verification is in IEEE float32 in any case,
         and an attack at a budget searches again in float32 where it found nothing: it gains where most samples break.
     store : path or Store, optional
-        The DuckDB file that keeps every verdict, and the adversarials (`Robustness.adversarials`): what it holds
-        already is read, and an interrupted evaluation goes on. None keeps nothing.
+        The DuckDB file that keeps every verdict, and the adversarials (`Store.adversarials`): what it holds already is
+        read, and an interrupted evaluation goes on. None keeps nothing.
     skip_known : bool or "both"
         Of attacks at a budget; one that minimises the norm decides alone. True: samples that the store holds an
         adversarial for, within the budget and by any attack, count as broken and are not attacked. False: this attack
@@ -201,7 +196,7 @@ def evaluate_all(
             with session.run(bound, seed=seed, command=given.get("command")):
                 radii |= _ladder(session, networks[0], bound)
         for network, accuracy in zip(networks, published, strict=True):
-            settings, notes = _tuned(session, network, attack, tune_on, search)
+            settings, notes = tuned_settings(session, network, attack, tune_on, search)
             for radius in sorted(radii):  # the smaller first: a sample broken at it is broken at the larger ones
                 bound = bind_attack(session, network, attack, budget=radius, **{**search, **settings})
                 with session.run(bound, seed=seed, command=given.get("command")) as run:
@@ -413,54 +408,6 @@ def _ladder(session: MeasurementSession, classifier: Classifier, attack: Attack 
     return set(budget_ladder(np.where(right, measured.epsilon, np.float32(0)), measured.norm).tolist())
 
 
-def _tuned(
-    session: MeasurementSession,
-    classifier: Classifier,
-    attack: str | Attack,
-    tune_on: Samples | None,
-    search: SearchOptions,
-) -> tuple[Mapping[str, Setting], tuple[str, ...]]:
-    """Return the settings of an attack that are best for a network on other samples, and a note that says how good."""
-    tune = _tuner(attack) if isinstance(attack, str) and tune_on is not None else None
-    if tune is None or tune_on is None:
-        return {}, ()
-    device, norm = session.engine.device, search.get("norm", "linf")
-    columns = (column.to(device) for column in (tune_on.inputs[:], tune_on.labels, tune_on.sample_ids))
-    tuned = tune(classifier.to(device), *columns, norm=norm, seed=search.get("seed", 0))
-    default, best = tuned.trials[0].median, tuned.median
-    note = f"{attack} tuned on {len(tune_on)} samples of {tune_on.split}, median {norm} {default:.4g} to {best:.4g}"
-    return tuned.settings, (note,)
-
-
-def samples_to_tune_on(
-    samples: Samples, *, data: str | None = None, split: str = "train", image_size: int | None = None
-) -> Samples:
-    """Return 64 samples that are not among those to be evaluated, as many of each class: for ``tune_on``.
-
-    Parameters
-    ----------
-    samples : Samples
-        Those that will be evaluated.
-    data, split, image_size
-        Where the others are taken from, as of `thinice.load_samples`; by default the data set of `samples`.
-
-    Raises
-    ------
-    DataError
-        Where the data set has no such split.
-    InputError
-        Where the split holds no other samples.
-
-    """
-    evaluated = set(samples.sample_ids.tolist()) if split == samples.split else set()
-    pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(evaluated), image_size=image_size)
-    free = [position for position, sample_id in enumerate(pool.sample_ids.tolist()) if sample_id not in evaluated]
-    if not free:
-        raise InputError(f"`split` {split!r} has no samples but those to be evaluated: name another, or leave some out")
-    others = pool[np.array(free)]
-    return others[draw(others.sample_ids, others.labels, HELD_OUT)]
-
-
 def _refuse(attack: str | Attack, budgets: Sequence[float | str], *, compiled: bool, tuned: bool) -> None:
     """Raise `InputError` for options that the attack would ignore, before anything is measured."""
     if not budgets:
@@ -478,17 +425,6 @@ def _refuse(attack: str | Attack, budgets: Sequence[float | str], *, compiled: b
         raise InputError(
             f"`tune_on` serves attacks with settings to tune (ho-fmn), got `attack` {name!r}: leave it out"
         )
-
-
-def can_be_tuned(attack: str) -> bool:
-    """Return whether an attack has settings that can be tuned on other samples, as ``tune_on`` of `evaluate` does."""
-    return not is_budget_attack(attack) and _tuner(attack) is not None
-
-
-def _tuner(attack: str) -> Callable[..., Any] | None:
-    """Return what tunes the settings of an attack that minimises the norm; None where there is nothing to tune."""
-    row = attack_row(attack)
-    return row.tune if isinstance(row, MinNormRow) else None
 
 
 def _study_row(robustness: Robustness) -> StudyRow:

@@ -39,7 +39,7 @@ CLOSEST = 16
 SECONDS_A_SHARD = 1.0
 """Results are gathered for this long before they are committed: a commit costs some 20 ms."""
 
-TRANSFERS = 1024
+TRANSFERRED = 1024
 """So many adversarials of the dense network are shown to the pruned one at a time, and stored."""
 
 
@@ -324,8 +324,8 @@ class MeasurementSession:
         self.measure(pruned, attack)
         if self.samples.inputs.shape[1:].numel() <= ADVERSARIAL_VALUES:
             positions = run.untransferred(comparison_id, self.sample_ids)
-            for start in range(0, len(positions), TRANSFERS):
-                examples = self.adversarials(measured, positions[start : start + TRANSFERS])
+            for start in range(0, len(positions), TRANSFERRED):
+                examples = self.adversarials(measured, positions[start : start + TRANSFERRED])
                 images = torch.from_numpy(np.stack([example.adversarial for example in examples]))
                 labels = self.samples.labels[[example.position for example in examples]]
                 logits = forward(pruned, as_samples(images, labels), self.engine)

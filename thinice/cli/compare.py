@@ -78,9 +78,11 @@ def report(
     for pattern in dict.fromkeys(pattern for comparison in comparisons for pattern in comparison.patterns):
         say(f"warning: {pattern}")
     if figures is not None:
+        from thinice.analysis.boundary_slice import typical_slice
         from thinice.plots.figure_set import save_figures
 
-        files = save_figures(comparisons, figures, device=device)
+        planes = [typical_slice(comparison, device=device) for comparison in comparisons]
+        files = save_figures(comparisons, figures, planes=planes)
         say(f"{len(files)} figures in {figures}")
     where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")

@@ -67,7 +67,8 @@ def evaluate(
     that broke it: thinice sql 'from verdicts'. Warnings of the checks go to standard error, and stay in the store:
     thinice sql 'from warnings'.
     """
-    from thinice.analysis.evaluation import can_be_tuned, evaluate_all, samples_to_tune_on
+    from thinice import evaluate_all, samples_to_tune_on
+    from thinice.analysis.tuning import can_be_tuned
     from thinice.attacks.fixed_budget import budget_text
     from thinice.studies.reported import match_reported, read_reported, reported_vs_measured
 

@@ -17,12 +17,15 @@ from thinice.store.columns import (
     PREDICTIONS,
     SAMPLES,
     TRANSFERS,
-    Attacked,
+    AttackedColumns,
     Columns,
-    Shard,
+    MeasuredColumns,
     adversarial_columns,
     epsilon_columns,
+    json_text,
+    positions,
     shard_columns,
+    write,
 )
 from thinice.store.connection import ask, quoted, reading, writing
 from thinice.store.schema import add_missing_statistics, now
@@ -146,10 +149,10 @@ class Run:
 
     def attack(self, *, name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> int:
         """Return the attack_id of an attack with all its settings, whatever their order."""
-        text = _json({"name": name, "norm": norm, "settings": dict(settings)})
+        text = json_text({"name": name, "norm": norm, "settings": dict(settings)})
         key = {"fingerprint": hashlib.sha256(text.encode()).hexdigest()}
         with self._writing() as connection:
-            return self._enter(connection, "attacks", key, name=name, norm=norm, settings=_json(dict(settings)))[0]
+            return self._enter(connection, "attacks", key, name=name, norm=norm, settings=json_text(dict(settings)))[0]
 
     def measurement(self, checkpoint_id: int, dataset_id: int, attack_id: int) -> int:
         """Return the measurement_id of a network, a selection of samples and an attack."""
@@ -190,7 +193,7 @@ class Run:
         sample_ids: npt.ArrayLike,
         *,
         adversarials: Mapping[int, npt.ArrayLike] | None = None,
-        **shard: Unpack[Shard],
+        **shard: Unpack[MeasuredColumns],
     ) -> int:
         """Store one shard of a measurement, whole or not at all, and return how many samples were new.
 
@@ -257,7 +260,7 @@ class Run:
         attack: str,
         attack_index: int,
         adversarials: Mapping[int, npt.ArrayLike] | None = None,
-        **shard: Unpack[Attacked],
+        **shard: Unpack[AttackedColumns],
     ) -> int:
         """Store what one attack of an ensemble did to some samples, whole or not at all; return how many were new.
 
@@ -448,13 +451,13 @@ class Run:
         ids = np.asarray(sample_ids, dtype=np.int64)
         columns = {"position": np.arange(len(ids)), "sample_id": ids}
         with reading(self._path, self._patience) as connection:
-            missing = _positions(connection, name, columns, **key, **more)
+            missing = positions(connection, name, columns, **key, **more)
         if not (missing.size and adopted):
             return missing
         with self._writing() as connection:
             for step in adopted:
                 ask(connection, query(step), **key)
-            return _positions(connection, name, columns, **key, **more)
+            return positions(connection, name, columns, **key, **more)
 
     def _enter(
         self, connection: Connection, table: str, key: Mapping[str, object], **values: object
@@ -496,44 +499,3 @@ class Run:
             if images is not None:
                 write(connection, names[1], images, run_id=self.run_id, **key)
             return new
-
-
-def write(
-    connection: Connection, name: str, columns: Columns, *, selection: int | None = None, **parameters: object
-) -> int:
-    """Insert columns in whole by a named query and return the number of new rows.
-
-    Raises
-    ------
-    StoreError
-        Where a sample is not in the selection of this dataset_id.
-
-    """
-    _register(connection, columns)
-    strange = [] if selection is None else ask(connection, query("unknown_samples"), dataset_id=selection)
-    if strange:
-        raise StoreError(f"sample {strange[0][0]} is not in selection {selection}: nothing was stored")
-    ((count,),) = ask(connection, query(name), **parameters)
-    return int(count)
-
-
-def _positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
-    _register(connection, columns)
-    rows = ask(connection, query(name), **key)
-    return np.array([position for (position,) in rows], dtype=np.int64)
-
-
-def _register(connection: Connection, columns: Columns) -> None:
-    """Let queries see columns as the table ``rows``."""
-    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
-
-    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
-    connection.register("rows", frame)
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    """Return JSON that is the same for equal values."""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`settings` must be numbers, text, True, False or None: {error}") from None
