@@ -10,6 +10,7 @@ import tomllib
 
 import pytest
 
+import thinice
 from tests.conftest import ROOT
 from thinice.attacks import ATTACKS
 from thinice.cli import main
@@ -57,6 +58,18 @@ def test_every_file_that_is_linked_is_there():
 
 def test_the_table_of_commands_has_each_once_and_no_other():
     assert sorted(re.findall(r"^\| `thinice (\w+)", README, re.MULTILINE)) == sorted(COMMANDS.names())
+
+
+def test_the_table_of_functions_has_each_once_and_says_what_its_docstring_says():
+    rows = re.findall(r"^\| `([a-z_]+)` \| (Return|Write|Draw)(.*) \|$", README, re.MULTILINE)
+    functions = {name: getattr(thinice, name) for name in thinice.__all__}
+    first_lines = {
+        name: inspect.getdoc(value).splitlines()[0].replace("``", "`").rstrip(".")
+        for name, value in functions.items()
+        if inspect.isfunction(value)
+    }
+    assert len(rows) == len(first_lines)
+    assert {name: verb + rest for name, verb, rest in rows} == first_lines
 
 
 def test_every_option_is_one_of_the_commands():
