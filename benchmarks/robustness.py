@@ -8,7 +8,7 @@ on few samples; AutoAttack; Carlini and Wagner's attack likewise. Each row is pr
 Interrupted, the same command goes on: finished rows are in the JSON file, unfinished ones in the store.
 
 AutoAttack first spares the samples that the other rows have broken, then tries them too: what the second step costs is
-the shortcut's saving. A minimum norm answers for its second budget out of the store.
+what sparing known samples saves. A minimum norm answers for its second budget out of the store.
 Seconds are processor time of one thread; passes are forward and backward, a sample.
 """
 
@@ -116,7 +116,7 @@ def cheap(case: Case, store: Path) -> Rows:
 def autoattack(case: Case, store: Path) -> Rows:
     """AutoAttack, the larger budget first: fewer samples stand, and those cost."""
     for budget in reversed(case.budgets["linf"]):
-        yield ("autoattack", "linf", budget), partial(with_and_without_shortcut, case, store, budget)
+        yield ("autoattack", "linf", budget), partial(with_and_without_known, case, store, budget)
 
 
 def brendel_bethge(case: Case, store: Path) -> Rows:
@@ -149,8 +149,8 @@ def found(case: Case, store: Path, attack: str, norm: str, budget: str, *, first
     return as_row(case, *timed(case, store, attack, norm, budget, first=first, skip_known=False))
 
 
-def with_and_without_shortcut(case: Case, store: Path, budget: str) -> Row:
-    """Return AutoAttack's row: with the shortcut, then without it, and what lies between them."""
+def with_and_without_known(case: Case, store: Path, budget: str) -> Row:
+    """Return AutoAttack's row: sparing what is known broken, then not, and what lies between them."""
     short, less = timed(case, store, "autoattack", "linf", budget, skip_known=True)
     whole, more = timed(case, store, "autoattack", "linf", budget, skip_known="both")
     alone = whole.robust_to_this_attack
@@ -215,7 +215,7 @@ def line(row: Row) -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """Return the rows as two tables in Markdown: accuracies and costs, and the shortcut of AutoAttack."""
+    """Return the rows as two tables in Markdown: accuracies and costs, and what AutoAttack is spared."""
     found = ["| network | norm, budget | n | attack | clean | robust | median | passes | s |", "|" + " --- |" * 9]
     saved = [
         "| network | budget | n | spared | passes, all, rest | s, all, rest | robust, alone, with the store |",

@@ -6,7 +6,7 @@ An objective and a pruning method are in `tests/pruning/toy.py`, a command is in
 import torch
 from torch import nn
 
-from thinice.attacks import ATTACKS, FIXED_BUDGET, MINIMUM_NORM, Candidates
+from thinice.attacks import ATTACKS, Candidates
 from thinice.attacks.rows import BudgetSearch, FixedBudgetRow, MinNormRow
 from thinice.cli.app import COMMANDS
 from thinice.data import DATASETS
@@ -80,10 +80,8 @@ BALL = FixedBudgetRow(searches=_searches, version=1, norms=("linf",))
 
 def register():
     """Enter all of them: each line is the one line that a newcomer would add to a registry."""
-    MINIMUM_NORM["toy-near"] = ("tests.extensions:NEAR", "towards the negative")
-    ATTACKS.add("toy-near", *MINIMUM_NORM["toy-near"])
-    FIXED_BUDGET["toy-ball"] = ("tests.extensions:BALL", "a shift of all pixels")
-    ATTACKS.add("toy-ball", *FIXED_BUDGET["toy-ball"])
+    ATTACKS.add("toy-near", "tests.extensions:NEAR", "towards the negative", "minimum norm")
+    ATTACKS.add("toy-ball", "tests.extensions:BALL", "a shift of all pixels", "fixed budget")
     ARCHITECTURES.add("toy-net", "tests.extensions:ToyNet", "linear")
     DATASETS.add("toy-data", "tests.extensions:toy_data", "images of one level each")
     OBJECTIVES.add("toy-margin", "tests.pruning.toy:ToyMargin", "a hinge on the margin")

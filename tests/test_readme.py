@@ -10,8 +10,9 @@ import tomllib
 
 import pytest
 
+import thinice
 from tests.conftest import ROOT
-from thinice.attacks import BACKENDS, FIXED_BUDGET, MINIMUM_NORM
+from thinice.attacks import ATTACKS
 from thinice.cli import main
 from thinice.cli.app import COMMANDS
 from thinice.cli.options import Format
@@ -59,6 +60,18 @@ def test_the_table_of_commands_has_each_once_and_no_other():
     assert sorted(re.findall(r"^\| `thinice (\w+)", README, re.MULTILINE)) == sorted(COMMANDS.names())
 
 
+def test_the_table_of_functions_has_each_once_and_says_what_its_docstring_says():
+    rows = re.findall(r"^\| `([a-z_]+)` \| (Return|Write|Draw)(.*) \|$", README, re.MULTILINE)
+    functions = {name: getattr(thinice, name) for name in thinice.__all__}
+    first_lines = {
+        name: inspect.getdoc(value).splitlines()[0].replace("``", "`").rstrip(".")
+        for name, value in functions.items()
+        if inspect.isfunction(value)
+    }
+    assert len(rows) == len(first_lines)
+    assert {name: verb + rest for name, verb, rest in rows} == first_lines
+
+
 def test_every_option_is_one_of_the_commands():
     """Those of pip and pytest stand in blocks of their own."""
     known = {"--version", "--help"}
@@ -71,7 +84,7 @@ def test_every_option_is_one_of_the_commands():
     named = set(re.findall(r"--[a-z][a-z-]+", typed))
     assert len(named) > 25
     assert named <= known
-    assert {"--limit", "--overwrite", "--timeout", "--density", "--shortcut", "--robust-by"} <= named
+    assert {"--limit", "--overwrite", "--timeout", "--density", "--skip-known", "--robust-by"} <= named
 
 
 @pytest.mark.parametrize(
@@ -81,8 +94,8 @@ def test_every_option_is_one_of_the_commands():
         ("`--effort (.*?)`", EFFORTS),
         (r"`--precision (float.*?)`", PRECISIONS),
         ("`--format (.*?)`", tuple(Format)),
-        ("`--attack (tmn.*?)`", (*MINIMUM_NORM, *BACKENDS)),
-        (r"`evaluate` also takes\s+`(.*?)`", FIXED_BUDGET),
+        ("`--attack (tmn.*?)`", ATTACKS.names("minimum norm", "backend")),
+        (r"`evaluate` also takes\s+`(.*?)`", ATTACKS.names("fixed budget")),
         (r"\*\*Data\*\*: (.*?)\. `--limit", DATASETS.names()),
     ],
 )

@@ -45,7 +45,7 @@ INSTEAD = {
     r"Speaker": "Messages",
     r"--kept|kept(?==0\.)": "--density, density=",
     r"--by\b": "--robust-by",
-    r"--both-ways|both_ways": "--shortcut both",
+    r"--both-ways|both_ways|--shortcut": "--skip-known, known_broken",
     r"--tune-on": "--tune-split",
 }
 """Old words as patterns of whole words, and what is said now."""

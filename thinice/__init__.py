@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from thinice.analysis.boundary_slice import slice_networks as slice_networks
     from thinice.analysis.comparison import compare as compare
     from thinice.analysis.comparison import compare_all as compare_all
+    from thinice.analysis.evaluation import DoubtfulWarning as DoubtfulWarning
     from thinice.analysis.evaluation import evaluate as evaluate
     from thinice.analysis.evaluation import evaluate_all as evaluate_all
+    from thinice.analysis.measurement import Interrupted as Interrupted
     from thinice.analysis.measurement import measure as measure
     from thinice.analysis.session import measure_all as measure_all
+    from thinice.analysis.tuning import samples_to_tune_on as samples_to_tune_on
     from thinice.attacks import Attack as Attack
     from thinice.attacks import MinNormResult as MinNormResult
     from thinice.attacks import make_attack as make_attack
+    from thinice.checks.stored import StoreCheck as StoreCheck
+    from thinice.checks.stored import check as check
     from thinice.data import Samples as Samples
     from thinice.data import as_samples as as_samples
     from thinice.data import load_samples as load_samples
@@ -53,6 +58,8 @@ _HOMES = {
     "Attack": "attacks",
     "Classifier": "models",
     "Comparison": "results",
+    "DoubtfulWarning": "analysis.evaluation",
+    "Interrupted": "analysis.measurement",
     "Interval": "types",
     "Masks": "models",
     "MinNormResult": "attacks",
@@ -61,11 +68,13 @@ _HOMES = {
     "Robustness": "results",
     "Samples": "data",
     "Store": "store",
+    "StoreCheck": "checks.stored",
     "ThinIceError": "errors",
     "Transition": "types",
     "as_classifier": "models",
     "as_samples": "data",
     "boundary_slice": "analysis.boundary_slice",
+    "check": "checks.stored",
     "compare": "analysis.comparison",
     "compare_all": "analysis.comparison",
     "draw": "plots.figure_set",
@@ -79,6 +88,7 @@ _HOMES = {
     "measure_all": "analysis.session",
     "open_store": "store",
     "prune": "pruning",
+    "samples_to_tune_on": "analysis.tuning",
     "save_classifier": "models",
     "save_figures": "plots.figure_set",
     "save_report": "report",

@@ -17,13 +17,13 @@ Made = TypeVar("Made")
 
 
 class Registry(Generic[T]):
-    """A table of names: what each stands for, and one line about it for help texts.
+    """A table of names: what each stands for, one line about it for help texts, and its kind where there are several.
 
     Parameters
     ----------
     argument : str
         The argument whose values the names are: errors name it.
-    rows : mapping of str to (target, summary)
+    rows : mapping of str to (target, summary) or (target, summary, kind)
         A target is the object itself, or ``"package.module:object"``, which is imported when it is asked for.
     error : type of ThinIceError
         Raised for a name that is not in the table.
@@ -45,23 +45,31 @@ class Registry(Generic[T]):
     def __init__(
         self,
         argument: str,
-        rows: Mapping[str, tuple[str | T, str]] | None = None,
+        rows: Mapping[str, tuple[str | T, str] | tuple[str | T, str, str]] | None = None,
         *,
         error: type[ThinIceError] = InputError,
     ) -> None:
         self.argument = argument
         self.error = error
-        self.rows: dict[str, tuple[str | T, str]] = {}
-        for name, (target, summary) in (rows or {}).items():
-            self.add(name, target, summary)
+        self.rows: dict[str, tuple[str | T, str, str]] = {}
+        for name, row in (rows or {}).items():
+            self.add(name, *row)
 
-    def names(self) -> tuple[str, ...]:
-        """Return all names, in the order in which they were added."""
-        return tuple(self.rows)
+    def names(self, *kinds: str) -> tuple[str, ...]:
+        """Return the names of some kinds, or all where none is given, in the order in which they were added.
+
+        Examples
+        --------
+        >>> shapes = Registry("shape", {"disc": ("math:tau", "", "flat"), "ball": ("math:pi", "", "solid")})
+        >>> shapes.names("solid"), shapes.names()
+        (('ball',), ('disc', 'ball'))
+
+        """
+        return tuple(name for name, row in self.rows.items() if not kinds or row[2] in kinds)
 
     def summaries(self) -> dict[str, str]:
         """Return the line about each name; nothing is imported."""
-        return {name: summary for name, (_, summary) in self.rows.items()}
+        return {name: row[1] for name, row in self.rows.items()}
 
     def get(self, name: str, /) -> T:
         """Return what a name stands for, imported now if it was not before.
@@ -75,7 +83,7 @@ class Registry(Generic[T]):
         """
         if name not in self.names():
             raise self.error(f"`{self.argument}` {name!r} is unknown: {self._hint(str(name))}")
-        target, _ = self.rows[name]
+        target = self.rows[name][0]
         if not isinstance(target, str):
             return target
         module, _, attribute = target.partition(":")
@@ -114,7 +122,7 @@ class Registry(Generic[T]):
             )
         return factory(**settings)
 
-    def add(self, name: str, target: str | T, summary: str = "") -> None:
+    def add(self, name: str, target: str | T, summary: str = "", kind: str = "") -> None:
         """Enter one more name.
 
         Raises
@@ -134,7 +142,7 @@ class Registry(Generic[T]):
             raise InputError(f"`{self.argument}` {name!r} is taken: choose another name")
         if isinstance(target, str) and not all(target.partition(":")):
             raise InputError(f"`target` of {self.argument} {name!r} must be 'package.module:object', got {target!r}")
-        self.rows[name] = (target, summary)
+        self.rows[name] = (target, summary, kind)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()

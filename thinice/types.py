@@ -14,14 +14,14 @@ __all__ = [
     "NORMS",
     "PRECISIONS",
     "Basis",
-    "Diagnosis",
     "Distances",
     "Effort",
+    "FailureReason",
+    "FoundBy",
     "Interval",
     "Norm",
     "Outcome",
     "Precision",
-    "Stage",
     "Transition",
 ]
 
@@ -60,7 +60,7 @@ class Outcome(IntEnum):
         return self.name.lower()
 
 
-class Stage(IntEnum):
+class FoundBy(IntEnum):
     """Which stage of an attack found a sample's adversarial; the text is what the store and people read."""
 
     NONE = 0
@@ -84,7 +84,7 @@ class Stage(IntEnum):
         return self.name.lower() if self else None
 
 
-class Diagnosis(IntEnum):
+class FailureReason(IntEnum):
     """Why an attack's own search found nothing; the text is what the store and people read."""
 
     NONE = 0

@@ -13,6 +13,7 @@ from torch import nn
 
 import thinice
 from tests.truth import LABELS, MEANS, Threshold, grey
+from thinice.analysis.boundary_slice import typical_slice
 from thinice.attacks import make_attack
 from thinice.errors import InputError
 from thinice.models import as_classifier
@@ -92,7 +93,8 @@ def test_nothing_lost_when_both_are_the_same(networks, samples):
     assert same.separation.auc is None
     assert "S1,0 is empty" in " ".join(same.separation.notes)
     assert same.answer == "dense loses 0 of the 7 samples that dense has right."
-    assert draw(same)
+    assert "boundary" in draw(same, plane=typical_slice(same))
+    assert "boundary" not in draw(same)  # a figure runs no network
 
 
 def test_several_prunings_share_the_dense_measurement(networks, samples, tmp_path):
@@ -165,7 +167,7 @@ def test_figures_are_written_whole_under_safe_names(networks, samples, tmp_path)
     pruned = [as_classifier(Threshold(0.6), name=name) for name in names]
     results = thinice.compare_all(dense, pruned, samples, progress=False)
     folder = tmp_path / "figures"
-    files = save_figures(results, folder)
+    files = save_figures(results, folder, planes=[typical_slice(result) for result in results])
     assert all(folder.resolve() in file.resolve().parents for file in files)
     assert sorted(path.name for path in folder.iterdir()) == ["evil", "evil-2", "naïve_name.pt", "pruned"]
     assert {file.name for file in files} >= {"distribution.png", "distribution.svg", "gallery.png", "boundary.svg"}
@@ -246,7 +248,7 @@ def test_a_network_that_is_not_a_number_is_not_right(samples):
 @pytest.mark.slow
 def test_distances_of_both_networks_are_drawn(networks, samples, tmp_path):
     result = thinice.compare(*networks, samples, distances="both", progress=False)
-    figures = draw(result)
+    figures = draw(result, plane=typical_slice(result))
     assert {"pairs", "boundary", "gallery", "risk", "predictors"} <= set(figures)
     legend = [text.get_text() for text in figures["security"].axes[0].get_legend().get_texts()]
     assert [line.partition(":")[0] for line in legend] == ["dense", "pruned"]

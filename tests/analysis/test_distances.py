@@ -17,7 +17,7 @@ from thinice.cli.compare import table
 from thinice.errors import InputError
 from thinice.models import as_classifier
 from thinice.results import BOTH
-from thinice.types import Outcome, Stage, Transition
+from thinice.types import FoundBy, Outcome, Transition
 
 # thresholds: dense 0.5, pruned 0.6; number 6 is wrong under both, 3 and 4 under the pruned one
 DENSE = [0.4, 0.3, 0.07, 0.05, 0.08, 0.2, 0.0, 0.4]
@@ -46,8 +46,8 @@ def test_each_network_has_its_own_distances(networks, samples):
     # kept are 0, 1, 2, 5, 7: the boundary moved by 0.1 away from three and towards two
     assert result.boundary_shift == pytest.approx(0.1, rel=0.02)
     assert (result.paired.n, result.paired.farther, result.paired.nearer) == (5, 3, 2)
-    stages = result.pruned_distances.stages
-    assert stages.tolist() == [1, 1, 1, 0, 0, 1, 0, 1]
+    found_by = result.pruned_distances.found_by
+    assert found_by.tolist() == [1, 1, 1, 0, 0, 1, 0, 1]
 
 
 def test_the_statistics_stay_those_of_the_dense_network(networks, samples):
@@ -90,7 +90,7 @@ ONE_STEP = {"attack": make_attack("fmn", norm="linf", steps=1, fallback=False)}
 
 def test_a_dense_adversarial_that_fools_the_pruned_network_is_taken_and_told(masked, samples, tmp_path):
     result = both(masked, samples, store=tmp_path / "thinice.duckdb", **ONE_STEP)
-    taken = result.pruned_distances.stages == Stage.DENSE
+    taken = result.pruned_distances.found_by == FoundBy.DENSE
     # from the dark side, all that crosses 0.5 has crossed 0.45; from the light side, 0.5 is not far enough
     assert taken.tolist() == [True, True, True, False, False, False, False, False]
     np.testing.assert_array_equal(result.pruned_epsilon[taken], result.epsilon[taken])
@@ -99,8 +99,8 @@ def test_a_dense_adversarial_that_fools_the_pruned_network_is_taken_and_told(mas
     assert set(light.tolist()) <= {Outcome.FOUND, Outcome.NOT_FOUND}
     assert dict(result.table())["taken from dense"] == "3"
     store = thinice.open_store(tmp_path / "thinice.duckdb")
-    rows = store.sql("select pruned_epsilon, pruned_outcome, pruned_stage from transitions order by sample_id")
-    assert (rows["pruned_stage"] == "dense").tolist() == taken.tolist()
+    rows = store.sql("select pruned_epsilon, pruned_outcome, pruned_found_by from transitions order by sample_id")
+    assert (rows["pruned_found_by"] == "dense").tolist() == taken.tolist()
     assert (rows["pruned_outcome"][:3] == "found").all()
     own = store.sql(
         "select epsilon from epsilons join measurements using (measurement_id) join checkpoints using (checkpoint_id) "
@@ -115,7 +115,7 @@ def test_the_adversarials_that_were_taken_fool_the_pruned_network(masked, sample
         "select sample_id, adversarial from adversarials join comparisons using (measurement_id) order by sample_id"
     )
     images = dict(zip(kept["sample_id"], kept["adversarial"], strict=True))
-    for k in np.flatnonzero(result.pruned_distances.stages == Stage.DENSE):
+    for k in np.flatnonzero(result.pruned_distances.found_by == FoundBy.DENSE):
         image = torch.from_numpy(np.frombuffer(images[k], "<f4").copy()).view(1, 1, 2, 2)
         assert masked[1](image).argmax().item() != LABELS[k]
 
@@ -123,7 +123,7 @@ def test_the_adversarials_that_were_taken_fool_the_pruned_network(masked, sample
 def test_of_large_images_none_is_carried_over(masked, samples, monkeypatch):
     monkeypatch.setattr(module, "ADVERSARIAL_VALUES", 3)
     result = both(masked, samples, **ONE_STEP)
-    assert not (result.pruned_distances.stages == Stage.DENSE).any()
+    assert not (result.pruned_distances.found_by == FoundBy.DENSE).any()
 
 
 def test_everything_is_kept_and_read_again(networks, samples, tmp_path):
@@ -183,7 +183,7 @@ def test_one_row_a_sample_and_one_a_comparison(networks, samples):
     frame = result.frame()
     np.testing.assert_array_equal(frame["pruned_epsilon"], result.pruned_epsilon)
     assert frame["pruned_outcome"].tolist()[3:5] == ["misclassified"] * 2
-    assert frame["pruned_stage"].isna().tolist() == [False, False, False, True, True, False, True, False]
+    assert frame["pruned_found_by"].isna().tolist() == [False, False, False, True, True, False, True, False]
     row = result.to_dict()
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert row["boundary_shift"] == pytest.approx(0.1, rel=0.02)
@@ -208,13 +208,13 @@ def test_what_the_fall_back_did_is_told(samples):
     dense = as_classifier(Threshold(0.5, hidden=True), name="dense")
     attack = make_attack("fmn", norm="linf", steps=1)
     result = thinice.compare(dense, dense, samples, attack=attack, progress=False)
-    rescued = int((result.stages > Stage.SEARCH).sum())
+    rescued = int((result.found_by > FoundBy.SEARCH).sum())
     assert rescued > 0
     assert f"dense: found by the fall-back, perhaps too far: starts {rescued}" in table([result])
     frame = result.frame()
-    assert frame["stage"].isna().sum() == 1  # number 6 is misclassified
-    assert (frame["diagnosis"].dropna() == "zero_gradient").all()
-    truth, theirs = np.array(DENSE, np.float32), result.stages > Stage.SEARCH
+    assert frame["found_by"].isna().sum() == 1  # number 6 is misclassified
+    assert (frame["failure_reason"].dropna() == "zero_gradient").all()
+    truth, theirs = np.array(DENSE, np.float32), result.found_by > FoundBy.SEARCH
     assert (result.epsilon >= truth - 1e-6).all()
     np.testing.assert_allclose(result.epsilon[theirs], truth[theirs], rtol=0.05)
 

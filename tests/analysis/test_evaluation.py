@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.truth import SHAPE, linear
 from thinice.analysis import session as module
 from thinice.analysis.evaluation import DoubtfulWarning, bind_attack, evaluate
 from thinice.analysis.measurement import AttackTask
+from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.engines import LocalEngine
 from thinice.errors import InputError
@@ -130,7 +132,7 @@ def test_asked_again_nothing_is_attacked(samples, store, monkeypatch):
 
 def proven(result, samples):
     """Hold each kept adversarial against the verdict that it proves; return whose there are."""
-    kept = result.adversarials()
+    kept = thinice.open_store(result.store).adversarials(result.measurement_id, result.broken_ids)
     for sample_id, adversarial in kept.items():
         place = result.sample_ids.tolist().index(sample_id)
         start = samples.inputs[[place]]
@@ -159,7 +161,8 @@ def test_what_another_attack_broke_has_no_adversarial_here(samples, store):
     first = run(samples, store)
     spared = run(samples, store, "pgd", budget=BUDGET * 1.01)
     assert spared.known_broken.sum() == (~first.robust).sum()
-    assert not set(spared.adversarials()) & set(spared.sample_ids[spared.known_broken])
+    assert not set(spared.broken_ids) & set(spared.sample_ids[spared.known_broken])
+    assert not store.adversarials(spared.measurement_id, spared.sample_ids[spared.known_broken])
 
 
 def test_of_large_inputs_the_closest_adversarials_are_kept(samples, store, monkeypatch):
@@ -169,11 +172,6 @@ def test_of_large_inputs_the_closest_adversarials_are_kept(samples, store, monke
     fallen = np.flatnonzero(~result.robust)
     closest = fallen[np.argsort(result.epsilon[fallen])[:2]]
     assert set(proven(result, samples)) == set(result.sample_ids[closest])
-
-
-def test_without_a_store_no_adversarial_is_kept(samples):
-    with pytest.raises(InputError, match="give `store` to keep them"):
-        run(samples, None).adversarials()
 
 
 @pytest.mark.slow
@@ -302,11 +300,12 @@ def test_one_budget_has_no_curve(samples, store):
         run(samples, store, "pgd").curve()
 
 
-def test_the_studys_attacks_have_no_fall_back(samples):
-    network = as_classifier(KNOWN.model)
-    assert "fallback" not in bind_attack(network, samples, "cw", norm="l2", budget=1).settings
-    assert "fallback" in bind_attack(network, samples, "fmn", norm="l2", budget=1).settings
-    assert bind_attack(network, samples, "pgd", norm="l2", budget=1).name == "pgd"
+def test_the_studys_attacks_have_no_fall_back(samples, store):
+    session = MeasurementSession(store, samples, device="cpu", progress=False)
+    bind = partial(bind_attack, session, as_classifier(KNOWN.model), norm="l2", budget=1)
+    assert "fallback" not in bind("cw").settings
+    assert "fallback" in bind("fmn").settings
+    assert bind("pgd").name == "pgd"
 
 
 @pytest.mark.parametrize(
@@ -403,8 +402,8 @@ def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert "softmax_output" in {one.check for one in doubtful.findings if one.raised}
-    kept = thinice.open_store(settings["store"]).sql("select indicator from findings where raised")
-    assert "softmax_output" in set(kept["indicator"])
+    kept = thinice.open_store(settings["store"]).sql("select check_name from findings where raised")
+    assert "softmax_output" in set(kept["check_name"])
     assert evaluate(network, samples, **settings, checks=False).findings is None
     dense, few = digits[0], digits[1][:20]
     healthy = evaluate(dense, few, attack="fmn", norm="l2", budget=0.3, device="cpu", progress=False)

@@ -145,6 +145,41 @@ def test_ctrl_c_keeps_what_is_finished(case):
     torch.testing.assert_close(caught.value.nearest.epsilon, measured(case).epsilon[:8], rtol=1e-4, atol=1e-7)
 
 
+class Backwards:
+    """An engine whose shards come in any order, and whose last one may never come."""
+
+    device = CPU
+
+    def __init__(self, lost=()):
+        self.lost = lost
+
+    def run(self, task):
+        compute = task.on(self.device)
+        for part in (slice(8, 13), slice(0, 4), slice(4, 8)):
+            if part.start in self.lost:
+                raise KeyboardInterrupt
+            yield part, compute(part)
+
+
+def test_an_engine_of_the_callers_own_computes_and_its_order_does_not_matter(case):
+    torch.testing.assert_close(measured(case, engine=Backwards()).epsilon, measured(case).epsilon, rtol=1e-4, atol=1e-7)
+    with pytest.raises(Interrupted) as caught:
+        measured(case, engine=Backwards(lost=(4,)))
+    assert len(caught.value.nearest) == 4  # 8 to 12 are finished too, but not the first of the samples
+    with pytest.raises(KeyboardInterrupt) as caught:
+        measured(case, engine=Backwards(lost=(0,)))
+    assert not isinstance(caught.value, Interrupted)
+
+
+def test_an_unknown_engine_and_options_that_one_would_ignore_are_refused(case):
+    with pytest.raises(InputError, match="`engine` 'lokal' is unknown: did you mean local"):
+        measured(case, engine="lokal")
+    with pytest.raises(InputError, match="`batch_size` goes with the name of an engine; this `engine` has its own"):
+        measured(case, engine=Backwards(), batch_size=4)
+    with pytest.raises(InputError, match="attack 'tmn' has no setting 'distances'"):
+        measured(case, distances="both")
+
+
 def test_ctrl_c_before_the_first_batch_has_nothing_to_keep(case, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

@@ -19,7 +19,7 @@ from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.models import as_classifier
 from thinice.results import Measured
-from thinice.types import Outcome, Stage
+from thinice.types import FoundBy, Outcome
 
 ATTACK = make_attack("fmn", norm="linf", steps=20)
 
@@ -45,7 +45,8 @@ def store(tmp_path):
 
 
 def epsilons(store, samples, classifier=None, **options):
-    session = MeasurementSession(store, samples, **{"progress": False, "batch_size": 4, **options})
+    sizes = {} if "engine" in options else {"batch_size": 4}
+    session = MeasurementSession(store, samples, **{"progress": False, **sizes, **options})
     with session.run(ATTACK, seed=0, command=["test"]):
         return session.measure(classifier or as_classifier(network()), ATTACK)
 
@@ -56,7 +57,7 @@ def test_what_comes_out_of_the_store_is_what_was_measured(store, samples):
     np.testing.assert_allclose(measured.epsilon, nearest.epsilon.numpy(), rtol=1e-4, equal_nan=True)
     np.testing.assert_array_equal(measured.outcomes, nearest.outcomes.numpy())
     np.testing.assert_array_equal(measured.predictions, nearest.predictions.numpy())
-    np.testing.assert_array_equal(measured.stages, nearest.stages.numpy())
+    np.testing.assert_array_equal(measured.found_by, nearest.found_by.numpy())
 
 
 def test_what_the_search_says_of_itself_is_stored_too(store, samples):
@@ -67,10 +68,10 @@ def test_what_the_search_says_of_itself_is_stored_too(store, samples):
     nearest = tmn(network(), samples.inputs, samples.labels, samples.sample_ids)
     assert nearest.converged.any()
     np.testing.assert_array_equal(measured.converged, nearest.converged.numpy())
-    np.testing.assert_array_equal(measured.diagnoses, nearest.diagnoses.numpy())
+    np.testing.assert_array_equal(measured.failure_reasons, nearest.failure_reasons.numpy())
     found = measured.outcomes == Outcome.FOUND
-    assert (measured.stages[found] == Stage.SEARCH).all()
-    assert (measured.stages[~found] == Stage.NONE).all()
+    assert (measured.found_by[found] == FoundBy.SEARCH).all()
+    assert (measured.found_by[~found] == FoundBy.NONE).all()
     assert not measured.converged[~found].any()
 
 
@@ -190,8 +191,8 @@ def test_summary_counts_what_was_not_found_as_farthest(samples):
         clean_predictions=(labels + np.array([1, 0, 0, 0, 0])) % 3,
         evaluations=np.full(5, 10, np.float32),
         converged=np.zeros(5, np.bool_),
-        stages=np.array([0, 1, 1, 0, 0], np.int8),
-        diagnoses=np.zeros(5, np.int8),
+        found_by=np.array([0, 1, 1, 0, 0], np.int8),
+        failure_reasons=np.zeros(5, np.int8),
     )
     row = measured.to_dict()
     assert (row["misclassified"], row["found"], row["not_found"]) == (1, 2, 2)
@@ -216,7 +217,7 @@ def test_the_order_in_which_an_engine_finishes_its_shards_does_not_matter(store,
     np.testing.assert_allclose(backwards.epsilon, forwards.epsilon, rtol=1e-4, equal_nan=True)
     np.testing.assert_array_equal(backwards.clean_predictions, forwards.clean_predictions)
     margins = []
-    for chosen, engine in ((store, None), (other, Backwards())):
+    for chosen, engine in ((store, "local"), (other, Backwards())):
         session = MeasurementSession(chosen, samples, progress=False, engine=engine)
         with session.run(ATTACK, seed=0, command=["test"]):
             margins.append(session.predict(as_classifier(network())).margins)

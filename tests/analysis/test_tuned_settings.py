@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import thinice
-from thinice.analysis.evaluation import samples_to_tune_on
+from thinice.analysis.tuning import samples_to_tune_on
 from thinice.attacks import ATTACKS, attack_row
 from thinice.attacks.ho_fmn import tune
 from thinice.errors import InputError
@@ -52,7 +52,7 @@ def test_each_network_is_evaluated_with_the_settings_that_its_tuning_found(sampl
         seen.append((sample_ids.tolist(), settings))
         return tune(model, inputs[:2], labels[:2], sample_ids[:2], trials=3, steps=3, **settings)
 
-    monkeypatch.setitem(ATTACKS.rows, "ho-fmn", (replace(attack_row("ho-fmn"), tune=noted), "tuned"))
+    monkeypatch.setitem(ATTACKS.rows, "ho-fmn", (replace(attack_row("ho-fmn"), tune=noted), "tuned", "minimum norm"))
     other = thinice.load_samples("digits", split="train", limit=6)
     search = {"attack": "ho-fmn", "norm": "l2", "steps": 4, "seed": 5}
     options = {"device": "cpu", "progress": False, "checks": False}

@@ -18,7 +18,7 @@ from thinice.attacks.result import FORWARD
 from thinice.models import as_classifier
 from thinice.norms import NORM_TABLE
 from thinice.numerics import random_directions
-from thinice.types import NORMS, Diagnosis, Outcome, Stage
+from thinice.types import NORMS, FailureReason, FoundBy, Outcome
 
 every_norm = pytest.mark.parametrize("norm", NORMS)
 KNOWN = linear(classes=3, count=8)
@@ -87,25 +87,25 @@ def excess(nearest, norm: str, which: Tensor | None = None) -> Tensor:
 
 @every_norm
 @pytest.mark.parametrize(
-    ("model", "stage", "diagnosis", "bound"),
+    ("model", "found_by", "failure_reason", "bound"),
     [
-        (large_logits, Stage.FLOAT64, Diagnosis.NONE, 1.01),
-        (Softmax(100), Stage.FLOAT64, Diagnosis.NONE, 1.01),
-        (Softmax(1e4), None, Diagnosis.SATURATED, 1.7),
-        (Float32Only(1e4), Stage.STARTS, Diagnosis.SATURATED, 1.7),
-        (one_hot, Stage.STARTS, Diagnosis.SATURATED, 1.7),
+        (large_logits, FoundBy.FLOAT64, FailureReason.NONE, 1.01),
+        (Softmax(100), FoundBy.FLOAT64, FailureReason.NONE, 1.01),
+        (Softmax(1e4), None, FailureReason.SATURATED, 1.7),
+        (Float32Only(1e4), FoundBy.STARTS, FailureReason.SATURATED, 1.7),
+        (one_hot, FoundBy.STARTS, FailureReason.SATURATED, 1.7),
     ],
     ids=["large logits", "softmax", "saturated", "saturated in float32", "one-hot"],
 )
-def test_starved_networks_are_crossed_and_the_stage_and_the_reason_are_told(norm, model, stage, diagnosis, bound):
+def test_starved_networks_are_crossed_and_what_found_and_why_is_told(norm, model, found_by, failure_reason, bound):
     nearest = run(model, norm)
     assert nearest.found.all()
     assert (excess(nearest, norm) >= 1 - 1e-3).all()
     assert excess(nearest, norm).median() <= bound
     assert (excess(nearest, norm) <= 2.5).all()
-    if stage is not None:
-        assert nearest.stages.tolist() == [stage] * 8
-    assert nearest.diagnoses.tolist() == [diagnosis] * 8
+    if found_by is not None:
+        assert nearest.found_by.tolist() == [found_by] * 8
+    assert nearest.failure_reasons.tolist() == [failure_reason] * 8
     with torch.no_grad():
         assert (model(nearest.adversarials).argmax(1) != KNOWN.labels).all()
 
@@ -134,14 +134,14 @@ def test_where_float32_is_flat_float64_shows_the_way(norm, wrapped):
     assert len(near) >= 3  # farther away float64 is flat as well
     batch = known.inputs[near], known.labels[near], known.sample_ids[near]
     nearest = blind(norm)(wrapped(network), *batch)
-    assert nearest.stages.tolist() == [Stage.FLOAT64] * len(near)
-    assert nearest.diagnoses.tolist() == [Diagnosis.SATURATED] * len(near)
+    assert nearest.found_by.tolist() == [FoundBy.FLOAT64] * len(near)
+    assert nearest.failure_reasons.tolist() == [FailureReason.SATURATED] * len(near)
     truth = torch.from_numpy(known.distances[norm])[near]
     assert (nearest.epsilon >= truth * (1 - 1e-3)).all()
     assert (nearest.epsilon <= truth * 1.05).all()
     without = blind(norm)(network.forward, *batch)  # nothing there to copy
     assert without.found.all()
-    assert (without.stages == Stage.STARTS).sum() >= len(near) - 1  # one may stumble upon a gradient
+    assert (without.found_by == FoundBy.STARTS).sum() >= len(near) - 1  # one may stumble upon a gradient
 
 
 @settings(max_examples=10)
@@ -172,7 +172,7 @@ def test_shortening_keeps_across_and_makes_nothing_longer(seed, norm):
 def test_steps_without_gradients_are_crossed(norm):
     nearest = run(quantised, norm)
     assert nearest.found.all()
-    assert nearest.diagnoses.tolist() == [Diagnosis.ZERO_GRADIENT] * 8
+    assert nearest.failure_reasons.tolist() == [FailureReason.ZERO_GRADIENT] * 8
     truth = torch.from_numpy(KNOWN.distances[norm])
     assert (nearest.epsilon >= truth * (1 - 1e-3) - ROUNDED[norm]).all()
     assert (nearest.epsilon / truth).median() <= 2
@@ -230,8 +230,8 @@ def test_an_attack_that_asks_for_no_gradients_does_not_say_that_there_is_none():
 def test_where_the_margin_shows_no_way_another_loss_does(norm, distance):
     inputs, labels = torch.full((2, 1, 10, 10), 0.5), torch.zeros(2, dtype=torch.int64)
     nearest = blind(norm)(decoys, inputs, labels, torch.arange(2))
-    assert nearest.stages.tolist() == [Stage.LOSSES] * 2
-    assert nearest.diagnoses.tolist() == [Diagnosis.NONE] * 2
+    assert nearest.found_by.tolist() == [FoundBy.LOSSES] * 2
+    assert nearest.failure_reasons.tolist() == [FailureReason.NONE] * 2
     assert (nearest.epsilon >= distance * (1 - 1e-4)).all()
     assert (nearest.epsilon <= distance * (1.2 if norm == "l0" else 1.02)).all()
 
@@ -241,8 +241,8 @@ def test_a_network_of_one_answer_stays_not_found_and_says_why(norm):
     labels = torch.zeros(8, dtype=torch.int64)
     nearest = blind(norm)(constant, KNOWN.inputs, labels, KNOWN.sample_ids)
     assert nearest.outcomes.tolist() == [Outcome.NOT_FOUND] * 8
-    assert nearest.diagnoses.tolist() == [Diagnosis.ZERO_GRADIENT] * 8
-    assert nearest.stages.tolist() == [Stage.NONE] * 8
+    assert nearest.failure_reasons.tolist() == [FailureReason.ZERO_GRADIENT] * 8
+    assert nearest.found_by.tolist() == [FoundBy.NONE] * 8
     assert torch.equal(nearest.adversarials, KNOWN.inputs)
     assert (nearest.evaluations > 10).all()  # the looks at it are counted
     assert (nearest.evaluations < 100).all()
@@ -255,13 +255,13 @@ def test_what_is_not_a_number_is_told():
         )
 
     nearest = blind("l2")(broken, KNOWN.inputs, torch.zeros(8, dtype=torch.int64), KNOWN.sample_ids)
-    assert nearest.diagnoses.tolist() == [Diagnosis.NON_FINITE] * 8
+    assert nearest.failure_reasons.tolist() == [FailureReason.NON_FINITE] * 8
     assert not nearest.found.any()
 
 
 def test_a_clean_input_that_is_not_a_number_is_told_at_no_cost():
     nearest = blind("l2")(lambda inputs: constant(inputs) * torch.nan, KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids)
-    assert nearest.diagnoses.tolist() == [Diagnosis.NON_FINITE] * 8
+    assert nearest.failure_reasons.tolist() == [FailureReason.NON_FINITE] * 8
     assert nearest.evaluations.tolist() == pytest.approx([FORWARD] * 8)
 
 
@@ -273,7 +273,7 @@ def test_a_network_that_throws_dice_is_told_and_crossed_where_it_is_sure(norm):
         return KNOWN.model(inputs) + 0.01 * torch.randn(len(inputs), 3, generator=generator)
 
     nearest = run(random, norm)
-    assert nearest.diagnoses.tolist() == [Diagnosis.NON_DETERMINISTIC] * 8
+    assert nearest.failure_reasons.tolist() == [FailureReason.NON_DETERMINISTIC] * 8
     assert nearest.found.sum() >= 7  # the judge throws its own dice once more
     assert (excess(nearest, norm)[nearest.found] >= 0.8).all()
 
@@ -293,7 +293,7 @@ def test_samples_that_are_found_already_cost_nothing_more():
     without = make_attack("fmn", norm="l2", effort="quick", fallback=False)
     batch = KNOWN.model, KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids
     assert torch.equal(attack(*batch).evaluations, without(*batch).evaluations)
-    assert attack(*batch).stages.tolist() == [Stage.SEARCH] * 8
+    assert attack(*batch).found_by.tolist() == [FoundBy.SEARCH] * 8
 
 
 def test_only_the_lost_ones_are_searched_again():
@@ -310,7 +310,7 @@ def test_only_the_lost_ones_are_searched_again():
     both = Attack("half", "l2", {"fallback": 1}, search)(*batch)
     assert half.found.tolist() == [True, False] * 4
     assert both.found.all()
-    assert both.stages.tolist() == [Stage.SEARCH, Stage.FLOAT64] * 4
+    assert both.found_by.tolist() == [FoundBy.SEARCH, FoundBy.FLOAT64] * 4
     assert torch.equal(both.epsilon[::2], half.epsilon[::2])
     assert torch.equal(both.evaluations[::2], half.evaluations[::2])
     assert (both.evaluations[1::2] > half.evaluations[1::2] + 10).all()
@@ -319,7 +319,7 @@ def test_only_the_lost_ones_are_searched_again():
 def test_without_the_fall_back_nothing_more_is_tried():
     nearest = blind("l2", fallback=0)(KNOWN.model, KNOWN.inputs, KNOWN.labels, KNOWN.sample_ids)
     assert not nearest.found.any()
-    assert nearest.diagnoses.tolist() == [Diagnosis.NONE] * 8
+    assert nearest.failure_reasons.tolist() == [FailureReason.NONE] * 8
     assert "fallback" in make_attack("fmn").settings
     assert "fallback" not in make_attack("fmn", fallback=False).settings
 

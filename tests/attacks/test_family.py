@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.truth import Known, linear
-from thinice.attacks import ATTACKS, BACKENDS, FIXED_BUDGET, MINIMUM_NORM, MinNormResult, attack_kind, make_attack
+from thinice.attacks import ATTACKS, MinNormResult, attack_kind, make_attack
 from thinice.attacks.fixed_budget import make_ensemble
 from thinice.attacks.rows import FixedBudgetRow, MinNormRow, keyword_defaults
 from thinice.attacks.tmn import TmnSettings
@@ -39,7 +39,7 @@ def marks(name: str) -> tuple:
 def minimum_norm() -> list:
     """Return every minimum-norm attack with every norm that it has, and one of foolbox's for each norm."""
     norms = dict.fromkeys(OWN, NORMS) | {"cw": ("l2",), "bb": ("l0",)}
-    assert set(norms) == set(MINIMUM_NORM), "a new attack: say here which norms it has"
+    assert set(norms) == set(ATTACKS.names("minimum norm")), "a new attack: say here which norms it has"
     pairs = [(name, norm) for name, own in norms.items() for norm in own]
     pairs += [(f"foolbox:{name}", norm) for norm, name in FOOLBOX.items()]
     return [pytest.param(*pair, marks=marks(pair[0]), id="-".join(pair)) for pair in pairs]
@@ -49,7 +49,7 @@ def fixed_budget() -> list:
     """Return every attack at a budget with every norm that it has."""
     return [
         pytest.param(name, norm, marks=marks(name), id=f"{name}-{norm}")
-        for name in FIXED_BUDGET
+        for name in ATTACKS.names("fixed budget")
         for norm in ("l1", "l2", "linf")
     ]
 
@@ -207,11 +207,11 @@ def test_at_a_budget_no_other_sample_matters(name, norm):
 # -- the registry -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*MINIMUM_NORM, *FIXED_BUDGET])
+@pytest.mark.parametrize("name", ATTACKS.names("minimum norm", "fixed budget"))
 def test_a_row_is_of_the_kind_that_its_line_says(name):
     pytest.importorskip("pyautoattack")
     row = ATTACKS.get(name)
-    assert row.kind == attack_kind(name) == ("minimum norm" if name in MINIMUM_NORM else "fixed budget")
+    assert row.kind == attack_kind(name) == ATTACKS.rows[name][2]
     assert row.version >= 1
     assert ATTACKS.summaries()[name]
     if isinstance(row, FixedBudgetRow):
@@ -242,7 +242,7 @@ def test_a_new_attack_is_a_row_and_a_line(monkeypatch):
         return Candidates(inputs * (1 - far), torch.zeros(len(inputs)))
 
     row = MinNormRow(search=straight, version=1, defaults={"far": 1.0}, efforts={"standard": {}}, norms=("l2",))
-    monkeypatch.setitem(ATTACKS.rows, "straight", (row, "to black"))
+    monkeypatch.setitem(ATTACKS.rows, "straight", (row, "to black", "minimum norm"))
 
     def bright(inputs):
         level = inputs.flatten(1).mean(1, keepdim=True) - 0.25
@@ -251,4 +251,4 @@ def test_a_new_attack_is_a_row_and_a_line(monkeypatch):
     result = make_attack("straight", norm="l2")(bright, *(torch.full((1, 1, 2, 2), 0.5), *[torch.tensor([0])] * 2))
     assert result.epsilon.item() == pytest.approx(1.0)
     assert result.outcomes.tolist() == [Outcome.FOUND]
-    assert set(BACKENDS) < set(ATTACKS.names())
+    assert attack_kind("straight") == "minimum norm"

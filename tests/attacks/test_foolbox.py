@@ -16,7 +16,7 @@ from thinice.attacks import MinNormResult, make_attack
 from thinice.attacks.foolbox import MinimizationAttack, foolbox, foolbox_attacks, foolbox_row
 from thinice.attacks.result import FORWARD
 from thinice.errors import InputError, MissingExtraError
-from thinice.types import Outcome, Stage
+from thinice.types import FoundBy, Outcome
 
 NEEDS_NUMBA = {
     "L0BrendelBethgeAttack",
@@ -163,7 +163,7 @@ def test_a_sample_without_a_starting_point_is_not_found_and_the_others_go_on():
     with_it = make_attack("foolbox:HopSkipJumpAttack", norm="l2", steps=2)
     nearest = with_it(dark_or_not, inputs, torch.tensor([1, 0]), torch.arange(2))
     assert nearest.found.all()
-    assert nearest.stages.tolist() == [Stage.FLOAT64, Stage.SEARCH]
+    assert nearest.found_by.tolist() == [FoundBy.FLOAT64, FoundBy.SEARCH]
 
 
 def test_out_of_memory_is_left_to_the_caller():

@@ -11,7 +11,7 @@ from thinice.attacks import MinNormResult, concatenate, verify
 from thinice.attacks.result import predict
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
-from thinice.types import NORMS, Diagnosis, Outcome, Stage
+from thinice.types import NORMS, FailureReason, FoundBy, Outcome
 
 
 def bright(inputs: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def test_what_a_search_says_of_itself_counts_only_where_its_claim_does():
     inputs = torch.full((3, 1, 2, 2), 0.25)
     inputs[2] = 0.75
     candidates = torch.stack([torch.full((1, 2, 2), value) for value in (0.75, 0.3, 0.9)])
-    stages = torch.full((3,), int(Stage.RANDOM), dtype=torch.int8)
+    found_by = torch.full((3,), int(FoundBy.RANDOM), dtype=torch.int8)
     nearest = verify(
         bright,
         inputs,
@@ -199,19 +199,19 @@ def test_what_a_search_says_of_itself_counts_only_where_its_claim_does():
         norm="linf",
         evaluations=torch.ones(3),
         converged=torch.ones(3, dtype=torch.bool),
-        stages=stages,
-        diagnoses=torch.full((3,), int(Diagnosis.SATURATED), dtype=torch.int8),
+        found_by=found_by,
+        failure_reasons=torch.full((3,), int(FailureReason.SATURATED), dtype=torch.int8),
     )
     assert nearest.converged.tolist() == [True, False, False]
-    assert nearest.stages.tolist() == [Stage.RANDOM, Stage.NONE, Stage.NONE]
-    assert nearest.diagnoses.tolist() == [Diagnosis.SATURATED] * 3
+    assert nearest.found_by.tolist() == [FoundBy.RANDOM, FoundBy.NONE, FoundBy.NONE]
+    assert nearest.failure_reasons.tolist() == [FailureReason.SATURATED] * 3
 
 
 def test_a_search_that_says_nothing_has_found_by_itself_and_not_converged():
     nearest = verdict(torch.full((1, 1, 2, 2), 0.75))
-    assert nearest.stages.tolist() == [Stage.SEARCH]
+    assert nearest.found_by.tolist() == [FoundBy.SEARCH]
     assert nearest.converged.tolist() == [False]
-    assert nearest.diagnoses.tolist() == [Diagnosis.NONE]
+    assert nearest.failure_reasons.tolist() == [FailureReason.NONE]
 
 
 def test_results_of_some_samples_can_be_replaced():

@@ -19,7 +19,7 @@ from thinice.attacks.result import FORWARD, MinNormResult, verify
 from thinice.attacks.tmn import TmnCandidates, TmnSettings, settings, tmn
 from thinice.attacks.tmn.settings import EFFORTS
 from thinice.attacks.tmn.state import ANY, SearchState, draw_index
-from thinice.types import NORMS, Outcome, Stage
+from thinice.types import NORMS, FoundBy, Outcome
 
 QUICK = EFFORTS["quick"]
 
@@ -510,7 +510,7 @@ def test_what_was_found_without_a_gradient_is_not_believed_to_be_near(norm):
     assert (ratio >= 0.999).all()
     assert np.median(ratio) <= 1.02
     assert (helped.epsilon <= alone.epsilon).all()
-    assert (helped.stages[torch.from_numpy(far)] != Stage.SEARCH).all()
+    assert (helped.found_by[torch.from_numpy(far)] != FoundBy.SEARCH).all()
     assert (helped.evaluations[torch.from_numpy(far)] > alone.evaluations[torch.from_numpy(far)]).all()
     part = make_attack("tmn", norm=norm)(network, inputs[5:9], labels[5:9], ids[5:9])
     torch.testing.assert_close(part.epsilon, helped.epsilon[5:9], rtol=0.01, atol=0)

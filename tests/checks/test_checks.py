@@ -9,9 +9,10 @@ from torch import nn
 import thinice
 from thinice.analysis.evaluation import bind_attack, verdicts
 from thinice.analysis.session import MeasurementSession
-from thinice.checks import run_checks, warning_texts
-from thinice.checks.contradictions import stored_warnings
+from thinice.checks.run import run_checks
+from thinice.checks.stored import stored_warnings
 from thinice.models import as_classifier
+from thinice.results import warning_texts
 
 
 class Probabilities(nn.Module):
@@ -28,7 +29,7 @@ class Probabilities(nn.Module):
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
     """Four samples are enough to see that the first that are right are looked at."""
-    monkeypatch.setattr("thinice.checks.SAMPLES", 4)
+    monkeypatch.setattr("thinice.checks.run.SAMPLES", 4)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def look(tmp_path, samples):
 
     def looked(classifier, attack, *, budget, norm="linf", selection=samples, **settings):
         session = MeasurementSession(store, selection, device="cpu", progress=False)
-        bound = bind_attack(classifier, selection, attack, norm=norm, budget=budget, **settings)
+        bound = bind_attack(session, classifier, attack, norm=norm, budget=budget, **settings)
         with session.run(bound, seed=0) as run:
             result = verdicts(session, classifier, bound, budget=budget, skip_known=False)
             return run_checks(
@@ -73,14 +74,14 @@ def test_a_good_evaluation_has_no_warnings_and_keeps_every_check(look, dense):
     findings = look(dense, "fmn", budget=0.1)
     assert warning_texts(findings) == ()
     kept = look.store.sql("from findings")
-    assert kept["indicator"].tolist() == [one.check for one in findings]
+    assert kept["check_name"].tolist() == [one.check for one in findings]
     assert not kept["raised"].any()
     assert set(kept["looked_at"]) == {4}
 
 
 def test_asked_again_the_findings_are_read(look, dense, monkeypatch):
     first = look(dense, "pgd", budget=0.05, rel_stepsize=0.1)
-    monkeypatch.setattr("thinice.checks.check_network", None)  # looked at again, this would fail
+    monkeypatch.setattr("thinice.checks.run.check_network", None)  # looked at again, this would fail
     assert look(dense, "pgd", budget=0.05, rel_stepsize=0.1) == first
 
 
@@ -90,7 +91,7 @@ def test_a_softmax_inside_is_named(look):
     (warning,) = [warning for warning in warnings if warning.startswith("softmax_output")]
     assert "4 of 4 samples" in warning
     assert "attack what comes before the softmax" in warning
-    named = look.store.sql("select checkpoint, attack from warnings where indicator = 'softmax_output'")
+    named = look.store.sql("select checkpoint, attack from warnings where check_name = 'softmax_output'")
     assert named.values.tolist() == [["squashed", "fmn"]]
 
 
@@ -126,7 +127,7 @@ def test_many_contradictions_are_counted(look, dense):
 
 
 def test_long_attacks_are_watched_on_fewer_samples_and_the_longest_on_none(look, dense, monkeypatch):
-    monkeypatch.setattr("thinice.checks.PASSES", 100)
+    monkeypatch.setattr("thinice.checks.run.PASSES", 100)
 
     def watched(steps):
         findings = look(dense, "fmn", budget=0.1, steps=steps)

@@ -16,9 +16,9 @@ from thinice.checks.contradictions import (
     fixed_budget,
     implied_bound,
     minimum_norm,
-    sample_rows,
     verified,
 )
+from thinice.checks.stored import NetworkCheck
 from thinice.errors import InputError
 from thinice.types import NORMS
 
@@ -108,8 +108,9 @@ def test_the_worst_comes_first_and_rows_name_every_sample():
     assert found.check == "attack"
     assert found.samples == (8, 10, 7)
     assert found.share == 0.75
-    assert [row["sample_id"] for row in sample_rows(found)] == [8, 10, 7]
-    assert sample_rows(found)[0]["claimed"] == 0.4
+    rows = NetworkCheck("net", "data", "test", (), (found,)).rows(by_sample=True)
+    assert [row["sample_id"] for row in rows] == [8, 10, 7]
+    assert rows[0]["claimed"] == 0.4
 
 
 def test_tolerance_is_a_share_of_the_claim():

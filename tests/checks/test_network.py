@@ -165,7 +165,7 @@ def test_a_finding_names_its_samples_and_no_others():
 
 def test_each_check_is_explained_and_each_sample_speaks_for_itself():
     whole = check_network(KNOWN.model, KNOWN.inputs, KNOWN.labels, IDS, seed=3)
-    assert [one.check for one in whole] == list(CHECKS)[: len(whole)]
+    assert [one.check for one in whole] == list(CHECKS.names()[: len(whole)])
     values = {}
     for k in range(len(IDS)):
         alone = check_network(KNOWN.model, KNOWN.inputs[k : k + 1], KNOWN.labels[k : k + 1], IDS[k : k + 1], seed=3)

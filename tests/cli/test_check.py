@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from thinice.checks.contradictions import check_store
+from thinice.checks.stored import check_store
 from thinice.checks.study_patterns import stored_patterns
 from thinice.data.digits import example_checkpoints
 from thinice.store import Store, open_store
@@ -64,7 +64,7 @@ class Filled:
                 self.measurement(run, attack, norm, settings, ids, network, ids.astype(np.uint64), "digits", sparsity),
                 ids,
                 attack=attack,
-                place=0,
+                attack_index=0,
                 epsilon=np.where(robust, np.nan, length),
                 outcomes=np.where(robust, NOT_FOUND, FOUND),
                 predictions=np.where(robust, -1, 1),
@@ -180,7 +180,7 @@ def test_an_evaluation_that_ended_early_is_no_point_of_a_study(filled, tried, se
                 key,
                 ids[:count],
                 attack="square",
-                place=1,
+                attack_index=1,
                 epsilon=np.where(falls, 0.1, np.nan),
                 outcomes=np.where(falls, FOUND, NOT_FOUND),
                 predictions=np.where(falls, 1, -1),
@@ -222,7 +222,7 @@ def test_samples_read_in_parts_say_what_they_say_at_once(filled, monkeypatch):
     filled.epsilons("cw", "l2", far, ids=ids)
     filled.verdicts("pgd", "linf", 0.05, far[:3000] > 0.3)
     at_once, fetched = check_store(filled.store), []
-    monkeypatch.setattr("thinice.checks.contradictions.ROWS", 500)
+    monkeypatch.setattr("thinice.checks.stored.ROWS", 500)
     asked = Store.sql
     monkeypatch.setattr(Store, "sql", lambda *given: (fetched.append(len(answer := asked(*given))), answer)[1])
     assert check_store(filled.store) == at_once
@@ -255,7 +255,7 @@ def test_contradictions_end_with_exit_code_3_and_name_the_samples(filled, run):
     assert code == 3
     assert "dense" in out
     assert "probabilities instead of logits" in err
-    code, out, _ = run("check", filled.store.path, "--samples", "--format", "json")
+    code, out, _ = run("check", "--store", filled.store.path, "--samples", "--format", "json")
     assert code == 3
     assert [(row["sample_id"], row["claim"], row["norm"], row["proof"]) for row in json.loads(out)] == [
         (23, "cw", "l2", "fmn"),
@@ -282,7 +282,7 @@ def test_a_single_attack_has_nothing_to_be_held_against(filled, run):
 
 
 def test_a_store_that_is_not_there_ends_with_exit_code_1(run):
-    code, out, err = run("check", "nothing.duckdb")
+    code, out, err = run("check", "--store", "nothing.duckdb")
     assert (code, out) == (1, "")
     assert "there is no store" in err
 
@@ -291,7 +291,7 @@ def test_a_store_that_is_not_there_ends_with_exit_code_1(run):
 
 
 def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reached(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("thinice.checks.SAMPLES", 3)
+    monkeypatch.setattr("thinice.checks.run.SAMPLES", 3)
     dense = example_checkpoints()["dense"]
     (tmp_path / "reported.csv").write_text(f"checkpoint,reported\n{dense},0.99\n")
     words = (
@@ -320,7 +320,7 @@ def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reac
 
 @pytest.mark.slow
 def test_evaluate_tunes_ho_fmn_on_other_samples(run, monkeypatch):
-    monkeypatch.setattr("thinice.checks.SAMPLES", 2)
+    monkeypatch.setattr("thinice.checks.run.SAMPLES", 2)
     monkeypatch.setattr("thinice.analysis.evaluation.HELD_OUT", 2)
     dense = example_checkpoints()["dense"]
     words = ("evaluate", dense, "--limit", 5, "--attack", "ho-fmn", "--steps", 5, "--budget", "60/255")

@@ -98,14 +98,14 @@ def test_one_line_a_network_and_budget_the_smaller_first(run, paths, tmp_path):
     assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from verdicts")) == 160
 
 
-def test_shortcut_both_tells_the_accuracy_with_and_without_the_shortcut(run, paths):
+def test_skip_known_both_tells_the_accuracy_with_and_without_what_the_store_knows(run, paths):
     run("evaluate", paths["dense"], "--attack", "fmn", "--effort", "quick", "--budget", "24/255", *ALONE)
     words = ("evaluate", paths["dense"], "--attack", "pgd", "--budget", "24/255", "--format", "json", *ALONE)
     run("measure", paths["dense"], "--attack", "fmn", "--effort", "quick", *FEW)
     (short,) = rows(run(*words)[1])
     assert short["known_broken"] > 10
-    (both,) = rows(run(*words, "--shortcut", "both")[1])
-    (alone,) = rows(run(*words, "--shortcut", "off")[1])
+    (both,) = rows(run(*words, "--skip-known", "both")[1])
+    (alone,) = rows(run(*words, "--skip-known", "off")[1])
     assert both["robust_accuracy"] == short["robust_accuracy"]
     assert alone["robust_accuracy"] == both.get("robust_accuracy_to_this_attack", both["robust_accuracy"])
     assert alone["known_broken"] == 0
@@ -129,7 +129,7 @@ def test_the_ladder_goes_from_no_effect_to_most_fooled(run, paths):
 def test_the_precision_of_the_search_is_that_of_the_command(run, paths, tmp_path, attack):
     words = ("evaluate", paths["dense"], "--attack", *attack, "--budget", "16/255", "--format", "json", *ALONE)
     (plain,) = rows(run(*words)[1])
-    (less,) = rows(run(*words, "--precision", "bf16", "--shortcut", "off")[1])
+    (less,) = rows(run(*words, "--precision", "bf16", "--skip-known", "off")[1])
     assert round(40 * abs(less["robust_accuracy"] - plain["robust_accuracy"])) <= 1  # sample
     assert less["evaluations"] > plain["evaluations"] * (1.1 if attack[0] == "pgd" else 0.9)
     runs = thinice.open_store(tmp_path / "thinice.duckdb").sql('select "precision" from runs order by run_id')
@@ -210,7 +210,7 @@ def test_compare_on_a_robust_basis_agrees_with_evaluate(run, paths, tmp_path, by
     words = ("compare", paths["dense"], paths["pruned-95"], "--attack", "fmn", "--effort", "quick", "--no-figures")
     robust = ("--basis", "robust", "--budget", "16/255", *by)
     (row,) = rows(run(*words, *robust, *FEW, "--format", "json")[1])
-    verify = ("--attack", "pgd", "--shortcut", "off") if by else ("--attack", "fmn", "--effort", "quick")
+    verify = ("--attack", "pgd", "--skip-known", "off") if by else ("--attack", "fmn", "--effort", "quick")
     found = run(
         "evaluate", paths["dense"], paths["pruned-95"], *verify, "--budget", "16/255", *ALONE, "--format", "json"
     )

@@ -6,15 +6,27 @@ import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
 
-from thinice.attacks import FIXED_BUDGET, MINIMUM_NORM
+import thinice
+from thinice.analysis.options import (
+    CompareOptions,
+    EvaluateOptions,
+    Option,
+    StoredMeasureOptions,
+    chosen,
+    declared,
+    search_options,
+)
+from thinice.attacks import ATTACKS
 from thinice.cli.app import COMMANDS
-from thinice.cli.options import Format, OutputOptions, RunOptions, options
+from thinice.cli.options import Format, OutputOptions, options
 from thinice.data import DATASETS
+from thinice.errors import InputError
 from thinice.models.architectures import known_architectures
 from thinice.models.normalization import NORMALIZATIONS
 from thinice.registry import Registry
@@ -29,7 +41,7 @@ OWN = {
 """Options that some commands declare for themselves."""
 
 
-def declared(name):
+def typed_options(name):
     """The options of a command: what is typed, then default and declaration."""
     signature = inspect.signature(COMMANDS.get(name), eval_str=True)
     for parameter in signature.parameters.values():
@@ -41,7 +53,7 @@ def declared(name):
 def test_an_option_means_the_same_in_every_command():
     shared = {}
     for name in COMMANDS.names():
-        for option, meaning in declared(name):
+        for option, meaning in typed_options(name):
             if name not in OWN.get(option, ()):
                 assert shared.setdefault(option, meaning) == meaning, (name, option)
     assert len(shared) > 20
@@ -60,8 +72,8 @@ def test_the_first_line_of_each_commands_help_is_that_of_the_registry(name, run)
 @pytest.mark.parametrize("name", ["measure", "compare", "evaluate"])
 def test_help_lists_what_the_registries_hold(name, run):
     out = re.sub(r"\s+", " ", run(name, "--help")[1])
-    names = [*DATASETS.names(), *known_architectures(), *NORMALIZATIONS, *MINIMUM_NORM]
-    names += FIXED_BUDGET if name in ("compare", "evaluate") else ()
+    names = [*DATASETS.names(), *known_architectures(), *NORMALIZATIONS.names(), *ATTACKS.names("minimum norm")]
+    names += ATTACKS.names("fixed budget") if name in ("compare", "evaluate") else ()
     missing = [each for each in names if not re.search(rf"[ :]{re.escape(each)}[,;. ]", out)]
     assert not missing
 
@@ -86,7 +98,58 @@ def test_groups_become_options_and_come_back_as_groups():
     command(name="a", format=Format.CSV)
     command(name="b", extra=4, quiet=True)
     assert told == [("a", 3, OutputOptions(Format.CSV)), ("b", 4, OutputOptions(Format.TABLE, quiet=True))]
-    assert RunOptions().store.name == "thinice.duckdb"
+
+
+def test_groups_of_the_api_become_options_and_come_back_as_its_keyword_arguments():
+    told = []
+
+    @options
+    def command(*, evaluating: EvaluateOptions) -> None:
+        told.append(evaluating)
+
+    parameters = inspect.signature(command).parameters
+    assert list(parameters) == list(declared(EvaluateOptions))
+    assert not {"tune_on", "progress", "command"} & set(parameters)  # in Python alone
+    assert (parameters["skip_known"].default, parameters["store"].default) == ("on", Path("thinice.duckdb"))
+    command(skip_known="off", batch_size="16", norm="l2")
+    (given,) = told
+    assert (given["skip_known"], given["batch_size"], given["norm"]) == (False, 16, "l2")
+    assert "steps" not in given
+    command(steps=3, batch_size="auto")
+    assert (told[1]["steps"], told[1]["batch_size"], told[1]["checks"]) == (3, "auto", True)
+    with pytest.raises(InputError, match="`--batch-size` must be auto or a whole number of at least 1, got '-1'"):
+        command(batch_size="-1")
+
+
+@pytest.mark.parametrize(
+    ("command", "group"),
+    [("measure", StoredMeasureOptions), ("compare", CompareOptions), ("evaluate", EvaluateOptions)],
+)
+def test_a_command_has_the_options_of_its_function_with_the_same_defaults(command, group):
+    function = getattr(thinice, f"{command}_all")
+    assert inspect.signature(function).parameters["options"].annotation == f"Unpack[{group.__name__}]"
+    parameters = inspect.signature(COMMANDS.get(command)).parameters
+    for name, (_, option) in declared(group).items():
+        assert parameters[name].default == (option.default if option.typed is None else option.typed)
+
+
+def test_a_new_option_is_one_line():
+    class Louder(EvaluateOptions, total=False):
+        volume: Annotated[int, Option(3, "How loud.", min=1)]
+
+    told = []
+
+    def command(*, group: Louder) -> None:
+        told.append(group["volume"])
+
+    command.__annotations__["group"] = Louder
+    flat = options(command)
+    flat()
+    flat(volume=5)
+    assert told == [3, 5]
+    assert chosen(Louder, {})["volume"] == 3
+    assert chosen(Louder, {"volume": 4, "restarts": 2})["volume"] == 4
+    assert search_options({"volume": 4, "restarts": 2}, Louder) == {"restarts": 2}
 
 
 def test_commands_that_measure_nothing_start_without_torch():

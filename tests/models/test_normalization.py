@@ -28,9 +28,9 @@ def test_normalises_each_channel():
     assert {name for name, _ in module.named_buffers()} == {"mean", "std"}
 
 
-@pytest.mark.parametrize("name", [name for name in NORMALIZATIONS if name != "none"])
+@pytest.mark.parametrize("name", [name for name in NORMALIZATIONS.names() if name != "none"])
 def test_numbers_survive_the_buffers(name):
-    mean, std = NORMALIZATIONS[name]
+    mean, std = NORMALIZATIONS.get(name)
     assert Normalized(nn.Identity(), mean=mean, std=std).normalization == (mean, std)
     assert normalization_text((mean, std)) == name
 

@@ -28,8 +28,8 @@ from thinice.cli import main
 from thinice.errors import InputError, StoreError
 from thinice.report import pictures, save_report
 from thinice.report.facts import read_facts
-from thinice.report.narrative import comparison_row
-from thinice.results.narrative import answer
+from thinice.report.sections import comparison_row
+from thinice.results.comparison_text import answer
 from thinice.stats import compare_predictors
 
 HOSTILE = (
@@ -547,7 +547,9 @@ def test_a_page_that_cannot_be_written_leaves_nothing(store, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_writes_the_same_page_to_the_byte(store, report, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["thinice", "report", str(store.path), "-o", str(tmp_path / "page.html")])
+    monkeypatch.setattr(
+        sys, "argv", ["thinice", "report", "--store", str(store.path), "-o", str(tmp_path / "page.html")]
+    )
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code

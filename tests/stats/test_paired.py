@@ -11,7 +11,7 @@ from scipy.stats import wilcoxon
 
 from thinice.errors import InputError
 from thinice.stats import paired_shift
-from thinice.stats.separation import ranked_sum
+from thinice.stats.rank_tests import ranked_sum
 
 NAN = float("nan")
 # Hollander and Wolfe 1973, table 3.1: depression scale factor of nine patients at two visits

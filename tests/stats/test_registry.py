@@ -9,7 +9,7 @@ import pytest
 
 import thinice
 from thinice.report.facts import read_facts
-from thinice.report.narrative import statistics
+from thinice.report.sections import statistics
 from thinice.stats import STATISTICS, Statistic, separation, statistic, statistic_values
 from thinice.store import open_store
 

@@ -10,10 +10,10 @@ import pytest
 
 import thinice
 from tests.report.stores import write_store
-from thinice.checks.contradictions import check_store
+from thinice.checks.stored import check_store
 from thinice.errors import StoreError
 from thinice.report import save_report
-from thinice.report.narrative import _settings
+from thinice.report.sections import _settings
 from thinice.store import connection, open_store, stored_adversarial, stored_settings
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.store.conftest import FOUND, MISCLASSIFIED, NAN, NOT_FOUND
 from thinice.errors import InputError, StoreError
-from thinice.types import Diagnosis, Stage
+from thinice.types import FailureReason, FoundBy
 
 
 def test_the_same_network_selection_attack_and_measurement_have_one_row(store, bench):
@@ -128,24 +128,24 @@ def test_what_a_search_says_of_itself_is_kept_and_adopted(store, bench):
         clean_predictions=[1, 1, 1],
         evaluations=[1, 1, 1],
         converged=[True, False, False],
-        stages=[Stage.SEARCH, Stage.RANDOM, Stage.NONE],
-        diagnoses=[Diagnosis.NONE, Diagnosis.SATURATED, Diagnosis.NON_FINITE],
+        found_by=[FoundBy.SEARCH, FoundBy.RANDOM, FoundBy.NONE],
+        failure_reasons=[FailureReason.NONE, FailureReason.SATURATED, FailureReason.NON_FINITE],
     )
     again = bench.measurement([1, 2, 3, 4])
     assert bench.run.unmeasured(again, [1, 2, 3, 4]).tolist() == [3]
     for measurement in (first, again):
         rows = store.sql("from epsilons where measurement_id = ? order by sample_id", [measurement])
         assert rows["converged"].tolist() == [True, False, False]
-        assert rows["stage"].astype(object).fillna("-").tolist() == ["search", "random", "-"]
-        assert rows["diagnosis"].astype(object).fillna("-").tolist() == ["-", "saturated", "non_finite"]
+        assert rows["found_by"].astype(object).fillna("-").tolist() == ["search", "random", "-"]
+        assert rows["failure_reason"].astype(object).fillna("-").tolist() == ["-", "saturated", "non_finite"]
 
 
 def test_an_unknown_stage_or_diagnosis_is_refused(store, bench):
     measurement = bench.measurement([1])
-    with pytest.raises(InputError, match="`stages` must be of Stage, 0 to 6, got 7"):
-        bench.shard(measurement, [1], stages=[7])
-    with pytest.raises(InputError, match="`diagnoses` must be of Diagnosis, 0 to 4, got -1"):
-        bench.shard(measurement, [1], diagnoses=[-1])
+    with pytest.raises(InputError, match="`found_by` must be of FoundBy, 0 to 6, got 7"):
+        bench.shard(measurement, [1], found_by=[7])
+    with pytest.raises(InputError, match="`failure_reasons` must be of FailureReason, 0 to 4, got -1"):
+        bench.shard(measurement, [1], failure_reasons=[-1])
     assert store.sql("from epsilons").empty
 
 

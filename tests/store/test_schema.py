@@ -125,6 +125,15 @@ def test_a_store_of_a_development_version_is_refused_untouched(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_store_with_tables_of_an_earlier_version_is_refused_untouched(six):
+    with duckdb.connect(six.path) as connection:
+        connection.execute(f"update thinice_schema set version = {schema.VERSION - 1}")
+    before = six.path.read_bytes()
+    with pytest.raises(StoreError, match=r"measure again into a new file \(--store new\.duckdb\); this one was left"):
+        open_store(six.path)
+    assert six.path.read_bytes() == before
+
+
 @pytest.mark.parametrize("rows", [0, 2])
 def test_a_store_without_one_version_is_refused(six, rows):
     with duckdb.connect(six.path) as connection:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thinice.types import Diagnosis, Outcome, Stage, Transition
+from thinice.types import FailureReason, FoundBy, Outcome, Transition
 
 
 def test_every_sample_has_its_transition(six):
@@ -106,7 +106,7 @@ def test_enums_of_the_store_are_the_words_of_python(store):
     outcomes = store.sql("select unnest(enum_range(null::outcome)) as word")["word"]
     assert transitions.tolist() == [str(transition) for transition in Transition]
     assert outcomes.tolist() == [outcome.text for outcome in sorted(Outcome)]
-    for name, codes in (("stage", Stage), ("diagnosis", Diagnosis)):
+    for name, codes in (("found_by", FoundBy), ("failure_reason", FailureReason)):
         words = store.sql(f"select unnest(enum_range(null::{name})) as word")["word"]
         assert words.tolist() == [code.text for code in sorted(codes) if code]
 

@@ -17,15 +17,17 @@ from thinice.models import Classifier
 from thinice.norms import NORM_TABLE
 from thinice.numerics import exact, pick_device
 from thinice.results import Comparison
-from thinice.types import Norm
+from thinice.types import Norm, Transition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BoundarySlice", "boundary_slice", "slice_networks"]
+__all__ = ["BoundarySlice", "boundary_slice", "slice_networks", "typical_slice"]
 
 COLINEAR = 1e-3
 """A second direction whose part perpendicular to the first is shorter than this share of it counts as the same."""
+FINE = 41
+"""Points a side of a figure's slice: lines between them look smooth, and large networks take their time."""
 ROOM = 1.25
 """How much wider than the points and the ball the slice is."""
 
@@ -130,6 +132,16 @@ def boundary_slice(
         resolution=resolution,
         device=device,
     )
+
+
+def typical_slice(comparison: Comparison, *, device: str = "auto") -> BoundarySlice | None:
+    """Return the plane around the middle one of the lost samples at hand, for a figure; None where none is at hand.
+
+    It takes as long as some ten samples take to measure.
+    """
+    examples = comparison.closest
+    lost = sum(comparison.transitions[example.position] == Transition.LOST for example in examples)  # they come first
+    return boundary_slice(comparison, lost // 2, resolution=FINE, device=device) if examples else None
 
 
 def slice_networks(

@@ -8,24 +8,21 @@ from pathlib import Path
 from typing import Unpack
 
 import numpy as np
-import torch
 from torch import nn
 
 from thinice.analysis.evaluation import bind_attack, verdicts
 from thinice.analysis.measurement import minimum_norm_attack, prepare_classifiers
-from thinice.analysis.options import CompareOptions, RunOptions, SearchOptions
+from thinice.analysis.options import CompareOptions, SearchOptions, chosen, search_options
 from thinice.analysis.session import ComparisonBasis, MeasurementSession, open_session
 from thinice.attacks import Attack
 from thinice.attacks.fixed_budget import AttackEnsemble, budget_text
 from thinice.checks.study_patterns import stored_patterns
 from thinice.data import DATASETS, Samples, load_samples
-from thinice.engines import BatchSize, Reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, load_classifier, same_task
 from thinice.results import Comparison, Robustness
 from thinice.stats import separation, transition_counts, transitions
-from thinice.store import Store
-from thinice.types import BASES, DEFAULT_ATTACK, DISTANCES, Basis, Distances, Outcome, Transition
+from thinice.types import BASES, DISTANCES, Basis, Distances, Outcome, Transition
 
 __all__ = ["compare", "compare_all", "named_data"]
 
@@ -63,7 +60,7 @@ def compare(
         The network before and after pruning. Where a file does not say its normalisation, the samples' labels decide.
     samples : Samples or str, optional
         What to compare on, or a data set's name; by default the test split of the data that `dense` names.
-    norm, attack, effort, seed, precision, steps, device, batch_size, compiled, progress, **settings
+    norm, attack, effort, seed, precision, steps, device, batch_size, compiled, engine, progress, **settings
         As of `measure`.
     distances : {"dense", "both"}
         Whether to measure the samples' distances to the pruned network's own boundary too, by the same attack: what
@@ -106,26 +103,16 @@ def compare_all(
     dense: Network,
     pruned: Sequence[Network],
     samples: Samples | str | None = None,
-    *,
-    attack: str | Attack = DEFAULT_ATTACK,
-    distances: Distances = "dense",
-    basis: Basis = "clean",
-    budget: float | str | None = None,
-    robust_by: str | None = None,
-    store: str | Path | Store | None = None,
-    command: Sequence[str] | None = None,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-    compiled: bool = False,
-    progress: Reporter | bool = True,
-    **search: Unpack[SearchOptions],
+    **options: Unpack[CompareOptions],
 ) -> tuple[Comparison, ...]:
     """Return the comparisons of one dense network with several pruned ones, in their order; it is measured once.
 
     Parameters and errors are those of `compare`.
     """
-    bound = minimum_norm_attack(attack, **search)
-    _refuse(distances, basis, budget, robust_by)
+    given = chosen(CompareOptions, options)
+    distances, budget, robust_by = given["distances"], given["budget"], given["robust_by"]
+    bound = minimum_norm_attack(given["attack"], **search_options(options, CompareOptions))
+    _refuse(distances, given["basis"], budget, robust_by)
     first, others = _network(dense), [_network(network) for network in pruned]
     if not others:
         raise InputError("`pruned` is empty: give at least one pruned network")
@@ -133,9 +120,8 @@ def compare_all(
         same_task(first, other)
     data = _data(samples, first)
     first, *others = prepare_classifiers(_distinct([first, *others]), data)
-    seed = bound.seed
-    run: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
-    with open_session(store, data, progress=progress, **run) as session, session.run(bound, seed=seed, command=command):
+    seed, command = bound.seed, options.get("command")
+    with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
         comparisons = []
         for other in others:
             robust = None
@@ -171,8 +157,7 @@ def _verdicts_by(
         bound: Attack | AttackEnsemble = attack
         if robust_by is not None:
             options: SearchOptions = {"norm": attack.norm, "seed": seed}
-            device = session.engine.device
-            bound = bind_attack(network, session.samples, robust_by, budget=budget, device=device, **options)
+            bound = bind_attack(session, network, robust_by, budget=budget, **options)
         return verdicts(session, network, bound, budget=budget, skip_known=False)
 
     return verify
@@ -246,8 +231,8 @@ def _compare(
         losses=predicted.losses,
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
-        stages=measured.stages,
-        diagnoses=measured.diagnoses,
+        found_by=measured.found_by,
+        failure_reasons=measured.failure_reasons,
         converged=measured.converged,
         transitions=transition,
         changes=transition_counts(dense_right, pruned_right),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from thinice.analysis.measurement import data_of, forward, prepare_classifiers, refuse_beside
-from thinice.analysis.options import EvaluateOptions, RunOptions, SearchOptions, SkipKnown
+from thinice.analysis.options import EvaluateOptions, SkipKnown, chosen, search_options
 from thinice.analysis.session import MeasurementSession, Shard, kept_adversarials, open_session
+from thinice.analysis.tuning import can_be_tuned, tuned_settings
 from thinice.attacks import Attack, attack_row, make_attack
 from thinice.attacks.fixed_budget import (
     LONGER,
@@ -28,39 +28,31 @@ from thinice.attacks.fixed_budget import (
     make_ensemble,
 )
 from thinice.attacks.rows import MinNormRow
-from thinice.checks import run_checks
+from thinice.checks.run import run_checks
 from thinice.checks.study_patterns import StudyRow, find_patterns
-from thinice.data import Samples, load_samples
-from thinice.data.subset import draw
-from thinice.engines import BatchSize, LocalEngine, Reporter
+from thinice.data import Samples
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
-from thinice.numerics import pick_device
 from thinice.printable import shown
 from thinice.results import CLEAN, Robustness
 from thinice.stats.curves import budget_ladder
-from thinice.store import Run, Store, query
+from thinice.store import Run, query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from thinice.attacks.rows import Setting
 
 __all__ = [
     "LADDER",
     "DoubtfulWarning",
     "bind_attack",
-    "can_be_tuned",
     "evaluate",
     "evaluate_all",
-    "samples_to_tune_on",
     "verdicts",
 ]
 
 LADDER = "ladder"
 """Among budgets: doubling ones, see `evaluate_all`."""
-HELD_OUT = 64
-"""So many samples tune an attack, as published."""
 
 
 class DoubtfulWarning(UserWarning):
@@ -93,7 +85,7 @@ def evaluate(
 
     Parameters
     ----------
-    classifier, samples, labels, device, batch_size, compiled, progress
+    classifier, samples, labels, device, batch_size, compiled, engine, progress
         As of `thinice.measure`; only attacks that minimise the norm search a compiled network.
     budget : float or str
         The radius on the [0, 1] scale, ``8 / 255`` or ``"8/255"``. It is compared with epsilons in float32, as they
@@ -110,14 +102,14 @@ def evaluate(
         Arithmetic of the search: less is faster on hardware that has it. Verification is in IEEE float32 in any case,
         and an attack at a budget searches again in float32 where it found nothing: it gains where most samples break.
     store : path or Store, optional
-        The DuckDB file that keeps every verdict, and the adversarials (`Robustness.adversarials`): what it holds
-        already is read, and an interrupted evaluation goes on. None keeps nothing.
+        The DuckDB file that keeps every verdict, and the adversarials (`Store.adversarials`): what it holds already is
+        read, and an interrupted evaluation goes on. None keeps nothing.
     skip_known : bool or "both"
         Of attacks at a budget; one that minimises the norm decides alone. True: samples that the store holds an
         adversarial for, within the budget and by any attack, count as broken and are not attacked. False: this attack
         alone decides. ``"both"``: all samples are attacked, and the result holds both accuracies.
     checks : bool
-        Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run_checks`), keep
+        Look for signs that the evaluation cannot be trusted, on a few samples (`thinice.checks.run`), keep
         them as ``findings``, and give one `DoubtfulWarning` where any is raised.
     tune_on : Samples, optional
         For attack ``"ho-fmn"``: other samples than those evaluated, on which its settings are searched for first.
@@ -150,18 +142,8 @@ def evaluate_all(
     samples: Samples,
     *,
     budgets: Sequence[float | str],
-    attack: str | Attack = "autoattack",
     reported: Sequence[float | None] | None = None,
-    skip_known: SkipKnown = True,
-    checks: bool = True,
-    tune_on: Samples | None = None,
-    store: str | Path | Store | None = None,
-    command: Sequence[str] | None = None,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-    compiled: bool = False,
-    progress: Reporter | bool = True,
-    **search: Unpack[SearchOptions],
+    **options: Unpack[EvaluateOptions],
 ) -> tuple[Robustness, ...]:
     """Return which samples of each network are robust at each budget: network after network, budgets ascending.
 
@@ -175,7 +157,7 @@ def evaluate_all(
         an attack that minimises the norm.
     reported : sequence of float or None, optional
         Robust accuracies that were published for the networks, as shares, to be compared with those found.
-    samples, attack, skip_known, checks, tune_on, store, command, device, batch_size, compiled, progress, **search
+    samples, **options
         As of `evaluate`. With checks, the networks are also searched for patterns that wrong studies show
         (`thinice.checks.study_patterns`); a `DoubtfulWarning` is given for each.
 
@@ -194,9 +176,11 @@ def evaluate_all(
     [0.1, 0.3]
 
     """
+    given, search = chosen(EvaluateOptions, options), search_options(options, EvaluateOptions)
+    attack, skip_known, tune_on = given["attack"], given["skip_known"], options.get("tune_on")
     if skip_known not in (True, False, "both"):
         raise InputError(f"`skip_known` must be True, False or 'both', got {skip_known!r}")
-    _refuse(attack, budgets, compiled=compiled, tuned=tune_on is not None)
+    _refuse(attack, budgets, compiled=given["compiled"], tuned=tune_on is not None)
     with torch.inference_mode(mode=False):
         networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
     published = [None] * len(networks) if reported is None else list(reported)
@@ -204,22 +188,21 @@ def evaluate_all(
         raise InputError(f"`reported` has {len(published)} accuracies for {len(networks)} networks: give one for each")
     seed = attack.seed if isinstance(attack, Attack) else search.get("seed", 0)
     results = list[Robustness]()
-    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
-    with open_session(store, samples, progress=progress, **options) as session:
+    with open_session(samples, options) as session:
         norm = attack.norm if isinstance(attack, Attack) else search.get("norm", "linf")
         radii = {budget_value(budget, norm, samples.inputs.shape[1:]) for budget in budgets if budget != LADDER}
         if LADDER in budgets:
-            bound = bind_attack(networks[0], samples, attack, budget=None, device=device, **search)
-            with session.run(bound, seed=seed, command=command):
+            bound = bind_attack(session, networks[0], attack, budget=None, **search)
+            with session.run(bound, seed=seed, command=given.get("command")):
                 radii |= _ladder(session, networks[0], bound)
         for network, accuracy in zip(networks, published, strict=True):
-            settings, notes = _tuned(session, network, attack, tune_on, search)
+            settings, notes = tuned_settings(session, network, attack, tune_on, search)
             for radius in sorted(radii):  # the smaller first: a sample broken at it is broken at the larger ones
-                bound = bind_attack(network, samples, attack, budget=radius, device=device, **{**search, **settings})
-                with session.run(bound, seed=seed, command=command) as run:
+                bound = bind_attack(session, network, attack, budget=radius, **{**search, **settings})
+                with session.run(bound, seed=seed, command=given.get("command")) as run:
                     robustness = verdicts(session, network, bound, budget=radius, skip_known=skip_known)
                     robustness = replace(robustness, reported=accuracy, notes=notes)
-                    if checks:
+                    if given["checks"]:
                         findings = run_checks(
                             session.store,
                             run,
@@ -234,24 +217,23 @@ def evaluate_all(
                 results.append(robustness)
                 if robustness.warnings:
                     _warn(DoubtfulWarning(robustness.warnings, robustness.network))
-    for pattern in find_patterns(map(_study_row, results)) if checks else ():
+    for pattern in find_patterns(map(_study_row, results)) if given["checks"] else ():
         _warn(DoubtfulWarning([str(pattern)]))
     return tuple(results)
 
 
 def bind_attack(
+    session: MeasurementSession,
     classifier: Classifier,
-    samples: Samples,
     attack: str | Attack,
     *,
     budget: float | str | None,
-    device: str | torch.device = "auto",
     **search: Any,  # noqa: ANN401 (`SearchOptions`, and settings that the attack checks)
 ) -> Attack | AttackEnsemble:
     """Return an attack with its settings: at the budget an `AttackEnsemble`, or an `Attack` that minimises the norm.
 
-    An attack that is bound already is returned as it is. For those at a budget, `classifier` and `samples` give the
-    number of classes and the shape of an input.
+    An attack that is bound already is returned as it is. For those at a budget, `classifier` and the session's samples
+    give the number of classes and the shape of an input.
 
     Raises
     ------
@@ -262,7 +244,7 @@ def bind_attack(
     if isinstance(attack, Attack):
         refuse_beside(attack, search)
         return attack
-    norm, shape = search.get("norm", "linf"), tuple(samples.inputs.shape[1:])
+    norm, shape = search.get("norm", "linf"), tuple(session.samples.inputs.shape[1:])
     if not is_budget_attack(attack):
         if budget is not None:
             budget_value(budget, norm, shape)
@@ -275,7 +257,7 @@ def bind_attack(
     effort = search.pop("effort", "standard")
     if effort != "standard":
         raise InputError(f"`effort` {effort!r} means nothing to attack {attack!r}: leave it out")
-    classes = classifier.classes or forward(classifier, samples[:1], LocalEngine(pick_device(device))).shape[1]
+    classes = classifier.classes or forward(classifier, session.samples[:1], session.engine).shape[1]
     return make_ensemble(attack, budget=budget, classes=classes, shape=shape, **search)
 
 
@@ -370,24 +352,24 @@ def _by_ensemble(
     if skip_known is True:
         broken = session.store.sql(query("known_samples"), key)["sample_id"]
         unbroken = unbroken[~np.isin(ids, broken.to_numpy())]
-    for place, attack in enumerate(ensemble.members):
-        untried = unbroken[run.untried(measurement_id, ids[unbroken], place=place)]
+    for attack_index, attack in enumerate(ensemble.members):
+        untried = unbroken[run.untried(measurement_id, ids[unbroken], attack_index=attack_index)]
         if len(untried):
             title = f"{classifier.name}, {ensemble.norm} {budget_text(ensemble.budget, ensemble.norm)}, {attack.name}"
-            write = partial(_add_robustness, run, measurement_id, attack.name, place)
+            write = partial(_add_robustness, run, measurement_id, attack.name, attack_index)
             session.search(classifier, attack, untried, write, title=title, total=len(unbroken))
-        broken = session.store.sql(query("broken_samples"), key | {"place": place})["sample_id"]
+        broken = session.store.sql(query("broken_samples"), key | {"attack_index": attack_index})["sample_id"]
         unbroken = unbroken[~np.isin(ids[unbroken], broken.to_numpy())]
     return _stored_verdicts(session, measurement_id, skip_known)
 
 
-def _add_robustness(run: Run, measurement_id: int, attack: str, place: int, shard: Shard) -> None:
+def _add_robustness(run: Run, measurement_id: int, attack: str, attack_index: int, shard: Shard) -> None:
     nearest = shard.nearest
     run.add_robustness(
         measurement_id,
         shard.sample_ids.numpy(),
         attack=attack,
-        place=place,
+        attack_index=attack_index,
         epsilon=nearest.epsilon.numpy(),
         outcomes=nearest.outcomes.numpy(),
         predictions=nearest.predictions.numpy(),
@@ -426,54 +408,6 @@ def _ladder(session: MeasurementSession, classifier: Classifier, attack: Attack 
     return set(budget_ladder(np.where(right, measured.epsilon, np.float32(0)), measured.norm).tolist())
 
 
-def _tuned(
-    session: MeasurementSession,
-    classifier: Classifier,
-    attack: str | Attack,
-    tune_on: Samples | None,
-    search: SearchOptions,
-) -> tuple[Mapping[str, Setting], tuple[str, ...]]:
-    """Return the settings of an attack that are best for a network on other samples, and a note that says how good."""
-    tune = _tuner(attack) if isinstance(attack, str) and tune_on is not None else None
-    if tune is None or tune_on is None:
-        return {}, ()
-    device, norm = session.engine.device, search.get("norm", "linf")
-    columns = (column.to(device) for column in (tune_on.inputs[:], tune_on.labels, tune_on.sample_ids))
-    tuned = tune(classifier.to(device), *columns, norm=norm, seed=search.get("seed", 0))
-    default, best = tuned.trials[0].median, tuned.median
-    note = f"{attack} tuned on {len(tune_on)} samples of {tune_on.split}, median {norm} {default:.4g} to {best:.4g}"
-    return tuned.settings, (note,)
-
-
-def samples_to_tune_on(
-    samples: Samples, *, data: str | None = None, split: str = "train", image_size: int | None = None
-) -> Samples:
-    """Return 64 samples that are not among those to be evaluated, as many of each class: for ``tune_on``.
-
-    Parameters
-    ----------
-    samples : Samples
-        Those that will be evaluated.
-    data, split, image_size
-        Where the others are taken from, as of `thinice.load_samples`; by default the data set of `samples`.
-
-    Raises
-    ------
-    DataError
-        Where the data set has no such split.
-    InputError
-        Where the split holds no other samples.
-
-    """
-    evaluated = set(samples.sample_ids.tolist()) if split == samples.split else set()
-    pool = load_samples(data or samples.name, split=split, limit=HELD_OUT + len(evaluated), image_size=image_size)
-    free = [position for position, sample_id in enumerate(pool.sample_ids.tolist()) if sample_id not in evaluated]
-    if not free:
-        raise InputError(f"`split` {split!r} has no samples but those to be evaluated: name another, or leave some out")
-    others = pool[np.array(free)]
-    return others[draw(others.sample_ids, others.labels, HELD_OUT)]
-
-
 def _refuse(attack: str | Attack, budgets: Sequence[float | str], *, compiled: bool, tuned: bool) -> None:
     """Raise `InputError` for options that the attack would ignore, before anything is measured."""
     if not budgets:
@@ -491,17 +425,6 @@ def _refuse(attack: str | Attack, budgets: Sequence[float | str], *, compiled: b
         raise InputError(
             f"`tune_on` serves attacks with settings to tune (ho-fmn), got `attack` {name!r}: leave it out"
         )
-
-
-def can_be_tuned(attack: str) -> bool:
-    """Return whether an attack has settings that can be tuned on other samples, as ``tune_on`` of `evaluate` does."""
-    return not is_budget_attack(attack) and _tuner(attack) is not None
-
-
-def _tuner(attack: str) -> Callable[..., Any] | None:
-    """Return what tunes the settings of an attack that minimises the norm; None where there is nothing to tune."""
-    row = attack_row(attack)
-    return row.tune if isinstance(row, MinNormRow) else None
 
 
 def _study_row(robustness: Robustness) -> StudyRow:

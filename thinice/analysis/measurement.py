@@ -9,10 +9,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from thinice.analysis.options import SearchOptions
+from thinice.analysis.options import MeasureOptions, RunOptions, SearchOptions, chosen, search_options
 from thinice.attacks import Attack, MinNormResult, concatenate, make_attack
 from thinice.data import Samples, as_samples
-from thinice.engines import BatchSize, Engine, LocalEngine, ProgressCounter, Reporter, auto_reporter
+from thinice.engines import ENGINES, Engine, LocalEngine, ProgressCounter, auto_reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, infer_normalization, looks_like_probabilities
 from thinice.models.inference import inference_form
@@ -25,6 +25,7 @@ __all__ = [
     "check_fit",
     "data_of",
     "forward",
+    "make_engine",
     "measure",
     "minimum_norm_attack",
     "prepare_classifier",
@@ -67,12 +68,7 @@ def measure(
     samples: Samples | Tensor,
     *,
     labels: Tensor | None = None,
-    attack: str | Attack = DEFAULT_ATTACK,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-    compiled: bool = False,
-    progress: Reporter | bool = True,
-    **search: Unpack[SearchOptions],
+    **options: Unpack[MeasureOptions],
 ) -> MinNormResult:
     """Return the nearest adversarial of every sample that the attack finds, on the CPU, in the samples' order.
 
@@ -100,6 +96,8 @@ def measure(
         Arithmetic of the search: less is faster on hardware that has it. Verification is in IEEE float32 in any case.
     compiled : bool
         Search in a network compiled by `torch.compile`: about a minute before the first sample, less for each.
+    engine : str or Engine
+        A name in `thinice.engines.ENGINES`: ``"local"`` computes in this process. Or an engine of your own.
     progress : bool or callable
         True shows a bar where that makes sense; a callable gets each `Progress`.
     **settings
@@ -128,20 +126,52 @@ def measure(
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
         data = data_of(samples, labels)
         network = prepare_classifier(as_classifier(classifier), data)
-    bound = minimum_norm_attack(attack, **search)
-    engine = LocalEngine(pick_device(device), batch_size)
+    given = chosen(MeasureOptions, options)
+    bound = minimum_norm_attack(given["attack"], **search_options(options, MeasureOptions))
+    engine = make_engine(options)
+    progress = options.get("progress", True)
     report = auto_reporter() if progress is True else progress or None
     counter = ProgressCounter(f"{network.name}, {bound.norm}, {bound.name}", len(data), bound.norm, report)
-    finished: list[MinNormResult] = []
+    finished: list[tuple[slice, MinNormResult]] = []
     try:
-        for _, nearest in engine.run(AttackTask(network, data, bound, compiled)):
-            finished.append(nearest)
+        for part, nearest in engine.run(AttackTask(network, data, bound, given["compiled"])):
+            finished.append((part, nearest))
             counter.add(nearest.outcomes, nearest.epsilon)
     except KeyboardInterrupt:
-        if not finished:
+        first = _without_a_gap(finished)
+        if not first:
             raise
-        raise Interrupted(concatenate(finished, like=data.inputs[:0]), len(data)) from None
-    return concatenate(finished, like=data.inputs[:0])
+        raise Interrupted(concatenate(first, like=data.inputs[:0]), len(data)) from None
+    return concatenate(_without_a_gap(finished), like=data.inputs[:0])
+
+
+def _without_a_gap(finished: Sequence[tuple[slice, MinNormResult]]) -> list[MinNormResult]:
+    """Return the results of an engine, which come in any order, in that of the samples, up to the first that lacks."""
+    results, end = list[MinNormResult](), 0
+    for part, result in sorted(finished, key=lambda shard: shard[0].start):
+        if part.start != end:
+            break
+        results.append(result)
+        end = part.stop
+    return results
+
+
+def make_engine(options: Mapping[str, object]) -> Engine:
+    """Return the engine that options of `RunOptions` name, or bring.
+
+    Raises
+    ------
+    InputError
+        For an unknown engine or device, and for options that an engine of the caller's own would ignore.
+
+    """
+    given = chosen(RunOptions, options)
+    if isinstance(given["engine"], str):
+        return ENGINES.make(given["engine"], device=pick_device(given["device"]), batch_size=given["batch_size"])
+    for name in ("device", "batch_size"):
+        if name in options:
+            raise InputError(f"`{name}` goes with the name of an engine; this `engine` has its own: leave it out")
+    return given["engine"]
 
 
 @dataclass(frozen=True, slots=True)

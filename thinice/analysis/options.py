@@ -1,83 +1,256 @@
-"""The options that `measure`, `compare` and `evaluate` share, as types for keyword arguments.
+"""The options that `measure`, `compare` and `evaluate` share with the command line: each is declared here, once.
 
-Each has its default where it is used, and is described there. Any other keyword is a setting of the attack, such as
-``restarts=8``: which there are depends on the attack, which checks them; type checkers know ``steps`` alone.
+A field of a group says of an option its type, its default, what it means, and how it is typed in a terminal; one
+without an `Option` exists in Python alone. The functions take the groups as keyword arguments, the commands as options
+(`thinice.cli.options`). Any other keyword is a setting of the attack, such as ``restarts=8``: which there are depends
+on the attack, which checks them; type checkers know ``steps`` alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, cast, get_type_hints
 
-from thinice.attacks import Attack
-from thinice.data import Samples
-from thinice.engines import BatchSize, Reporter
-from thinice.store import Store
-from thinice.types import Basis, Distances, Effort, Norm, Precision
+from thinice.errors import InputError
+from thinice.types import DEFAULT_ATTACK, Basis, Distances, Effort, Norm, Precision
 
 if TYPE_CHECKING:
     import torch
 
+    from thinice.attacks import Attack
+    from thinice.data import Samples
+    from thinice.engines import BatchSize, Engine, Reporter
+    from thinice.store import Store
+
+    AttackLike = str | Attack
+    Budget = float | str | None
+    Device = str | torch.device
+    EngineLike = str | Engine
+    SkipKnown = bool | Literal["both"]
+    StoreLike = str | Path | Store | None
+else:  # what is typed in a terminal
+    AttackLike = Budget = BatchSize = Device = EngineLike = str
+    SkipKnown = Literal["on", "off", "both"]
+    StoreLike = Path
+    Reporter = Samples = object
+
 __all__ = [
     "CompareOptions",
     "EvaluateOptions",
+    "MeasureOptions",
+    "Option",
     "RunOptions",
     "SearchOptions",
     "SkipKnown",
     "StoreOptions",
-    "StoredRunOptions",
+    "StoredMeasureOptions",
+    "attack_names",
+    "chosen",
+    "declared",
+    "search_options",
 ]
 
-SkipKnown = bool | Literal["both"]
-"""Whether samples that the store knows to be broken are spared; ``"both"`` tells the accuracy with and without them."""
+SKIP_KNOWN: dict[str, bool | str] = {"on": True, "off": False, "both": "both"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option.
+
+    Attributes
+    ----------
+    default
+        In Python.
+    help
+        What it means: a sentence, or a function that makes it of a registry when somebody asks.
+    flag : str
+        How it is typed; by default its name.
+    typed
+        The default in a terminal; by default that in Python.
+    read : callable, optional
+        Makes of what was typed what Python takes.
+    metavar, min
+        What a help text shows in place of the value, and the least value.
+
+    """
+
+    default: Any
+    help: str | Callable[[], str]
+    flag: str = ""
+    typed: Any = None
+    read: Callable[[Any], Any] | None = None
+    metavar: str | None = None
+    min: float | None = None
+
+
+def attack_names(*kinds: str) -> str:
+    """Return the attacks of some kinds as a help text lists them, from the registry of attacks."""
+    from thinice.attacks import ATTACKS  # noqa: PLC0415 - commands that only read need none
+
+    return ", ".join(ATTACKS.names(*kinds))
+
+
+def _engines() -> str:
+    from thinice.engines import ENGINES  # noqa: PLC0415 - imports torch
+
+    return "Where the work is done: " + "; ".join(f"{name}, {what}" for name, what in ENGINES.summaries().items()) + "."
+
+
+def _batch_size(text: str) -> int | str:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"`--batch-size` must be auto or a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _checks() -> str:
+    from thinice.checks import CHECKS  # noqa: PLC0415 - imports results
+
+    names = ", ".join(CHECKS.names("network", "attack"))
+    return f"Look for signs that the evaluation cannot be trusted, and warn of them: {names}."
 
 
 class SearchOptions(TypedDict, total=False):
     """How an attack searches."""
 
-    norm: Norm
-    effort: Effort
-    seed: int
-    precision: Precision
-    steps: int
+    norm: Annotated[Norm, Option("linf", "Norm of the perturbation.")]
+    effort: Annotated[Effort, Option("standard", "How much to spend on each sample.")]
+    steps: Annotated[
+        int, Option(None, "Steps of the attack, instead of the effort's; not for tmn in l0 and l1.", min=1)
+    ]
+    precision: Annotated[
+        Precision,
+        Option(
+            "float32",
+            "Arithmetic of the search: tf32 (CUDA) and bf16 are faster; what is found is verified in float32.",
+        ),
+    ]
+    seed: Annotated[int, Option(0, "Repeats the result.", min=0)]
 
 
 class RunOptions(TypedDict, total=False):
     """How networks run."""
 
-    device: str | torch.device
-    batch_size: BatchSize
-    compiled: bool
+    device: Annotated[Device, Option("auto", "auto, cpu, cuda or cuda:K.")]
+    batch_size: Annotated[
+        BatchSize,
+        Option("auto", "Samples at a time; auto halves when memory runs out.", read=_batch_size, metavar="auto|N"),
+    ]
+    compiled: Annotated[
+        bool, Option(False, "Search in a network compiled by torch.compile; pays in long runs.", "--compile")
+    ]
+    engine: Annotated[EngineLike, Option("local", _engines)]
 
 
 class StoreOptions(TypedDict, total=False):
     """Where results are kept, and what is noted as their origin."""
 
-    store: str | Path | Store | None
+    store: Annotated[
+        StoreLike,
+        Option(None, "The DuckDB file that keeps everything measured.", typed=Path("thinice.duckdb"), metavar="PATH"),
+    ]
     command: Sequence[str] | None
 
 
-class StoredRunOptions(RunOptions, StoreOptions, total=False):
-    """How networks run, and where results are kept."""
+class MeasureOptions(SearchOptions, RunOptions, total=False):
+    """Options of `measure`."""
+
+    attack: Annotated[AttackLike, Option(DEFAULT_ATTACK, lambda: f"{attack_names('minimum norm', 'backend')}.")]
+    progress: Reporter | bool
 
 
-class CompareOptions(SearchOptions, StoredRunOptions, total=False):
+class StoredMeasureOptions(MeasureOptions, StoreOptions, total=False):
+    """Options of `measure_all`."""
+
+
+class CompareOptions(StoredMeasureOptions, total=False):
     """Options of `compare`."""
 
-    attack: str | Attack
-    distances: Distances
-    basis: Basis
-    budget: float | str | None
-    robust_by: str | None
-    progress: Reporter | bool
+    distances: Annotated[
+        Distances, Option("dense", "Epsilons of the dense network alone, or of both, which takes as long again.")
+    ]
+    basis: Annotated[Basis, Option("clean", "What correct means: right on the clean sample, or robust at a budget.")]
+    budget: Annotated[
+        Budget, Option(None, "Only with --basis robust: radius on the [0, 1] scale: 8/255, 0.5.", metavar="RADIUS")
+    ]
+    robust_by: Annotated[
+        str | None,
+        Option(
+            None,
+            lambda: (
+                "Only with --basis robust: the attack that decides which samples are robust: "
+                f"{attack_names('fixed budget', 'backend')}. Default: the distances measured by --attack."
+            ),
+            metavar="ATTACK",
+        ),
+    ]
 
 
-class EvaluateOptions(SearchOptions, StoredRunOptions, total=False):
+class EvaluateOptions(SearchOptions, RunOptions, StoreOptions, total=False):
     """Options of `evaluate`."""
 
-    attack: str | Attack
-    skip_known: SkipKnown
-    checks: bool
+    attack: Annotated[
+        AttackLike,
+        Option(
+            "autoattack",
+            lambda: (
+                f"At a budget: {attack_names('fixed budget', 'backend')}. Or one that minimises the norm, which "
+                f"answers for all budgets: {attack_names('minimum norm', 'backend')}."
+            ),
+        ),
+    ]
+    skip_known: Annotated[
+        SkipKnown,
+        Option(
+            True,
+            "on: samples that the store knows an adversarial for, within the budget and by any attack, are not "
+            "attacked again. off: all are. both: all are, and the accuracy is told with and without them.",
+            typed="on",
+            read=SKIP_KNOWN.__getitem__,
+        ),
+    ]
+    checks: Annotated[
+        bool,
+        Option(True, _checks, "--checks/--no-checks"),
+    ]
     tune_on: Samples | None
     progress: Reporter | bool
+
+
+Group = TypeVar("Group")
+
+
+def declared(group: type[Any]) -> dict[str, tuple[Any, Option]]:
+    """Return the options of a group, by name: the type of what is typed, and the `Option`.
+
+    >>> declared(StoreOptions)["store"][1].typed
+    PosixPath('thinice.duckdb')
+    """
+    hints = get_type_hints(group, include_extras=True)
+    return {
+        name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items() if hasattr(hint, "__metadata__")
+    }
+
+
+def chosen(group: type[Group], options: Mapping[str, object]) -> Group:
+    """Return the options of a group that were given, with the defaults of the others.
+
+    >>> chosen(StoreOptions, {"command": ["demo"], "seed": 1})
+    {'store': None, 'command': ['demo']}
+    """
+    defaults = {name: option.default for name, (_, option) in declared(group).items()}
+    given = {name: value for name, value in options.items() if name in group.__annotations__}
+    return cast("Group", defaults | given)
+
+
+def search_options(options: Mapping[str, object], group: type[Any]) -> SearchOptions:
+    """Return what is for the attack: all keywords but those that a function's own group adds to `SearchOptions`.
+
+    >>> search_options({"device": "cpu", "norm": "l2", "restarts": 8}, MeasureOptions)
+    {'norm': 'l2', 'restarts': 8}
+    """
+    others = group.__annotations__.keys() - SearchOptions.__annotations__.keys()
+    return cast("SearchOptions", {name: value for name, value in options.items() if name not in others})

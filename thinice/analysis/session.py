@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,19 +15,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from thinice.analysis.measurement import AttackTask, forward, minimum_norm_attack, prepare_classifiers
-from thinice.analysis.options import RunOptions, SearchOptions
+from thinice.analysis.measurement import AttackTask, forward, make_engine, minimum_norm_attack, prepare_classifiers
+from thinice.analysis.options import RunOptions, StoredMeasureOptions, chosen, search_options
 from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.attacks.fixed_budget import AttackEnsemble
 from thinice.data import Samples, as_samples
-from thinice.engines import BatchSize, Engine, LocalEngine, ProgressCounter, Reporter, auto_reporter
+from thinice.engines import ProgressCounter, Reporter, auto_reporter
 from thinice.losses import margin
 from thinice.models import Classifier, as_classifier
-from thinice.numerics import pick_device
 from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
 from thinice.stats import Separation, statistic_values
 from thinice.store import Run, Store, open_store, query, stored_adversarial
-from thinice.types import DEFAULT_ATTACK, Outcome
+from thinice.types import Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +39,7 @@ CLOSEST = 16
 SECONDS_A_SHARD = 1.0
 """Results are gathered for this long before they are committed: a commit costs some 20 ms."""
 
-TRANSFERS = 1024
+TRANSFERRED = 1024
 """So many adversarials of the dense network are shown to the pruned one at a time, and stored."""
 
 
@@ -82,10 +81,8 @@ class MeasurementSession:
         What it holds already is read, everything else is written there.
     samples : Samples
         The selection.
-    device, batch_size, compiled, progress
+    progress, **options
         As of `thinice.measure`.
-    engine : Engine, optional
-        What computes; by default a `LocalEngine` of this device and batch size.
     kept : bool
         Whether results shall name the store's file: not where it is a temporary one.
 
@@ -96,18 +93,15 @@ class MeasurementSession:
         store: Store,
         samples: Samples,
         *,
-        device: str | torch.device = "auto",
-        batch_size: BatchSize = "auto",
-        compiled: bool = False,
         progress: Reporter | bool = True,
-        engine: Engine | None = None,
         kept: bool = True,
+        **options: Unpack[RunOptions],
     ) -> None:
         self.store = store
         self.samples = samples
-        self.engine = LocalEngine(pick_device(device), batch_size) if engine is None else engine
+        self.engine = make_engine(options)
         self.path: Path | None = store.path if kept else None
-        self._compiled = compiled
+        self._compiled = chosen(RunOptions, options)["compiled"]
         self._report = auto_reporter() if progress is True else progress or None
         self._run: Run | None = None
         self._dataset_id = -1
@@ -186,8 +180,8 @@ class MeasurementSession:
             clean_predictions=rows["clean_prediction"].astype(np.int64),
             evaluations=rows["evaluations"].astype(np.float32),
             converged=rows["converged"].astype(np.bool_),
-            stages=rows["stage"].astype(np.int8),
-            diagnoses=rows["diagnosis"].astype(np.int8),
+            found_by=rows["found_by"].astype(np.int8),
+            failure_reasons=rows["failure_reason"].astype(np.int8),
         )
 
     def search(
@@ -322,7 +316,7 @@ class MeasurementSession:
         """Return the distances to the boundary of the pruned network itself: measured on it, by the same attack.
 
         The dense network's adversarial is one more candidate: where it is adversarial for the pruned network too, and
-        nearer than what the attack found there, its distance counts, and the stage is `Stage.DENSE`. It is left out
+        nearer than what the attack found there, its distance counts, and the stage is `FoundBy.DENSE`. It is left out
         where the store keeps only some of the adversarials, as of large images: which ones depends on how the work was
         divided.
         """
@@ -330,8 +324,8 @@ class MeasurementSession:
         self.measure(pruned, attack)
         if self.samples.inputs.shape[1:].numel() <= ADVERSARIAL_VALUES:
             positions = run.untransferred(comparison_id, self.sample_ids)
-            for start in range(0, len(positions), TRANSFERS):
-                examples = self.adversarials(measured, positions[start : start + TRANSFERS])
+            for start in range(0, len(positions), TRANSFERRED):
+                examples = self.adversarials(measured, positions[start : start + TRANSFERRED])
                 images = torch.from_numpy(np.stack([example.adversarial for example in examples]))
                 labels = self.samples.labels[[example.position for example in examples]]
                 logits = forward(pruned, as_samples(images, labels), self.engine)
@@ -340,7 +334,7 @@ class MeasurementSession:
                 run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
         rows = self.columns("pruned_epsilons", comparison_id=comparison_id)
         return PrunedDistances(
-            rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["stage"].astype(np.int8)
+            rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["found_by"].astype(np.int8)
         )
 
     def columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
@@ -370,38 +364,31 @@ def _add_epsilons(run: Run, measurement_id: int, shard: Shard) -> None:
         evaluations=nearest.evaluations.numpy(),
         clean_predictions=nearest.clean_predictions.numpy(),
         converged=nearest.converged.numpy(),
-        stages=nearest.stages.numpy(),
-        diagnoses=nearest.diagnoses.numpy(),
+        found_by=nearest.found_by.numpy(),
+        failure_reasons=nearest.failure_reasons.numpy(),
         adversarials=kept_adversarials(shard),
     )
 
 
 @contextmanager
-def open_session(
-    store: str | Path | Store | None,
-    samples: Samples,
-    *,
-    progress: Reporter | bool = True,
-    **options: Unpack[RunOptions],
-) -> Iterator[MeasurementSession]:
-    """Open a session over a store: one that is open, a file, or for None one that is gone afterwards."""
+def open_session(samples: Samples, options: Mapping[str, Any]) -> Iterator[MeasurementSession]:
+    """Open a session by the options of `measure_all`, `compare_all` or `evaluate_all` that say how networks run.
+
+    Its store is one that is open, a file, or for None one that is gone afterwards.
+    """
+    store = options.get("store")
+    running = {name: value for name, value in options.items() if name in RunOptions.__annotations__}
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         opened = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
-        yield MeasurementSession(opened, samples, progress=progress, kept=store is not None, **options)
+        yield MeasurementSession(
+            opened, samples, progress=options.get("progress", True), kept=store is not None, **running
+        )
 
 
 def measure_all(
     classifiers: Sequence[Classifier | nn.Module],
     samples: Samples,
-    *,
-    attack: str | Attack = DEFAULT_ATTACK,
-    store: str | Path | Store | None = None,
-    command: Sequence[str] | None = None,
-    device: str | torch.device = "auto",
-    batch_size: BatchSize = "auto",
-    compiled: bool = False,
-    progress: Reporter | bool = True,
-    **search: Unpack[SearchOptions],
+    **options: Unpack[StoredMeasureOptions],
 ) -> tuple[Measured, ...]:
     """Return the epsilons of every sample for each of several networks, in their order.
 
@@ -412,7 +399,7 @@ def measure_all(
     ----------
     classifiers : sequence of Classifier or nn.Module
         The networks; where nobody said how one normalises its inputs, the labels decide.
-    samples, attack, device, batch_size, compiled, progress, **search
+    samples, attack, progress, **options
         As of `thinice.measure`.
     store : path or Store, optional
         The DuckDB file; None keeps nothing.
@@ -436,10 +423,10 @@ def measure_all(
 
     """
     networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
-    bound = minimum_norm_attack(attack, **search)
-    options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
+    attack = chosen(StoredMeasureOptions, options)["attack"]
+    bound = minimum_norm_attack(attack, **search_options(options, StoredMeasureOptions))
     with (
-        open_session(store, samples, progress=progress, **options) as session,
-        session.run(bound, seed=bound.seed, command=command),
+        open_session(samples, options) as session,
+        session.run(bound, seed=bound.seed, command=options.get("command")),
     ):
         return tuple(session.measure(network, bound) for network in networks)

@@ -8,7 +8,7 @@ settings. Nothing is imported before it is asked for, so that help texts cost no
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from thinice.errors import InputError
 from thinice.registry import Registry
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTACKS",
-    "BACKENDS",
-    "FIXED_BUDGET",
-    "MINIMUM_NORM",
     "Attack",
     "Candidates",
     "Kind",
@@ -39,35 +36,57 @@ __all__ = [
 ]
 
 Kind = Literal["minimum norm", "fixed budget"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
-MINIMUM_NORM: dict[str, tuple[str | MinNormRow | FixedBudgetRow | Backend, str]] = {
-    "tmn": ("thinice.attacks.tmn:ROW", "thinice's own"),
-    "fmn": ("thinice.attacks.fmn:ROW", "fast minimum-norm attack"),
-    "ho-fmn": ("thinice.attacks.ho_fmn:ROW", "FMN with settings tuned for each network"),
-    "cw": ("thinice.attacks.published:CW_ROW", "Carlini and Wagner in l2, as Merkle et al. set it"),
-    "bb": ("thinice.attacks.published:BB_ROW", "Brendel and Bethge in l0, as Merkle et al. set it"),
-}
-"""What searches the nearest adversarial: where each row is, and a line about it."""
-
-FIXED_BUDGET: dict[str, tuple[str | MinNormRow | FixedBudgetRow | Backend, str]] = {
-    "autoattack": ("thinice.attacks.autoattack:AUTOATTACK", "the standard ensemble"),
-    "apgd-ce": ("thinice.attacks.autoattack:APGD_CE", "of AutoAttack: PGD with its own step sizes, cross-entropy"),
-    "apgd-dlr": ("thinice.attacks.autoattack:APGD_DLR", "the same with the difference-of-logits ratio"),
-    "apgd-t": ("thinice.attacks.autoattack:APGD_T", "the same towards each of the nearest classes"),
-    "fab": ("thinice.attacks.autoattack:FAB", "of AutoAttack: projection onto the linearised boundary"),
-    "fab-t": ("thinice.attacks.autoattack:FAB_T", "the same towards each of the nearest classes"),
-    "square": ("thinice.attacks.autoattack:SQUARE", "of AutoAttack: random squares, without gradients"),
-    "pgd": ("thinice.attacks.pgd:ROW", "as Merkle et al. set it"),
-}
-"""What looks for adversarials within a ball: where each row is, and a line about it."""
-
-BACKENDS: dict[str, tuple[str | MinNormRow | FixedBudgetRow | Backend, str]] = {
-    "foolbox:NAME": ("thinice.attacks.foolbox:foolbox_row", "any attack of foolbox"),
-}
-"""Other libraries: where a function is that turns the name after the colon into a row."""
-
-ATTACKS: Registry[MinNormRow | FixedBudgetRow | Backend] = Registry("attack", MINIMUM_NORM | FIXED_BUDGET | BACKENDS)
-"""All attacks by name."""
+ATTACKS: Registry[MinNormRow | FixedBudgetRow | Backend] = Registry(
+    "attack",
+    {
+        "tmn": ("thinice.attacks.tmn:ROW", "thinice's own", "minimum norm"),
+        "fmn": ("thinice.attacks.fmn:ROW", "fast minimum-norm attack", "minimum norm"),
+        "ho-fmn": ("thinice.attacks.ho_fmn:ROW", "FMN with settings tuned for each network", "minimum norm"),
+        "cw": (
+            "thinice.attacks.published:CW_ROW",
+            "Carlini and Wagner in l2, as Merkle et al. set it",
+            "minimum norm",
+        ),
+        "bb": (
+            "thinice.attacks.published:BB_ROW",
+            "Brendel and Bethge in l0, as Merkle et al. set it",
+            "minimum norm",
+        ),
+        "autoattack": ("thinice.attacks.autoattack:AUTOATTACK", "the standard ensemble", "fixed budget"),
+        "apgd-ce": (
+            "thinice.attacks.autoattack:APGD_CE",
+            "of AutoAttack: PGD with its own step sizes, cross-entropy",
+            "fixed budget",
+        ),
+        "apgd-dlr": (
+            "thinice.attacks.autoattack:APGD_DLR",
+            "the same with the difference-of-logits ratio",
+            "fixed budget",
+        ),
+        "apgd-t": (
+            "thinice.attacks.autoattack:APGD_T",
+            "the same towards each of the nearest classes",
+            "fixed budget",
+        ),
+        "fab": (
+            "thinice.attacks.autoattack:FAB",
+            "of AutoAttack: projection onto the linearised boundary",
+            "fixed budget",
+        ),
+        "fab-t": ("thinice.attacks.autoattack:FAB_T", "the same towards each of the nearest classes", "fixed budget"),
+        "square": (
+            "thinice.attacks.autoattack:SQUARE",
+            "of AutoAttack: random squares, without gradients",
+            "fixed budget",
+        ),
+        "pgd": ("thinice.attacks.pgd:ROW", "as Merkle et al. set it", "fixed budget"),
+        "foolbox:NAME": ("thinice.attacks.foolbox:foolbox_row", "any attack of foolbox", "backend"),
+    },
+)
+"""All attacks by name: where each row is, a line about it, and its `Kind`. A backend is another library: its target
+turns the name after the colon into a row."""
 
 _HOMES = {
     "Attack": "attack",
@@ -108,7 +127,7 @@ def attack_row(name: str) -> MinNormRow | FixedBudgetRow:
 
     """
     prefix, colon, rest = str(name).partition(":")
-    if colon and f"{prefix}:NAME" in BACKENDS:
+    if colon and f"{prefix}:NAME" in ATTACKS:
         return cast("Backend", ATTACKS.get(f"{prefix}:NAME"))(rest)
     if "target" in prefix:
         raise InputError(
@@ -132,6 +151,7 @@ def attack_kind(name: str) -> Kind:
     ('minimum norm', 'fixed budget', 'fixed budget')
 
     """
-    if name in MINIMUM_NORM:
-        return "minimum norm"
-    return "fixed budget" if name in FIXED_BUDGET else attack_row(name).kind
+    for kind in KINDS:
+        if name in ATTACKS.names(kind):
+            return kind
+    return attack_row(name).kind

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from thinice.attacks import MINIMUM_NORM, attack_row
+from thinice.attacks import ATTACKS, attack_row
 from thinice.attacks.boundary import VERSION as BOUNDARY_VERSION
 from thinice.attacks.boundary import move_to_boundary, nudge_across
 from thinice.attacks.fallback import VERSION as FALLBACK_VERSION
@@ -20,7 +20,7 @@ from thinice.attacks.rows import MinNormRow, Setting
 from thinice.errors import InputError
 from thinice.models.clamped_inputs import seen_inside
 from thinice.numerics import lowered
-from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Diagnosis, Effort, Norm, Outcome, Precision
+from thinice.types import DEFAULT_ATTACK, EFFORTS, NORMS, PRECISIONS, Effort, FailureReason, Norm, Outcome, Precision
 
 __all__ = ["Attack", "checked_choice", "checked_seed", "make_attack", "precision_settings"]
 
@@ -116,8 +116,8 @@ class Attack:
                     model, own, rest, precision="float32", spent=result.evaluations[left]
                 )
                 result = result.replaced(left, again)
-        undefined = torch.where(clean < 0, int(Diagnosis.NON_FINITE), result.diagnoses).to(torch.int8)
-        result = replace(result, diagnoses=undefined)
+        undefined = torch.where(clean < 0, int(FailureReason.NON_FINITE), result.failure_reasons).to(torch.int8)
+        result = replace(result, failure_reasons=undefined)
         return self._fall_back(model, own, result, gradient_masked, batch) if self.settings.get("fallback") else result
 
     def _search_and_verify(
@@ -174,7 +174,7 @@ class Attack:
     ) -> MinNormResult:
         """Return the result with what the fall-back finds of samples not found, or found without a gradient.
 
-        Its passes and its diagnosis count whichever of the two adversarials is nearer.
+        Its passes and its failure reason count whichever of the two adversarials is nearer.
         """
         not_found = (result.outcomes == Outcome.NOT_FOUND) & (result.clean_predictions >= 0)
         index = (not_found | (result.found & gradient_masked)).nonzero().squeeze(1)
@@ -191,14 +191,14 @@ class Attack:
             norm=self.norm,
             evaluations=result.evaluations[index] + found.evaluations + FORWARD,
             clean_predictions=clean,
-            stages=found.stages,
-            diagnoses=found.diagnoses,
+            found_by=found.found_by,
+            failure_reasons=found.failure_reasons,
         )
         nearer = (fallback.found & ~(fallback.epsilon >= result.epsilon[index])).nonzero().squeeze(1)
         result = replace(
             result,
             evaluations=result.evaluations.index_copy(0, index, fallback.evaluations),
-            diagnoses=result.diagnoses.index_copy(0, index, fallback.diagnoses),
+            failure_reasons=result.failure_reasons.index_copy(0, index, fallback.failure_reasons),
         )
         return result.replaced(index[nearer], fallback.part(nearer)) if len(nearer) else result
 
@@ -218,7 +218,7 @@ def make_attack(
     Parameters
     ----------
     name : str
-        A name in `thinice.attacks.MINIMUM_NORM`, or ``"foolbox:"`` and the name of one of foolbox's minimisation
+        A name in `thinice.attacks.ATTACKS`, or ``"foolbox:"`` and the name of one of foolbox's minimisation
         attacks.
     norm : {"l0", "l1", "l2", "linf"}
         The norm to minimise.
@@ -254,7 +254,7 @@ def make_attack(
     if not isinstance(row, MinNormRow):
         raise InputError(
             f"`attack` {name!r} keeps to a fixed budget and measures no distance: thinice.evaluate takes it; to "
-            f"minimise the norm choose from {', '.join(MINIMUM_NORM)}, foolbox:NAME"
+            f"minimise the norm choose from {', '.join(ATTACKS.names('minimum norm', 'backend'))}"
         )
     checked_choice("norm", norm, NORMS)
     checked_choice("effort", effort, EFFORTS)

@@ -238,7 +238,7 @@ def nudge_across(
             clean_predictions=nearest.clean_predictions[left],
             converged=None if converged is None else converged[left],
         )
-        nearest = nearest.replaced(left, replace(again, diagnoses=nearest.diagnoses[left]))
+        nearest = nearest.replaced(left, replace(again, failure_reasons=nearest.failure_reasons[left]))
         left = left[~again.found]
     return nearest
 
@@ -292,7 +292,7 @@ def move_to_boundary(
         evaluations=nearest.evaluations[index] + (oracle.evaluations + FORWARD).float(),
         clean_predictions=nearest.clean_predictions[index],
         converged=nearest.converged[index],
-        diagnoses=nearest.diagnoses[index],
+        failure_reasons=nearest.failure_reasons[index],
     )
     nearest = replace(nearest, evaluations=nearest.evaluations.index_copy(0, index, again.evaluations))
     nearer = (again.found & (again.epsilon < nearest.epsilon[index])).nonzero().squeeze(1)

@@ -16,7 +16,7 @@ from thinice.attacks.result import Candidates, Model
 from thinice.losses import are_probabilities, dlr, margin
 from thinice.norms import NORM_TABLE
 from thinice.numerics import column
-from thinice.types import Diagnosis, Norm, Stage
+from thinice.types import FailureReason, FoundBy, Norm
 
 __all__ = ["VERSION", "fall_back"]
 
@@ -38,7 +38,7 @@ RANDOM = 1e-3
 def fall_back(
     model: Model, inputs: Tensor, labels: Tensor, sample_ids: Tensor, *, norm: Norm, seed: int = 0
 ) -> Candidates:
-    """Return adversarials of samples in which a search found none, the stage that found each, and a diagnosis.
+    """Return adversarials of samples in which a search found none, the stage that found each, and the failure reason.
 
     The stages, each for the samples that are still without one:
 
@@ -74,7 +74,7 @@ def fall_back(
     >>> result = fall_back(staircase, inputs, first, first, norm="linf")
     >>> f"{(result.candidates - inputs).max().item():.3f}"
     '0.125'
-    >>> Stage(result.stages.item()).text, Diagnosis(result.diagnoses.item()).text
+    >>> FoundBy(result.found_by.item()).text, FailureReason(result.failure_reasons.item()).text
     ('starts', 'zero_gradient')
 
     """
@@ -82,22 +82,22 @@ def fall_back(
     oracle = MarginOracle(model, labels, inputs.shape[1:], tolerance=none, evaluations=none.clone(), index=index)
     precise = replace(oracle, model=_precise(model, inputs[:1]))
     samples = UnbrokenSamples(oracle, precise, inputs, sample_ids, NORM_TABLE[norm], seed)
-    candidates, stages = inputs.clone(), torch.zeros_like(labels, dtype=torch.int8)
-    diagnoses, guided, classes = _diagnose(samples)
+    candidates, found_by = inputs.clone(), torch.zeros_like(labels, dtype=torch.int8)
+    failure_reasons, guided, classes = _failure_reasons(samples)
     for stage, attempt in STAGES.items():
-        left = ((stages == Stage.NONE) & (guided | (stage >= Stage.STARTS))).nonzero().squeeze(1)
+        left = ((found_by == FoundBy.NONE) & (guided | (stage >= FoundBy.STARTS))).nonzero().squeeze(1)
         if not len(left) or classes < 2:
             continue
         points, confirmed = _confirmed(samples[left], attempt(samples[left]))
-        candidates[left[confirmed]], stages[left[confirmed]] = points[confirmed], int(stage)
-    return Candidates(candidates, oracle.evaluations, stages=stages, diagnoses=diagnoses)
+        candidates[left[confirmed]], found_by[left[confirmed]] = points[confirmed], int(stage)
+    return Candidates(candidates, oracle.evaluations, found_by=found_by, failure_reasons=failure_reasons)
 
 
 # -- why --------------------------------------------------------------------------------------------------------------
 
 
-def _diagnose(samples: UnbrokenSamples) -> tuple[Tensor, Tensor, int]:
-    """Return the diagnoses, which samples have a gradient there or nearby, and the number of classes."""
+def _failure_reasons(samples: UnbrokenSamples) -> tuple[Tensor, Tensor, int]:
+    """Return the failure reasons, which samples have a gradient there or nearby, and the number of classes."""
     nearby = (samples.inputs + 0.1 * samples.noise(0)).clamp(0, 1)
     logits, _, here = samples.oracle.gradient(samples.inputs, _cross_entropy)
     around, _, there = samples.oracle.gradient(nearby, _cross_entropy)
@@ -111,15 +111,15 @@ def _diagnose(samples: UnbrokenSamples) -> tuple[Tensor, Tensor, int]:
     random = (logits - again).abs().amax(1) > RANDOM * scale
     infinite = ~torch.cat([logits, around, here, there], 1).isfinite().all(1)
     certain = are_probabilities(logits) & (logits.amax(1) == 1)
-    diagnoses = torch.zeros_like(samples.oracle.labels, dtype=torch.int8)
-    for mask, diagnosis in (
-        (flat, Diagnosis.ZERO_GRADIENT),
-        (flat & (~precise_flat | certain), Diagnosis.SATURATED),
-        (random, Diagnosis.NON_DETERMINISTIC),
-        (infinite, Diagnosis.NON_FINITE),
+    failure_reasons = torch.zeros_like(samples.oracle.labels, dtype=torch.int8)
+    for mask, failure_reason in (
+        (flat, FailureReason.ZERO_GRADIENT),
+        (flat & (~precise_flat | certain), FailureReason.SATURATED),
+        (random, FailureReason.NON_DETERMINISTIC),
+        (infinite, FailureReason.NON_FINITE),
     ):
-        diagnoses[mask] = int(diagnosis)
-    return diagnoses, guided, logits.shape[1]
+        failure_reasons[mask] = int(failure_reason)
+    return failure_reasons, guided, logits.shape[1]
 
 
 # -- along other gradients --------------------------------------------------------------------------------------------
@@ -316,6 +316,6 @@ def _confirmed(samples: UnbrokenSamples, points: Tensor) -> tuple[Tensor, Tensor
 
 
 STAGES = MappingProxyType(
-    {Stage.FLOAT64: _float64, Stage.LOSSES: _losses, Stage.STARTS: _starts, Stage.RANDOM: _random}
+    {FoundBy.FLOAT64: _float64, FoundBy.LOSSES: _losses, FoundBy.STARTS: _starts, FoundBy.RANDOM: _random}
 )
 """What is tried, in this order."""

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from thinice.attacks import FIXED_BUDGET, MINIMUM_NORM, attack_kind, attack_row
+from thinice.attacks import ATTACKS, attack_kind, attack_row
 from thinice.attacks.attack import Attack, checked_choice, checked_seed, precision_settings
 from thinice.attacks.result import FORWARD, Candidates, Model, predict
 from thinice.attacks.rows import FixedBudgetRow, SearchFunction, Setting
@@ -203,7 +203,7 @@ def make_ensemble(
     Parameters
     ----------
     name : str
-        A name in `thinice.attacks.FIXED_BUDGET`, such as ``"autoattack"``: the standard ensemble, chosen by the number
+        A name in `thinice.attacks.ATTACKS`, such as ``"autoattack"``: the standard ensemble, chosen by the number
         of classes; or ``"foolbox:NAME"``.
     norm : {"l0", "l1", "l2", "linf"}
         Of the budget.
@@ -243,9 +243,10 @@ def make_ensemble(
     checked_seed(seed)
     row = attack_row(name)
     if not isinstance(row, FixedBudgetRow):
+        at_a_budget, minimum_norm = ATTACKS.names("fixed budget", "backend"), ATTACKS.names("minimum norm")
         raise InputError(
-            f"`attack` {name!r} is no attack at a budget: choose from {', '.join(FIXED_BUDGET)}, foolbox:NAME, or one "
-            f"that minimises the norm, {', '.join(MINIMUM_NORM)}"
+            f"`attack` {name!r} is no attack at a budget: choose from {', '.join(at_a_budget)}, or one that minimises "
+            f"the norm, {', '.join(minimum_norm)}"
         )
     radius = budget_value(budget, norm, shape)
     if norm not in row.norms:

@@ -11,7 +11,7 @@ from torch import Tensor
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
 from thinice.numerics import column
-from thinice.types import Norm, Outcome, Stage
+from thinice.types import FoundBy, Norm, Outcome
 
 __all__ = [
     "FORWARD",
@@ -43,10 +43,10 @@ class Candidates:
         (N,) float32, forward-backward passes spent on each sample; a forward pass alone is a third of one.
     converged : Tensor, optional
         (N,) bool, where the search had converged before it stopped; None where it does not say.
-    stages : Tensor, optional
-        (N,) int8, values of `Stage`: which stage found the candidate; None for the search itself.
-    diagnoses : Tensor, optional
-        (N,) int8, values of `Diagnosis`: why the search found nothing; None where that was not looked into.
+    found_by : Tensor, optional
+        (N,) int8, values of `FoundBy`: which stage found the candidate; None for the search itself.
+    failure_reasons : Tensor, optional
+        (N,) int8, values of `FailureReason`: why the search found nothing; None where that was not looked into.
     gradient_masked : Tensor, optional
         (N,) bool, where the gradient was zero or not finite, so that the candidate was found by chance; None where the
         search does not say.
@@ -56,8 +56,8 @@ class Candidates:
     candidates: Tensor
     evaluations: Tensor
     converged: Tensor | None = field(default=None, kw_only=True)
-    stages: Tensor | None = field(default=None, kw_only=True)
-    diagnoses: Tensor | None = field(default=None, kw_only=True)
+    found_by: Tensor | None = field(default=None, kw_only=True)
+    failure_reasons: Tensor | None = field(default=None, kw_only=True)
     gradient_masked: Tensor | None = field(default=None, kw_only=True)
 
 
@@ -82,10 +82,10 @@ class MinNormResult:
         (N,) int64, the class of the clean input; -1 where a logit is NaN.
     converged : Tensor
         (N,) bool, found, and the search had converged before it stopped; False where the attack does not say.
-    stages : Tensor
-        (N,) int8, values of `Stage`: the search, or the fall-back that found the adversarial.
-    diagnoses : Tensor
-        (N,) int8, values of `Diagnosis`: why the search itself found nothing or had no gradient, also where the
+    found_by : Tensor
+        (N,) int8, values of `FoundBy`: the search, or the fall-back that found the adversarial.
+    failure_reasons : Tensor
+        (N,) int8, values of `FailureReason`: why the search itself found nothing or had no gradient, also where the
         fall-back then found an adversarial.
 
     """
@@ -97,8 +97,8 @@ class MinNormResult:
     evaluations: Tensor
     clean_predictions: Tensor
     converged: Tensor
-    stages: Tensor
-    diagnoses: Tensor
+    found_by: Tensor
+    failure_reasons: Tensor
 
     def __len__(self) -> int:
         return len(self.epsilon)
@@ -181,8 +181,8 @@ def verify(
     evaluations: Tensor,
     clean_predictions: Tensor | None = None,
     converged: Tensor | None = None,
-    stages: Tensor | None = None,
-    diagnoses: Tensor | None = None,
+    found_by: Tensor | None = None,
+    failure_reasons: Tensor | None = None,
 ) -> MinNormResult:
     """Return which candidates are adversarial, with their epsilons, after a forward pass at storage precision.
 
@@ -203,7 +203,7 @@ def verify(
         (N,) forward-backward passes spent, passed on.
     clean_predictions : Tensor, optional
         (N,) classes of the clean inputs from `predict`, where they are known already; saves one forward pass.
-    converged, stages, diagnoses : Tensor, optional
+    converged, found_by, failure_reasons : Tensor, optional
         (N,) as in `Candidates`; the first two count only where the candidate does.
 
     Examples
@@ -245,8 +245,8 @@ def verify(
         evaluations=evaluations.to(torch.float32),
         clean_predictions=clean_predictions,
         converged=found & converged if converged is not None else torch.zeros_like(found),
-        stages=torch.where(found, nothing + int(Stage.SEARCH) if stages is None else stages, nothing),
-        diagnoses=nothing if diagnoses is None else diagnoses,
+        found_by=torch.where(found, nothing + int(FoundBy.SEARCH) if found_by is None else found_by, nothing),
+        failure_reasons=nothing if failure_reasons is None else failure_reasons,
     )
 
 
@@ -260,7 +260,7 @@ def within_budget(result: MinNormResult, inputs: Tensor, budget: float) -> MinNo
         predictions=result.predictions.masked_fill(beyond, -1),
         outcomes=result.outcomes.masked_fill(beyond, int(Outcome.NOT_FOUND)),
         converged=result.converged & ~beyond,
-        stages=result.stages.masked_fill(beyond, int(Stage.NONE)),
+        found_by=result.found_by.masked_fill(beyond, int(FoundBy.NONE)),
     )
 
 

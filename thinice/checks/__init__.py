@@ -1,132 +1,211 @@
 """Checks of an evaluation: of the network, of the attack on it, and of what the store holds of both already.
 
-Every check returns a `Finding`: where it was seen, what that means, and what to do. `CHECKS` lists them all.
+Every check returns a `Finding`: where it was seen, what that means, and what to do. `CHECKS` is their registry; those
+of an evaluation are run by `thinice.checks.run`, those of a store by `thinice.checks.stored`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from thinice.attacks.fixed_budget import AttackEnsemble
-from thinice.checks.attack_failure import black_box_stronger, check_attack
-from thinice.checks.contradictions import check_store
-from thinice.checks.finding import CHECKS, Check, sampled_finding
-from thinice.checks.network import check_network
-from thinice.results import CLEAN, Finding, warning_texts
-from thinice.store import query
+from thinice.registry import Registry
+from thinice.results import Finding
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-    from thinice.attacks import Attack
-    from thinice.data import Samples
-    from thinice.models import Classifier
-    from thinice.results import Robustness
-    from thinice.store import Run, Store
-
-__all__ = ["CHECKS", "Check", "Finding", "run_checks", "warning_texts"]
-
-SAMPLES = 16
-"""So many samples are looked at, the first that the network has right."""
-PASSES = 4000
-"""What watching an attack may cost in all: of a longer one, fewer samples are watched, and of the longest none."""
-NAMED = 100
-"""So many samples of a contradiction are named, the worst; all are counted."""
+__all__ = ["CHECKS", "Check", "Finding", "finding", "sampled_finding"]
 
 
-def run_checks(
-    store: Store,
-    run: Run,
-    result: Robustness,
-    *,
-    classifier: Classifier,
-    samples: Samples,
-    attack: Attack | AttackEnsemble,
-    device: torch.device,
-    seed: int = 0,
-) -> tuple[Finding, ...]:
-    """Return the findings of an evaluation: of its network and attack, raised or not, then all contradictions.
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `CHECKS` knows of a check beside what is seen.
 
-    The network is checked, and the attack is watched, on the first 16 samples that the network has right; of an
-    ensemble, its first attack. An attack that takes more than 250 passes a sample is watched on fewer samples, and one
-    that takes more than 4000 on none. Where the ensemble ends with an attack without gradients, the samples that fell
-    to it alone are named. These findings are stored with the measurement, and read where they are stored already. Then
-    all that the store holds of this network is searched for contradictions.
-
-    Parameters
+    Attributes
     ----------
-    store, run : Store, Run
-        Where the evaluation was stored, and the run that is open there.
-    result : Robustness
-        The evaluation.
-    classifier, samples, attack
-        What was evaluated, on what, by what.
-    device : torch.device
-        Where the network runs.
-    seed : int
-        As of `thinice.evaluate`.
+    advice : str
+        What to do where it is seen.
+    normal : float
+        The share of samples on which it is seen where all is well.
+
+    """
+
+    advice: str
+    normal: float = 0.0
+
+
+CHECKS: Registry[Check] = Registry(
+    "check",
+    {
+        "randomized_output": (
+            Check("switch dropout and noise off, or average gradients and verdicts over many passes (EOT)"),
+            "the same input gives other logits each time",
+            "network",
+        ),
+        "batch_effects": (
+            Check("put the network in eval mode; batch statistics must not come from what is attacked"),
+            "the logits of a sample depend on the batch it is in",
+            "network",
+        ),
+        "softmax_output": (
+            Check("attack what comes before the softmax: margins of probabilities saturate and their gradients vanish"),
+            "the outputs are probabilities, not logits",
+            "network",
+        ),
+        "few_classes": (
+            Check(
+                "leave out targeted DLR, and DLR too for fewer than 3: they need the third logit; take cross-entropy "
+                "or margin"
+            ),
+            "there are fewer than 4 classes",
+            "network",
+        ),
+        "hidden_ends": (
+            Check(
+                "other programs' attacks will look too weak here, these take gradients a hair inside: leave the clamp"
+                " out where it changes nothing in [0, 1]"
+            ),
+            "a clamp of the inputs hides the gradient of every pixel at 0 or 1",
+            "network",
+        ),
+        "unavailable_gradients": (
+            Check("replace what cannot be differentiated (BPDA), or attack without gradients (Square)"),
+            "no gradient reaches the input",
+            "network",
+        ),
+        "zero_gradients": (
+            Check("the softmax has saturated: take the margin or DLR loss, or scale the logits down"),
+            "the gradient of the cross-entropy is exactly 0",
+            "network",
+        ),
+        "unstable_predictions": (
+            Check("smooth the network or average the gradient over noise (EOT), and take larger steps", normal=0.25),
+            "a little random noise changes the margin as much as it is large",
+            "network",
+        ),
+        "unconstrained_attack_failure": (
+            Check("trust no robust verdict: mend the attack (loss, gradients, step size) before anything else"),
+            "no adversarial was met anywhere in [0, 1]",
+            "attack",
+        ),
+        "silent_success": (
+            Check("keep the best point met, not the last"),
+            "the attack passed an adversarial and returned something else",
+            "attack",
+        ),
+        "incomplete_optimization": (
+            Check("give it more steps or another step size"),
+            "the attack was still getting better when it stopped",
+            "attack",
+        ),
+        "transfer_failure": (
+            Check("attack the network itself, or a surrogate closer to it"),
+            "what fools the surrogate does not fool the network",
+            "attack",
+        ),
+        "black_box_stronger": (
+            Check("gradients may be masked: try other losses, more steps and adaptive attacks"),
+            "an attack without gradients broke what those with gradients could not",
+            "attack",
+        ),
+        "verified": (
+            Check("nothing can be there: the verifier, the network or the data differ, or an adversarial is none"),
+            "an adversarial where a verifier has proved that there is none",
+            "contradiction",
+        ),
+        "clean": (
+            Check("one of them has the clean sample wrong: networks, data or labels differ"),
+            "a clean sample that one attack calls right and the other wrong",
+            "contradiction",
+        ),
+        "norm": (
+            Check(
+                "an adversarial in hand in one norm is nearer than this in the other: is the attack given "
+                "probabilities instead of logits, or too few steps?"
+            ),
+            "an adversarial in one norm that is nearer than what an attack claims in another",
+            "contradiction",
+        ),
+        "budget": (
+            Check("an adversarial within the budget is in hand: the sample is not robust"),
+            "an adversarial within the budget of a sample that is called robust",
+            "contradiction",
+        ),
+        "steps": (
+            Check("more steps change the result: the search has not converged, so give it more"),
+            "a nearer adversarial of the same attack with other steps",
+            "contradiction",
+        ),
+        "attack": (
+            Check(
+                "another attack found nearer adversarials: run it longer or with other settings, and take the nearer"
+            ),
+            "a nearer adversarial of another attack",
+            "contradiction",
+        ),
+        "below_reported": (
+            Check("the reported evaluation was weaker: attack it with theirs too, and compare budgets and data"),
+            "a robust accuracy below the reported one",
+            "study",
+        ),
+        "above_reported": (
+            Check(
+                "this evaluation is weaker than the reported one: give the attack more steps, check its indicators, "
+                "and compare budgets and data"
+            ),
+            "a robust accuracy above the reported one",
+            "study",
+        ),
+        "trends_disagree": (
+            Check(
+                "clean and robust accuracy go opposite ways: check the indicators of both networks, for the loss of "
+                "gradients looks like robustness"
+            ),
+            "clean and robust accuracy that go opposite ways",
+            "study",
+        ),
+        "jumps_over_sparsity": (
+            Check(
+                "pruning more cannot help and harm in turn: look for one seed a sparsity, a loading that lost "
+                "weights, or an attack that failed on some networks"
+            ),
+            "a robust accuracy that jumps over the sparsities",
+            "study",
+        ),
+        "no_separation": (
+            Check(
+                "lost samples do not lie nearer than kept ones as far as these samples tell: take more samples or a "
+                "stronger attack before saying that thin ice explains the losses"
+            ),
+            "lost samples that lie no nearer than kept ones",
+            "study",
+        ),
+    },
+)
+"""All checks by name, in the order in which findings are listed: what is seen where a check is raised, and its kind."""
+
+
+def sampled_finding(check: str, samples: Iterable[int], of: int, value: float | None = None) -> Finding:
+    """Return the finding of a check that looked at `of` samples and was seen on the `samples` with these ids.
 
     Examples
     --------
-    >>> import tempfile, thinice, torch
-    >>> from thinice.analysis.evaluation import bind_attack, verdicts
-    >>> from thinice.analysis.session import MeasurementSession
-    >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
-    >>> samples = thinice.load_samples("digits", limit=20)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     store = thinice.open_store(f"{folder}/thinice.duckdb", new=True)
-    ...     session = MeasurementSession(store, samples, device="cpu", progress=False)
-    ...     attack = bind_attack(dense, samples, "fmn", norm="l2", budget=0.3)
-    ...     with session.run(attack, seed=0) as run:
-    ...         result = verdicts(session, dense, attack, budget=0.3)
-    ...         findings = run_checks(
-    ...             store, run, result, classifier=dense, samples=samples, attack=attack, device=torch.device("cpu")
-    ...         )
-    >>> len(findings), warning_texts(findings)
-    (11, ())
+    >>> print(sampled_finding("silent_success", samples=(3, 8), of=64))
+    silent_success, 2 of 64 samples: the attack passed an adversarial and returned something else; keep the best \
+point met, not the last
 
     """
-    stored = store.sql(query("findings_of_measurement"), {"measurement_id": result.measurement_id})
-    if stored.empty:
-        findings = _check_evaluation(result, classifier, samples, attack, device=device, seed=seed)
-        run.add_findings(result.measurement_id, [finding.to_dict() for finding in findings])
-    else:
-        rows = zip(stored["indicator"], stored["sample_ids"], stored["looked_at"], stored["value"], strict=True)
-        findings = tuple(
-            sampled_finding(check, map(int, ids), int(of), None if np.isnan(value) else float(value))
-            for check, ids, of, value in rows
-        )
-    networks = check_store(store, measurement_id=result.measurement_id, most=NAMED)
-    return (*findings, *(finding for network in networks for finding in network.findings))
+    row, ids, seen = CHECKS.get(check), tuple(samples), CHECKS.summaries()[check]
+    raised = len(ids) > row.normal * of
+    return Finding(check, (), ids, seen, row.advice, raised=raised, count=len(ids), of=of, value=value)
 
 
-def _check_evaluation(
-    result: Robustness,
-    classifier: Classifier,
-    samples: Samples,
-    attack: Attack | AttackEnsemble,
-    *,
-    device: torch.device,
-    seed: int,
-) -> tuple[Finding, ...]:
-    """Return the findings of the network and of the attack on it."""
-    network = classifier.to(device)
-    members = attack.members if isinstance(attack, AttackEnsemble) else (attack,)
-    right = np.flatnonzero(result.broken_by != CLEAN)[:SAMPLES]
-    passes = 100.0 if len(members) > 1 else float(result.evaluations.max(initial=1))
-    watched = slice(min(len(right), int(PASSES // max(passes, 1))))
-    inputs, labels, ids = (column[right].to(device) for column in (samples.inputs, samples.labels, samples.sample_ids))
-    findings = {finding.check: finding for finding in check_network(network, inputs, labels, ids, seed=seed)}
-    if watched.stop:
-        budget = attack.budget if isinstance(attack, AttackEnsemble) else None
-        of_attack = check_attack(
-            network, inputs[watched], labels[watched], ids[watched], members[0], norm=result.norm, budget=budget
-        )
-        findings |= {finding.check: finding for finding in of_attack}
-    if isinstance(attack, AttackEnsemble) and len(members) > 1 and members[-1].name in attack.black_box:
-        broken_by = [name or None for name in result.broken_by.tolist()]
-        stronger = black_box_stronger(result.sample_ids.tolist(), broken_by, attack.black_box)
-        findings[stronger.check] = stronger
-    return tuple(findings.values())
+def finding(check: str, where: Tensor, sample_ids: Tensor, values: Tensor | None = None) -> Finding:
+    """Return the finding of a check that was seen ``where`` (N,) bool is true, of the samples (N,) looked at.
+
+    Its value is the mean of ``values`` (N,).
+    """
+    value = None if values is None or not len(values) else float(values.double().mean())
+    return sampled_finding(check, sample_ids[where].tolist(), len(where), value)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from thinice.attacks.result import MinNormResult, Model, predict
-from thinice.checks.finding import finding
+from thinice.checks import finding
 from thinice.errors import InputError
 from thinice.losses import margin
 from thinice.models.clamped_inputs import Onlooker

@@ -7,44 +7,29 @@ broke these inequalities unnoticed, because they looked at averages of one attac
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from thinice.checks.finding import CHECKS
+from thinice.checks import CHECKS
 from thinice.errors import InputError
 from thinice.results import Finding
-from thinice.store import query, stored_settings
 from thinice.types import NORMS, Norm
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from thinice.store import Store
-
-    Row = dict[str, Any]
-    Group = tuple[int, str, str, int]
 
 __all__ = [
     "ContradictionCounter",
     "Evidence",
     "FloatColumn",
     "Kind",
-    "NetworkCheck",
-    "check_store",
     "contradictions",
     "fixed_budget",
     "implied_bound",
     "minimum_norm",
-    "pair_row",
-    "sample_rows",
-    "stored_warnings",
     "verified",
 ]
 
@@ -221,31 +206,6 @@ Kind = Literal["verified", "clean", "norm", "budget", "steps", "attack"]
 """Names in `CHECKS`; `_kind` says which pair of attacks makes which."""
 
 
-def pair_row(finding: Finding) -> dict[str, str | int | float]:
-    """Return a contradiction in one row: both attacks, on how many samples they contradict, and the worst of them."""
-    return _pair(finding) | {
-        "samples": finding.count,
-        "of": finding.of,
-        "worst": finding.samples[0],
-        "claimed": finding.claimed[0],
-        "at_most": finding.bounds[0],
-    }
-
-
-def sample_rows(finding: Finding) -> list[dict[str, str | int | float]]:
-    """Return a contradiction in one row a sample: what is claimed of it, and what its adversarial allows at most."""
-    samples = zip(finding.samples, finding.claimed, finding.bounds, strict=True)
-    return [
-        _pair(finding) | {"sample_id": sample_id, "claimed": claimed, "at_most": bound}
-        for sample_id, claimed, bound in samples
-    ]
-
-
-def _pair(finding: Finding) -> dict[str, str | int | float]:
-    (claim, proof), (claim_norm, proof_norm) = finding.subjects, finding.norms
-    return {"kind": finding.check, "claim": claim, "norm": claim_norm, "proof": proof, "proof_norm": proof_norm}
-
-
 def contradictions(evidence: Iterable[Evidence], *, entries: int, tolerance: float = 0.1) -> tuple[Finding, ...]:
     """Return which of the attacks on one network are refuted by which others, and for which samples.
 
@@ -347,7 +307,7 @@ class ContradictionCounter:
 
     def findings(self, names: Mapping[int, str] | None = None) -> tuple[Finding, ...]:
         """Return one for each pair and kind that contradicts; `names` are what to call the attacks instead."""
-        kinds = list(CHECKS)
+        kinds = CHECKS.names()
         findings = []
         for claimant, prover, kind in sorted(self._refuted, key=lambda key: (kinds.index(key[2]), key[:2])):
             refuted = self._refuted[claimant, prover, kind]
@@ -361,7 +321,7 @@ class ContradictionCounter:
                     subjects=(claim, proof) if names is None else (names[claimant], names[prover]),
                     samples=sample_ids,
                     seen=f"sample {sample_ids[0]} claimed {claimed[0]:.4g}, at most {bounds[0]:.4g}",
-                    advice=CHECKS[kind].advice,
+                    advice=CHECKS.get(kind).advice,
                     count=refuted.count,
                     of=self._compared[claimant, prover],
                     norms=(claim_norm, proof_norm),
@@ -401,145 +361,3 @@ def _kind(claim: Evidence, proof: Evidence) -> Kind:
     if claim.family is not None and claim.family == proof.family and claim.steps != proof.steps:
         return "steps"
     return "budget" if claim.kind == "budget" else "attack"
-
-
-ROWS = 200_000
-"""What is held in memory at once: a store may be larger than that."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkCheck:
-    """What the attacks on one network in a store say of each other.
-
-    Attributes
-    ----------
-    network, data, split : str
-        The network, and the samples that it was attacked on.
-    attacks : tuple of str
-        Those that were compared with each other.
-    findings : tuple of Finding
-        Where they contradict.
-
-    """
-
-    network: str
-    data: str
-    split: str
-    attacks: tuple[str, ...]
-    findings: tuple[Finding, ...]
-
-
-def check_store(
-    store: Store, *, tolerance: float = 0.1, measurement_id: int | None = None, most: int | None = None
-) -> tuple[NetworkCheck, ...]:
-    """Return which results in a store cannot all be true, for each network and data set in it.
-
-    Epsilons and verdicts at budgets of the same network and samples are compared, whatever run and selection they
-    come from. What an attack was spared, because the store knew the sample broken, is not its claim. Samples are read
-    in parts, so that a large store does not have to fit into memory.
-
-    Parameters
-    ----------
-    store : Store
-        Made by `thinice.open_store`.
-    tolerance : float
-        As for `contradictions`.
-    measurement_id : int, optional
-        Only of the network of this measurement.
-    most : int, optional
-        So many of the samples of each contradiction are named, the worst; all are counted.
-
-    Examples
-    --------
-    >>> import tempfile, thinice
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     check_store(thinice.open_store(f"{folder}/new.duckdb", new=True))
-    ()
-
-    """
-    networks = {row["checkpoint_id"]: row["name"] for row in _rows(store, "checkpoint_names")}
-    data = {row["dataset_id"]: row for row in _rows(store, "dataset_names")}
-    attacks = {row["attack_id"]: _attack(row) for row in _rows(store, "attack_names")}
-    counters: dict[Group, ContradictionCounter] = {}
-    attack_ids: dict[Group, set[int]] = {}
-    wanted = {"measurement_id": measurement_id}
-    for part in _rows(store, "attack_result_parts", wanted | {"rows": ROWS}):
-        results = store.sql(query("attack_results"), wanted | part)
-        for name in ("name", "split"):
-            results[name] = results["dataset_id"].map({key: row[name] for key, row in data.items()})
-        for key, rows in results.groupby(["checkpoint_id", "name", "split", "variant"]):
-            group = cast("Group", key)
-            evidence = _evidence(rows, attacks)
-            counter = counters.setdefault(group, ContradictionCounter(tolerance=tolerance, most=most))
-            counter.add(evidence, entries=data[rows["dataset_id"].iloc[0]]["entries"])
-            attack_ids.setdefault(group, set()).update(evidence)
-    checks = list[NetworkCheck]()
-    for group in sorted(counters):
-        network, name, split, _ = group
-        compared = [attacks[attack_id] for attack_id in sorted(attack_ids[group])]
-        labels = {attack["attack_id"]: _label(attack, compared) for attack in compared}
-        findings = counters[group].findings(labels)
-        checks.append(NetworkCheck(networks[network], name, split, tuple(labels.values()), findings))
-    return tuple(checks)
-
-
-def _rows(store: Store, name: str, parameters: Row | None = None) -> list[Row]:
-    return cast("list[Row]", store.sql(query(name), parameters).to_dict("records"))
-
-
-def _attack(row: Row) -> Row:
-    """Return an attack with its settings read."""
-    return row | {"settings": stored_settings(row["settings"])}
-
-
-def _evidence(rows: pd.DataFrame, attacks: dict[int, Row]) -> dict[int, Evidence]:
-    """Return what each attack in the rows of one network says, by the attack's number."""
-    evidence = dict[int, Evidence]()
-    for attack_id in rows["attack_id"].unique().tolist():
-        part = rows[rows["attack_id"] == attack_id]
-        attack, budget = attacks[attack_id], part["budget"].iloc[0]
-        name, norm, settings = attack["attack"], attack["norm"], attack["settings"]
-        others = {key: value for key, value in settings.items() if key != "steps"}
-        family, steps = json.dumps([name, norm, others], sort_keys=True), settings.get("steps")
-        ids, epsilon = part["sample_id"].to_numpy(), part["epsilon"].to_numpy(dtype=np.float64)
-        if np.isnan(budget):
-            evidence[attack_id] = minimum_norm(name, norm, ids, epsilon, family=family, steps=steps)
-        else:
-            robust = part["robust"].to_numpy(dtype=bool)
-            evidence[attack_id] = fixed_budget(
-                name, norm, budget, ids, robust, length=epsilon, family=family, steps=steps
-            )
-    return evidence
-
-
-def _label(attack: Row, attacks: list[Row]) -> str:
-    """Return the name of an attack, and the settings that tell it from others of that name."""
-    name = attack["attack"], attack["norm"]
-    all_settings = [other["settings"] for other in attacks if (other["attack"], other["norm"]) == name]
-    settings = sorted({setting for settings in all_settings for setting in settings})
-    differing = [name for name in settings if len({repr(other.get(name)) for other in all_settings}) > 1]
-    return ", ".join([attack["attack"], *(f"{name} {_shown(attack['settings'].get(name))}" for name in differing)])
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def stored_warnings(store: Store) -> tuple[str, ...]:
-    """Return what the checks of the evaluations in a store have raised: a sentence for each network, data and check.
-
-    Where several evaluations raised it, the first is named.
-
-    Examples
-    --------
-    >>> import tempfile, thinice
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     stored_warnings(thinice.open_store(f"{folder}/new.duckdb", new=True))
-    ()
-    """
-    sentences: dict[tuple[str, str, str], str] = {}
-    for row in store.sql(query("raised_findings")).to_dict("records"):
-        evaluation = f"{row['checkpoint']} on {row['data']}, {row['attack']} in {row['norm']}"
-        raised = f"{row['indicator']}, {row['samples']} of {row['looked_at']} samples: {row['seen']}; {row['advice']}"
-        sentences.setdefault((row["checkpoint"], row["data"], row["indicator"]), f"{evaluation}: {raised}")
-    return tuple(sentences.values())

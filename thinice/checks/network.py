@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from thinice.attacks.result import Model, predict
-from thinice.checks.finding import finding
+from thinice.checks import finding
 from thinice.losses import are_probabilities, has_gradient, input_gradient, margin
 from thinice.models.clamped_inputs import hides_ends
 from thinice.numerics import exact

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import chi2
 
-from thinice.checks.finding import CHECKS
+from thinice.checks import CHECKS
 from thinice.errors import InputError
 from thinice.results import Finding
 from thinice.stats import wilson
@@ -98,11 +98,11 @@ def find_patterns(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tupl
     by_series = sorted(checked, key=lambda row: (row.series, row.sparsity, -row.robust))
     for _, series in groupby(by_series, lambda row: row.series):
         findings += _of_series(list(series), confidence)
-    return tuple(sorted(findings, key=lambda finding: list(CHECKS).index(finding.check)))
+    return tuple(sorted(findings, key=lambda finding: CHECKS.names().index(finding.check)))
 
 
 def _pattern(check: str, networks: Iterable[str], seen: str) -> Finding:
-    return Finding(check, tuple(networks), (), seen, CHECKS[check].advice)
+    return Finding(check, tuple(networks), (), seen, CHECKS.get(check).advice)
 
 
 def _of_one(row: StudyRow, confidence: float) -> Iterator[Finding]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from thinice.cli.options import STORE, Format, OutputOptions, options
+from thinice.cli.options import STORE, Format, OutputOptions, StorePath, options
 from thinice.cli.output import Messages, put_rows
 
 __all__ = ["check"]
@@ -17,10 +16,10 @@ CONTRADICTED = 3
 
 @options
 def check(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="The DuckDB file to look into.")] = STORE,
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, max=0.99, help="Share of an epsilon by which another may be nearer.")
     ] = 0.1,
+    store: StorePath = STORE,
     *,
     samples: Annotated[bool, typer.Option("--samples", help="One line a sample instead of one a pair.")] = False,
     printing: OutputOptions,
@@ -33,27 +32,17 @@ def check(
     sparsities, trends that disagree, no separation. Exit code 0: all fits; 3: something contradicts, one line for each
     pair of attacks; 1: the store cannot be read.
     """
-    from thinice import open_store
-    from thinice.checks.contradictions import check_store, pair_row, sample_rows, stored_warnings
-    from thinice.checks.study_patterns import stored_patterns
+    from thinice import check as check_results
 
-    say, rows = Messages(quiet=printing.quiet), list[dict[str, object]]()
-    opened = open_store(store)
-    checks = check_store(opened, tolerance=tolerance, most=None if samples else 1)
-    for network in checks:
-        key: dict[str, object] = {"network": network.network, "data": network.data}
-        for finding in network.findings:
-            rows += [key | row for row in (sample_rows(finding) if samples else [pair_row(finding)])]
-    compared = sum(len(network.attacks) > 1 for network in checks)
-    if compared:
-        say(f"networks with several attacks: {compared}")
+    say = Messages(quiet=printing.quiet)
+    checked = check_results(store, tolerance=tolerance, most=None if samples else 1)
+    if checked.compared:
+        say(f"networks with several attacks: {checked.compared}")
     else:
         say("nothing to hold against each other: measure or evaluate a network with a second attack, norm or budget")
-    findings = [finding for network in checks for finding in network.findings]
-    for advice in dict.fromkeys(f"{finding.check}: {finding.advice}" for finding in findings):
-        say(advice)
-    for warning in (*stored_warnings(opened), *map(str, stored_patterns(opened))):
-        say(warning)
+    for sentence in (*checked.advice, *checked.warnings):
+        say(sentence)
+    rows = checked.rows(by_sample=samples)
     if rows or printing.format is not Format.TABLE:
         put_rows(rows, printing.format)
     if rows:

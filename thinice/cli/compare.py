@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinice.analysis.options import CompareOptions
 from thinice.cli.loading import load
 from thinice.cli.options import (
     STORE,
@@ -17,10 +18,6 @@ from thinice.cli.options import (
     FigureOptions,
     Format,
     OutputOptions,
-    RunOptions,
-    SearchOptions,
-    fixed_budget_attacks,
-    minimum_norm_attacks,
     options,
 )
 from thinice.cli.output import Messages, aligned, put, render
@@ -28,7 +25,6 @@ from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 from thinice.files import refuse_folder
 from thinice.printable import LONGEST_MESSAGE, shown
-from thinice.types import DEFAULT_ATTACK, Basis, Distances
 
 if TYPE_CHECKING:
     from thinice import Comparison
@@ -42,32 +38,8 @@ def compare(
     pruned: Annotated[list[Path], typer.Argument(help="Checkpoints after pruning.", show_default=False)],
     *,
     selection: DataOptions,
-    attack: Annotated[str, typer.Option("--attack", help=f"{minimum_norm_attacks()}.")] = DEFAULT_ATTACK,
-    search: SearchOptions,
-    distances: Annotated[
-        Distances,
-        typer.Option("--distances", help="Epsilons of the dense network alone, or of both, which takes as long again."),
-    ] = "dense",
-    basis: Annotated[
-        Basis, typer.Option("--basis", help="What correct means: right on the clean sample, or robust at a budget.")
-    ] = "clean",
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget", metavar="RADIUS", help="Only with --basis robust: radius on the [0, 1] scale: 8/255, 0.5."
-        ),
-    ] = None,
-    robust_by: Annotated[
-        str | None,
-        typer.Option(
-            "--robust-by",
-            metavar="ATTACK",
-            help="Only with --basis robust: the attack that decides which samples are robust: "
-            f"{fixed_budget_attacks()}. Default: the distances measured by --attack.",
-        ),
-    ] = None,
+    comparing: CompareOptions,
     reading: CheckpointOptions,
-    running: RunOptions,
     drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
@@ -81,21 +53,10 @@ def compare(
     say = Messages(quiet=printing.quiet)
     prepare(drawing.folder)
     (first, *others), samples = load([dense, *pruned], reading, selection, say)
-    with exit_on_interrupt(f"What was measured is in {running.store}; the same command goes on there."):
-        comparisons = compare_all(
-            first,
-            others,
-            samples,
-            attack=attack,
-            distances=distances,
-            basis=basis,
-            budget=budget,
-            robust_by=robust_by,
-            progress=not printing.quiet,
-            **search.arguments,
-            **running.arguments,
-        )
-        report(comparisons, running.store, drawing.folder, printing.format, say, device=running.device)
+    comparing["progress"], store = not printing.quiet, Path(str(comparing["store"]))
+    with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
+        comparisons = compare_all(first, others, samples, **comparing)
+        report(comparisons, store, drawing.folder, printing.format, say, device=str(comparing["device"]))
 
 
 def prepare(figures: Path | None) -> None:
@@ -117,9 +78,11 @@ def report(
     for pattern in dict.fromkeys(pattern for comparison in comparisons for pattern in comparison.patterns):
         say(f"warning: {pattern}")
     if figures is not None:
+        from thinice.analysis.boundary_slice import typical_slice
         from thinice.plots.figure_set import save_figures
 
-        files = save_figures(comparisons, figures, device=device)
+        planes = [typical_slice(comparison, device=device) for comparison in comparisons]
+        files = save_figures(comparisons, figures, planes=planes)
         say(f"{len(files)} figures in {figures}")
     where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")

@@ -1,7 +1,8 @@
 """The options that commands share, in groups: each is declared once, and means the same everywhere.
 
-A group is a dataclass whose fields are options. A command takes the groups it needs as arguments, and `options` puts
-their fields into its signature, from which typer makes the command line.
+A group is a dataclass whose fields are options, or one of `thinice.analysis.options`, which the API takes too. A
+command takes the groups it needs as arguments, and `options` puts their fields into its signature, from which typer
+makes the command line.
 
 >>> @options
 ... def paint(colour: str, printing: OutputOptions) -> None:
@@ -20,19 +21,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Any, TypeAlias, get_type_hints, is_typeddict
 
 import typer
 
+from thinice.analysis.options import RunOptions, SearchOptions, StoreOptions, declared
 from thinice.errors import InputError
-from thinice.types import Effort, Norm, Precision
-
-if TYPE_CHECKING:
-    from thinice.analysis import options as api
+from thinice.types import Norm
 
 __all__ = [
     "FIGURES",
@@ -47,18 +46,13 @@ __all__ = [
     "NormOption",
     "OutputOptions",
     "Quiet",
-    "RunOptions",
-    "SearchOptions",
     "StorePath",
     "Timeout",
-    "batch_size_value",
-    "fixed_budget_attacks",
-    "minimum_norm_attacks",
     "normalization_value",
     "options",
 ]
 
-STORE = Path("thinice.duckdb")
+STORE: Path = declared(StoreOptions)["store"][1].typed
 FIGURES = Path("thinice-figures")
 
 
@@ -98,34 +92,26 @@ def normalizations() -> str:
     """Return the names that ``--normalization`` takes."""
     from thinice.models.normalization import NORMALIZATIONS
 
-    return one_of(NORMALIZATIONS)
+    return one_of(NORMALIZATIONS.names())
 
 
-def minimum_norm_attacks() -> str:
-    """Return the attacks that minimise the norm, from the registry of attacks."""
-    from thinice.attacks import BACKENDS, MINIMUM_NORM
-
-    return one_of([*MINIMUM_NORM, *BACKENDS])
-
-
-def fixed_budget_attacks() -> str:
-    """Return the attacks at a budget, from their registry."""
-    from thinice.attacks import BACKENDS, FIXED_BUDGET
-
-    return one_of([*FIXED_BUDGET, *BACKENDS])
+def typer_option(group: type[Any], name: str) -> Any:  # noqa: ANN401 (typer's own type is private)
+    """Return what typer has to know of an option that `thinice.analysis.options` declares."""
+    _, option = declared(group)[name]
+    text = option.help if isinstance(option.help, str) else option.help()
+    flag = option.flag or f"--{name.replace('_', '-')}"
+    return typer.Option(flag, help=text, metavar=option.metavar, min=option.min)
 
 
-StorePath: TypeAlias = Annotated[
-    Path, typer.Option("--store", metavar="PATH", help="The DuckDB file that keeps everything measured.")
-]
+StorePath: TypeAlias = Annotated[Path, typer_option(StoreOptions, "store")]
+NormOption: TypeAlias = Annotated[Norm, typer_option(SearchOptions, "norm")]
+Device: TypeAlias = Annotated[str, typer_option(RunOptions, "device")]
 Limit: TypeAlias = Annotated[
     int | None,
     typer.Option(
         "--limit", min=1, help="Only N samples: balanced, as many of each class, and the same ones every time."
     ),
 ]
-NormOption: TypeAlias = Annotated[Norm, typer.Option("--norm", help="Norm of the perturbation.")]
-Device: TypeAlias = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:K.")]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", help="No progress and no messages; numbers and errors only.")
 ]
@@ -201,64 +187,6 @@ class DataOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """How the attack searches, whichever it is."""
-
-    norm: NormOption = "linf"
-    effort: Annotated[Effort, typer.Option("--effort", help="How much to spend on each sample.")] = "standard"
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", min=1, help="Steps of the attack, instead of the effort's; not for tmn in l0 and l1."),
-    ] = None
-    precision: Annotated[
-        Precision,
-        typer.Option(
-            "--precision",
-            help="Arithmetic of the search: tf32 (CUDA) and bf16 are faster; what is found is verified in float32.",
-        ),
-    ] = "float32"
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Repeats the result.")] = 0
-
-    @property
-    def arguments(self) -> api.SearchOptions:
-        """The keyword arguments of `thinice.make_attack`, `measure_all`, `compare_all` and `evaluate_all`."""
-        arguments: api.SearchOptions = {
-            "norm": self.norm,
-            "effort": self.effort,
-            "seed": self.seed,
-            "precision": self.precision,
-        }
-        if self.steps is not None:
-            arguments["steps"] = self.steps
-        return arguments
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """Where the job runs, and where its results are kept."""
-
-    device: Device = "auto"
-    batch_size: Annotated[
-        str,
-        typer.Option("--batch-size", metavar="auto|N", help="Samples at a time; auto halves when memory runs out."),
-    ] = "auto"
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Search in a network compiled by torch.compile; pays in long runs.")
-    ] = False
-    store: StorePath = STORE
-
-    @property
-    def arguments(self) -> api.StoredRunOptions:
-        """The keyword arguments of `thinice.measure_all`, `compare_all` and `evaluate_all`."""
-        return {
-            "device": self.device,
-            "batch_size": batch_size_value(self.batch_size),
-            "compiled": self.compiled,
-            "store": self.store,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class FigureOptions:
     """Where the figures go."""
 
@@ -290,31 +218,27 @@ class OutputOptions(FormatOptions):
 def options(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command with the fields of its option groups in its signature, in place of the groups.
 
-    The command itself is called with the groups. A field keeps the default of its group; an argument that is no group
-    stays as it is.
+    The command itself is called with the groups: a dataclass as an object; a group of `thinice.analysis.options` as the
+    keyword arguments that the function of the same name takes. A field keeps the default of its group; an argument that
+    is no group stays as it is.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, type[Any]] = {
-        name: hint for name, hint in hints.items() if isinstance(hint, type) and dataclasses.is_dataclass(hint)
+    groups: dict[str, dict[str, inspect.Parameter]] = {
+        name: {field.name: field for field in _fields(hint)} for name, hint in hints.items() if _is_group(hint)
     }
 
     def parameters() -> Iterator[inspect.Parameter]:
         for parameter in inspect.signature(command).parameters.values():
-            group = groups.get(parameter.name)
-            if group is None:
+            if parameter.name in groups:
+                yield from groups[parameter.name].values()
+            else:
                 yield parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
-                continue
-            fields = get_type_hints(group, include_extras=True)
-            for field in dataclasses.fields(group):
-                yield inspect.Parameter(
-                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=fields[field.name]
-                )
 
     @functools.wraps(command)
     def flat(**values: Any) -> None:  # noqa: ANN401 (as typer read them)
-        for name, group in groups.items():
-            fields = [field.name for field in dataclasses.fields(group)]
-            values[name] = group(**{field: values.pop(field) for field in fields if field in values})
+        for name, fields in groups.items():
+            given = {field: values.pop(field) for field in fields if field in values}
+            values[name] = _arguments(hints[name], given) if is_typeddict(hints[name]) else hints[name](**given)
         command(**values)
 
     signature = inspect.Signature(list(parameters()))
@@ -323,13 +247,33 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
-def batch_size_value(text: str) -> int | Literal["auto"]:
-    """Return the value of ``--batch-size``: "auto" or a whole number."""
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"`--batch-size` must be auto or a whole number of at least 1, got {text!r}")
-    return int(text)
+def _is_group(hint: object) -> bool:
+    return is_typeddict(hint) or (isinstance(hint, type) and dataclasses.is_dataclass(hint))
+
+
+def _fields(group: type[Any]) -> Iterator[inspect.Parameter]:
+    """Yield the options of a group as typer reads them from a signature."""
+    if is_typeddict(group):
+        for name, (hint, option) in declared(group).items():
+            default = option.default if option.typed is None else option.typed
+            annotation: Any = Annotated[hint if default is not None else hint | None, typer_option(group, name)]
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        return
+    hints = get_type_hints(group, include_extras=True)
+    for field in dataclasses.fields(group):
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+
+
+def _arguments(group: type[Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was typed as keyword arguments in Python; what has no default, and was not typed, is left out."""
+    arguments = dict[str, Any]()
+    for name, (_, option) in declared(group).items():
+        value = typed.get(name, option.default if option.typed is None else option.typed)
+        if value is not None:
+            arguments[name] = value if option.read is None else option.read(value)
+    return arguments
 
 
 def normalization_value(text: str | None) -> str | tuple[tuple[float, ...], tuple[float, ...]] | None:

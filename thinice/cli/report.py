@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from thinice.cli.options import STORE, Quiet
+from thinice.cli.options import STORE, Quiet, StorePath
 from thinice.cli.output import Messages, put
 
 __all__ = ["report"]
 
 
 def report(
-    store: Annotated[Path, typer.Argument(help="The DuckDB file that keeps everything measured.")] = STORE,
+    store: StorePath = STORE,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="The page; an older report is replaced.")
     ] = Path("report.html"),

@@ -1,14 +1,18 @@
 """Engines run a task on all its samples, shard by shard; one process takes what they compute, and stores it.
 
 `LocalEngine` computes in this process. Another engine sends shards to other processes or machines: a `Task` says what
-to compute and can be sent there, its results come back on the CPU, and in any order.
+to compute and can be sent there, its results come back on the CPU, and in any order. `ENGINES` is their registry.
 """
+
+from collections.abc import Callable
 
 from thinice.engines.local import BatchSize, LocalEngine
 from thinice.engines.progress import Progress, ProgressCounter, Reporter, auto_reporter, in_notebook
 from thinice.engines.task import Engine, Task
+from thinice.registry import Registry
 
 __all__ = [
+    "ENGINES",
     "BatchSize",
     "Engine",
     "LocalEngine",
@@ -19,3 +23,8 @@ __all__ = [
     "auto_reporter",
     "in_notebook",
 ]
+
+ENGINES: Registry[Callable[..., Engine]] = Registry(
+    "engine", {"local": ("thinice.engines.local:LocalEngine", "in this process, batch after batch")}
+)
+"""All engines by name: each is made of a ``device`` and a ``batch_size``."""

@@ -75,7 +75,8 @@ def normalization_candidates(
     """
     channels = inputs.shape[1]
     candidates: list[NormalizationCandidate] = []
-    for name, normalization in NORMALIZATIONS.items():
+    for name in NORMALIZATIONS.names():
+        normalization = NORMALIZATIONS.get(name)
         fits = normalization is None or name == "half" or len(normalization[0]) == channels
         if fits and not any(_alike(normalization, earlier.normalization) for earlier in candidates):
             candidates.append(

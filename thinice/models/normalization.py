@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from thinice.errors import InputError
+from thinice.registry import Registry
 
 __all__ = [
     "NORMALIZATIONS",
@@ -25,24 +25,22 @@ Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one number a channel or one for all, on the [0, 1] scale."""
 NormalizationLike = str | tuple[float | Sequence[float], float | Sequence[float]]
 
-NORMALIZATIONS: Mapping[str, Normalization | None] = MappingProxyType(
+NORMALIZATIONS: Registry[Normalization | None] = Registry(
+    "normalization",
     {
-        "none": None,
-        "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-        "cifar10-imagewise": (
-            (0.4914, 0.4822, 0.4465),
-            (0.2023, 0.1994, 0.2010),
-        ),  # the mean of each image's std
-        "cifar10-rst": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
-        "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-        "svhn": ((0.4309, 0.4302, 0.4463), (0.1976, 0.2003, 0.1981)),
-        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        "mnist": ((0.1307,), (0.3081,)),
-        "fashion-mnist": ((0.2860,), (0.3530,)),
-        "half": ((0.5,), (0.5,)),
-    }
+        "none": (None, "pixels go in as they are"),
+        "cifar10": (((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "mean and std of CIFAR-10"),
+        "cifar10-imagewise": (((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)), "the mean of each image's std"),
+        "cifar10-rst": (((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)), "as robust scratch tickets round it"),
+        "cifar100": (((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "of CIFAR-100"),
+        "svhn": (((0.4309, 0.4302, 0.4463), (0.1976, 0.2003, 0.1981)), "of SVHN"),
+        "imagenet": (((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "as torchvision's networks expect it"),
+        "mnist": (((0.1307,), (0.3081,)), "of MNIST"),
+        "fashion-mnist": (((0.2860,), (0.3530,)), "of Fashion-MNIST"),
+        "half": (((0.5,), (0.5,)), "[0, 1] becomes [-1, 1]"),
+    },
 )
-"""Named normalisations; ``half`` maps [0, 1] to [-1, 1]. One number stands for every channel."""
+"""Named normalisations. One number stands for every channel."""
 
 
 class Normalized(nn.Module):
@@ -107,12 +105,12 @@ def parse_normalization(value: NormalizationLike | None) -> Normalization | None
         return None
     if isinstance(value, str):
         if value in NORMALIZATIONS:
-            return NORMALIZATIONS[value]
+            return NORMALIZATIONS.get(value)
         try:
             mean, std = (tuple(float(part) for part in half.split(",")) for half in value.split("/"))
         except ValueError:
             raise InputError(
-                f"`normalization` {value!r} is not known: give one of {', '.join(NORMALIZATIONS)}, "
+                f"`normalization` {value!r} is not known: give one of {', '.join(NORMALIZATIONS.names())}, "
                 "or MEAN/STD as in 0.49,0.48,0.45/0.25,0.24,0.26"
             ) from None
     else:
@@ -144,8 +142,8 @@ def normalization_text(normalization: Normalization | None) -> str:
     >>> normalization_text(((0.1307,), (0.3081,))), normalization_text(((0.1,), (0.2,)))
     ('mnist', '0.1/0.2')
     """
-    for name, known in NORMALIZATIONS.items():
-        if known == normalization:
+    for name in NORMALIZATIONS.names():
+        if NORMALIZATIONS.get(name) == normalization:
             return name
     mean, std = cast("Normalization", normalization)
     return f"{','.join(f'{number:g}' for number in mean)}/{','.join(f'{number:g}' for number in std)}"

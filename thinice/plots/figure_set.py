@@ -12,7 +12,6 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 
-from thinice.analysis.boundary_slice import boundary_slice
 from thinice.errors import InputError
 from thinice.files import temporary_folder, writable
 from thinice.plots.classes import plot_class_losses
@@ -21,7 +20,7 @@ from thinice.plots.distributions import plot_distribution, plot_risk
 from thinice.plots.images import CHANNELS, plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
 from thinice.results import Comparison
-from thinice.types import Norm, Transition
+from thinice.types import Norm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,21 +174,16 @@ def figure_set(
 
 
 FORMATS = ("png", "svg")
-FINE = 41
-"""Points a side of the boundary's slice: lines between them look smooth, and large networks take their time."""
-
-
 LETTERS = 60
 """Of a network's name in that of its folder: file systems take 255 bytes, and a letter may be four."""
 
 
-def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
+def draw(comparison: Comparison, *, plane: BoundarySlice | None = None) -> dict[str, Figure]:
     """Return the figures of a comparison by name.
 
-    Always distribution, risk, survival, security, roc, classes and predictors. Where a sample has an adversarial also
-    the gallery, and the boundary around the middle one of the lost samples at hand; `device` says where the networks
-    run for that, which takes as long as some ten samples take to measure. Where the distances of both networks were
-    measured, pairs shows them, and security has both curves.
+    Always distribution, risk, survival, security, roc, classes and predictors; where a sample has an adversarial also
+    the gallery, and with a `plane`, as of `thinice.boundary_slice`, the boundary. Where the distances of both networks
+    were measured, pairs shows them, and security has both curves.
 
     Examples
     --------
@@ -197,23 +191,31 @@ def draw(comparison: Comparison, *, device: str = "auto") -> dict[str, Figure]:
     >>> paths = thinice.example_checkpoints()
     >>> samples = thinice.load_samples("digits", limit=30)
     >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, effort="quick", progress=False)
-    >>> {"gallery", "boundary"} <= set(draw(result))
+    >>> {"gallery", "boundary"} <= set(draw(result, plane=thinice.boundary_slice(result, resolution=21)))
     True
 
     """
-    examples = comparison.closest
-    lost = sum(comparison.transitions[example.position] == Transition.LOST for example in examples)  # they come first
-    plane = boundary_slice(comparison, lost // 2, resolution=FINE, device=device) if examples else None
     columns = replace(columns_of(comparison), predictors=comparison.predictor_comparison())
     return figure_set(columns, plane=plane)
 
 
-def save_figures(comparisons: Sequence[Comparison], folder: str | Path, *, device: str = "auto") -> list[Path]:
+def save_figures(
+    comparisons: Sequence[Comparison], folder: str | Path, *, planes: Sequence[BoundarySlice | None] = ()
+) -> list[Path]:
     """Write the figures of comparisons into a folder, as ``PRUNED/NAME.png`` and ``.svg``, and return the paths.
 
     Each pruned network has its own folder, named after it. Several prunings also make series over sparsity, and, where
     the distances of all networks were measured, one picture of all security curves, in the folder itself. Each file
-    appears complete or not at all. Text in SVG files is text. For `device` see `draw`.
+    appears complete or not at all. Text in SVG files is text.
+
+    Parameters
+    ----------
+    comparisons : sequence of Comparison
+        Made by `thinice.compare_all`.
+    folder : path
+        Is made where there is none.
+    planes : sequence of BoundarySlice or None
+        Of each comparison, for the boundary; without them there is no such figure.
 
     Raises
     ------
@@ -222,8 +224,9 @@ def save_figures(comparisons: Sequence[Comparison], folder: str | Path, *, devic
 
     """
     written: list[Path] = []
-    for comparison, name in zip(comparisons, _folder_names(comparisons), strict=True):
-        written += _write(draw(comparison, device=device), Path(folder) / name)
+    names = _folder_names(comparisons)
+    for comparison, name, plane in zip(comparisons, names, planes or [None] * len(names), strict=True):
+        written += _write(draw(comparison, plane=plane), Path(folder) / name)
     if len({comparison.pruned_sparsity for comparison in comparisons}) > 1:
         drawn = {f"sparsity-{what}": plot_sparsity(comparisons, quantity=what) for what in QUANTITIES}
         series = {name: figure for name, ax in drawn.items() if (figure := ax.get_figure(root=True)) is not None}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from thinice.checks import Finding
 from thinice.checks.study_patterns import stored_patterns
 from thinice.errors import InputError
 from thinice.printable import records
+from thinice.results import Finding
 from thinice.stats import PredictorComparison, compare_predictors
 from thinice.store import Store, query
 from thinice.types import Norm, Outcome, Transition

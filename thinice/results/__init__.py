@@ -1,7 +1,7 @@
 """Results: data, and what can be read off it. They are made in `thinice.analysis`; no attack runs here."""
 
 from thinice.results.comparison import BOTH, Comparison
-from thinice.results.finding import Finding, sort_by_severity, warning_texts
+from thinice.results.finding import Finding, sort_by_severity, stored_finding, warning_texts
 from thinice.results.measured import AdversarialExample, Measured, Predicted, PrunedDistances, search_notes
 from thinice.results.robustness import CLEAN, Robustness
 
@@ -17,5 +17,6 @@ __all__ = [
     "Robustness",
     "search_notes",
     "sort_by_severity",
+    "stored_finding",
     "warning_texts",
 ]

@@ -11,9 +11,9 @@ import numpy as np
 from thinice.attacks import Attack
 from thinice.models import Classifier
 from thinice.printable import LONGEST_MESSAGE, shown
+from thinice.results.comparison_text import answer, notebook_html, table
 from thinice.results.finding import Finding
 from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
-from thinice.results.narrative import answer, notebook_html, table
 from thinice.stats import (
     PairedShift,
     PredictorComparison,
@@ -26,7 +26,7 @@ from thinice.stats import (
     quantile,
     risk_curve,
 )
-from thinice.types import Diagnosis, Norm, Outcome, Stage, Transition
+from thinice.types import FailureReason, FoundBy, Norm, Outcome, Transition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +74,8 @@ class Comparison:
         largest probability, cross-entropy in nats; NaN where its logits are.
     epsilon : ndarray
         (N,) distance found to the dense network's boundary, on the [0, 1] scale; NaN where not found.
-    outcomes, stages, diagnoses : ndarray
-        (N,) codes of `Outcome`; of `Stage`, what found epsilon; of `Diagnosis`, why the attack's own search did not.
+    outcomes, found_by, failure_reasons : ndarray
+        (N,) codes of `Outcome`, of `FoundBy` and of `FailureReason`.
     converged : ndarray
         (N,) bool, whether the search converged; False where the attack does not say.
     transitions : ndarray
@@ -91,7 +91,7 @@ class Comparison:
     networks : tuple of Classifier
         The dense and the pruned network, as they were measured.
     pruned_distances : PrunedDistances or None
-        Epsilons, outcomes and stages of the pruned network itself, where they were asked for.
+        Epsilons, outcomes and `found_by` of the pruned network itself, where they were asked for.
     dense_broken_by, pruned_broken_by : ndarray or None
         Of a robust basis, (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it
         is robust.
@@ -118,8 +118,8 @@ class Comparison:
     losses: NDArray[np.float32]
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
-    stages: NDArray[np.int8]
-    diagnoses: NDArray[np.int8]
+    found_by: NDArray[np.int8]
+    failure_reasons: NDArray[np.int8]
     converged: NDArray[np.bool_]
     transitions: NDArray[np.str_]
     changes: TransitionCounts
@@ -177,7 +177,7 @@ class Comparison:
     @property
     def search_notes(self) -> tuple[str, ...]:
         """Notes on the search: how many samples the fall-back found, and why others were not found."""
-        return search_notes(self.outcomes, self.stages, self.diagnoses)
+        return search_notes(self.outcomes, self.found_by, self.failure_reasons)
 
     @property
     def answer(self) -> str:
@@ -215,7 +215,7 @@ class Comparison:
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
 
-        With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_stage``; on a
+        With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_found_by``; on a
         robust basis the attack that broke the sample, ``dense_broken_by`` and ``pruned_broken_by``, else None.
         """
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
@@ -229,15 +229,15 @@ class Comparison:
                 "transition": pd.Categorical(self.transitions, categories=list(Transition)),
                 "epsilon": self.epsilon,
                 "outcome": _words(self.outcomes, Outcome),
-                "stage": _words(self.stages, Stage),
+                "found_by": _words(self.found_by, FoundBy),
                 "converged": self.converged,
-                "diagnosis": _words(self.diagnoses, Diagnosis),
+                "failure_reason": _words(self.failure_reasons, FailureReason),
             }
         )
         if self.pruned_distances is not None:
             frame["pruned_epsilon"] = self.pruned_distances.epsilon
             frame["pruned_outcome"] = _words(self.pruned_distances.outcomes, Outcome)
-            frame["pruned_stage"] = _words(self.pruned_distances.stages, Stage)
+            frame["pruned_found_by"] = _words(self.pruned_distances.found_by, FoundBy)
         for name, broken_by in (("dense_broken_by", self.dense_broken_by), ("pruned_broken_by", self.pruned_broken_by)):
             if broken_by is not None:
                 frame[name] = pd.Series([one or None for one in broken_by.tolist()], dtype=object)
@@ -284,7 +284,7 @@ class Comparison:
             *(end if end is not None and np.isfinite(end) else None for end in ends),
             paired.log10_p,
             int((own.outcomes[right & (self.pruned_predictions >= 0)] == Outcome.NOT_FOUND).sum()),
-            int((own.stages == Stage.DENSE).sum()),
+            int((own.found_by == FoundBy.DENSE).sum()),
         )
         return dict(zip(BOTH, numbers, strict=True))
 
@@ -298,7 +298,7 @@ class Comparison:
         return notebook_html(self.to_dict())
 
 
-def _words(codes: NDArray[np.int8], words: type[Outcome | Stage | Diagnosis]) -> pd.Categorical:
+def _words(codes: NDArray[np.int8], words: type[Outcome | FoundBy | FailureReason]) -> pd.Categorical:
     """Return codes as their words, in order; what has no word is missing."""
     import pandas as pd  # noqa: PLC0415 (as above)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from thinice.types import Norm
 
-__all__ = ["Finding", "sort_by_severity", "warning_texts"]
+__all__ = ["Finding", "sort_by_severity", "stored_finding", "warning_texts"]
 
 LONGEST = 4
 """So many contradictions are listed one by one."""
@@ -81,6 +83,22 @@ class Finding:
             "seen": self.seen,
             "advice": self.advice,
         }
+
+
+def stored_finding(row: Mapping[Any, Any]) -> Finding:
+    """Return the finding in a row of the store's ``findings`` or ``warnings``, without what the row does not have."""
+    ids, value = tuple(map(int, row.get("sample_ids", ()))), row.get("value")
+    return Finding(
+        row["check_name"],
+        (),
+        ids,
+        row["seen"],
+        row["advice"],
+        raised=bool(row.get("raised", True)),
+        count=int(row.get("samples", len(ids))),
+        of=int(row["looked_at"]),
+        value=None if value is None or math.isnan(value) else float(value),  # NULL is NaN in pandas
+    )
 
 
 def sort_by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:

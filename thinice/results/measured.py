@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinice.types import Diagnosis, Norm, Outcome, Stage
+from thinice.types import FailureReason, FoundBy, Norm, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,8 +34,8 @@ class Measured:
         (N,) true classes.
     epsilon : ndarray
         (N,) distance found, on the [0, 1] scale; 0 where the clean sample is misclassified, NaN where not found.
-    outcomes, stages, diagnoses : ndarray
-        (N,) codes of `Outcome`, `Stage` and `Diagnosis`.
+    outcomes, found_by, failure_reasons : ndarray
+        (N,) codes of `Outcome`, `FoundBy` and `FailureReason`.
     predictions, clean_predictions : ndarray
         (N,) classes of the adversarial and of the clean sample; -1 where there is none.
     evaluations : ndarray
@@ -59,8 +59,8 @@ class Measured:
     clean_predictions: NDArray[np.int64]
     evaluations: NDArray[np.float32]
     converged: NDArray[np.bool_]
-    stages: NDArray[np.int8]
-    diagnoses: NDArray[np.int8]
+    found_by: NDArray[np.int8]
+    failure_reasons: NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,7 +68,7 @@ class Measured:
     @property
     def notes(self) -> tuple[str, ...]:
         """What people should know of the search, see `search_notes`."""
-        return search_notes(self.outcomes, self.stages, self.diagnoses)
+        return search_notes(self.outcomes, self.found_by, self.failure_reasons)
 
     @property
     def median_epsilon(self) -> float | None:
@@ -91,7 +91,7 @@ class Measured:
             "misclassified": int((self.clean_predictions != self.labels).sum()),
             "found": int((self.outcomes == Outcome.FOUND).sum()),
             "not_found": int((self.outcomes == Outcome.NOT_FOUND).sum()),
-            "by_fallback": int((self.stages > Stage.SEARCH).sum()),
+            "by_fallback": int((self.found_by > FoundBy.SEARCH).sum()),
             "norm": self.norm,
             "attack": self.attack,
             "median_epsilon": self.median_epsilon,
@@ -119,7 +119,7 @@ class PrunedDistances:
 
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
-    stages: NDArray[np.int8]
+    found_by: NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,15 +136,17 @@ class AdversarialExample:
     adversarial: NDArray[np.float32]
 
 
-def search_notes(outcomes: NDArray[np.int8], stages: NDArray[np.int8], diagnoses: NDArray[np.int8]) -> tuple[str, ...]:
+def search_notes(
+    outcomes: NDArray[np.int8], found_by: NDArray[np.int8], failure_reasons: NDArray[np.int8]
+) -> tuple[str, ...]:
     """Return notes on a search: how many samples the fall-back found, and why others were not found.
 
     >>> search_notes(np.array([1, 2, 2], np.int8), np.array([4, 0, 0], np.int8), np.array([1, 1, 4], np.int8))
     ('found by the fall-back, perhaps too far: starts 1', 'not found: zero_gradient 1, non_finite 1')
     """
-    explained = (outcomes == Outcome.NOT_FOUND) & (diagnoses != Diagnosis.NONE)
-    by_fallback = Counter(Stage(code).text for code in stages if code > Stage.SEARCH)
-    reasons = Counter(Diagnosis(code).text for code in diagnoses[explained])
+    explained = (outcomes == Outcome.NOT_FOUND) & (failure_reasons != FailureReason.NONE)
+    by_fallback = Counter(FoundBy(code).text for code in found_by if code > FoundBy.SEARCH)
+    reasons = Counter(FailureReason(code).text for code in failure_reasons[explained])
     counters = (("found by the fall-back, perhaps too far", by_fallback), ("not found", reasons))
     return tuple(
         f"{what}: " + ", ".join(f"{text} {count}" for text, count in counter.items())

@@ -14,7 +14,6 @@ from thinice.errors import InputError
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.results.finding import Finding, warning_texts
 from thinice.stats import SurvivalCurve, survival_curve, wilson
-from thinice.store import open_store, query, stored_adversarial
 from thinice.types import Interval, Norm
 
 if TYPE_CHECKING:
@@ -128,6 +127,15 @@ class Robustness:
         return {name: int((self.broken_by == name).sum()) for name in [*order, *others]}
 
     @property
+    def broken_ids(self) -> list[int]:
+        """Ids of the samples that this attack broke itself, by an adversarial: not of `known_broken` ones.
+
+        ``thinice.open_store(path).adversarials(result.measurement_id, result.broken_ids)`` reads those adversarials.
+        """
+        broken = ~self.robust & (self.broken_by != CLEAN) & ~self.known_broken
+        return [int(sample_id) for sample_id in self.sample_ids[broken]]
+
+    @property
     def answer(self) -> str:
         """The result in a sentence."""
         low, high = self.interval.low, self.interval.high
@@ -161,24 +169,6 @@ class Robustness:
             raise InputError(f"{self.attack} answers for its own budget alone: evaluate with fmn for the whole curve")
         points = None if budgets is None else np.asarray(budgets, dtype=np.float32)
         return survival_curve(self.epsilon, budgets=points, confidence=confidence)
-
-    def adversarials(self) -> dict[int, NDArray[np.float32]]:
-        """Return the inputs (C, H, W) in [0, 1] that broke samples, by sample_id, as the store keeps them.
-
-        Of samples that this attack broke itself: not of `known_broken` ones, nor of all where inputs are large.
-
-        Raises
-        ------
-        InputError
-            Where the evaluation was not kept in a store.
-
-        """
-        if self.store is None:
-            raise InputError("the adversarials went with the evaluation: give `store` to keep them")
-        kept = open_store(self.store).sql(query("adversarials_with_shapes"), {"measurement_id": self.measurement_id})
-        broken = set(self.sample_ids[~self.robust & (self.broken_by != CLEAN) & ~self.known_broken].tolist())
-        columns = zip(kept["sample_id"], kept["adversarial"], kept["shape"], strict=True)
-        return {int(one): stored_adversarial(blob, shape) for one, blob, shape in columns if one in broken}
 
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, verdict, the attack that broke it, length of that adversarial, passes."""

@@ -2,13 +2,14 @@
 
 from thinice.stats.base import quantile, wilson
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
+from thinice.stats.group_differences import GroupTests, group_tests
 from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
 from thinice.stats.paired import PairedShift, paired_shift
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
-from thinice.stats.rank_tests import GroupTests, group_tests
+from thinice.stats.rank_tests import hodges_lehmann, hodges_lehmann_interval
 from thinice.stats.registry import STATISTICS, Statistic, Unit, statistic, statistic_values
 from thinice.stats.risk import RiskBins, RiskCurve, RiskMethod, risk_bins, risk_curve
-from thinice.stats.separation import Separation, hodges_lehmann, hodges_lehmann_interval, separation
+from thinice.stats.separation import Separation, separation
 from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losses, transition_counts, transitions
 
 __all__ = [

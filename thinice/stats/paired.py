@@ -18,7 +18,7 @@ from thinice.stats.base import (
     check_lengths,
     epsilon_column,
 )
-from thinice.stats.separation import ranked_sum
+from thinice.stats.rank_tests import ranked_sum
 from thinice.types import Interval
 
 __all__ = [

@@ -20,7 +20,8 @@ from thinice.stats.base import (
     check_lengths,
     epsilon_column,
 )
-from thinice.stats.separation import MIN_GROUP, auc_bounds
+from thinice.stats.rank_tests import MIN_GROUP
+from thinice.stats.separation import auc_bounds
 
 __all__ = ["PredictorComparison", "compare_predictors", "delong"]
 

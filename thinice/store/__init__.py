@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 __all__ = [
@@ -366,6 +368,16 @@ class Store:
             known = self.tables()["name"].tolist()
             raise StoreError(f"there is no table or view {name!r}, {nearest(name, known)}")
         return columns
+
+    def adversarials(self, measurement_id: int, sample_ids: Iterable[int]) -> dict[int, npt.NDArray[np.float32]]:
+        """Return the adversarials (C, H, W) in [0, 1] that a measurement has found of some samples, by sample_id.
+
+        Only of those of which one was found and kept: of large inputs, the closest of each shard are.
+        """
+        wanted = set(map(int, sample_ids))
+        rows = self.sql(query("adversarials_with_shapes"), {"measurement_id": measurement_id})
+        columns = zip(rows["sample_id"], rows["adversarial"], rows["shape"], strict=True)
+        return {int(number): stored_adversarial(blob, shape) for number, blob, shape in columns if number in wanted}
 
     def runs(self) -> pd.DataFrame:
         """Return the runs, the newest last: what ran when, with which outcome, and how many samples it measured.

@@ -1,36 +1,44 @@
-"""Columns of samples in the types of the store, checked before anything is written."""
+"""Columns of samples in the types of the store, checked before anything is written, and written in whole."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from thinice.errors import InputError
-from thinice.types import Diagnosis, Outcome, Stage
+from thinice.errors import InputError, StoreError
+from thinice.store.connection import ask
+from thinice.store.sql import query
+from thinice.types import FailureReason, FoundBy, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from enum import IntEnum
+
+    from thinice.store.connection import Connection
 
 __all__ = [
     "FINDING",
     "PREDICTIONS",
     "SAMPLES",
     "TRANSFERS",
-    "Attacked",
+    "AttackedColumns",
     "Columns",
-    "Shard",
+    "MeasuredColumns",
     "adversarial_columns",
     "epsilon_columns",
+    "json_text",
+    "positions",
     "shard_columns",
+    "write",
 ]
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
-class Attacked(TypedDict):
+class AttackedColumns(TypedDict):
     """What any attack says of the samples that it was run on, as of `Run.add_epsilons`."""
 
     epsilon: npt.ArrayLike
@@ -40,12 +48,12 @@ class Attacked(TypedDict):
     evaluations: npt.ArrayLike
 
 
-class Shard(Attacked, total=False):
+class MeasuredColumns(AttackedColumns, total=False):
     """What an attack that minimises the norm says in addition."""
 
     converged: npt.ArrayLike | None
-    stages: npt.ArrayLike | None
-    diagnoses: npt.ArrayLike | None
+    found_by: npt.ArrayLike | None
+    failure_reasons: npt.ArrayLike | None
 
 
 class Column(NamedTuple):
@@ -73,8 +81,8 @@ EPSILONS = (
     Column("clean_predictions", "clean_prediction", np.int32),
     Column("evaluations", "evaluations", np.float32),
     Column("converged", "converged", np.bool_, default=False),
-    Column("stages", "stage", np.int8, codes=Stage),
-    Column("diagnoses", "diagnosis", np.int8, default=0, codes=Diagnosis),
+    Column("found_by", "found_by", np.int8, codes=FoundBy),
+    Column("failure_reasons", "failure_reason", np.int8, default=0, codes=FailureReason),
 )
 PREDICTIONS = (
     Column("predictions", "prediction", np.int32),
@@ -134,5 +142,49 @@ def adversarial_columns(adversarials: Mapping[int, npt.ArrayLike], sample_ids: n
 
 def epsilon_columns(sample_ids: npt.ArrayLike, shard: Mapping[str, Any]) -> Columns:
     """Return the columns of `EPSILONS`; by default, what was found was found by the search."""
-    stages = (np.asarray(shard["outcomes"]) == Outcome.FOUND) * np.int8(Stage.SEARCH)
-    return shard_columns(sample_ids, EPSILONS, {"stages": stages} | {k: v for k, v in shard.items() if v is not None})
+    found_by = (np.asarray(shard["outcomes"]) == Outcome.FOUND) * np.int8(FoundBy.SEARCH)
+    return shard_columns(
+        sample_ids, EPSILONS, {"found_by": found_by} | {k: v for k, v in shard.items() if v is not None}
+    )
+
+
+def write(
+    connection: Connection, name: str, columns: Columns, *, selection: int | None = None, **parameters: object
+) -> int:
+    """Insert columns in whole by a named query and return the number of new rows.
+
+    Raises
+    ------
+    StoreError
+        Where a sample is not in the selection of this dataset_id.
+
+    """
+    _register(connection, columns)
+    strange = [] if selection is None else ask(connection, query("unknown_samples"), dataset_id=selection)
+    if strange:
+        raise StoreError(f"sample {strange[0][0]} is not in selection {selection}: nothing was stored")
+    ((count,),) = ask(connection, query(name), **parameters)
+    return int(count)
+
+
+def positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
+    """Return the positions (K,) among columns that a named query answers with."""
+    _register(connection, columns)
+    rows = ask(connection, query(name), **key)
+    return np.array([position for (position,) in rows], dtype=np.int64)
+
+
+def _register(connection: Connection, columns: Columns) -> None:
+    """Let queries see columns as the table ``rows``."""
+    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
+
+    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
+    connection.register("rows", frame)
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """Return JSON that is the same for equal values."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`settings` must be numbers, text, True, False or None: {error}") from None

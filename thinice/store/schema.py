@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "upgrade"]
 
-VERSION = 1
+VERSION = 2
 """Of the tables: raise it when they change in a way that an earlier thinice would misread."""
 
 VIEWS = (
@@ -139,22 +139,28 @@ def _is_outdated(connection: Connection, path: Path) -> bool:
     """Return whether a store's views have to be made anew."""
     tables = {name for name, kind, _ in ask(connection, query("tables")) if kind == "table"}
     if "thinice_migrations" in tables:
-        raise StoreError(
-            f"{path} was written by a development version of thinice before 0.1.0, whose tables were others: measure "
-            f"again into a new file (--store new.duckdb); this one was left untouched"
-        )
+        raise _development_store(path)
     if "thinice_schema" not in tables:
         raise StoreError(f"{path} is a DuckDB database, but not a thinice store: it was left untouched")
     rows = ask(connection, query("schema_version"))
     if len(rows) != 1:
         raise StoreError(f"{path} is damaged, or not written by thinice: it has {len(rows)} schema versions, not one")
     ((known, definitions, thinice),) = rows
+    if known < VERSION:
+        raise _development_store(path)
     if known > VERSION:
         raise StoreError(
             f"{path} was written by thinice {thinice}, which knows more than this {version('thinice')} "
             f"(schema {known}, not {VERSION}): pip install --upgrade thinice"
         )
     return bool(definitions != _definitions())
+
+
+def _development_store(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} was written by a development version of thinice before 0.1.0, whose tables were others: measure "
+        f"again into a new file (--store new.duckdb); this one was left untouched"
+    )
 
 
 def _define(connection: Connection) -> None:

@@ -17,12 +17,15 @@ from thinice.store.columns import (
     PREDICTIONS,
     SAMPLES,
     TRANSFERS,
-    Attacked,
+    AttackedColumns,
     Columns,
-    Shard,
+    MeasuredColumns,
     adversarial_columns,
     epsilon_columns,
+    json_text,
+    positions,
     shard_columns,
+    write,
 )
 from thinice.store.connection import ask, quoted, reading, writing
 from thinice.store.schema import add_missing_statistics, now
@@ -146,10 +149,10 @@ class Run:
 
     def attack(self, *, name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> int:
         """Return the attack_id of an attack with all its settings, whatever their order."""
-        text = _json({"name": name, "norm": norm, "settings": dict(settings)})
+        text = json_text({"name": name, "norm": norm, "settings": dict(settings)})
         key = {"fingerprint": hashlib.sha256(text.encode()).hexdigest()}
         with self._writing() as connection:
-            return self._enter(connection, "attacks", key, name=name, norm=norm, settings=_json(dict(settings)))[0]
+            return self._enter(connection, "attacks", key, name=name, norm=norm, settings=json_text(dict(settings)))[0]
 
     def measurement(self, checkpoint_id: int, dataset_id: int, attack_id: int) -> int:
         """Return the measurement_id of a network, a selection of samples and an attack."""
@@ -190,7 +193,7 @@ class Run:
         sample_ids: npt.ArrayLike,
         *,
         adversarials: Mapping[int, npt.ArrayLike] | None = None,
-        **shard: Unpack[Shard],
+        **shard: Unpack[MeasuredColumns],
     ) -> int:
         """Store one shard of a measurement, whole or not at all, and return how many samples were new.
 
@@ -215,8 +218,8 @@ class Run:
             (N,) forward-backward passes spent.
         converged : array_like, optional
             (N,) bool, whether the search converged; by default it did not.
-        stages, diagnoses : array_like, optional
-            (N,) of `Stage`, what found the adversarial, by default the search; of `Diagnosis`, by default none.
+        found_by, failure_reasons : array_like, optional
+            (N,) of `FoundBy`, what found the adversarial, by default the search; of `FailureReason`, by default none.
         adversarials : mapping of int to array_like, optional
             Adversarial inputs (C, H, W) in [0, 1] by sample_id, for the samples where one is to be kept.
 
@@ -233,8 +236,8 @@ class Run:
             ("add_epsilons", "add_adversarials"), columns, adversarials, {"measurement_id": measurement_id}
         )
 
-    def untried(self, measurement_id: int, sample_ids: npt.ArrayLike, *, place: int) -> npt.NDArray[np.int64]:
-        """Return the positions in `sample_ids` that the attack at this place of an ensemble has not tried, ascending.
+    def untried(self, measurement_id: int, sample_ids: npt.ArrayLike, *, attack_index: int) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` that this attack of an ensemble has not tried, ascending.
 
         What other selections of the same data hold, tried by the same ensemble on the same network, is copied into
         this measurement first.
@@ -246,7 +249,7 @@ class Run:
             key,
             "copy_robustness_from_other_selections",
             "copy_robust_adversarials_from_other_selections",
-            place=place,
+            attack_index=attack_index,
         )
 
     def add_robustness(
@@ -255,9 +258,9 @@ class Run:
         sample_ids: npt.ArrayLike,
         *,
         attack: str,
-        place: int,
+        attack_index: int,
         adversarials: Mapping[int, npt.ArrayLike] | None = None,
-        **shard: Unpack[Attacked],
+        **shard: Unpack[AttackedColumns],
     ) -> int:
         """Store what one attack of an ensemble did to some samples, whole or not at all; return how many were new.
 
@@ -269,11 +272,14 @@ class Run:
             As of `add_epsilons`; found means fallen to an adversarial within the budget, not found: it stands.
         adversarials : mapping of int to array_like, optional
             As of `add_epsilons`.
-        attack, place : str, int
-            Which attack of the ensemble tried, and its place in the order, from 0.
+        attack, attack_index : str, int
+            Which attack of the ensemble tried, and its index in the order, from 0.
 
         """
-        columns, key = epsilon_columns(sample_ids, shard), {"measurement_id": measurement_id, "place": place}
+        columns, key = (
+            epsilon_columns(sample_ids, shard),
+            {"measurement_id": measurement_id, "attack_index": attack_index},
+        )
         return self._add(("add_robustness", "add_robust_adversarials"), columns, adversarials, key, attack=attack)
 
     def add_known(self, measurement_id: int, *, norms: Sequence[Norm], budget: float) -> int:
@@ -419,7 +425,7 @@ class Run:
         measurement_id : int
             From `measurement`.
         findings : iterable of mapping
-            Each with the entries of `FINDING`, as of `thinice.checks.Finding.to_dict`.
+            Each with the entries of `FINDING`, as of `thinice.results.Finding.to_dict`.
 
         """
         with self._writing() as connection:
@@ -445,13 +451,13 @@ class Run:
         ids = np.asarray(sample_ids, dtype=np.int64)
         columns = {"position": np.arange(len(ids)), "sample_id": ids}
         with reading(self._path, self._patience) as connection:
-            missing = _positions(connection, name, columns, **key, **more)
+            missing = positions(connection, name, columns, **key, **more)
         if not (missing.size and adopted):
             return missing
         with self._writing() as connection:
             for step in adopted:
                 ask(connection, query(step), **key)
-            return _positions(connection, name, columns, **key, **more)
+            return positions(connection, name, columns, **key, **more)
 
     def _enter(
         self, connection: Connection, table: str, key: Mapping[str, object], **values: object
@@ -493,44 +499,3 @@ class Run:
             if images is not None:
                 write(connection, names[1], images, run_id=self.run_id, **key)
             return new
-
-
-def write(
-    connection: Connection, name: str, columns: Columns, *, selection: int | None = None, **parameters: object
-) -> int:
-    """Insert columns in whole by a named query and return the number of new rows.
-
-    Raises
-    ------
-    StoreError
-        Where a sample is not in the selection of this dataset_id.
-
-    """
-    _register(connection, columns)
-    strange = [] if selection is None else ask(connection, query("unknown_samples"), dataset_id=selection)
-    if strange:
-        raise StoreError(f"sample {strange[0][0]} is not in selection {selection}: nothing was stored")
-    ((count,),) = ask(connection, query(name), **parameters)
-    return int(count)
-
-
-def _positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
-    _register(connection, columns)
-    rows = ask(connection, query(name), **key)
-    return np.array([position for (position,) in rows], dtype=np.int64)
-
-
-def _register(connection: Connection, columns: Columns) -> None:
-    """Let queries see columns as the table ``rows``."""
-    import pandas as pd  # noqa: PLC0415 - half a second, for those who write
-
-    frame = pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
-    connection.register("rows", frame)
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    """Return JSON that is the same for equal values."""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`settings` must be numbers, text, True, False or None: {error}") from None

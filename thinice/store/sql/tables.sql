@@ -15,8 +15,8 @@ comment on column thinice_schema.thinice is 'Version of thinice that made them.'
 create type norm as enum ('l0', 'l1', 'l2', 'linf');
 create type outcome as enum ('misclassified', 'found', 'not_found');
 create type transition as enum ('S1,1', 'S1,0', 'S0,1', 'S0,0');
-create type stage as enum ('search', 'float64', 'losses', 'starts', 'random', 'dense');
-create type diagnosis as enum ('zero_gradient', 'saturated', 'non_deterministic', 'non_finite');
+create type found_by as enum ('search', 'float64', 'losses', 'starts', 'random', 'dense');
+create type failure_reason as enum ('zero_gradient', 'saturated', 'non_deterministic', 'non_finite');
 create type run_outcome as enum ('running', 'finished', 'interrupted', 'failed', 'died');
 
 create sequence run_ids;
@@ -194,8 +194,8 @@ create table epsilons (
     clean_prediction integer,
     evaluations real not null,
     converged boolean not null,
-    stage stage,
-    diagnosis diagnosis,
+    found_by found_by,
+    failure_reason failure_reason,
     adopted boolean not null,
     run_id integer not null,
     primary key (measurement_id, sample_id),
@@ -212,8 +212,8 @@ comment on column epsilons.prediction is 'Class on the far side of the boundary;
 comment on column epsilons.clean_prediction is 'Class of the clean sample in the same measurement; NULL where a logit is not a number, which counts as wrong.';
 comment on column epsilons.evaluations is 'Forward-backward passes spent on the sample; a forward pass alone counts a third.';
 comment on column epsilons.converged is 'Whether the search had converged before it stopped; false where the attack does not say.';
-comment on column epsilons.stage is 'What found the adversarial: the search, or a fall-back (float64, losses, starts, random); NULL where misclassified or not found.';
-comment on column epsilons.diagnosis is 'Why the search itself came back empty, also where a fall-back then found; NULL where it did not, or for no reason that shows.';
+comment on column epsilons.found_by is 'What found the adversarial: the search, or a fall-back (float64, losses, starts, random); NULL where misclassified or not found.';
+comment on column epsilons.failure_reason is 'Why the search itself came back empty, also where a fall-back then found; NULL where it did not, or for no reason that shows.';
 comment on column epsilons.adopted is 'Whether it was copied from another selection of the same samples instead of measured anew.';
 comment on column epsilons.run_id is 'Run that measured it.';
 
@@ -232,7 +232,7 @@ create table robustness (
     measurement_id integer not null,
     sample_id bigint not null,
     attack text not null,
-    place tinyint not null,
+    attack_index tinyint not null,
     outcome outcome not null,
     epsilon real,
     prediction integer,
@@ -241,7 +241,7 @@ create table robustness (
     known_broken boolean not null,
     adopted boolean not null,
     run_id integer not null,
-    primary key (measurement_id, sample_id, place),
+    primary key (measurement_id, sample_id, attack_index),
     check ((outcome = 'not_found') = (epsilon is null)),
     check (outcome <> 'misclassified' or epsilon = 0),
     check (epsilon >= 0 and isfinite(epsilon)),
@@ -251,7 +251,7 @@ comment on table robustness is 'What an attack at a budget did to a sample: one 
 comment on column robustness.measurement_id is 'Measurement: measurements.measurement_id; the settings of its attack hold the budget and the attacks of the ensemble.';
 comment on column robustness.sample_id is 'Sample: samples.sample_id.';
 comment on column robustness.attack is 'The attack that tried: apgd-ce, square, pgd; where known_broken: the attack whose adversarial was in the store.';
-comment on column robustness.place is 'Place of the attack in the ensemble, counted from 0; -1 where known_broken.';
+comment on column robustness.attack_index is 'Which attack of the ensemble, counted from 0; -1 where known_broken.';
 comment on column robustness.outcome is 'misclassified: the clean sample is wrong already; found: a verified adversarial within the budget broke it; not_found: it is robust.';
 comment on column robustness.epsilon is 'Norm of that adversarial, at most the budget, seldom the smallest; 0 where misclassified, NULL where it stands.';
 comment on column robustness.prediction is 'Class of the adversarial; NULL where it stands.';
@@ -324,7 +324,7 @@ comment on column transfers.run_id is 'Run that asked it.';
 
 create table findings (
     measurement_id integer not null,
-    indicator text not null,
+    check_name text not null,
     raised boolean not null,
     sample_ids bigint[] not null,
     looked_at bigint not null,
@@ -332,12 +332,12 @@ create table findings (
     seen text not null,
     advice text not null,
     run_id integer not null,
-    primary key (measurement_id, indicator),
+    primary key (measurement_id, check_name),
     check (len(sample_ids) <= looked_at)
 );
 comment on table findings is 'Signs that a measurement cannot be trusted: one row a check, raised or not. AutoAttack''s checks and the indicators of attack failure.';
 comment on column findings.measurement_id is 'Measurement: measurements.measurement_id; the network and the attack that were checked.';
-comment on column findings.indicator is 'Name of the check: softmax_output, zero_gradients, silent_success, …';
+comment on column findings.check_name is 'Name of the check: softmax_output, zero_gradients, silent_success, …';
 comment on column findings.raised is 'Whether it was seen on more samples than is normal.';
 comment on column findings.sample_ids is 'Samples on which it was seen.';
 comment on column findings.looked_at is 'Samples that were looked at: a few are enough.';

@@ -1,4 +1,4 @@
--- NaN, -1 and the code 0 of a stage or diagnosis stand for "none" in arrays, NULL does here. What is there already stays.
+-- NaN, -1 and the code 0 of found_by and failure_reason stand for "none" in arrays, NULL does here. What is there already stays.
 insert into epsilons by name
 select
     $measurement_id as measurement_id,
@@ -9,8 +9,8 @@ select
     nullif(clean_prediction, -1) as clean_prediction,
     evaluations,
     converged,
-    case when stage > 0 then (enum_range(null::stage))[stage] end as stage,
-    case when diagnosis > 0 then (enum_range(null::diagnosis))[diagnosis] end as diagnosis,
+    case when found_by > 0 then (enum_range(null::found_by))[found_by] end as found_by,
+    case when failure_reason > 0 then (enum_range(null::failure_reason))[failure_reason] end as failure_reason,
     false as adopted,
     $run_id as run_id
 from rows

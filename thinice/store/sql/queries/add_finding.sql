@@ -2,7 +2,7 @@
 insert or replace into findings by name
 select
     $measurement_id as measurement_id,
-    $check as indicator,
+    $check as check_name,
     $raised as raised,
     $sample_ids::bigint[] as sample_ids,
     $of as looked_at,

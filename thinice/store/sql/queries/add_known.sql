@@ -27,7 +27,7 @@ select
     $measurement_id as measurement_id,
     h.sample_id,
     p.attack,
-    (-1)::tinyint as place,
+    (-1)::tinyint as attack_index,
     p.outcome,
     p.epsilon,
     p.prediction,

@@ -3,5 +3,5 @@ insert into adversarials
 select measurement_id, sample_id, rows.adversarial
 from rows
 join robustness using (sample_id)
-where measurement_id = $measurement_id and place = $place and run_id = $run_id and outcome = 'found' and not known_broken
+where measurement_id = $measurement_id and attack_index = $attack_index and run_id = $run_id and outcome = 'found' and not known_broken
 on conflict do nothing

@@ -4,7 +4,7 @@ select
     $measurement_id as measurement_id,
     sample_id,
     $attack as attack,
-    $place as place,
+    $attack_index as attack_index,
     (enum_range(null::outcome))[outcome + 1] as outcome,
     nullif(epsilon, 'nan'::real) as epsilon,
     nullif(prediction, -1) as prediction,

@@ -10,8 +10,8 @@ select
     e.clean_prediction,
     e.evaluations,
     e.converged,
-    e.stage,
-    e.diagnosis,
+    e.found_by,
+    e.failure_reason,
     true as adopted,
     e.run_id
 from measurements wanted

@@ -11,7 +11,7 @@ join robustness theirs on theirs.measurement_id = other.measurement_id and their
 join robustness ours
     on ours.measurement_id = wanted.measurement_id
     and ours.sample_id = w.sample_id
-    and ours.place = theirs.place
+    and ours.attack_index = theirs.attack_index
     and ours.run_id = theirs.run_id
     and ours.epsilon = theirs.epsilon
 where wanted.measurement_id = $measurement_id and ours.adopted and not theirs.known_broken

@@ -5,7 +5,7 @@ select
     wanted.measurement_id,
     new.sample_id,
     r.attack,
-    r.place,
+    r.attack_index,
     r.outcome,
     r.epsilon,
     r.prediction,
@@ -27,5 +27,5 @@ join samples new
     and new.label = old.label
     and new.digest = old.digest
 where wanted.measurement_id = $measurement_id
-qualify row_number() over (partition by new.sample_id, r.place order by other.measurement_id) = 1
+qualify row_number() over (partition by new.sample_id, r.attack_index order by other.measurement_id) = 1
 on conflict do nothing

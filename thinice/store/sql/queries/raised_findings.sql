@@ -1,2 +1,2 @@
-select checkpoint, data, attack, norm, indicator, samples, looked_at, seen, advice
-from warnings order by checkpoint, data, indicator, measurement_id
+select checkpoint, data, attack, norm, check_name, samples, looked_at, seen, advice
+from warnings order by checkpoint, data, check_name, measurement_id

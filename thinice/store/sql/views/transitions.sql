@@ -21,12 +21,12 @@ select
     e.epsilon,
     e.outcome,
     s.source,
-    e.stage,
+    e.found_by,
     e.converged,
-    e.diagnosis,
+    e.failure_reason,
     case when carried then e.epsilon else own.epsilon end as pruned_epsilon,
     case when carried then 'found'::outcome else own.outcome end as pruned_outcome,
-    case when carried then 'dense'::stage else own.stage end as pruned_stage,
+    case when carried then 'dense'::found_by else own.found_by end as pruned_found_by,
     c.budget,
     dense_correct,
     pruned_correct
@@ -92,12 +92,12 @@ comment on column transitions.transition is 'Correct (1) or wrong (0) under the 
 comment on column transitions.epsilon is 'Distance to the decision boundary of the dense network, an upper bound; 0 where misclassified, NULL where not found.';
 comment on column transitions.outcome is 'What epsilon is: found, misclassified or not_found.';
 comment on column transitions.source is 'File of the sample; NULL where there is none.';
-comment on column transitions.stage is 'What found epsilon: the search, or a fall-back; NULL where misclassified or not found.';
+comment on column transitions.found_by is 'What found epsilon: the search, or a fall-back; NULL where misclassified or not found.';
 comment on column transitions.converged is 'Whether the search had converged before it stopped; false where the attack does not say.';
-comment on column transitions.diagnosis is 'Why the search itself came back empty; NULL where it did not, or for no reason that shows.';
+comment on column transitions.failure_reason is 'Why the search itself came back empty; NULL where it did not, or for no reason that shows.';
 comment on column transitions.pruned_epsilon is 'Distance to the decision boundary of the pruned network, an upper bound; 0 where it misclassifies the sample, NULL where not found or not measured.';
 comment on column transitions.pruned_outcome is 'What pruned_epsilon is: found, misclassified or not_found; NULL where it was not measured.';
-comment on column transitions.pruned_stage is 'What found pruned_epsilon; dense: the adversarial of the dense network, which fools the pruned one and is shorter than what was found on it.';
+comment on column transitions.pruned_found_by is 'What found pruned_epsilon; dense: the adversarial of the dense network, which fools the pruned one and is shorter than what was found on it.';
 comment on column transitions.budget is 'Budget of a robust basis; NULL where the basis is clean.';
 comment on column transitions.dense_correct is 'Whether the dense network is correct, in the meaning of basis.';
 comment on column transitions.pruned_correct is 'Whether the pruned network is correct, in the meaning of basis.';

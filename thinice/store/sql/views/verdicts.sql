@@ -6,9 +6,9 @@ with folded as (
         count(*) filter (where not known_broken) as tried,
         bool_or(outcome <> 'not_found' or (clean_prediction is null and not known_broken)) as fallen,
         -- what the ensemble broke itself goes before what was known
-        min_by(attack, (known_broken, place)) filter (where outcome = 'found') as broken_by,
-        min_by(epsilon, (known_broken, place)) filter (where outcome <> 'not_found') as epsilon,
-        min_by(prediction, (known_broken, place)) filter (where outcome <> 'not_found') as prediction,
+        min_by(attack, (known_broken, attack_index)) filter (where outcome = 'found') as broken_by,
+        min_by(epsilon, (known_broken, attack_index)) filter (where outcome <> 'not_found') as epsilon,
+        min_by(prediction, (known_broken, attack_index)) filter (where outcome <> 'not_found') as prediction,
         bool_or(outcome = 'misclassified' or (clean_prediction is null and not known_broken)) as wrong,
         bool_or(known_broken) as known_broken,
         bool_or(not known_broken and (outcome <> 'not_found' or clean_prediction is null)) as fallen_alone,

@@ -5,7 +5,7 @@ select
     d.name as data,
     a.norm,
     a.name as attack,
-    f.indicator,
+    f.check_name,
     len(f.sample_ids) as samples,
     f.looked_at,
     f.seen,
@@ -22,7 +22,7 @@ comment on column warnings.checkpoint is 'Name of the network.';
 comment on column warnings.data is 'Name of the data set.';
 comment on column warnings.norm is 'Norm of the attack.';
 comment on column warnings.attack is 'Attack that was watched.';
-comment on column warnings.indicator is 'Name of the check.';
+comment on column warnings.check_name is 'Name of the check.';
 comment on column warnings.samples is 'On how many samples it was seen.';
 comment on column warnings.looked_at is 'Of how many.';
 comment on column warnings.seen is 'What it means.';

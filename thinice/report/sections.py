@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import MAXYEAR, MINYEAR, datetime
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ import numpy as np
 from thinice.errors import StoreError
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import ComparisonFacts, Row, brief
-from thinice.results import narrative
+from thinice.results import stored_finding
+from thinice.results.comparison_text import table
 from thinice.stats import STATISTICS, quantile
 from thinice.store import stored_settings
 from thinice.types import Outcome, Transition
@@ -158,7 +160,7 @@ def statistics(compared: ComparisonFacts, meanings: dict[str, str]) -> str:
         shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
         rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
     notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in stored.get("notes") or ())
-    summary = html_table((), narrative.table(comparison_row(compared)), caption="In short", numbers=(1,))
+    summary = html_table((), table(comparison_row(compared)), caption="In short", numbers=(1,))
     head = ("statistic", "value", "means")
     details = html_table(head, rows, caption="What the store keeps of this comparison", numbers=(1,)) if rows else ""
     return summary + details + notes
@@ -167,15 +169,11 @@ def statistics(compared: ComparisonFacts, meanings: dict[str, str]) -> str:
 def warnings(compared: ComparisonFacts) -> str:
     """Return what speaks against the numbers: raised checks and patterns of wrong studies; empty where nothing does."""
     sentences = [
-        f"{brief(finding['network'])}, {brief(finding['attack'])} in {finding['norm']}: {finding['seen']} "
-        f"({finding['indicator']}, {finding['samples']:,} of {finding['looked_at']:,} samples); {finding['advice']}"
+        f"{brief(finding['network'])}, {brief(finding['attack'])} in {finding['norm']}: {stored_finding(finding)}"
         for finding in compared.findings
         if finding["raised"]
     ]
-    sentences += [
-        f"{', '.join(map(brief, pattern.subjects))}: {pattern.seen} ({pattern.check}); {pattern.advice}"
-        for pattern in compared.patterns
-    ]
+    sentences += [str(replace(pattern, subjects=tuple(map(brief, pattern.subjects)))) for pattern in compared.patterns]
     if not sentences:
         return ""
     lines = "".join(f"<li>{escaped(brief(line, CELL))}.</li>" for line in sentences)
@@ -189,7 +187,7 @@ def checks(compared: ComparisonFacts) -> str:
             finding["network"],
             f"{finding['data']}, {finding['n']:,} samples",
             f"{finding['attack']}, {finding['norm']}",
-            finding["indicator"],
+            finding["check_name"],
             "raised" if finding["raised"] else "not raised",
             f"{finding['samples']:,} of {finding['looked_at']:,}",
         )

@@ -6,8 +6,8 @@ import pytest
 
 import thinice
 from thinice.report.facts import read_facts
-from thinice.report.narrative import comparison_row
-from thinice.results.narrative import answer, table
+from thinice.report.sections import comparison_row
+from thinice.results.comparison_text import answer, table
 
 
 @pytest.mark.parametrize("settings", [{"norm": "linf"}, {"norm": "l2", "basis": "robust", "budget": 0.5}])
