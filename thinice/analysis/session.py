@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from thinice.analysis.measurement import AttackTask, forward, minimum_norm_attack, prepare_classifiers
+from thinice.analysis.measurement import (
+    AttackTask,
+    forward,
+    in_network_classes,
+    minimum_norm_attack,
+    prepare_classifiers,
+)
 from thinice.analysis.options import RunOptions, SearchOptions
 from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.attacks.fixed_budget import AttackEnsemble
@@ -435,7 +441,9 @@ def measure_all(
     [('dense', 20), ('pruned-95', 20)]
 
     """
-    networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
+    unprepared = [as_classifier(classifier) for classifier in classifiers]
+    samples = in_network_classes(samples, unprepared)
+    networks = prepare_classifiers(unprepared, samples)
     bound = minimum_norm_attack(attack, **search)
     options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
     with (
