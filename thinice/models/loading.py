@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -396,7 +396,7 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
         trial = code.trial_shapes()
         checkpoint.expected = frozenset(trial[0])
     plain_weights(checkpoint)
-    refuse_lost_layers(spelled, checkpoint.weights, where)
+    refuse_lost_layers(spelled, checkpoint)
     _check_finite(checkpoint.weights, where)
     arguments: Mapping[str, Any]
     classes: int | None
@@ -441,39 +441,53 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     )
 
 
-def refuse_lost_layers(spelled: Iterable[str], weights: Iterable[str], where: str) -> None:
-    """Raise CheckpointError where the network stands behind a layer that has no parameters.
+def refuse_lost_layers(spelled: tuple[str, ...], checkpoint: RawCheckpoint) -> None:
+    """Raise CheckpointError where the network stands behind a layer that has no parameters; note where one may follow.
 
     ``Sequential(Upsample(), network)`` saves its parameters as ``1.conv1.weight`` and so on: which layer 0 is, the file
     does not say. A normalisation with buffers there is another matter.
 
     Parameters
     ----------
-    spelled : iterable of str
+    spelled : tuple of str
         The names as the file has them.
-    weights : iterable of str
-        The names of the network.
-    where : str
-        The file, for messages.
+    checkpoint : RawCheckpoint
+        The names of the network, and the file.
     """
-    spelled = list(spelled)
-    name = next(iter(weights), None)
-    prefix = next((long.removesuffix(f".{name}") for long in spelled if long.endswith(f".{name}")), "")
-    parts = prefix.split(".")
+    parts = [part for part in _removed_prefix(set(spelled), list(checkpoint.weights)).split(".") if part]
+    firsts = {name.partition(".")[0] for name in checkpoint.weights}
+    if len(firsts) == 1 and not checkpoint.as_expected():
+        parts += firsts
     for depth, part in enumerate(parts):
+        if not part.isdecimal() or len(part) > 3:  # no place in a Sequential
+            continue
         before = "".join(f"{outer}." for outer in parts[:depth])
-        missing = [
-            number
-            for number in range(int(part) if part.isdecimal() and len(part) < 4 else 0)
-            if not any(long.startswith(f"{before}{number}.") for long in spelled)
-        ]
+        inside = [name[len(before) :].partition(".")[0] for name in spelled if name.startswith(before)]
+        places = {int(number) for number in inside if number.isdecimal()}
+        missing = [place for place in range(int(part)) if place not in places]
         if missing:
-            raise CheckpointError(
-                f"{where}: its parameters begin with {prefix}., behind a layer {before}{missing[0]} that has none (an "
-                "upsampling, a normalisation) and that the file does not say: give the code of the whole network "
-                "(architecture=, --architecture FILE.py:FUNCTION), or save the inner network's state_dict() where the "
-                "layer only normalises, and give that (--normalization)"
+            raise checkpoint.fail(
+                f"its parameters begin with {'.'.join(parts[: depth + 1])}., behind a layer {before}{missing[0]} that "
+                "has none (an upsampling, a normalisation) and that the file does not say: give the code of the whole "
+                "network (architecture=, --architecture FILE.py:FUNCTION), or save the inner network's state_dict() "
+                "where the layer only normalises, and give that (--normalization)"
             )
+        if places == {0}:
+            checkpoint.note(
+                f"all parameters are in {'.'.join(parts[: depth + 1])}.: whether a layer without any follows (a "
+                "softmax), the file does not say; there is none here"
+            )
+
+
+def _removed_prefix(spelled: set[str], weights: list[str]) -> str:
+    """Return what stood before most names in the file and no longer does, without its dot."""
+    if any(name in spelled for name in weights):
+        return ""
+    for name in weights:
+        prefixes = [long.removesuffix(f".{name}") for long in spelled if long.endswith(f".{name}")]
+        if prefixes:
+            return max(prefixes, key=lambda prefix: sum(f"{prefix}.{other}" in spelled for other in weights))
+    return ""
 
 
 def _identity(checkpoint: RawCheckpoint, request: _Request, spelled: tuple[str, ...]) -> Identity:
