@@ -18,7 +18,7 @@ from thinice.analysis.measurement import in_network_classes, prepare_classifier
 from thinice.data.wordnet import IMAGENETTE
 from thinice.errors import CheckpointError, InputError, ThinIceError
 from thinice.models import build, load_classifier, save_classifier
-from thinice.models.hypotheses import deciding
+from thinice.models.hypotheses import deciding, hypotheses
 
 
 def alive(network, shape):
@@ -133,9 +133,10 @@ def dilated_resnet():
     return torchvision.models.resnet50(num_classes=10, replace_stride_with_dilation=[False, True, True])
 
 
-def transforming(name):
+def transforming(name, *, auxiliary=False):
     """As torchvision makes it for its own weights."""
-    return getattr(torchvision.models, name)(num_classes=10, transform_input=True, init_weights=False)
+    make = getattr(torchvision.models, name)
+    return make(num_classes=10, transform_input=True, aux_logits=auxiliary, init_weights=False)
 
 
 SMALL, DIGITS, LARGE = (3, 32, 32), (1, 28, 28), (3, 64, 64)
@@ -166,6 +167,7 @@ FOREIGN = [
     ),
     row("torchvision:googlenet:transform-input", LARGE, lambda: transforming("googlenet")),
     row("torchvision:inception_v3:transform-input", (3, 96, 96), lambda: transforming("inception_v3"), slow=True),
+    row("torchvision:googlenet:transform-input", LARGE, lambda: transforming("googlenet", auxiliary=True), slow=True),
     row("torchvision:resnet18", SMALL, lambda: changed("resnet18")),
     row("torchvision:resnet18:no-stem-pool", SMALL, lambda: changed("resnet18", maxpool=nn.Identity())),
     row("torchvision:resnet18:stem-stride-1", SMALL, lambda: changed("resnet18", conv1=(1, 1)), slow=True),
@@ -363,12 +365,22 @@ def test_one_function_under_two_descriptions_is_no_ambiguity(tmp_path):
     """`transform_input` after ImageNet's normalisation is the normalisation `half`: either may be chosen."""
     network = spread_out(alive(transforming("googlenet"), LARGE), LARGE)
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    mean, std = (torch.tensor(part).view(3, 1, 1) for part in thinice.models.NORMALIZATIONS["imagenet"])
-    inputs = torch.rand(60, *LARGE)
-    labels = logits(network, (inputs - mean) / std).argmax(1)
-    samples = thinice.as_samples(inputs, labels, classes=[str(number) for number in range(10)])
-    classifier = load_classifier(tmp_path / "net.pth", samples=samples)
-    torch.testing.assert_close(logits(classifier, inputs), logits(network, (inputs - mean) / std), rtol=1e-3, atol=1e-3)
+    classifier = load_classifier(tmp_path / "net.pth", architecture="torchvision:googlenet")
+    usual = [(name, thinice.models.NORMALIZATIONS[name]) for name in ("imagenet", "half")]
+    names = ["torchvision:googlenet", "torchvision:googlenet:transform-input"]
+    inputs = torch.rand(8, *LARGE)
+    tried = hypotheses(classifier, inputs, torch.zeros(8).long(), usual, names)
+    plain, transformed, half, transformed_half = (
+        next(one for one in tried if (one.architecture, one.normalization_name) == (name, normalization))
+        for normalization in ("imagenet", "half")
+        for name in names
+    )
+    assert half.is_same_function(transformed)
+    assert not half.is_same_function(plain)
+    assert not plain.is_same_function(transformed)
+    assert not transformed_half.is_same_function(transformed)
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in usual[0][1])
+    assert torch.equal(transformed.predictions, logits(network, (inputs - mean) / std).argmax(1))
 
 
 @pytest.mark.parametrize("prefix", ["", "module.model."])

@@ -240,7 +240,8 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
             return _from_own(content, request)
     module = _whole_module(content)
     if module is not None:
-        return _from_module(module, request)
+        entries = content if isinstance(content, Mapping) else {}
+        return _from_module(module, request, recorded_accuracy(entries))
     return _from_research(find_weights(content, str(path), density=density), request)
 
 
@@ -389,14 +390,14 @@ def _image_shape(sizes: Any) -> tuple[int, int, int]:  # noqa: ANN401 - whatever
 def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     """Return the classifier of a file that other programs wrote."""
     code, where = request.code, str(request.path)
-    spelled = tuple(checkpoint.weights)
+    in_file = tuple(checkpoint.weights)
     _note_types(checkpoint)
     checkpoint.weights = {name: _readable(value, name, where) for name, value in checkpoint.weights.items()}
     if code is not None:
         trial = code.trial_shapes()
         checkpoint.expected = frozenset(trial[0])
     plain_weights(checkpoint)
-    refuse_lost_layers(spelled, checkpoint)
+    refuse_lost_layers(in_file, checkpoint)
     _check_finite(checkpoint.weights, where)
     arguments: Mapping[str, Any]
     classes: int | None
@@ -410,7 +411,7 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
         checkpoint.note(f"architecture built by your own code, {architecture}")
     else:
         check_numbers(checkpoint)
-        identity = _identity(checkpoint, request, spelled)
+        identity = _identity(checkpoint, request, in_file)
         alternatives, architecture_known = identity.alternatives, bool(identity.source) or not identity.alternatives
         architecture, classes, arguments = identity.architecture, identity.classes, identity.arguments
         network = rebuild(architecture, identity.classes, arguments, checkpoint.weights, where)
@@ -441,7 +442,7 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     )
 
 
-def refuse_lost_layers(spelled: tuple[str, ...], checkpoint: RawCheckpoint) -> None:
+def refuse_lost_layers(in_file: tuple[str, ...], checkpoint: RawCheckpoint) -> None:
     """Raise CheckpointError where the network stands behind a layer that has no parameters; note where one may follow.
 
     ``Sequential(Upsample(), network)`` saves its parameters as ``1.conv1.weight`` and so on: which layer 0 is, the file
@@ -449,12 +450,12 @@ def refuse_lost_layers(spelled: tuple[str, ...], checkpoint: RawCheckpoint) -> N
 
     Parameters
     ----------
-    spelled : tuple of str
+    in_file : tuple of str
         The names as the file has them.
     checkpoint : RawCheckpoint
         The names of the network, and the file.
     """
-    parts = [part for part in _removed_prefix(set(spelled), list(checkpoint.weights)).split(".") if part]
+    parts = [part for part in _removed_prefix(set(in_file), list(checkpoint.weights)).split(".") if part]
     firsts = {name.partition(".")[0] for name in checkpoint.weights}
     if len(firsts) == 1 and not checkpoint.as_expected():
         parts += firsts
@@ -462,7 +463,7 @@ def refuse_lost_layers(spelled: tuple[str, ...], checkpoint: RawCheckpoint) -> N
         if not part.isdecimal() or len(part) > 3:  # no place in a Sequential
             continue
         before = "".join(f"{outer}." for outer in parts[:depth])
-        inside = [name[len(before) :].partition(".")[0] for name in spelled if name.startswith(before)]
+        inside = [name[len(before) :].partition(".")[0] for name in in_file if name.startswith(before)]
         places = {int(number) for number in inside if number.isdecimal()}
         missing = [place for place in range(int(part)) if place not in places]
         if missing:
@@ -479,21 +480,21 @@ def refuse_lost_layers(spelled: tuple[str, ...], checkpoint: RawCheckpoint) -> N
             )
 
 
-def _removed_prefix(spelled: set[str], weights: list[str]) -> str:
+def _removed_prefix(in_file: set[str], weights: list[str]) -> str:
     """Return what stood before most names in the file and no longer does, without its dot."""
-    if any(name in spelled for name in weights):
+    if any(name in in_file for name in weights):
         return ""
     for name in weights:
-        prefixes = [long.removesuffix(f".{name}") for long in spelled if long.endswith(f".{name}")]
+        prefixes = [long.removesuffix(f".{name}") for long in in_file if long.endswith(f".{name}")]
         if prefixes:
-            return max(prefixes, key=lambda prefix: sum(f"{prefix}.{other}" in spelled for other in weights))
+            return max(prefixes, key=lambda prefix: sum(f"{prefix}.{other}" in in_file for other in weights))
     return ""
 
 
-def _identity(checkpoint: RawCheckpoint, request: _Request, spelled: tuple[str, ...]) -> Identity:
+def _identity(checkpoint: RawCheckpoint, request: _Request, in_file: tuple[str, ...]) -> Identity:
     """Return the architecture that was given, or that parameter names and shapes tell."""
     if request.architecture is None:
-        identity = identify(checkpoint.weights, str(request.path), spelled=spelled)
+        identity = identify(checkpoint.weights, str(request.path), in_file=in_file)
         told = f", which are those of {identity.source}" if identity.source else ""
         others = f"; with the same, but computing something else: {', '.join(identity.alternatives)}"
         checkpoint.note(
@@ -552,7 +553,7 @@ def _whole_module(content: object) -> nn.Module | None:
     return content if isinstance(content, nn.Module) else None
 
 
-def _from_module(module: nn.Module, request: _Request) -> Classifier:
+def _from_module(module: nn.Module, request: _Request, recorded: tuple[str, float] | None) -> Classifier:
     request.refuse_architecture("a whole pickled module")
     classifier = as_classifier(module, name=request.name)
     _check_finite(classifier.module.state_dict(), str(request.path))
@@ -568,6 +569,7 @@ def _from_module(module: nn.Module, request: _Request) -> Classifier:
         normalization=normalization,
         normalization_known=known,
         input_shape=classifier.input_shape,
+        recorded_accuracy=recorded,
         path=request.path,
         notes=(
             "a whole pickled module, unpickled because you trusted it",

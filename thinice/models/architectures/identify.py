@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from thinice.errors import CheckpointError
 from thinice.models.architectures import TORCHVISION, build, find_architecture, known_architectures
 from thinice.models.architectures.rebuild import WithoutMemory, signature
-from thinice.models.architectures.variants import source_of, variants_of
+from thinice.models.architectures.variants import source_of, spelled, variants_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 PROBE_CLASSES = (7, 11)
 """Two class counts that no fixed layer has: the parameters that differ between them are the classifier."""
 PROBE_CHANNELS = (3, 5)
+SETTINGS: Mapping[str, tuple[Mapping[str, bool], ...]] = {
+    "torchvision:googlenet": ({"aux_logits": False},),
+    "torchvision:inception_v3": ({"aux_logits": False},),
+}
+"""Arguments of builders that leave out parameters: torchvision's own weights come without auxiliary classifiers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +59,14 @@ class Identity:
 
 
 @functools.lru_cache(maxsize=512)
-def shapes_of(architecture: str, classes: int, channels: int | None = None) -> Shapes:
+def shapes_of(architecture: str, classes: int, channels: int | None = None, **settings: bool) -> Shapes:
     """Return the shape of every parameter of a registered architecture; the network takes no memory."""
-    arguments = {} if channels is None else {"channels": channels}
+    arguments: dict[str, Any] = settings | ({} if channels is None else {"channels": channels})
     with WithoutMemory():
         return signature(build(architecture, classes, **arguments).state_dict())
 
 
-def identify(weights: Mapping[str, Tensor], where: str, *, spelled: Iterable[str] | None = None) -> Identity:
+def identify(weights: Mapping[str, Tensor], where: str, *, in_file: Iterable[str] | None = None) -> Identity:
     """Return the architecture with exactly these parameter names and shapes, and the others that have them too.
 
     thinice's own architectures are asked first, then torchvision's; no name of one is the name of another.
@@ -72,7 +77,7 @@ def identify(weights: Mapping[str, Tensor], where: str, *, spelled: Iterable[str
         Plain weights, by the names of the network.
     where : str
         The file, for messages.
-    spelled : iterable of str, optional
+    in_file : iterable of str, optional
         The names of the parameters as the file has them, which may tell more of where it comes from.
 
     Raises
@@ -101,7 +106,7 @@ def identify(weights: Mapping[str, Tensor], where: str, *, spelled: Iterable[str
             f"architecture= (--architecture), one of {choices}"
         )
     names = [name for match in matches for name in (match.architecture, *variants_of(match.architecture))]
-    source = source_of(first.architecture, first.classes, weights if spelled is None else spelled)
+    source = source_of(first.architecture, first.classes, weights if in_file is None else in_file)
     told = source is not None and len(matches) == 1
     return replace(first, alternatives=tuple(names[1:]), source=source.program if source and told else "")
 
@@ -109,10 +114,15 @@ def identify(weights: Mapping[str, Tensor], where: str, *, spelled: Iterable[str
 def fit(weights: Mapping[str, Tensor], architecture: str, classes: int | None = None) -> Identity:
     """Return the classes and channels that make a named architecture fit these parameters as well as it can."""
     find_architecture(architecture)
-    return _fit(architecture, signature(weights), classes or 10)
+    wanted = signature(weights)
+    return _match(architecture, wanted) or _fit(architecture, wanted, classes or 10)
 
 
 def _match(name: str, wanted: Shapes) -> Identity | None:
+    for settings in SETTINGS.get(spelled(name)[0], ()):
+        classes = size_that_differs(*(shapes_of(name, number, **settings) for number in PROBE_CLASSES), wanted) or 0
+        if classes >= 2 and shapes_of(name, classes, **settings) == wanted:
+            return Identity(name, classes, settings)
     if shapes_of(name, PROBE_CLASSES[0]).keys() != wanted.keys():
         return None
     fitting = _fit(name, wanted, 0)

@@ -232,7 +232,7 @@ def variants_of(architecture: str) -> tuple[str, ...]:
     >>> variants_of("vgg16_bn_twinrep")[0]
     'vgg16_bn_twinrep:average-pool'
     """
-    together = [name for pattern, names in COMBINED if re.fullmatch(pattern, architecture) for name in names]
+    together = [name for pattern, names in COMBINED if _is_one_of(pattern, architecture) for name in names]
     return tuple(f"{architecture}:{name}" for name in (*(row.name for row in _rows(architecture)), *together))
 
 
@@ -249,7 +249,7 @@ def source_of(architecture: str, classes: int, names: Iterable[str]) -> Source |
     spelled_names = list(names)
     for row in SOURCES:
         named = not row.mark or any(re.search(row.mark, name) for name in spelled_names)
-        if re.fullmatch(row.architectures, architecture) and named and row.classes in {None, classes}:
+        if _is_one_of(row.architectures, architecture) and named and row.classes in {None, classes}:
             return row
     return None
 
@@ -297,4 +297,9 @@ def change(architecture: str, variant: str) -> Variant:
 
 
 def _rows(architecture: str) -> list[Variant]:
-    return [row for row in VARIANTS if re.fullmatch(row.architectures, architecture)]
+    return [row for row in VARIANTS if _is_one_of(row.architectures, architecture)]
+
+
+def _is_one_of(pattern: str, architecture: str) -> bool:
+    """Return whether the name of an architecture, without options in brackets, matches a pattern."""
+    return re.fullmatch(pattern, architecture.partition("(")[0]) is not None
