@@ -158,17 +158,22 @@ FOREIGN = [
     row("cnn5:tanh", DIGITS, lambda: LeNet(pool=functional.max_pool2d)),
     row("cnn5:unpadded+tanh+average-pool", (1, 32, 32), lambda: LeNet(padding=0)),
     row("cnn5:unpadded", SMALL, TutorialNet),
-    row("torchvision:mobilenet_v2:stem-stride-1", SMALL, lambda: changed("mobilenet_v2", features__0__0=(1, 1))),
+    row(
+        "torchvision:mobilenet_v2:stem-stride-1",
+        SMALL,
+        lambda: changed("mobilenet_v2", features__0__0=(1, 1)),
+        slow=True,
+    ),
     row("torchvision:mobilenet_v2:stem-stride-1+stage2-stride-1", SMALL, cifar_mobilenet),
     row(
         "torchvision:shufflenet_v2_x0_5:stem-stride-1+no-stem-pool",
         SMALL,
         lambda: changed("shufflenet_v2_x0_5", conv1__0=(1, 1), maxpool=nn.Identity()),
     ),
-    row("torchvision:googlenet:transform-input", LARGE, lambda: transforming("googlenet")),
+    row("torchvision:googlenet:transform-input", LARGE, lambda: transforming("googlenet"), slow=True),
     row("torchvision:inception_v3:transform-input", (3, 96, 96), lambda: transforming("inception_v3"), slow=True),
     row("torchvision:googlenet:transform-input", LARGE, lambda: transforming("googlenet", auxiliary=True), slow=True),
-    row("torchvision:resnet18", SMALL, lambda: changed("resnet18")),
+    row("torchvision:resnet18", SMALL, lambda: changed("resnet18"), slow=True),
     row("torchvision:resnet18:no-stem-pool", SMALL, lambda: changed("resnet18", maxpool=nn.Identity())),
     row("torchvision:resnet18:stem-stride-1", SMALL, lambda: changed("resnet18", conv1=(1, 1)), slow=True),
     row(
@@ -177,7 +182,7 @@ FOREIGN = [
         lambda: changed("resnet18", conv1=(1, 1), maxpool=nn.Identity()),
         slow=True,
     ),
-    row("torchvision:resnet18:silu", SMALL, lambda: with_silu(changed("resnet18"))),
+    row("torchvision:resnet18:silu", SMALL, lambda: with_silu(changed("resnet18")), slow=True),
     row("torchvision:resnet50:dilated-2", LARGE, dilated_resnet, slow=True),
     row("torchvision:resnet50:stride-in-1x1", LARGE, caffe_resnet, slow=True),
     row(
@@ -295,7 +300,9 @@ def test_equal_predictions_decide_nothing(tmp_path):
     assert message.startswith("`architecture` is missing for 'net': several networks")
     assert "vgg16_bn_radmm 1.000, vgg16_bn_radmm:average-pool 1.000" in message
     assert "all their predictions are equal" in message
-    assert "(--architecture): vgg16_bn_radmm, vgg16_bn_radmm:average-pool (the last pool is an average)" in message
+    assert (
+        "(--architecture), one of vgg16_bn_radmm, vgg16_bn_radmm:average-pool (the last pool is an average)" in message
+    )
 
 
 class AkamasterBlock(nn.Module):

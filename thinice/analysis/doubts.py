@@ -54,7 +54,7 @@ def doubts(classifier: Classifier, logits: Tensor, samples: Samples) -> tuple[st
     count, classes = logits.shape
     right = int((logits.argmax(1) == samples.labels).sum())
     known = len(samples.classes)
-    found = [
+    possible = [
         PROBABILITIES if looks_like_probabilities(logits) else "",
         _other_than_recorded(classifier, right, count),
         _near_chance(classifier, right, count, classes),
@@ -62,7 +62,7 @@ def doubts(classifier: Classifier, logits: Tensor, samples: Samples) -> tuple[st
         if known <= FEW * classes
         else "",
     ]
-    return tuple(doubt for doubt in found if doubt)
+    return tuple(doubt for doubt in possible if doubt)
 
 
 def _other_than_recorded(classifier: Classifier, right: int, count: int) -> str:

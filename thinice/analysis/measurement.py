@@ -17,7 +17,7 @@ from thinice.data.wordnet import IMAGENET_CLASSES, as_imagenet
 from thinice.engines import BatchSize, Engine, LocalEngine, ProgressCounter, Reporter, auto_reporter
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, decide
-from thinice.models.architectures.variants import spelled
+from thinice.models.architectures.variants import base_and_variant
 from thinice.models.hypotheses import deciding
 from thinice.models.inference import inference_form
 from thinice.numerics import pick_device
@@ -279,8 +279,8 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     some = samples[deciding(len(samples))]
     ready = decide(classifier, some.inputs[:], some.labels)
     check_fit(ready, samples)
-    found = doubts(ready, forward(ready, some, LocalEngine(ready.device)), some)
-    return replace(ready, notes=(*ready.notes, *(doubt for doubt in found if doubt not in ready.notes)))
+    logits = forward(ready, some, LocalEngine(ready.device))
+    return replace(ready, notes=tuple(dict.fromkeys((*ready.notes, *doubts(ready, logits, some)))))
 
 
 def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:
@@ -301,7 +301,7 @@ def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> 
                 "says it: give it (--normalization)"
             )
         first, own = ready[0].architecture, classifier.architecture
-        if not before.architecture_known and first != own and spelled(first)[0] == spelled(own)[0]:
+        if not before.architecture_known and first != own and base_and_variant(first)[0] == base_and_variant(own)[0]:
             raise InputError(
                 f"`architecture` of {classifier.name!r} looks like {own}, that of {ready[0].name!r} like {first}, and "
                 "no file says it: give it (--architecture)"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.models.architectures.rebuild import rebuild
-from thinice.models.architectures.variants import change, spelled
+from thinice.models.architectures.variants import base_and_variant, change
 from thinice.models.classifier import Classifier, assemble, usual_shape
 from thinice.models.normalization import NORMALIZATIONS, Normalization, Normalized, normalization_text
 
@@ -98,8 +98,8 @@ class Hypothesis:
     def is_same_function(self, other: Hypothesis) -> bool:
         """Return whether two architectures answer every sample with the same logit, up to rounding.
 
-        ``transform_input`` after ImageNet's normalisation is ``half``, for one. A network whose logits do not depend on
-        the sample tells nothing.
+        ``transform_input`` after ImageNet's normalisation is ``half``, for example. A network whose logits do not
+        depend on the sample tells nothing.
         """
         tells = self.architecture != other.architecture and bool((self.highest != self.highest[:1]).any())
         return (
@@ -137,7 +137,7 @@ def choices(classifier: Classifier) -> str:
 
 
 def _described(architecture: str) -> str:
-    base, variant = spelled(architecture)
+    base, variant = base_and_variant(architecture)
     return f"{architecture} ({change(base, variant).sentence})" if variant else architecture
 
 
@@ -250,8 +250,9 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
     limit = ALPHA / max(1, len(tried) + len(excluded) - 1) / (2 if excluded else 1)
     everything = (*tried, *excluded)
     best, rivals = _best(tried, limit)
-    if classifier.architecture_known and classifier.architecture in {one.architecture for one in (best, *rivals)}:
-        tried = [one for one in tried if one.architecture == classifier.architecture]
+    undecided = dict.fromkeys(hypothesis.architecture for hypothesis in (best, *rivals))
+    if classifier.architecture_known and classifier.architecture in undecided:
+        tried = [hypothesis for hypothesis in tried if hypothesis.architecture == classifier.architecture]
         best, rivals = _best(tried, limit)
     if rival := next((rival for rival in rivals if rival.architecture != best.architecture), None):
         equal = torch.equal(best.predictions, rival.predictions)
@@ -259,8 +260,8 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
         raise InputError(
             f"`architecture` is missing for {classifier.name!r}: several networks have its parameter names and shapes, "
             f"and {len(labels)} samples do not decide: accuracy is {_of_architectures(everything)}; "
-            f"{best.architecture} and {rival.architecture} may differ by chance alone ({reason}): give one of them "
-            f"(--architecture): {_described(best.architecture)}, {_described(rival.architecture)}"
+            f"{best.architecture} and {rival.architecture} may differ by chance alone ({reason}): give "
+            f"architecture= (--architecture), one of {', '.join(map(_described, undecided))}"
         )
     if rivals:
         rival = rivals[0]
@@ -285,20 +286,17 @@ def _tried(classifier: Classifier, inputs: Inputs, labels: Tensor) -> tuple[Sequ
     if not screened:
         return (), ()
     best, limit = screened[0], ALPHA / 2 / max(1, len(screened) - 1)
-    left = [one for one in screened if best.chance(one) >= limit]
+    left = [hypothesis for hypothesis in screened if best.chance(hypothesis) >= limit]
+    suited: dict[str, list[tuple[str, Normalization | None]]] = {}
+    for hypothesis in left:
+        suited.setdefault(hypothesis.architecture, []).append((hypothesis.normalization_name, hypothesis.normalization))
     tried = [
         hypothesis
-        for architecture in dict.fromkeys(one.architecture for one in left)
-        for hypothesis in hypotheses(
-            classifier,
-            inputs,
-            labels,
-            [(one.normalization_name, one.normalization) for one in left if one.architecture == architecture],
-            [architecture],
-        )
+        for architecture, normalizations in suited.items()
+        for hypothesis in hypotheses(classifier, inputs, labels, normalizations, [architecture])
     ]
-    excluded = [one for one in screened if one not in left]
-    return sorted(tried, key=lambda one: -one.accuracy), excluded
+    excluded = [hypothesis for hypothesis in screened if hypothesis not in left]
+    return sorted(tried, key=lambda hypothesis: -hypothesis.accuracy), excluded
 
 
 def _best(tried: Sequence[Hypothesis], limit: float) -> tuple[Hypothesis, list[Hypothesis]]:
@@ -310,15 +308,15 @@ def _best(tried: Sequence[Hypothesis], limit: float) -> tuple[Hypothesis, list[H
 def _of_architectures(tried: Sequence[Hypothesis]) -> str:
     """Return the accuracy of each architecture, under the normalisation that suits it best."""
     best: dict[str, float] = {}
-    for one in tried:
-        best[one.architecture] = max(best.get(one.architecture, 0), one.accuracy)
+    for hypothesis in tried:
+        best[hypothesis.architecture] = max(best.get(hypothesis.architecture, 0), hypothesis.accuracy)
     return ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in sorted(best.items(), key=lambda pair: -pair[1]))
 
 
 def _of_normalizations(tried: Sequence[Hypothesis], best: Hypothesis) -> str:
     """Return the accuracy of each normalisation in the best architecture."""
-    own = [one for one in tried if one.architecture == best.architecture]
-    return ", ".join(f"{one.normalization_name} {one.accuracy:.3f}" for one in own)
+    own = [hypothesis for hypothesis in tried if hypothesis.architecture == best.architecture]
+    return ", ".join(f"{hypothesis.normalization_name} {hypothesis.accuracy:.3f}" for hypothesis in own)
 
 
 def _chosen(classifier: Classifier, best: Hypothesis, tried: Sequence[Hypothesis], count: int) -> Classifier:

@@ -54,8 +54,8 @@ def normalization_candidates(
     """
     usual = usual_normalizations(inputs.shape[1])
     return tuple(
-        NormalizationCandidate(one.normalization_name, one.normalization, one.correct)
-        for one in hypotheses(classifier, inputs, labels, usual, [classifier.architecture])
+        NormalizationCandidate(hypothesis.normalization_name, hypothesis.normalization, hypothesis.correct)
+        for hypothesis in hypotheses(classifier, inputs, labels, usual, [classifier.architecture])
     )
 
 

@@ -16,6 +16,9 @@ ACCURACIES = (
 )
 """The names under which programs record the accuracy on clean samples, those of the weights themselves first."""
 
+NESTED = ("metrics", "metric", "results", "result", "stats", "scores", "best")
+"""Entries that may hold such names one level deeper."""
+
 
 def recorded_accuracy(entries: Mapping[str, Any]) -> tuple[str, float] | None:
     """Return the name and the fraction of an accuracy among the entries beside the weights.
@@ -29,9 +32,10 @@ def recorded_accuracy(entries: Mapping[str, Any]) -> tuple[str, float] | None:
     >>> recorded_accuracy({"epoch": 3, "acc": "high"}) is None
     True
     """
-    spelled = {name.lower(): name for name in entries if isinstance(name, str)}
-    for name in (spelled[name] for name in ACCURACIES if name in spelled):
-        number = _number(entries[name])
+    levels = [entries, *(entries[name] for name in NESTED if isinstance(entries.get(name), Mapping))]
+    named = {name.lower(): (name, value) for level in levels for name, value in level.items() if isinstance(name, str)}
+    for name, value in (named[name] for name in ACCURACIES if name in named):
+        number = _number(value)
         if number is not None and 0 < number <= 100:
             return name, round(number / 100 if number > 1 else number, 9)
     return None

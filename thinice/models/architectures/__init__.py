@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from thinice.errors import InputError
-from thinice.models.architectures.variants import change, spelled
+from thinice.models.architectures.variants import base_and_variant, change
 from thinice.registry import Registry
 
 __all__ = [
@@ -141,7 +141,7 @@ def find_architecture(name: str) -> Architecture:
     >>> find_architecture("cnn5:tanh").make(4).relu1
     Tanh()
     """
-    name, variant = spelled(name)
+    name, variant = base_and_variant(name)
     registry = _torchvision() if name.startswith(TORCHVISION) else ARCHITECTURES
     if name not in registry:
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from thinice.errors import CheckpointError
 from thinice.models.architectures import TORCHVISION, build, find_architecture, known_architectures
 from thinice.models.architectures.rebuild import WithoutMemory, signature
-from thinice.models.architectures.variants import source_of, spelled, variants_of
+from thinice.models.architectures.variants import base_and_variant, source_of, variants_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,8 +119,9 @@ def fit(weights: Mapping[str, Tensor], architecture: str, classes: int | None = 
 
 
 def _match(name: str, wanted: Shapes) -> Identity | None:
-    for settings in SETTINGS.get(spelled(name)[0], ()):
-        classes = size_that_differs(*(shapes_of(name, number, **settings) for number in PROBE_CLASSES), wanted) or 0
+    for settings in SETTINGS.get(base_and_variant(name)[0], ()):
+        few, many = (shapes_of(name, number, **settings) for number in PROBE_CLASSES)
+        classes = size_that_differs(few, many, wanted) or 0
         if classes >= 2 and shapes_of(name, classes, **settings) == wanted:
             return Identity(name, classes, settings)
     if shapes_of(name, PROBE_CLASSES[0]).keys() != wanted.keys():

@@ -22,7 +22,7 @@ from thinice.files import expanded
 from thinice.models.architectures import ARCHITECTURES, TORCHVISION
 from thinice.models.architectures.identify import PROBE_CLASSES, Shapes, size_that_differs
 from thinice.models.architectures.rebuild import load_exactly, refuse_misfit, signature
-from thinice.models.architectures.variants import spelled, variants_of
+from thinice.models.architectures.variants import base_and_variant, variants_of
 from thinice.models.classifier import own_copy, structure_of
 from thinice.models.pickles import plain
 
@@ -213,7 +213,7 @@ def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any
 
 def _is_registered(architecture: str) -> bool:
     """Return whether a name is one of torchvision's, or a variant of an architecture and no module of the user's."""
-    base, variant = spelled(architecture)
+    base, variant = base_and_variant(architecture)
     if architecture.startswith(TORCHVISION) or not variant or base not in ARCHITECTURES:
         return architecture.startswith(TORCHVISION)
     return architecture in variants_of(base) or not (Path(f"{base}.py").is_file() or Path(base).is_dir())

@@ -15,7 +15,7 @@ from torch import nn
 
 from thinice.errors import InputError
 
-__all__ = ["SOURCES", "VARIANTS", "Source", "Variant", "change", "source_of", "spelled", "variants_of"]
+__all__ = ["SOURCES", "VARIANTS", "Source", "Variant", "base_and_variant", "change", "source_of", "variants_of"]
 
 Change = Callable[[nn.Module], None]
 """Makes a network the variant, in place; the names and shapes of the parameters stay."""
@@ -254,14 +254,14 @@ def source_of(architecture: str, classes: int, names: Iterable[str]) -> Source |
     return None
 
 
-def spelled(name: str) -> tuple[str, str]:
+def base_and_variant(name: str) -> tuple[str, str]:
     """Return the architecture and the variant of a name; the variant is empty where there is none.
 
     Examples
     --------
-    >>> spelled("torchvision:resnet18:no-stem-pool")
+    >>> base_and_variant("torchvision:resnet18:no-stem-pool")
     ('torchvision:resnet18', 'no-stem-pool')
-    >>> spelled("resnet20")
+    >>> base_and_variant("resnet20")
     ('resnet20', '')
     """
     parts = name.split(":")
