@@ -34,4 +34,4 @@ def test_on_the_command_line_an_undecided_variant_is_asked_for(run, tmp_path):
     code, _, err = run("measure", tmp_path / "net.pth", "--data", data, "--normalization", "none")
     assert code != 0
     assert "`architecture` is missing for 'net': several networks have its parameter names and shapes" in err
-    assert "(--architecture), one of cnn5, cnn5:tanh (tanh for ReLU)" in err
+    assert "(--architecture), one of cnn5, or cnn5:VARIANT with tanh (tanh for ReLU), " in err

@@ -17,8 +17,9 @@ import thinice
 from thinice.analysis.measurement import in_network_classes, prepare_classifier
 from thinice.data.wordnet import IMAGENETTE
 from thinice.errors import CheckpointError, InputError, ThinIceError
-from thinice.models import build, load_classifier, save_classifier
-from thinice.models.hypotheses import deciding, hypotheses
+from thinice.models import build, known_architectures, load_classifier, save_classifier
+from thinice.models.architectures.variants import base_and_variant, variants_of
+from thinice.models.hypotheses import choices, deciding, hypotheses
 
 
 def alive(network, shape):
@@ -203,7 +204,9 @@ def test_another_function_is_never_loaded(name, shape, make, tmp_path):
     torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, path)
     with pytest.raises(CheckpointError, match=r"several networks that compute .*--architecture") as error:
         load_classifier(path, normalization="none")
-    assert f"{name} (" in str(error.value) or f"{name}," in str(error.value)
+    base, variant = base_and_variant(name)
+    assert re.search(rf"one of {re.escape(base)}, or {re.escape(base)}:VARIANT with ", str(error.value))
+    assert re.search(rf" {re.escape(variant)}( \(|,|;)", str(error.value))
     assert "FILE.py:CLASS" in str(error.value)
     assert "\n" not in str(error.value)
     classifier = load_classifier(path, architecture=name, normalization="none")
@@ -211,10 +214,15 @@ def test_another_function_is_never_loaded(name, shape, make, tmp_path):
     expected = logits(network, inputs)
     assert expected.std(0).max() > 1e-3  # the logits depend on the image
     torch.testing.assert_close(logits(classifier, inputs), expected, rtol=1e-4, atol=1e-4)
-    usual = name.removesuffix(f":{name.split(':')[-1]}") if name.count(":") > name.count("torchvision:") else name
-    if usual != name and "unpadded" not in name:  # which takes other images
-        other = load_classifier(path, architecture=usual, normalization="none")
+    if variant and "unpadded" not in name:  # which takes other images
+        other = load_classifier(path, architecture=base, normalization="none")
         assert (logits(other, inputs) - expected).abs().max() > 1e-3
+
+
+def test_every_refusal_fits_into_a_message():
+    """What is too long is cut in the middle, and an option that is not shown cannot be given."""
+    for name in known_architectures(torchvision=True):
+        assert len(choices([name, *variants_of(name)])) < 700, name
 
 
 def test_a_file_of_thinice_says_which_variant_it_is(tmp_path):
@@ -275,7 +283,7 @@ def test_labels_decide_between_the_variants(make, tmp_path):
     assert classifier.alternatives == ()
     (note,) = (note for note in classifier.notes if "chosen on" in note)
     assert f"architecture {classifier.architecture} chosen on 80 samples" in note
-    assert f"{classifier.architecture} 1.000" in note
+    assert f"{base_and_variant(classifier.architecture)[1] or 'cnn5'} 1.000" in note
 
 
 def test_the_size_of_the_images_excludes_variants(tmp_path):
@@ -298,11 +306,9 @@ def test_equal_predictions_decide_nothing(tmp_path):
         load_classifier(tmp_path / "net.pth", normalization="none", samples=samples)
     message = str(error.value)
     assert message.startswith("`architecture` is missing for 'net': several networks")
-    assert "vgg16_bn_radmm 1.000, vgg16_bn_radmm:average-pool 1.000" in message
+    assert "accuracy is vgg16_bn_radmm 1.000, average-pool 1.000" in message
     assert "all their predictions are equal" in message
-    assert (
-        "(--architecture), one of vgg16_bn_radmm, vgg16_bn_radmm:average-pool (the last pool is an average)" in message
-    )
+    assert "(--architecture), one of vgg16_bn_radmm, or vgg16_bn_radmm:VARIANT with average-pool (the last" in message
 
 
 class AkamasterBlock(nn.Module):

@@ -19,7 +19,7 @@ from thinice.models.classifier import Classifier, assemble, usual_shape
 from thinice.models.normalization import NORMALIZATIONS, Normalization, Normalized, normalization_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch.nn import Module
 
@@ -131,14 +131,27 @@ def deciding(count: int) -> Tensor:
     return torch.arange(few) * count // max(few, 1)
 
 
-def choices(classifier: Classifier) -> str:
-    """Return the networks that a classifier may be, each as ``--architecture`` takes it, with what is special to it."""
-    return ", ".join(map(_described, (classifier.architecture, *classifier.alternatives)))
+def choices(architectures: Iterable[str]) -> str:
+    """Return architectures as a message offers them: their names, and the variants with what is special to each.
 
-
-def _described(architecture: str) -> str:
-    base, variant = base_and_variant(architecture)
-    return f"{architecture} ({change(base, variant).sentence})" if variant else architecture
+    Examples
+    --------
+    >>> choices(["vgg16_bn_radmm", "vgg16_bn_radmm:average-pool"])
+    'vgg16_bn_radmm, or vgg16_bn_radmm:VARIANT with average-pool (the last pool is an average)'
+    """
+    variants: dict[str, dict[str, str]] = {}
+    names: list[str] = []
+    for architecture in architectures:
+        base, variant = base_and_variant(architecture)
+        if variant:
+            sentence = "" if "+" in variant else f" ({change(base, variant).sentence})"
+            variants.setdefault(base, {})[variant] = f"{variant}{sentence}"
+        else:
+            names.append(architecture)
+    offers = [", ".join(names)] if names else []
+    for base, described in variants.items():
+        offers.append(f"{base}:VARIANT with {', '.join(described.values())}")
+    return ", or ".join(offers)
 
 
 def hypotheses(
@@ -261,7 +274,7 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
             f"`architecture` is missing for {classifier.name!r}: several networks have its parameter names and shapes, "
             f"and {len(labels)} samples do not decide: accuracy is {_of_architectures(everything)}; "
             f"{best.architecture} and {rival.architecture} may differ by chance alone ({reason}): give "
-            f"architecture= (--architecture), one of {', '.join(map(_described, undecided))}"
+            f"architecture= (--architecture), one of {choices(undecided)}"
         )
     if rivals:
         rival = rivals[0]
@@ -306,11 +319,15 @@ def _best(tried: Sequence[Hypothesis], limit: float) -> tuple[Hypothesis, list[H
 
 
 def _of_architectures(tried: Sequence[Hypothesis]) -> str:
-    """Return the accuracy of each architecture, under the normalisation that suits it best."""
+    """Return the accuracy of each architecture, under its best normalisation; variants by theirs alone."""
     best: dict[str, float] = {}
     for hypothesis in tried:
         best[hypothesis.architecture] = max(best.get(hypothesis.architecture, 0), hypothesis.accuracy)
-    return ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in sorted(best.items(), key=lambda pair: -pair[1]))
+    alone = len({base_and_variant(architecture)[0] for architecture in best}) == 1
+    return ", ".join(
+        f"{(alone and base_and_variant(architecture)[1]) or architecture} {accuracy:.3f}"
+        for architecture, accuracy in sorted(best.items(), key=lambda pair: -pair[1])
+    )
 
 
 def _of_normalizations(tried: Sequence[Hypothesis], best: Hypothesis) -> str:

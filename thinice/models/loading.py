@@ -130,10 +130,11 @@ def load_classifier(
         some = deciding(len(samples.labels))
         return decide(classifier, samples.inputs[some], samples.labels[some])
     if not classifier.architecture_known:
+        offered = choices((classifier.architecture, *classifier.alternatives))
         raise CheckpointError(
             f"{classifier.path}: several networks that compute different things have its parameter names and shapes: "
-            f"give architecture= (--architecture), one of {choices(classifier)}, or your own code, FILE.py:CLASS; or "
-            "give labelled samples (samples=), which may decide"
+            f"give architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; or labelled "
+            "samples (samples=), which may decide"
         )
     return classifier
 
