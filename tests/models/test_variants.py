@@ -202,7 +202,7 @@ def test_another_function_is_never_loaded(name, shape, make, tmp_path):
     network, inputs = alive(make(), shape), torch.rand(4, *shape)
     path = tmp_path / "net.pth"
     torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, path)
-    with pytest.raises(CheckpointError, match=r"several networks that compute .*--architecture") as error:
+    with pytest.raises(CheckpointError, match=r"fit several architectures that compute .*--architecture") as error:
         load_classifier(path, normalization="none")
     base, variant = base_and_variant(name)
     assert re.search(rf"one of {re.escape(base)}, or {re.escape(base)}:VARIANT with ", str(error.value))

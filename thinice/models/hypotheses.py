@@ -147,11 +147,16 @@ def choices(architectures: Iterable[str]) -> str:
             sentence = "" if "+" in variant else f" ({change(base, variant).sentence})"
             variants.setdefault(base, {})[variant] = f"{variant}{sentence}"
         else:
-            names.append(architecture)
+            names.append(_quoted(architecture))
     offers = [", ".join(names)] if names else []
     for base, described in variants.items():
-        offers.append(f"{base}:VARIANT with {', '.join(described.values())}")
+        offers.append(f"{_quoted(f'{base}:VARIANT')} with {', '.join(described.values())}")
     return ", or ".join(offers)
+
+
+def _quoted(architecture: str) -> str:
+    """Return a name as a shell takes it."""
+    return f"'{architecture}'" if "(" in architecture else architecture
 
 
 def hypotheses(

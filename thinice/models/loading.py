@@ -132,9 +132,9 @@ def load_classifier(
     if not classifier.architecture_known:
         offered = choices((classifier.architecture, *classifier.alternatives))
         raise CheckpointError(
-            f"{classifier.path}: several networks that compute different things have its parameter names and shapes: "
-            f"give architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; or labelled "
-            "samples (samples=), which may decide"
+            f"{classifier.path}: parameters fit several architectures that compute different things: give "
+            f"architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; or labelled samples "
+            "(samples=), which may decide"
         )
     return classifier
 
