@@ -140,18 +140,17 @@ def choices(architectures: Iterable[str]) -> str:
     'vgg16_bn_radmm, or vgg16_bn_radmm:VARIANT with average-pool (the last pool is an average)'
     """
     variants: dict[str, dict[str, str]] = {}
-    names: list[str] = []
     for architecture in architectures:
         base, variant = base_and_variant(architecture)
-        if variant:
-            sentence = "" if "+" in variant else f" ({change(base, variant).sentence})"
-            variants.setdefault(base, {})[variant] = f"{variant}{sentence}"
-        else:
-            names.append(_quoted(architecture))
-    offers = [", ".join(names)] if names else []
-    for base, described in variants.items():
-        offers.append(f"{_quoted(f'{base}:VARIANT')} with {', '.join(described.values())}")
-    return ", or ".join(offers)
+        described = variants.setdefault(base, {})
+        sentence = f" ({change(base, variant).sentence})" if variant and "+" not in variant else ""
+        described[variant] = f"{variant}{sentence}"
+    offers = [", ".join(_quoted(base) for base, described in variants.items() if "" in described)]
+    listed = {base: ", ".join(text for text in described.values() if text) for base, described in variants.items()}
+    if len(listed) > 1 and len(set(listed.values())) == 1:
+        listed = {"NAME": next(iter(listed.values()))}
+    offers += [f"{base}:VARIANT with {text}" for base, text in listed.items() if text]
+    return ", or ".join(offer for offer in offers if offer)
 
 
 def _quoted(architecture: str) -> str:

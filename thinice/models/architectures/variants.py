@@ -139,7 +139,7 @@ def _stride_in_1x1(network: nn.Module) -> None:
 
 
 RELU = (
-    r"resnet\d+|resnet18_rst|wrn_.*|preact_resnet18_cifar|vgg16_bn.*"
+    r"resnet\d+|resnet18_rst|wrn_.*|preact_resnet\d+_cifar|vgg|vgg16_bn.*"
     r"|torchvision:(resnet|resnext|wide_resnet|vgg|alexnet).*"
 )
 MOBILENET = "torchvision:mobilenet_v2"
@@ -265,7 +265,7 @@ def base_and_variant(name: str) -> tuple[str, str]:
     ('resnet20', '')
     """
     parts = name.split(":")
-    words = 2 if parts[0] == "torchvision" else 1
+    words = 2 if parts[0] in {"torchvision", "timm"} else 1
     return ":".join(parts[:words]), ":".join(parts[words:])
 
 
@@ -297,7 +297,12 @@ def change(architecture: str, variant: str) -> Variant:
 
 
 def _rows(architecture: str) -> list[Variant]:
-    return [row for row in VARIANTS if _is_one_of(row.architectures, architecture)]
+    told = "(activation=" in architecture or ",activation=" in architecture
+    return [
+        row
+        for row in VARIANTS
+        if _is_one_of(row.architectures, architecture) and not (told and row.architectures == RELU)
+    ]
 
 
 def _is_one_of(pattern: str, architecture: str) -> bool:
