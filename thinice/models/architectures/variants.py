@@ -297,12 +297,9 @@ def change(architecture: str, variant: str) -> Variant:
 
 
 def _rows(architecture: str) -> list[Variant]:
-    told = "(activation=" in architecture or ",activation=" in architecture
-    return [
-        row
-        for row in VARIANTS
-        if _is_one_of(row.architectures, architecture) and not (told and row.architectures == RELU)
-    ]
+    has_activation = "(activation=" in architecture or ",activation=" in architecture
+    rows = [row for row in VARIANTS if _is_one_of(row.architectures, architecture)]
+    return [row for row in rows if not (has_activation and row.architectures == RELU)]
 
 
 def _is_one_of(pattern: str, architecture: str) -> bool:
