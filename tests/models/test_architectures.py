@@ -114,12 +114,14 @@ def test_no_own_layout_is_one_of_torchvision():
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small"])
 def test_torchvision_is_identified_and_loads(name, tmp_path):
-    network = build(f"torchvision:{name}", 5).eval()
-    torch.save(network.state_dict(), tmp_path / "net.pth")
-    classifier = load_classifier(tmp_path / "net.pth")
-    assert (classifier.architecture, classifier.classes) == (f"torchvision:{name}", 5)
-    inputs = torch.rand(2, 3, 64, 64)
-    torch.testing.assert_close(classifier(inputs), network(inputs))
+    """By name where others have its parameters; by itself with ImageNet's classes, which are torchvision's own."""
+    for classes, given in ((5, f"torchvision:{name}"), (1000, None)):
+        network = build(f"torchvision:{name}", classes).eval()
+        torch.save(network.state_dict(), tmp_path / "net.pth")
+        classifier = load_classifier(tmp_path / "net.pth", architecture=given)
+        assert (classifier.architecture, classifier.classes) == (f"torchvision:{name}", classes)
+        inputs = torch.rand(2, 3, 64, 64)
+        torch.testing.assert_close(classifier(inputs), network(inputs))
 
 
 def test_vgg11_pools_after_every_second_convolution_and_before_its_batch_norm():
@@ -211,11 +213,13 @@ def test_vgg16_ends_as_published(name, features, pool):
     torch.testing.assert_close(network(inputs), logits)
 
 
-def test_several_that_fit_are_an_error_asking_which(monkeypatch):
+def test_several_that_fit_are_an_error_asking_which(monkeypatch, tmp_path):
     target = "thinice.models.architectures.resnet:resnet20"
     monkeypatch.setitem(ARCHITECTURES.rows, "resnet20_gelu", (target, "the same parameters"))
-    with pytest.raises(CheckpointError, match=r"file: .*several .* give architecture= .*resnet20, resnet20_gelu"):
-        identify(build("resnet20").state_dict(), "file")
+    torch.save(build("resnet20").state_dict(), tmp_path / "net.pt")
+    both = r"net\.pt: .* several .*architecture= .*, one of resnet20, resnet20_gelu, or resnet20:VARIANT with silu"
+    with pytest.raises(CheckpointError, match=both):
+        load_classifier(tmp_path / "net.pt")
     assert fit(build("resnet20").state_dict(), "resnet20_gelu").classes == 10
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from thinice.analysis.evaluation import bind_attack, verdicts
-from thinice.analysis.measurement import minimum_norm_attack, prepare_classifiers
+from thinice.analysis.measurement import in_network_classes, minimum_norm_attack, prepare_classifiers
 from thinice.analysis.options import CompareOptions, SearchOptions, chosen, search_options
 from thinice.analysis.session import ComparisonBasis, MeasurementSession, open_session
 from thinice.attacks import Attack
@@ -19,7 +19,8 @@ from thinice.attacks.fixed_budget import AttackEnsemble, budget_text
 from thinice.checks.study_patterns import stored_patterns
 from thinice.data import DATASETS, Samples, load_samples
 from thinice.errors import InputError
-from thinice.models import Classifier, as_classifier, load_classifier, same_task
+from thinice.models import Classifier, as_classifier, same_task
+from thinice.models.loading import read_classifier
 from thinice.results import Comparison, Robustness
 from thinice.stats import separation, transition_counts, transitions
 from thinice.types import BASES, DISTANCES, Basis, Distances, Outcome, Transition
@@ -118,7 +119,7 @@ def compare_all(
         raise InputError("`pruned` is empty: give at least one pruned network")
     for other in others:
         same_task(first, other)
-    data = _data(samples, first)
+    data = in_network_classes(_data(samples, first), [first, *others])
     first, *others = prepare_classifiers(_distinct([first, *others]), data)
     seed, command = bound.seed, options.get("command")
     with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
@@ -249,7 +250,7 @@ def _compare(
 def _network(network: Network) -> Classifier:
     if isinstance(network, Classifier | nn.Module):
         return as_classifier(network)
-    return load_classifier(network)
+    return read_classifier(network)
 
 
 def _data(samples: Samples | str | None, dense: Classifier) -> Samples:

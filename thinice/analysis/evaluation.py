@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinice.analysis.measurement import data_of, forward, prepare_classifiers, refuse_beside
+from thinice.analysis.measurement import data_of, forward, in_network_classes, prepare_classifiers, refuse_beside
 from thinice.analysis.options import EvaluateOptions, SkipKnown, chosen, search_options
 from thinice.analysis.session import MeasurementSession, Shard, kept_adversarials, open_session
 from thinice.analysis.tuning import can_be_tuned, tuned_settings
@@ -182,7 +182,10 @@ def evaluate_all(
         raise InputError(f"`skip_known` must be True, False or 'both', got {skip_known!r}")
     _refuse(attack, budgets, compiled=given["compiled"], tuned=tune_on is not None)
     with torch.inference_mode(mode=False):
-        networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
+        unprepared = [as_classifier(classifier) for classifier in classifiers]
+        samples = in_network_classes(samples, unprepared)
+        tune_on = None if tune_on is None else in_network_classes(tune_on, unprepared)
+        networks = prepare_classifiers(unprepared, samples)
     published = [None] * len(networks) if reported is None else list(reported)
     if len(published) != len(networks):
         raise InputError(f"`reported` has {len(published)} accuracies for {len(networks)} networks: give one for each")

@@ -9,12 +9,16 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from thinice.analysis.doubts import doubts
 from thinice.analysis.options import MeasureOptions, RunOptions, SearchOptions, chosen, search_options
 from thinice.attacks import Attack, MinNormResult, concatenate, make_attack
 from thinice.data import Samples, as_samples
+from thinice.data.wordnet import IMAGENET_CLASSES, as_imagenet
 from thinice.engines import ENGINES, Engine, LocalEngine, ProgressCounter, auto_reporter
 from thinice.errors import InputError
-from thinice.models import Classifier, as_classifier, infer_normalization, looks_like_probabilities
+from thinice.models import Classifier, as_classifier, decide
+from thinice.models.architectures.variants import base_and_variant
+from thinice.models.hypotheses import deciding
 from thinice.models.inference import inference_form
 from thinice.numerics import pick_device
 from thinice.types import DEFAULT_ATTACK
@@ -25,6 +29,7 @@ __all__ = [
     "check_fit",
     "data_of",
     "forward",
+    "in_network_classes",
     "make_engine",
     "measure",
     "minimum_norm_attack",
@@ -32,16 +37,8 @@ __all__ = [
     "prepare_classifiers",
 ]
 
-DECIDING = 512
-"""So many samples decide between candidates of normalisation."""
-PROBING = 32
-"""So many samples tell whether the outputs are probabilities."""
 TRYING = 8
 """So many samples tell whether the inference form of the network gives the same logits."""
-PROBABILITIES = (
-    "the outputs look like probabilities, not logits: a softmax inside starves attacks of gradients, and epsilons come "
-    "out too large; export the network without it"
-)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -124,8 +121,9 @@ def measure(
 
     """
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
-        data = data_of(samples, labels)
-        network = prepare_classifier(as_classifier(classifier), data)
+        unprepared = as_classifier(classifier)
+        data = in_network_classes(data_of(samples, labels), [unprepared])
+        network = prepare_classifier(unprepared, data)
     given = chosen(MeasureOptions, options)
     bound = minimum_norm_attack(given["attack"], **search_options(options, MeasureOptions))
     engine = make_engine(options)
@@ -294,10 +292,11 @@ def refuse_beside(attack: Attack, search: Mapping[str, object]) -> None:
 
 
 def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
-    """Return the classifier ready for these samples: they fit, and its normalisation is known.
+    """Return the classifier ready for these samples: they fit, and it is known what the network computes.
 
-    Where no file says how the network normalises its inputs, the labels decide between the candidates, and the
-    classifier's notes say with which accuracies. The notes also warn of outputs that look like probabilities.
+    Where no file says how the network normalises its inputs, or which of several networks with the same parameters it
+    is, the labels decide between the candidates, and the classifier's notes say with which accuracies. The notes also
+    say what makes the network doubtful (`doubts`).
 
     Raises
     ------
@@ -305,13 +304,13 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
         Where the samples do not fit, or no candidate is clearly better than the others.
 
     """
-    check_fit(classifier, samples)
-    some = samples[: min(len(samples), DECIDING)]
-    ready = infer_normalization(classifier, some.inputs[:], some.labels)
-    logits = forward(ready, some[: min(len(some), PROBING)], LocalEngine(ready.device))
-    if looks_like_probabilities(logits) and PROBABILITIES not in ready.notes:
-        return replace(ready, notes=(*ready.notes, PROBABILITIES))
-    return ready
+    if len(samples) == 0 or not classifier.alternatives:  # else one of the alternatives may fit
+        check_fit(classifier, samples)
+    some = samples[deciding(len(samples))]
+    ready = decide(classifier, some.inputs[:], some.labels)
+    check_fit(ready, samples)
+    logits = forward(ready, some, LocalEngine(ready.device))
+    return replace(ready, notes=tuple(dict.fromkeys((*ready.notes, *doubts(ready, logits, some)))))
 
 
 def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:
@@ -320,7 +319,8 @@ def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> 
     Raises
     ------
     InputError
-        Also where normalisations that nobody stated come out different: a loss would be one of preprocessing.
+        Also where normalisations, or variants of one architecture, that nobody stated come out different: a loss would
+        be one of preprocessing, or of a network that was not meant.
 
     """
     ready = [prepare_classifier(classifier, samples) for classifier in classifiers]
@@ -330,7 +330,29 @@ def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> 
                 f"`normalization` of {classifier.name!r} looks different from that of {ready[0].name!r}, and no file "
                 "says it: give it (--normalization)"
             )
+        first, own = ready[0].architecture, classifier.architecture
+        if not before.architecture_known and first != own and base_and_variant(first)[0] == base_and_variant(own)[0]:
+            raise InputError(
+                f"`architecture` of {classifier.name!r} looks like {own}, that of {ready[0].name!r} like {first}, and "
+                "no file says it: give it (--architecture)"
+            )
     return ready
+
+
+def in_network_classes(samples: Samples, classifiers: Sequence[Classifier]) -> Samples:
+    """Return the samples with the labels that the networks give: of Imagenette, ImageNet's, where all know 1000.
+
+    Examples
+    --------
+    >>> import thinice
+    >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
+    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> in_network_classes(samples, [dense]) is samples
+    True
+    """
+    if all(classifier.classes == IMAGENET_CLASSES for classifier in classifiers):
+        return as_imagenet(samples)
+    return samples
 
 
 def check_fit(classifier: Classifier, samples: Samples) -> None:

@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from thinice.analysis.measurement import AttackTask, forward, make_engine, minimum_norm_attack, prepare_classifiers
+from thinice.analysis.measurement import (
+    AttackTask,
+    forward,
+    in_network_classes,
+    make_engine,
+    minimum_norm_attack,
+    prepare_classifiers,
+)
 from thinice.analysis.options import RunOptions, StoredMeasureOptions, chosen, search_options
 from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.attacks.fixed_budget import AttackEnsemble
@@ -422,7 +429,9 @@ def measure_all(
     [('dense', 20), ('pruned-95', 20)]
 
     """
-    networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
+    unprepared = [as_classifier(classifier) for classifier in classifiers]
+    samples = in_network_classes(samples, unprepared)
+    networks = prepare_classifiers(unprepared, samples)
     attack = chosen(StoredMeasureOptions, options)["attack"]
     bound = minimum_norm_attack(attack, **search_options(options, StoredMeasureOptions))
     with (

@@ -26,17 +26,17 @@ def load(
     paths: Sequence[Path], reading: CheckpointOptions, selection: DataOptions, say: Messages
 ) -> tuple[list[Classifier], Samples]:
     """Return the networks in the files and the samples to measure them on, and tell the notes on both."""
-    from thinice import load_classifier, load_samples
+    from thinice import load_samples
     from thinice.analysis.comparison import named_data
-    from thinice.analysis.measurement import prepare_classifiers
-    from thinice.models.loading import unused_density
+    from thinice.analysis.measurement import in_network_classes, prepare_classifiers
+    from thinice.models.loading import read_classifier, unused_density
 
     density = reading.density
     architectures = for_each(reading.architecture, len(paths), "--architecture")
     arguments = for_each(reading.architecture_args, len(paths), "--architecture-args")
     with redirect_stdout(sys.stderr):  # what the user's own code prints is no number
         loaded = [
-            load_classifier(
+            read_classifier(
                 path,
                 architecture=None if name == AUTO else name,
                 architecture_args=arguments_value(text),
@@ -57,6 +57,7 @@ def load(
         limit=selection.limit,
         image_size=selection.image_size,
     )
+    samples = in_network_classes(samples, loaded)
     classifiers = prepare_classifiers(loaded, samples)
     for classifier in classifiers:
         say.notes(classifier.name, classifier.notes)

@@ -85,7 +85,7 @@ def architectures() -> str:
     """Return what ``--architecture`` takes, from the registry of architectures."""
     from thinice.models.architectures import known_architectures
 
-    return one_of([*known_architectures(), "torchvision:NAME"])
+    return one_of([*known_architectures(), "torchvision:NAME", "NAME:VARIANT"])
 
 
 def normalizations() -> str:

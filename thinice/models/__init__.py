@@ -3,6 +3,7 @@
 from thinice.models.architectures import ARCHITECTURES, build, find_architecture, known_architectures
 from thinice.models.classifier import Classifier, as_classifier, looks_like_probabilities, same_task
 from thinice.models.files import save_classifier
+from thinice.models.hypotheses import decide
 from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
 from thinice.models.loading import load_classifier
 from thinice.models.normalization import (
@@ -26,6 +27,7 @@ __all__ = [
     "Normalized",
     "as_classifier",
     "build",
+    "decide",
     "find_architecture",
     "infer_normalization",
     "known_architectures",

@@ -162,6 +162,12 @@ class Classifier:
     normalization, normalization_known
         (mean, std), or ``None`` where pixels go in as they are; ``normalization_known`` is false where nobody
         said so and ``None`` is only an assumption (`infer_normalization` finds out).
+    architecture_known, alternatives
+        False where parameter names and shapes alone said the architecture; then ``alternatives`` are the others that
+        have the same and compute something else. They are listed too where the names are those of one published
+        program, until labels were asked (`decide`).
+    recorded_accuracy
+        What the file says of itself: the name of the entry, and the fraction of samples.
     path
         The file it came from.
     notes
@@ -182,6 +188,9 @@ class Classifier:
     input_shape: tuple[int, int, int] | None = None
     recipe: Mapping[str, Any] | None = None
     parent: str | None = None
+    architecture_known: bool = True
+    alternatives: tuple[str, ...] = ()
+    recorded_accuracy: tuple[str, float] | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
 

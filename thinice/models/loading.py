@@ -29,17 +29,20 @@ from thinice.models.classifier import (
     usual_shape,
 )
 from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_format, read_safetensors, read_torch
+from thinice.models.hypotheses import choices, decide, deciding
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
+from thinice.models.recorded import recorded_accuracy
 from thinice.models.research_formats import NESTS, RawCheckpoint, check_numbers, find_weights, plain_weights
 
 if TYPE_CHECKING:
     import os
 
     from thinice.models.architectures.user_code import ArchitectureLike
+    from thinice.models.hypotheses import LabelledSamples
 
-__all__ = ["load_classifier", "unused_density"]
+__all__ = ["load_classifier", "read_classifier", "unused_density"]
 
 COMPUTABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
@@ -55,6 +58,7 @@ def load_classifier(
     name: str | None = None,
     density: float | None = None,
     trust_pickle: bool = False,
+    samples: LabelledSamples | None = None,
 ) -> Classifier:
     """Return the classifier that a checkpoint file holds.
 
@@ -68,10 +72,11 @@ def load_classifier(
         The file. Its kind is told from its content, not from its suffix.
     architecture
         A name of `known_architectures` or ``torchvision:NAME``, where the file does not say it and the parameter names
-        and shapes do not tell. Or your own code: ``path/to/models.py:ResNet18``, ``package.module:make``, the class
-        or function itself, or a module, which stays as it is. This code runs; the file is still only read. The number
-        of classes of the weights is passed where the code has a parameter ``num_classes``, ``classes`` or
-        ``n_classes``.
+        and shapes do not tell; ``NAME:VARIANT`` where several networks that compute different things have the same
+        names and shapes (an error lists them). Or your own code: ``path/to/models.py:ResNet18``,
+        ``package.module:make``, the class or function itself, or a module, which stays as it is. This code runs; the
+        file is still only read. The number of classes of the weights is passed where the code has a parameter
+        ``num_classes``, ``classes`` or ``n_classes``.
     architecture_args
         Keywords of the builder or of your own code, for example ``{"width": 16}``.
     normalization
@@ -86,13 +91,18 @@ def load_classifier(
         A file without scores does not use it, and its notes say so.
     trust_pickle
         Unpickle the whole file, which lets it do anything on this machine; only for files whose maker you trust.
+    samples
+        Labelled samples, `thinice.Samples` for one, that `decide` what the file leaves open: which of several networks
+        with the same parameter names and shapes it is, and the normalisation.
 
     Raises
     ------
     CheckpointError
-        Not a checkpoint, damaged, wants to run code, does not fit, or holds NaN.
+        Not a checkpoint, damaged, wants to run code, does not fit, holds NaN, or has parameter names and shapes of
+        several networks that compute different things, and no samples are given.
     InputError
-        An argument that contradicts the file, or cannot be used; own code that is not there, or raises.
+        An argument that contradicts the file, or cannot be used; own code that is not there, or raises; samples that
+        do not decide what the file leaves open.
     MissingExtraError
         A format whose extra is not installed.
 
@@ -105,6 +115,44 @@ def load_classifier(
     >>> classifier = load_classifier(path, normalization="imagenet")
     >>> classifier.architecture, classifier.classes
     ('resnet20', 10)
+    """
+    classifier = read_classifier(
+        path,
+        architecture=architecture,
+        architecture_args=architecture_args,
+        normalization=normalization,
+        classes=classes,
+        name=name,
+        density=density,
+        trust_pickle=trust_pickle,
+    )
+    if samples is not None:
+        some = deciding(len(samples.labels))
+        return decide(classifier, samples.inputs[some], samples.labels[some])
+    if not classifier.architecture_known:
+        offered = choices((classifier.architecture, *classifier.alternatives))
+        raise CheckpointError(
+            f"{classifier.path}: parameters fit several architectures that compute different things: give "
+            f"architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; or labelled samples "
+            "(samples=), which may decide"
+        )
+    return classifier
+
+
+def read_classifier(
+    path: str | os.PathLike[str],
+    *,
+    architecture: ArchitectureLike | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
+    normalization: NormalizationLike | None = None,
+    classes: int | None = None,
+    name: str | None = None,
+    density: float | None = None,
+    trust_pickle: bool = False,
+) -> Classifier:
+    """Return the classifier in a file, as `load_classifier`, but also where the architecture is not known yet.
+
+    For callers that ask labels next (`decide`): until then nobody knows what it computes.
     """
     path = expanded(path)
     if density is not None and not 0 < density <= 1:
@@ -193,7 +241,8 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
             return _from_own(content, request)
     module = _whole_module(content)
     if module is not None:
-        return _from_module(module, request)
+        entries = content if isinstance(content, Mapping) else {}
+        return _from_module(module, request, recorded_accuracy(entries))
     return _from_research(find_weights(content, str(path), density=density), request)
 
 
@@ -342,15 +391,19 @@ def _image_shape(sizes: Any) -> tuple[int, int, int]:  # noqa: ANN401 - whatever
 def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     """Return the classifier of a file that other programs wrote."""
     code, where = request.code, str(request.path)
+    in_file = tuple(checkpoint.weights)
     _note_types(checkpoint)
     checkpoint.weights = {name: _readable(value, name, where) for name, value in checkpoint.weights.items()}
     if code is not None:
         trial = code.trial_shapes()
         checkpoint.expected = frozenset(trial[0])
     plain_weights(checkpoint)
+    refuse_lost_layers(in_file, checkpoint)
     _check_finite(checkpoint.weights, where)
     arguments: Mapping[str, Any]
     classes: int | None
+    alternatives: tuple[str, ...] = ()
+    architecture_known = True
     if code is not None:
         network, in_weights = code.load(checkpoint.weights, where, otherwise=request.classes, trial=trial)
         check_numbers(checkpoint, network)
@@ -359,7 +412,8 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
         checkpoint.note(f"architecture built by your own code, {architecture}")
     else:
         check_numbers(checkpoint)
-        identity = _identity(checkpoint, request)
+        identity = _identity(checkpoint, request, in_file)
+        alternatives, architecture_known = identity.alternatives, bool(identity.source) or not identity.alternatives
         architecture, classes, arguments = identity.architecture, identity.classes, identity.arguments
         network = rebuild(architecture, identity.classes, arguments, checkpoint.weights, where)
         shape = usual_shape(architecture, arguments)
@@ -381,18 +435,72 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
         normalization=normalization,
         normalization_known=known,
         input_shape=shape,
+        architecture_known=architecture_known,
+        alternatives=alternatives,
+        recorded_accuracy=recorded_accuracy(checkpoint.outer),
         path=request.path,
         notes=(*checkpoint.notes, *(() if known else request.unknown_normalization_note())),
     )
 
 
-def _identity(checkpoint: RawCheckpoint, request: _Request) -> Identity:
+def refuse_lost_layers(in_file: tuple[str, ...], checkpoint: RawCheckpoint) -> None:
+    """Raise CheckpointError where the network stands behind a layer that has no parameters; note where one may follow.
+
+    ``Sequential(Upsample(), network)`` saves its parameters as ``1.conv1.weight`` and so on: which layer 0 is, the file
+    does not say. A normalisation with buffers there is another matter.
+
+    Parameters
+    ----------
+    in_file : tuple of str
+        The names as the file has them.
+    checkpoint : RawCheckpoint
+        The names of the network, and the file.
+    """
+    parts = [part for part in _removed_prefix(set(in_file), list(checkpoint.weights)).split(".") if part]
+    firsts = {name.partition(".")[0] for name in checkpoint.weights}
+    if len(firsts) == 1 and not checkpoint.as_expected():
+        parts += firsts
+    for depth, part in enumerate(parts):
+        if not part.isdecimal() or len(part) > 3:  # no place in a Sequential
+            continue
+        before = "".join(f"{outer}." for outer in parts[:depth])
+        inside = [name[len(before) :].partition(".")[0] for name in in_file if name.startswith(before)]
+        places = {int(number) for number in inside if number.isdecimal()}
+        missing = [place for place in range(int(part)) if place not in places]
+        if missing:
+            raise checkpoint.fail(
+                f"its parameters begin with {'.'.join(parts[: depth + 1])}., behind a layer {before}{missing[0]} that "
+                "has none (an upsampling, a normalisation) and that the file does not say: give the code of the whole "
+                "network (architecture=, --architecture FILE.py:FUNCTION), or save the inner network's state_dict() "
+                "where the layer only normalises, and give that (--normalization)"
+            )
+        if places == {0}:
+            checkpoint.note(
+                f"all parameters are in {'.'.join(parts[: depth + 1])}.: whether a layer without any follows (a "
+                "softmax), the file does not say; there is none here"
+            )
+
+
+def _removed_prefix(in_file: set[str], weights: list[str]) -> str:
+    """Return what stood before most names in the file and no longer does, without its dot."""
+    if any(name in in_file for name in weights):
+        return ""
+    for name in weights:
+        prefixes = [long.removesuffix(f".{name}") for long in in_file if long.endswith(f".{name}")]
+        if prefixes:
+            return max(prefixes, key=lambda prefix: sum(f"{prefix}.{other}" in in_file for other in weights))
+    return ""
+
+
+def _identity(checkpoint: RawCheckpoint, request: _Request, in_file: tuple[str, ...]) -> Identity:
     """Return the architecture that was given, or that parameter names and shapes tell."""
     if request.architecture is None:
-        identity = identify(checkpoint.weights, str(request.path))
+        identity = identify(checkpoint.weights, str(request.path), in_file=in_file)
+        told = f", which are those of {identity.source}" if identity.source else ""
+        others = f"; with the same, but computing something else: {', '.join(identity.alternatives)}"
         checkpoint.note(
             f"architecture identified as {identity.architecture} with {identity.classes} classes from parameter names "
-            "and shapes"
+            f"and shapes{told}{others if identity.alternatives else ''}"
         )
     else:
         identity = fit(checkpoint.weights, request.architecture, request.classes)
@@ -446,7 +554,7 @@ def _whole_module(content: object) -> nn.Module | None:
     return content if isinstance(content, nn.Module) else None
 
 
-def _from_module(module: nn.Module, request: _Request) -> Classifier:
+def _from_module(module: nn.Module, request: _Request, recorded: tuple[str, float] | None) -> Classifier:
     request.refuse_architecture("a whole pickled module")
     classifier = as_classifier(module, name=request.name)
     _check_finite(classifier.module.state_dict(), str(request.path))
@@ -462,6 +570,7 @@ def _from_module(module: nn.Module, request: _Request) -> Classifier:
         normalization=normalization,
         normalization_known=known,
         input_shape=classifier.input_shape,
+        recorded_accuracy=recorded,
         path=request.path,
         notes=(
             "a whole pickled module, unpickled because you trusted it",

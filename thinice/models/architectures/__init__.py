@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from thinice.errors import InputError
+from thinice.models.architectures.variants import base_and_variant, change
 from thinice.registry import Registry
 
 __all__ = [
@@ -131,11 +132,16 @@ def known_architectures(*, torchvision: bool = False) -> list[str]:
 def find_architecture(name: str) -> Architecture:
     """Return the architecture of a name; InputError tells the nearest names where there is none.
 
+    ``NAME:VARIANT`` is one of its `variants_of`, which has the same parameters and computes something else.
+
     Examples
     --------
     >>> find_architecture("digits_cnn").make(4).fc
     Linear(in_features=512, out_features=4, bias=True)
+    >>> find_architecture("cnn5:tanh").make(4).relu1
+    Tanh()
     """
+    name, variant = base_and_variant(name)
     registry = _torchvision() if name.startswith(TORCHVISION) else ARCHITECTURES
     if name not in registry:
         try:
@@ -144,7 +150,25 @@ def find_architecture(name: str) -> Architecture:
             ways = "torchvision:resnet50 and the like, or your own code as models.py:ResNet18"
             raise InputError(f"{error} (also {ways})") from None
     make = registry.get(name)
-    return Architecture(name, make, getattr(make, "input_shape", None))
+    shape: tuple[int, int, int] | None = getattr(make, "input_shape", None)
+    if not variant:
+        return Architecture(name, make, shape)
+    changed = change(name, variant)
+    if shape is not None and changed.image_size is not None:
+        shape = shape[0], changed.image_size, changed.image_size
+    return Architecture(f"{name}:{variant}", _varied(make, changed.make), shape)
+
+
+def _varied(make: Builder, make_variant: Callable[[nn.Module], None]) -> Builder:
+    """Return a builder with the same parameters whose networks are the variant."""
+
+    @functools.wraps(make)
+    def build_variant(*arguments: Any, **keywords: Any) -> nn.Module:  # noqa: ANN401 - passed on
+        network = make(*arguments, **keywords)
+        make_variant(network)
+        return network
+
+    return build_variant
 
 
 def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa: ANN401 - passed to the builder
@@ -153,7 +177,7 @@ def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa:
     Parameters
     ----------
     name
-        A name of `known_architectures`, or ``torchvision:NAME``.
+        A name of `known_architectures`, or ``torchvision:NAME``; with ``:VARIANT`` a variant of it (`variants_of`).
     classes
         Number of classes.
     arguments

@@ -1,16 +1,21 @@
-"""Which architecture a state dict belongs to, told from the names and shapes of its parameters."""
+"""Which architectures a state dict may belong to, told from the names and shapes of its parameters.
+
+That is a hypothesis about a function: pools, strides and activations have no parameters. So the variants of an
+architecture come with it, and the published program whose names these are, where they are those of one.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thinice.errors import CheckpointError
 from thinice.models.architectures import TORCHVISION, build, find_architecture, known_architectures
 from thinice.models.architectures.rebuild import WithoutMemory, signature
+from thinice.models.architectures.variants import base_and_variant, source_of, variants_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,64 +26,104 @@ Shapes = Mapping[str, tuple[int, ...]]
 PROBE_CLASSES = (7, 11)
 """Two class counts that no fixed layer has: the parameters that differ between them are the classifier."""
 PROBE_CHANNELS = (3, 5)
+SETTINGS: Mapping[str, tuple[Mapping[str, bool], ...]] = {
+    "torchvision:googlenet": ({"aux_logits": False},),
+    "torchvision:inception_v3": ({"aux_logits": False},),
+}
+"""Arguments of builders that leave out parameters: torchvision's own weights come without auxiliary classifiers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An architecture with the arguments and the number of classes that a state dict has."""
+    """An architecture with the arguments and the number of classes that a state dict has.
+
+    Attributes
+    ----------
+    architecture : str
+        As `build` takes it.
+    classes : int
+        The number of classes.
+    arguments : mapping
+        Keywords of the builder.
+    alternatives : tuple of str
+        Other architectures with the same parameters, which compute something else.
+    source : str
+        The published program whose parameter names these are; empty where several programs use them.
+    """
 
     architecture: str
     classes: int
     arguments: Mapping[str, Any]
+    alternatives: tuple[str, ...] = ()
+    source: str = ""
 
 
 @functools.lru_cache(maxsize=512)
-def shapes_of(architecture: str, classes: int, channels: int | None = None) -> Shapes:
+def shapes_of(architecture: str, classes: int, channels: int | None = None, **settings: bool) -> Shapes:
     """Return the shape of every parameter of a registered architecture; the network takes no memory."""
-    arguments = {} if channels is None else {"channels": channels}
+    arguments: dict[str, Any] = settings | ({} if channels is None else {"channels": channels})
     with WithoutMemory():
         return signature(build(architecture, classes, **arguments).state_dict())
 
 
-def identify(weights: Mapping[str, Tensor], where: str) -> Identity:
-    """Return the one architecture with exactly these parameter names and shapes.
+def identify(weights: Mapping[str, Tensor], where: str, *, in_file: Iterable[str] | None = None) -> Identity:
+    """Return the architecture with exactly these parameter names and shapes, and the others that have them too.
 
     thinice's own architectures are asked first, then torchvision's; no name of one is the name of another.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        Plain weights, by the names of the network.
+    where : str
+        The file, for messages.
+    in_file : iterable of str, optional
+        The names of the parameters as the file has them, which may tell more of where it comes from.
 
     Raises
     ------
     CheckpointError
-        Several match, or none: then the nearest are named with the first parameters that differ.
+        None matches: the nearest are named with the first parameters that differ.
 
     Examples
     --------
-    >>> identity = identify(build("resnet20", 10).state_dict(), "resnet20.th")
-    >>> identity.architecture, identity.classes
-    ('resnet20', 10)
+    >>> identity = identify(build("torchvision:mobilenet_v2", 10).state_dict(), "mobilenet.th")
+    >>> identity.architecture, identity.classes, identity.alternatives[0]
+    ('torchvision:mobilenet_v2', 10, 'torchvision:mobilenet_v2:stem-stride-1')
     """
     wanted = signature(weights)
     matches = [match for name in known_architectures() if (match := _match(name, wanted))]
     if not matches:
         names = [name for name in known_architectures(torchvision=True) if name.startswith(TORCHVISION)]
         matches = [match for name in names if (match := _match(name, wanted))]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
+    if not matches:
+        raise CheckpointError(_nearest(wanted, where))
+    first = matches[0]
+    if any((match.classes, match.arguments) != (first.classes, first.arguments) for match in matches):
         choices = ", ".join(match.architecture for match in matches)
         raise CheckpointError(
             f"{where}: parameters fit several architectures that compute different things: give "
             f"architecture= (--architecture), one of {choices}"
         )
-    raise CheckpointError(_nearest(wanted, where))
+    names = [name for match in matches for name in (match.architecture, *variants_of(match.architecture))]
+    source = source_of(first.architecture, first.classes, weights if in_file is None else in_file)
+    told = source is not None and len(matches) == 1
+    return replace(first, alternatives=tuple(names[1:]), source=source.program if source and told else "")
 
 
 def fit(weights: Mapping[str, Tensor], architecture: str, classes: int | None = None) -> Identity:
     """Return the classes and channels that make a named architecture fit these parameters as well as it can."""
     find_architecture(architecture)
-    return _fit(architecture, signature(weights), classes or 10)
+    wanted = signature(weights)
+    return _match(architecture, wanted) or _fit(architecture, wanted, classes or 10)
 
 
 def _match(name: str, wanted: Shapes) -> Identity | None:
+    for settings in SETTINGS.get(base_and_variant(name)[0], ()):
+        few, many = (shapes_of(name, number, **settings) for number in PROBE_CLASSES)
+        classes = size_that_differs(few, many, wanted) or 0
+        if classes >= 2 and shapes_of(name, classes, **settings) == wanted:
+            return Identity(name, classes, settings)
     if shapes_of(name, PROBE_CLASSES[0]).keys() != wanted.keys():
         return None
     fitting = _fit(name, wanted, 0)

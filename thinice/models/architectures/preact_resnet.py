@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 __all__ = ["preact_resnet8", "preact_resnet18", "preact_resnet18_cifar"]
 
@@ -15,6 +14,7 @@ class PreActBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
+        self.relu = nn.ReLU()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
@@ -27,9 +27,9 @@ class PreActBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the block's width, smaller by its stride."""
-        active = functional.relu(self.bn1(maps))
+        active = self.relu(self.bn1(maps))
         around = maps if self.shortcut is None else self.shortcut(active)
-        residual: Tensor = self.conv2(functional.relu(self.bn2(self.conv1(active))))
+        residual: Tensor = self.conv2(self.relu(self.bn2(self.conv1(active))))
         return residual + around
 
 

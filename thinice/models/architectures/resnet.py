@@ -17,6 +17,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU()
         self.shortcut: nn.Module
         if stride == 1 and inputs == outputs:
             self.shortcut = nn.Identity()
@@ -29,9 +30,10 @@ class Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the block's width, smaller by its stride."""
-        residual = functional.relu(self.bn1(self.conv1(maps)))
+        residual = self.relu(self.bn1(self.conv1(maps)))
         residual = self.bn2(self.conv2(residual))
-        return functional.relu(residual + self.shortcut(maps))
+        output: Tensor = self.relu(residual + self.shortcut(maps))
+        return output
 
 
 class PaddedShortcut(nn.Module):
@@ -65,6 +67,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU()
         self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
         self.head = list(head)
         inputs = widths[0]
@@ -80,7 +83,7 @@ class ResNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits (N, classes) of normalised inputs (N, C, H, W)."""
-        maps = functional.relu(self.bn1(self.conv1(inputs)))
+        maps: Tensor = self.relu(self.bn1(self.conv1(inputs)))
         for name in self.stages:
             maps = self.get_submodule(name)(maps)
         pooled = maps.mean((2, 3), keepdim=True)

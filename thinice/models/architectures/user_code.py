@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from thinice.errors import InputError
 from thinice.files import expanded
-from thinice.models.architectures import TORCHVISION
+from thinice.models.architectures import ARCHITECTURES, TORCHVISION
 from thinice.models.architectures.identify import PROBE_CLASSES, Shapes, size_that_differs
 from thinice.models.architectures.rebuild import load_exactly, refuse_misfit, signature
+from thinice.models.architectures.variants import base_and_variant, variants_of
 from thinice.models.classifier import own_copy, structure_of
 from thinice.models.pickles import plain
 
@@ -183,7 +184,7 @@ def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any
         if given:
             raise InputError("`architecture_args` are for code that builds a network: `architecture` is built already")
         return UserCode(_name_of(type(architecture)), lambda: own_copy(architecture), built=True)
-    if architecture is None or (isinstance(architecture, str) and architecture.startswith(TORCHVISION)):
+    if architecture is None or (isinstance(architecture, str) and _is_registered(architecture)):
         return None
     if not isinstance(architecture, str):
         make: object = architecture
@@ -208,6 +209,14 @@ def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any
         with _running(shown, Path.cwd(), f"is imported from {source}", isolated=False):
             module = importlib.import_module(source)
     return UserCode(shown, _named(module, name, shown), given, folder)
+
+
+def _is_registered(architecture: str) -> bool:
+    """Return whether a name is one of torchvision's, or a variant of an architecture and no module of the user's."""
+    base, variant = base_and_variant(architecture)
+    if architecture.startswith(TORCHVISION) or not variant or base not in ARCHITECTURES:
+        return architecture.startswith(TORCHVISION)
+    return architecture in variants_of(base) or not (Path(f"{base}.py").is_file() or Path(base).is_dir())
 
 
 def _name_of(code: object) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 __all__ = ["wrn_28_4", "wrn_28_10"]
 
@@ -15,6 +14,7 @@ class WideBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
+        self.relu = nn.ReLU()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
@@ -24,9 +24,9 @@ class WideBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the block's width, smaller by its stride."""
-        active = functional.relu(self.bn1(maps))
+        active = self.relu(self.bn1(maps))
         around = maps if self.convShortcut is None else self.convShortcut(active)
-        residual: Tensor = self.conv2(functional.relu(self.bn2(self.conv1(active))))
+        residual: Tensor = self.conv2(self.relu(self.bn2(self.conv1(active))))
         return residual + around
 
 
