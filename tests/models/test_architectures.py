@@ -248,8 +248,10 @@ def test_nothing_alike_is_said():
 
 def test_unknown_name_and_arguments_are_named():
     with pytest.raises(
-        InputError, match=r"`architecture` 'resnet21' is unknown: did you mean resnet.*torchvision:.*models\.py:"
+        InputError, match=r"`architecture` 'resnet_20' is unknown: did you mean resnet.*torchvision:.*models\.py:"
     ):
+        build("resnet_20")
+    with pytest.raises(InputError, match=r"a depth of 21 tells no blocks .* give blocks"):
         build("resnet21")
     with pytest.raises(InputError, match=r"did you mean torchvision:resnet50"):
         build("torchvision:resnet500")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from thinice.models.architectures.resnet import STEMS
+from thinice.models.architectures.resnet import stem_layers
 
 __all__ = ["densenet"]
 
@@ -75,17 +75,15 @@ def densenet(
     transition_relu
         Transitions have a ReLU.
     """
-    if stem not in STEMS:
-        raise ValueError(f"stem is {stem!r}, not {', '.join(STEMS)}")
     if order not in {"before", "after"}:
         raise ValueError(f"order is {order!r}, not before or after")
     maps = first or 2 * growth
-    kernel = {"kernel_size": 7, "stride": 2, "padding": 3} if stem == "imagenet" else {"kernel_size": 3, "padding": 1}
-    layers: dict[str, nn.Module] = {"conv1": nn.Conv2d(channels, maps, bias=False, **kernel)}
+    convolution, pool = stem_layers(channels, maps, stem)
+    layers: dict[str, nn.Module] = {"conv1": convolution}
     if stem_norm:
         layers |= {"norm0": nn.BatchNorm2d(maps), "relu0": nn.ReLU()}
     if stem != "cifar":
-        layers["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
+        layers["maxpool"] = pool
     for index, number in enumerate(blocks):
         block = nn.Sequential()
         for _ in range(number):

@@ -18,10 +18,9 @@ import torch
 
 from thinice.errors import InputError
 from thinice.models.architectures import build, find_architecture
+from thinice.models.architectures.depths import VGG_WIDTHS, resnet_defaults
 from thinice.models.architectures.naming import SCHEMES, Scheme, translate
 from thinice.models.architectures.rebuild import WithoutMemory, signature
-from thinice.models.architectures.resnet import resnet_defaults
-from thinice.models.architectures.vgg import VGG_WIDTHS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,9 +130,7 @@ def _translations(weights: Mapping[str, Tensor]) -> Iterator[tuple[Scheme, dict[
             yield scheme, names, signature({names[name]: value for name, value in weights.items()})
 
 
-def _members(
-    reading: Reading, scheme: Scheme, names: Mapping[str, str], own: Shapes, *, narrow: bool
-) -> list[Member]:
+def _members(reading: Reading, scheme: Scheme, names: Mapping[str, str], own: Shapes, *, narrow: bool) -> list[Member]:
     """Return one member for each function that the programs of a scheme compute, if the parameters are the file's."""
     members: list[Member] = []
     for arguments in _functions(reading, scheme):
@@ -177,7 +174,9 @@ def _told_apart(members: list[Member]) -> list[Member]:
         parameters = inspect.signature(find_architecture(member.architecture).make).parameters
         shown = ",".join(f"{key}={member.arguments.get(key, parameters[key].default)}" for key in differing)
         rest = {key: value for key, value in member.arguments.items() if key not in differing}
-        told.append(replace(member, architecture=f"{member.architecture}({shown})", arguments=rest) if shown else member)
+        told.append(
+            replace(member, architecture=f"{member.architecture}({shown})", arguments=rest) if shown else member
+        )
     return told
 
 
@@ -232,7 +231,15 @@ def _difference(planned: Shapes, own: Shapes) -> str:
     lists = (
         ("has no ", [name for name in planned if name not in own], ""),
         ("has ", [name for name in own if name not in planned], " too"),
-        ("", [f"{name} {own[name]} instead of {shape}" for name, shape in planned.items() if own.get(name, shape) != shape], ""),
+        (
+            "",
+            [
+                f"{name} {own[name]} instead of {shape}"
+                for name, shape in planned.items()
+                if own.get(name, shape) != shape
+            ],
+            "",
+        ),
     )
     return "the file " + ", ".join(
         f"{before}{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}{after}"
@@ -370,12 +377,18 @@ def _read_vgg(shapes: Shapes) -> list[Reading]:
         "norms": classifier["norms"] or None,
     }
     possible = {"pool": _pools(IMAGE >> configuration.count("M"), grid)}
-    return [Reading("vgg", classifier["classes"], arguments, possible, remark=_narrow_vgg(widths, batch_norm=batch_norm))]
+    return [
+        Reading("vgg", classifier["classes"], arguments, possible, remark=_narrow_vgg(widths, batch_norm=batch_norm))
+    ]
 
 
 def _positions(shapes: Shapes, layer: str, dimensions: int) -> list[int]:
     """Return where in a sequence the weights of so many dimensions stand, in their order."""
-    found = (re.fullmatch(rf"{layer}\.(\d{{1,4}})\.weight", name) for name, shape in shapes.items() if len(shape) == dimensions)
+    found = (
+        re.fullmatch(rf"{layer}\.(\d{{1,4}})\.weight", name)
+        for name, shape in shapes.items()
+        if len(shape) == dimensions
+    )
     return sorted(int(match[1]) for match in found if match)
 
 
@@ -387,7 +400,7 @@ def _classifier(shapes: Shapes) -> dict[str, Any] | None:
         linear = [shapes["classifier.weight"]]
     if not linear:
         return None
-    norms = [position for position in _positions(shapes, "classifier", 1)]
+    norms = _positions(shapes, "classifier", 1)
     return {
         "inputs": linear[0][1],
         "classes": linear[-1][0],

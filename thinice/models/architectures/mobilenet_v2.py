@@ -21,7 +21,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = expansion * inputs
-        layers = [] if expansion == 1 else [_convolution(inputs, inner, 1, 1)]
+        layers: list[nn.Module] = [] if expansion == 1 else [_convolution(inputs, inner, 1, 1)]
         layers += [
             _convolution(inner, inner, 3, stride, groups=inner),
             nn.Conv2d(inner, outputs, 1, bias=False),
@@ -102,8 +102,8 @@ class ProjectedResidual(nn.Module):
         """Return maps of the block's width, smaller by its stride."""
         residual = self.relu(self.bn1(self.conv1(maps)))
         residual = self.relu(self.bn2(self.conv2(residual)))
-        residual = self.bn3(self.conv3(residual))
-        return residual + self.shortcut(maps) if self.around else residual
+        outputs: Tensor = self.bn3(self.conv3(residual))
+        return outputs + self.shortcut(maps) if self.around else outputs
 
 
 def mobilenet_v2_cifar(classes: int = 10, *, channels: int = 3) -> nn.Module:

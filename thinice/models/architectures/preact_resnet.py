@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from thinice.models.architectures.resnet import resnet_defaults
+from thinice.models.architectures.depths import stages
 
 __all__ = ["preact_resnet", "preact_resnet8", "preact_resnet18", "preact_resnet18_cifar"]
 
@@ -71,8 +71,8 @@ class PreActBottleneck(nn.Module):
         active = self.relu(self.bn1(maps))
         around = maps if self.shortcut is None else self.shortcut(active if self.activated else maps)
         residual = self.conv2(self.relu(self.bn2(self.conv1(active))))
-        residual = self.conv3(self.relu(self.bn3(residual)))
-        return residual + around
+        outputs: Tensor = self.conv3(self.relu(self.bn3(residual)))
+        return outputs + around
 
     def extra_repr(self) -> str:
         """Return what the printed network shows."""
@@ -162,13 +162,10 @@ def preact_resnet(
     stride
         The convolution of a bottleneck that has it: ``3x3`` or ``first``.
     """
-    usual, usual_block = resnet_defaults(depth)
-    numbers = usual if blocks is None else tuple(blocks)
-    if not numbers:
-        raise ValueError(f"a depth of {depth} tells no blocks: give blocks, for example [2, 2, 2, 2]")
+    numbers, kind_of_block = stages(depth, blocks, block)
     if shortcut not in {"activated", "raw"}:
         raise ValueError(f"shortcut is {shortcut!r}, not activated or raw")
-    kind = BLOCKS[block or usual_block]
+    kind = BLOCKS[kind_of_block]
     first = width or (64 if len(numbers) > 3 else 16)
     layers: dict[str, nn.Module] = {"conv1": nn.Conv2d(channels, first, 3, padding=1, bias=bias)}
     if first_norm:
@@ -179,7 +176,14 @@ def preact_resnet(
         for position in range(number):
             halved = 2 if index and not position else 1
             stage.append(
-                kind(inputs, first * 2**index, halved, bias=bias, activated=shortcut == "activated", early=stride == "first")
+                kind(
+                    inputs,
+                    first * 2**index,
+                    halved,
+                    bias=bias,
+                    activated=shortcut == "activated",
+                    early=stride == "first",
+                )
             )
             inputs = kind.expansion * first * 2**index
         layers[f"layer{index + 1}"] = stage

@@ -8,16 +8,9 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["resnet", "resnet18", "resnet18_rst", "resnet20", "resnet32", "resnet44", "resnet56", "resnet_defaults"]
+from thinice.models.architectures.depths import stages
 
-FOUR_STAGES = {
-    18: ((2, 2, 2, 2), "basic"),
-    34: ((3, 4, 6, 3), "basic"),
-    50: ((3, 4, 6, 3), "bottleneck"),
-    101: ((3, 4, 23, 3), "bottleneck"),
-    152: ((3, 8, 36, 3), "bottleneck"),
-}
-"""Blocks in each stage and their kind, by the depth in the name (He et al. 2016, table 1)."""
+__all__ = ["resnet", "resnet18", "resnet18_rst", "resnet20", "resnet32", "resnet44", "resnet56"]
 
 
 class PaddedShortcut(nn.Module):
@@ -111,6 +104,16 @@ STEMS = ("cifar", "cifar-pool", "imagenet")
 """A 3x3 convolution; the same and a 3x3 max-pool of stride 2; a 7x7 convolution of stride 2 and that max-pool."""
 
 
+def stem_layers(channels: int, width: int, stem: str) -> tuple[nn.Module, nn.Module]:
+    """Return the first convolution of one of the `STEMS`, and its pool."""
+    if stem not in STEMS:
+        raise ValueError(f"stem is {stem!r}, not {', '.join(STEMS)}")
+    pool = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, stride=2, padding=1)
+    if stem == "imagenet":
+        return nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False), pool
+    return nn.Conv2d(channels, width, 3, padding=1, bias=False), pool
+
+
 class ResNet(nn.Module):
     """A stem, stages of blocks (each but the first halves the size), average pool, ``head``."""
 
@@ -130,14 +133,10 @@ class ResNet(nn.Module):
         super().__init__()
         if block not in BLOCKS:
             raise ValueError(f"block is {block!r}, not {' or '.join(BLOCKS)}")
-        if stem not in STEMS:
-            raise ValueError(f"stem is {stem!r}, not {', '.join(STEMS)}")
         kind = BLOCKS[block]
-        kernel = {"kernel_size": 7, "stride": 2, "padding": 3} if stem == "imagenet" else {"kernel_size": 3, "padding": 1}
-        self.conv1 = nn.Conv2d(channels, widths[0], bias=False, **kernel)
+        self.conv1, self.maxpool = stem_layers(channels, widths[0], stem)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
-        self.maxpool = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
         self.head = head
         inputs = widths[0]
@@ -161,20 +160,6 @@ class ResNet(nn.Module):
         last = self.get_submodule(self.head)
         logits: Tensor = last(pooled.flatten(1) if self.head == "linear" else pooled)
         return logits.flatten(1)
-
-
-def resnet_defaults(depth: int) -> tuple[tuple[int, ...] | None, str]:
-    """Return the blocks of each stage and their kind that a depth stands for; ``None`` where there is no custom.
-
-    Examples
-    --------
-    >>> resnet_defaults(50), resnet_defaults(110)
-    (((3, 4, 6, 3), 'bottleneck'), ((18, 18, 18), 'basic'))
-    """
-    if depth in FOUR_STAGES:
-        return FOUR_STAGES[depth]
-    whole, rest = divmod(depth - 2, 6)
-    return ((whole,) * 3 if whole > 0 and rest == 0 else None), "basic"
 
 
 def resnet(
@@ -212,17 +197,14 @@ def resnet(
     groups
         Of the 3x3 convolutions of bottleneck blocks.
     """
-    usual, usual_block = resnet_defaults(depth)
-    numbers = usual if blocks is None else tuple(blocks)
-    if not numbers:
-        raise ValueError(f"a depth of {depth} tells no blocks: give blocks, for example [2, 2, 2, 2]")
+    numbers, kind_of_block = stages(depth, blocks, block)
     first = width or (64 if len(numbers) > 3 else 16)
     return ResNet(
         numbers,
         [first * 2**stage for stage in range(len(numbers))],
         classes,
         channels=channels,
-        block=block or usual_block,
+        block=kind_of_block,
         shortcut=shortcut or ("projected" if len(numbers) > 3 else "padded"),
         stem=stem,
         groups=groups,

@@ -17,7 +17,6 @@ from thinice.models.architectures import for_images_of
 
 __all__ = [
     "POOLS",
-    "VGG_WIDTHS",
     "vgg",
     "vgg11",
     "vgg16_bn",
@@ -31,13 +30,6 @@ __all__ = [
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 CIFAR = (3, 32, 32)
-VGG_WIDTHS = {
-    11: (64, 128, 256, 256, 512, 512, 512, 512),
-    13: (64, 64, 128, 128, 256, 256, 512, 512, 512, 512),
-    16: (64, 64, 128, 128, *(256,) * 3, *(512,) * 6),
-    19: (64, 64, 128, 128, *(256,) * 4, *(512,) * 8),
-}
-"""Widths of the convolutions, by the number in the name (Simonyan and Zisserman 2015, table 1)."""
 POOLS = ("none", "max", "mean", "max-mean")
 """Between convolutions and classifier: nothing, a 2x2 max-pool, the mean of fields, or first one and then the other."""
 
@@ -243,7 +235,9 @@ def _classifier(
     widths = (inputs, *hidden, classes)
     places = sorted({*positions, *norms})
     if len(positions) != len(hidden) + 1 or len(places) != len(positions) + len(norms) or places[-1] > MOST_POSITIONS:
-        raise ValueError(f"{len(positions)} positions of linear layers and {len(norms)} norms fit no {len(hidden)} hidden")
+        raise ValueError(
+            f"{len(positions)} positions of linear layers and {len(norms)} norms fit no {len(hidden)} hidden"
+        )
     layers: list[nn.Module] = [nn.Identity() for _ in range(places[-1] + 1)]
     for index, (position, (fewer, more)) in enumerate(zip(positions, pairwise(widths), strict=True)):
         layers[position] = nn.Linear(fewer, more)
