@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from thinice.errors import CheckpointError
+from thinice.errors import CheckpointError, InputError
 from thinice.models.architectures import (
     TIMM,
     TORCHVISION,
@@ -190,7 +191,9 @@ def fit(
     find_architecture(architecture)
 
     def fitting(inner: Mapping[str, Tensor]) -> Identity | None:
-        exact = None if architecture.startswith(TIMM) else _match(architecture, signature(inner))
+        exact = None
+        with suppress(InputError):  # a member of a family may need arguments, which are read below
+            exact = None if architecture.startswith(TIMM) else _match(architecture, signature(inner))
         if exact is not None and not set(arguments or {}) - set(exact.arguments):
             return exact
         members = [member for member in family_members(inner) if _is_meant(member, architecture, arguments or {})]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from thinice.errors import InputError
 from thinice.files import expanded
-from thinice.models.architectures import TORCHVISION
+from thinice.models.architectures import TIMM, TORCHVISION
 from thinice.models.architectures.identify import PROBE_CLASSES, Shapes, size_that_differs
 from thinice.models.architectures.rebuild import load_exactly, refuse_misfit, signature
 from thinice.models.classifier import own_copy, structure_of
@@ -183,7 +183,7 @@ def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any
         if given:
             raise InputError("`architecture_args` are for code that builds a network: `architecture` is built already")
         return UserCode(_name_of(type(architecture)), lambda: own_copy(architecture), built=True)
-    if architecture is None or (isinstance(architecture, str) and architecture.startswith(TORCHVISION)):
+    if architecture is None or (isinstance(architecture, str) and architecture.startswith((TORCHVISION, TIMM))):
         return None
     if not isinstance(architecture, str):
         make: object = architecture
