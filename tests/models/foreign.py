@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def settled(network, seed=0):
@@ -54,16 +54,18 @@ class Block(nn.Module):
         out = x
         for number in range(1, self.depth + 1):
             out = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(out))
-            out = F.relu(out) if number < self.depth else out
+            out = functional.relu(out) if number < self.depth else out
         if not self.changed:
-            return F.relu(out + x)
+            return functional.relu(out + x)
         if self.padded == "akamaster":
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.more // 2, self.more // 2))
+            x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.more // 2, self.more // 2))
         elif self.padded == "rethinking":
-            x = torch.cat([F.avg_pool2d(x, 2), torch.zeros(len(x), self.more, *(s // 2 for s in x.shape[2:]))], 1)
+            x = torch.cat(
+                [functional.avg_pool2d(x, 2), torch.zeros(len(x), self.more, *(s // 2 for s in x.shape[2:]))], 1
+            )
         else:
             x = getattr(self, self.around)(x)
-        return F.relu(out + x)
+        return functional.relu(out + x)
 
 
 class ResNet(nn.Module):
@@ -103,8 +105,8 @@ class ResNet(nn.Module):
         setattr(self, head, nn.Linear(inputs, classes))
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.max_pool2d(x, 3, 2, 1) if self.pool else x
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.max_pool2d(x, 3, 2, 1) if self.pool else x
         for stage in range(self.number):
             x = getattr(self, f"layer{stage + 1}")(x)
         return getattr(self, self.head)(pooled(x))
@@ -130,7 +132,7 @@ class Weiaicunzai(nn.Module):
                 self.shortcut = nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
         def forward(self, x):
-            return F.relu(self.residual_function(x) + self.shortcut(x))
+            return functional.relu(self.residual_function(x) + self.shortcut(x))
 
     def __init__(self, *, blocks=(1, 1, 1, 1), width=8, bottleneck=False):
         super().__init__()
@@ -163,11 +165,11 @@ class SoftFilterPruning(nn.Module):
             self.halved = stride == 2
 
         def forward(self, x):
-            out = self.bn_b(self.conv_b(F.relu(self.bn_a(self.conv_a(x)))))
+            out = self.bn_b(self.conv_b(functional.relu(self.bn_a(self.conv_a(x)))))
             if self.halved:
-                x = F.avg_pool2d(x, 1, 2)
+                x = functional.avg_pool2d(x, 1, 2)
                 x = torch.cat([x, x * 0], 1)
-            return F.relu(x + out)
+            return functional.relu(x + out)
 
     def __init__(self, width=16, count=1):
         super().__init__()
@@ -184,7 +186,7 @@ class SoftFilterPruning(nn.Module):
         self.classifier = nn.Linear(inputs, 10)
 
     def forward(self, x):
-        x = F.relu(self.bn_1(self.conv_1_3x3(x)))
+        x = functional.relu(self.bn_1(self.conv_1_3x3(x)))
         return self.classifier(pooled(self.stage_3(self.stage_2(self.stage_1(x)))))
 
 
@@ -204,9 +206,9 @@ class PreActBlock(nn.Module):
             setattr(self, around, nn.Sequential(conv(inputs, outputs, 1, stride)))
 
     def forward(self, x):
-        out = first = F.relu(self.bn1(x))
+        out = first = functional.relu(self.bn1(x))
         for number in range(1, self.depth + 1):
-            out = F.relu(getattr(self, f"bn{number}")(out)) if number > 1 else out
+            out = functional.relu(getattr(self, f"bn{number}")(out)) if number > 1 else out
             out = getattr(self, f"conv{number}")(out)
         if hasattr(self, self.around):
             x = getattr(self, self.around)(first if self.activated else x)
@@ -247,7 +249,7 @@ class PreActResNet(nn.Module):
         x = self.conv1(x)
         for stage in range(self.number):
             x = getattr(self, f"layer{stage + 1}")(x)
-        return getattr(self, self.head)(pooled(F.relu(self.bn(x)) if self.last else x))
+        return getattr(self, self.head)(pooled(functional.relu(self.bn(x)) if self.last else x))
 
 
 class WeiaicunzaiPreAct(nn.Module):
@@ -318,14 +320,14 @@ class WideBlock(nn.Module):
         if self.program == "weiaicunzai":
             return self.residual(x) + self.shortcut(x)
         if self.program == "meliketoy":
-            return self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x)))))) + self.shortcut(x)
+            return self.conv2(functional.relu(self.bn2(self.conv1(functional.relu(self.bn1(x)))))) + self.shortcut(x)
         if self.program == "deepmind":
             first = self.act(self.batchnorm_0(x))
-            out = self.conv_0(F.pad(first, (1, 1, 1, 1) if self.stride == 1 else (0, 1, 0, 1)))
+            out = self.conv_0(functional.pad(first, (1, 1, 1, 1) if self.stride == 1 else (0, 1, 0, 1)))
             out = self.conv_1(self.act(self.batchnorm_1(out)))
             return out + (x if self.shortcut is None else self.shortcut(first))
-        first = F.relu(self.bn1(x))
-        out = self.conv2(F.relu(self.bn2(self.conv1(first))))
+        first = functional.relu(self.bn1(x))
+        out = self.conv2(functional.relu(self.bn2(self.conv1(first))))
         return out + (self.convShortcut(first) if hasattr(self, "convShortcut") else x)
 
 
@@ -341,17 +343,18 @@ class Part(nn.Module):
         return getattr(self, self.name)(x)
 
 
-class WideResNet(nn.Module):
-    NAMES = {
-        "trades": ("conv1", "block{}", "bn1", "fc"),
-        "deepmind": ("init_conv", "", "batchnorm", "logits"),
-        "weiaicunzai": ("init_conv", "conv{}", "bn", "linear"),
-        "meliketoy": ("conv1", "layer{}", "bn1", "linear"),
-    }
+WIDE_NAMES = {
+    "trades": ("conv1", "block{}", "bn1", "fc"),
+    "deepmind": ("init_conv", "", "batchnorm", "logits"),
+    "weiaicunzai": ("init_conv", "conv{}", "bn", "linear"),
+    "meliketoy": ("conv1", "layer{}", "bn1", "linear"),
+}
 
-    def __init__(self, program, *, factor=2, count=1, activation=F.relu):
+
+class WideResNet(nn.Module):
+    def __init__(self, program, *, factor=2, count=1, activation=functional.relu):
         super().__init__()
-        self.stem, stage_name, self.norm, self.head = self.NAMES[program]
+        self.stem, stage_name, self.norm, self.head = WIDE_NAMES[program]
         self.act = activation
         bias = program in {"weiaicunzai", "meliketoy"}
         self.add_module(self.stem, conv(3, 16, bias=bias))
@@ -415,7 +418,7 @@ class DenseLayer(nn.Module):
     def forward(self, x):
         out = x
         for number in range(1, self.number + 1):
-            out = getattr(self, f"conv{number}")(F.relu(getattr(self, f"{self.names}{number}")(out)))
+            out = getattr(self, f"conv{number}")(functional.relu(getattr(self, f"{self.names}{number}")(out)))
         return torch.cat([out, x] if self.before else [x, out], 1)
 
 
@@ -450,8 +453,8 @@ class DenseNet(nn.Module):
             if stage < self.number:
                 transition = getattr(self, f"trans{stage}")
                 norm, convolution = (getattr(transition, name) for name in self.inner)
-                x = F.avg_pool2d(convolution(F.relu(norm(x))), 2)
-        return getattr(self, self.head)(pooled(F.relu(self.bn(x))))
+                x = functional.avg_pool2d(convolution(functional.relu(norm(x))), 2)
+        return getattr(self, self.head)(pooled(functional.relu(self.bn(x))))
 
 
 class WeiaicunzaiDenseNet(nn.Module):
@@ -508,7 +511,7 @@ class KuangliuMobileNet(nn.Module):
                 self.shortcut = nn.Sequential(conv(inputs, outputs, 1), nn.BatchNorm2d(outputs))
 
         def forward(self, x):
-            out = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+            out = functional.relu(self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x))))))
             out = self.bn3(self.conv3(out))
             return out + self.shortcut(x) if self.stride == 1 else out
 
@@ -527,5 +530,5 @@ class KuangliuMobileNet(nn.Module):
         self.linear = nn.Linear(1280, 10)
 
     def forward(self, x):
-        x = self.layers(F.relu(self.bn1(self.conv1(x))))
-        return self.linear(pooled(F.relu(self.bn2(self.conv2(x)))))
+        x = self.layers(functional.relu(self.bn1(self.conv1(x))))
+        return self.linear(pooled(functional.relu(self.bn2(self.conv2(x)))))

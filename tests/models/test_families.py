@@ -4,6 +4,7 @@ The programs' networks stand in `foreign`. Where several functions have the same
 their names, and each name gives its own function.
 """
 
+import itertools
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from thinice.models import as_classifier, build, known_architectures, load_class
 from thinice.models.architectures import find_architecture, with_options
 from thinice.models.architectures.families import family_members, nearest_member
 from thinice.models.architectures.identify import WAYS_IN, identify, shapes_of
+from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.torchvision_marks import MARKS, family_of
 from thinice.models.wrappers import shared_prefix, unwrap
 
@@ -32,7 +34,7 @@ SMALL = (8, "M", 8, "M", 12, 12, "M", 16, "M", 16)
 def head(*widths, positions=None):
     """A classifier of linear layers with ReLU and dropout between them, or without dropout."""
     layers = []
-    for fewer, more in zip(widths, widths[1:], strict=False):
+    for fewer, more in itertools.pairwise(widths):
         layers += [nn.Linear(fewer, more), nn.ReLU(), *([] if positions == "close" else [nn.Dropout()])]
     return nn.Sequential(*layers[: -1 if positions == "close" else -2])
 
@@ -65,7 +67,7 @@ def slimmed_vgg(end):
 
 # Each program's network, and its architecture; with options where the names and shapes leave several functions.
 LAYOUTS = {
-    "kuangliu resnet": (lambda: foreign.ResNet(), "resnet10"),
+    "kuangliu resnet": (foreign.ResNet, "resnet10"),
     "kuangliu resnet, bottleneck": (lambda: foreign.ResNet(bottleneck=True), "resnet14"),
     "kuangliu resnet, gray": (lambda: foreign.ResNet(channels=1), "resnet10"),
     "openood resnet": (lambda: foreign.ResNet(head="fc"), "resnet10"),
@@ -74,7 +76,7 @@ LAYOUTS = {
         lambda: foreign.ResNet(blocks=(1, 1, 1), width=16, head="fc", padded="rethinking"),
         "resnet8(shortcut=averaged-padded-after)",
     ),
-    "soft filter pruning resnet": (lambda: foreign.SoftFilterPruning(), "resnet8"),
+    "soft filter pruning resnet": (foreign.SoftFilterPruning, "resnet8"),
     "chenyaofo resnet": (
         lambda: foreign.ResNet(blocks=(2, 2, 2), width=16, around="downsample", head="fc"),
         "resnet14",
@@ -95,9 +97,9 @@ LAYOUTS = {
         lambda: foreign.ResNet(around="downsample", head="fc", kernel=7, pool=True, channels=1),
         "resnet10",
     ),
-    "weiaicunzai resnet": (lambda: foreign.Weiaicunzai(), "resnet10"),
+    "weiaicunzai resnet": (foreign.Weiaicunzai, "resnet10"),
     "weiaicunzai resnet, bottleneck": (lambda: foreign.Weiaicunzai(bottleneck=True), "resnet14"),
-    "kuangliu preact": (lambda: foreign.PreActResNet(), "preact_resnet10_cifar(shortcut=activated)"),
+    "kuangliu preact": (foreign.PreActResNet, "preact_resnet10_cifar(shortcut=activated)"),
     "robustbench preact": (
         lambda: foreign.PreActResNet(activated=False, last=True),
         "preact_resnet10_cifar(shortcut=raw)",
@@ -112,7 +114,7 @@ LAYOUTS = {
         ),
         "preact_resnet11_cifar",
     ),
-    "weiaicunzai preact": (lambda: foreign.WeiaicunzaiPreAct(), "preact_resnet10_cifar"),
+    "weiaicunzai preact": (foreign.WeiaicunzaiPreAct, "preact_resnet10_cifar"),
     "weiaicunzai preact, bottleneck": (lambda: foreign.WeiaicunzaiPreAct(bottleneck=True), "preact_resnet14_cifar"),
     "trades wrn": (lambda: foreign.WideResNet("trades", factor=3, count=2), "wrn_16_3"),
     "weiaicunzai wrn": (lambda: foreign.WideResNet("weiaicunzai"), "wrn_10_2"),
@@ -147,10 +149,10 @@ LAYOUTS = {
         lambda: foreign.VGG(SMALL, nn.Linear(16, 10), channels=1, end=nn.MaxPool2d(2)),
         "vgg(pool=max)",
     ),
-    "kuangliu densenet": (lambda: foreign.DenseNet(), "densenet"),
+    "kuangliu densenet": (foreign.DenseNet, "densenet"),
     "bearpaw densenet": (lambda: foreign.DenseNet(program="bearpaw"), "densenet"),
     "bearpaw densenet of single layers": (lambda: foreign.DenseNet(program="bearpaw", single=True), "densenet"),
-    "weiaicunzai densenet": (lambda: foreign.WeiaicunzaiDenseNet(), "densenet"),
+    "weiaicunzai densenet": (foreign.WeiaicunzaiDenseNet, "densenet"),
     "huyvnphan densenet": (huyvnphan_densenet, "densenet(stem=cifar-pool)"),
     "kuangliu mobilenet": (foreign.KuangliuMobileNet, "mobilenet_v2_cifar"),
     "chenyaofo mobilenet": (huyvnphan_mobilenet, "mobilenet_v2(strides=cifar)"),
@@ -229,6 +231,16 @@ def test_torchvision_with_another_stem_and_head(pool, tmp_path):
     assert_equal(classifier, network, IMAGES[:, :1])
 
 
+def test_a_head_with_dropout(tmp_path):
+    network = torchvision.models.resnet18(num_classes=10)
+    network.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 7))
+    settled(network)
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    classifier = load_classifier(tmp_path / "net.pt", normalization="none")
+    assert (classifier.architecture, classifier.arguments) == ("resnet18", {"stem": "imagenet"})
+    assert_equal(classifier, network)
+
+
 # Networks from which channels were removed, and the sentence that says so.
 NARROWER = {
     "resnet, inside of blocks": (
@@ -302,8 +314,6 @@ def test_widths_that_do_not_fit_together_are_refused(tmp_path):
 
 def test_a_header_with_giant_layer_sizes_takes_no_memory():
     with pytest.raises(CheckpointError, match="do not fit"):
-        from thinice.models.architectures.rebuild import rebuild  # noqa: PLC0415 - of this test alone
-
         rebuild("wrn_10_1", 10, {"layer_sizes": {"conv1": [2**30, 2**20]}}, {}, "file")
     for sizes in ({"nowhere": [1, 1]}, {"conv1": [0, 3]}, {"conv1": [4]}, {"relu": [4]}):
         with pytest.raises(InputError, match="layer_sizes"):
@@ -479,7 +489,7 @@ def test_timm_is_built_where_it_is_installed(monkeypatch, tmp_path):
         return nn.Sequential(OrderedDict(flat=nn.Flatten(), stem=nn.Linear(12, 5), head=nn.Linear(5, num_classes)))
 
     timm = ModuleType("timm")
-    timm.is_model, timm.list_models = (lambda name: name == "tiny"), (lambda pattern: ["tiny"])
+    timm.is_model, timm.list_models = (lambda name: name == "tiny"), (lambda _: ["tiny"])
     timm.create_model = create_model
     monkeypatch.setitem(sys.modules, "timm", timm)
     network = build("timm:tiny", 4, in_chans=1)

@@ -158,7 +158,12 @@ def _under_prefix(
     """
     prefix, beside = shared_prefix(weights)
     inner = {name[len(prefix) :]: value for name, value in weights.items() if name not in beside}
-    identity = inner_identity(inner) if prefix else None
+    identity = None
+    try:
+        identity = inner_identity(inner) if prefix else None
+    except CheckpointError:
+        if not beside:  # its message is about the names of the network
+            raise
     if identity is None:
         return None
     parts = [name for name in beside if weights[name].is_floating_point() and weights[name].numel() > 1]

@@ -55,7 +55,8 @@ def _counted(pattern: str, template: str, *offsets: int) -> tuple[str, Callable[
     return pattern, replace
 
 
-HEAD = (r"^(fc|classifier|output|last_linear|logits|head\.fc|head)\.(?=weight$|bias$)", "linear.")
+HEAD = (r"^(fc|classifier|output|last_linear|logits|head\.fc|head|linear)\.(\d+\.)?(?=weight$|bias$)", "linear.")
+"""One linear layer, also after a dropout in a sequence."""
 DOWNSAMPLE = (r"\.(downsample|down_sample|skip)\.", ".shortcut.")
 BACKBONE = (r"^(backbone|encoder|features|feature_extractor)\.(?=(conv1|bn1|layer\d+)\.)", "")
 RESIDUAL_FUNCTION = (
