@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from torch import nn
@@ -147,7 +148,7 @@ def _make_timm(name: str, classes: int, **arguments: Any) -> nn.Module:  # noqa:
     except ImportError:
         raise MissingExtraError(f"the architecture {TIMM}{name}", "timm") from None
     if not timm.is_model(name):
-        near = ", ".join(TIMM + other for other in timm.list_models(f"*{name[:6]}*")[:3])
+        near = ", ".join(TIMM + other for other in get_close_matches(name, timm.list_models(), n=3))
         raise InputError(f"`architecture` {TIMM + name!r} is unknown: timm has {near or 'no name like it'}")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **arguments)
     return network
