@@ -18,6 +18,7 @@ from torch import Tensor
 from thinice.errors import CheckpointError
 from thinice.models.files import MOST_TENSORS
 from thinice.models.pickles import plain
+from thinice.models.wrappers import unwrap
 from thinice.registry import Registry
 
 if TYPE_CHECKING:
@@ -190,6 +191,9 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
         A format that is recognised but cannot be converted, naming the key and the way out.
     """
     try:
+        if not checkpoint.as_expected():
+            checkpoint.weights, notes = unwrap(checkpoint.weights)
+            checkpoint.notes += notes
         strip_prefixes(checkpoint)
         for name in READERS.names():
             if name == OUTER_MASKS or not checkpoint.as_expected():
