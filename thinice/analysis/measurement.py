@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
@@ -13,9 +15,10 @@ from thinice.analysis.options import SearchOptions
 from thinice.attacks import Attack, MinNormResult, concatenate, make_attack
 from thinice.data import Samples, as_samples
 from thinice.engines import BatchSize, Engine, LocalEngine, ProgressCounter, Reporter, auto_reporter
-from thinice.errors import InputError
+from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import Classifier, as_classifier, infer_normalization, looks_like_probabilities
 from thinice.models.inference import inference_form
+from thinice.models.outputs import output_doubts, refuse_other_outputs
 from thinice.numerics import pick_device
 from thinice.types import DEFAULT_ATTACK
 
@@ -29,12 +32,15 @@ __all__ = [
     "minimum_norm_attack",
     "prepare_classifier",
     "prepare_classifiers",
+    "warn",
 ]
 
 DECIDING = 512
 """So many samples decide between candidates of normalisation."""
 PROBING = 32
-"""So many samples tell whether the outputs are probabilities."""
+"""So many samples tell whether the outputs are probabilities, and whether labels count from another number."""
+ENOUGH = 8
+"""Fewer samples than these do not tell the latter."""
 TRYING = 8
 """So many samples tell whether the inference form of the network gives the same logits."""
 PROBABILITIES = (
@@ -267,7 +273,9 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     """Return the classifier ready for these samples: they fit, and its normalisation is known.
 
     Where no file says how the network normalises its inputs, the labels decide between the candidates, and the
-    classifier's notes say with which accuracies. The notes also warn of outputs that look like probabilities.
+    classifier's notes say with which accuracies. What keeps attacks from measuring it is noted too, with a
+    `DoubtfulWarning`: logits that are random, depend on the batch, or look like probabilities; labels that seem to
+    count from another number.
 
     Raises
     ------
@@ -278,10 +286,32 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     check_fit(classifier, samples)
     some = samples[: min(len(samples), DECIDING)]
     ready = infer_normalization(classifier, some.inputs[:], some.labels)
-    logits = forward(ready, some[: min(len(some), PROBING)], LocalEngine(ready.device))
-    if looks_like_probabilities(logits) and PROBABILITIES not in ready.notes:
-        return replace(ready, notes=(*ready.notes, PROBABILITIES))
-    return ready
+    probed = some[: min(len(some), PROBING)]
+    logits = forward(ready, probed, LocalEngine(ready.device))
+    doubts = [
+        *output_doubts(ready, probed.inputs[:].to(ready.device)),
+        *([PROBABILITIES] if looks_like_probabilities(logits) else []),
+        *_shifted_labels(logits, probed.labels),
+    ]
+    doubts = [doubt for doubt in doubts if doubt not in ready.notes]
+    if doubts:
+        warn(DoubtfulWarning(doubts, ready.name))
+    return replace(ready, notes=(*ready.notes, *doubts)) if doubts else ready
+
+
+def _shifted_labels(logits: Tensor, labels: Tensor) -> tuple[str, ...]:
+    """Return a sentence where a network is right on labels that count from another number, and not on these.
+
+    >>> _shifted_labels(torch.eye(12), torch.arange(12) + 1)
+    ('0 of 12 samples are right with the labels as they are, and 12 with labels - 1: where do labels count from?',)
+    """
+    count, predictions = len(labels), logits.argmax(1)
+    as_is, *shifted = (int((predictions == labels + shift).sum()) for shift in (0, -1, 1))
+    if count < ENOUGH or len(torch.unique(labels)) < 3 or max(shifted) <= count / 2 or as_is >= count / 4:
+        return ()
+    sign = "-" if shifted[0] > shifted[1] else "+"
+    right = f"{as_is} of {count} samples are right with the labels as they are, and {max(shifted)} with labels {sign} 1"
+    return (f"{right}: where do labels count from?",)
 
 
 def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:
@@ -304,7 +334,7 @@ def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> 
 
 
 def check_fit(classifier: Classifier, samples: Samples) -> None:
-    """Refuse samples that the network cannot take, or labels that are none of its classes.
+    """Refuse samples that the network cannot take, outputs that are no logits, or labels that are no classes of it.
 
     Raises
     ------
@@ -314,32 +344,22 @@ def check_fit(classifier: Classifier, samples: Samples) -> None:
     """
     if len(samples) == 0:
         raise InputError("`samples` is empty: choose a larger `limit` or other `sample_ids`")
-    shape = tuple(samples.inputs.shape[1:])
-    try:
-        with torch.no_grad():
-            logits = classifier(samples.inputs[:1].to(classifier.device))
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0]
+    inputs = samples.inputs[: min(len(samples), PROBING)].to(classifier.device)
+    named = f"`samples` {samples.name!r} of shape {tuple(inputs.shape[1:])}"
+    classes = refuse_other_outputs(classifier, inputs, named)
+    lowest, highest = int(samples.labels.min()), int(samples.labels.max())
+    if highest >= classes:
+        from_one = lowest == 1 and highest == classes
+        way_out = "they count from 1, give labels - 1" if from_one else "choose the data set that it was trained on"
         raise InputError(
-            f"`samples` {samples.name!r} of shape {shape} do not fit the network {classifier.name!r}: {reason}"
-        ) from None
-    if not isinstance(logits, Tensor):
-        raise InputError(
-            f"the network {classifier.name!r} returns a {type(logits).__name__}, not logits (N, classes): wrap it in a "
-            "module that does"
+            f"`samples` {samples.name!r} have label {highest}, but the network {classifier.name!r} knows {classes} "
+            f"classes (0 to {classes - 1}): {way_out}"
         )
-    if logits.ndim != 2:
-        raise InputError(
-            f"the network {classifier.name!r} returns shape {tuple(logits.shape)}, not logits (N, classes)"
-        )
-    if logits.shape[1] < 2:
-        raise InputError(
-            f"the network {classifier.name!r} has one output, and attacks compare the logits of classes: let it return "
-            "two, torch.cat([-logit, logit], 1)"
-        )
-    highest = int(samples.labels.max())
-    if highest >= logits.shape[1]:
-        raise InputError(
-            f"`samples` {samples.name!r} have label {highest}, but the network {classifier.name!r} knows "
-            f"{logits.shape[1]} classes (0 to {logits.shape[1] - 1}): choose the data set that it was trained on"
-        )
+
+
+def warn(warning: DoubtfulWarning) -> None:
+    """Give a warning, with the line that called this package as its place."""
+    depth, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("thinice."):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(warning, stacklevel=depth)

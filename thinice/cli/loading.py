@@ -26,7 +26,7 @@ def load(
     paths: Sequence[Path], reading: CheckpointOptions, selection: DataOptions, say: Messages
 ) -> tuple[list[Classifier], Samples]:
     """Return the networks in the files and the samples to measure them on, and tell the notes on both."""
-    from thinice import load_classifier, load_samples
+    from thinice import as_classifier, load_classifier, load_samples
     from thinice.analysis.comparison import named_data
     from thinice.analysis.measurement import prepare_classifiers
     from thinice.models.loading import unused_density
@@ -57,9 +57,12 @@ def load(
         limit=selection.limit,
         image_size=selection.image_size,
     )
-    classifiers = prepare_classifiers(loaded, samples)
+    if reading.one_by_one:
+        loaded = [as_classifier(classifier, one_by_one=True) for classifier in loaded]
+    with say.doubts() as said:
+        classifiers = prepare_classifiers(loaded, samples)
     for classifier in classifiers:
-        say.notes(classifier.name, classifier.notes)
+        say.notes(classifier.name, tuple(note for note in classifier.notes if note not in said))
     say.notes(samples.name, samples.notes)
     return classifiers, samples
 

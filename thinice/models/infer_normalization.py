@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from thinice.errors import InputError
-from thinice.models.classifier import Classifier, assemble
+from thinice.models.classifier import Classifier, OneByOne, assemble
 from thinice.models.normalization import NORMALIZATIONS, Normalization, Normalized
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def _correct(classifier: Classifier, normalization: Normalization | None, inputs
     network: Module = classifier.network
     if normalization is not None:
         network = Normalized(network, mean=normalization[0], std=normalization[1]).to(classifier.device)
+    network = OneByOne(network) if classifier.one_by_one else network
     with torch.no_grad():
         correct = [
             network(inputs[slice(start, start + BATCH)].to(classifier.device)).argmax(1).cpu()
@@ -155,6 +156,7 @@ def infer_normalization(classifier: Classifier, inputs: Inputs, labels: Tensor) 
         classes=classifier.classes,
         normalization=best.normalization,
         normalization_known=True,
+        one_by_one=classifier.one_by_one,
         notes=(*(note for note in classifier.notes if not note.startswith("normalisation is not known")), chosen),
         **unchanged,
     )
