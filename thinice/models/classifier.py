@@ -164,7 +164,7 @@ class OneByOne(nn.Module):
         return torch.cat([self.network(sample[None]) for sample in inputs] or [self.network(inputs)])
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False, repr=False)
 class Classifier:
     """A network from inputs (N, C, H, W) in [0, 1] to logits (N, K); normalisation is inside.
 
