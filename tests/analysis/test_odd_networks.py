@@ -55,6 +55,13 @@ def test_each_job_warns_before_it_measures(job):
         assert warning.filename == __file__
 
 
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_a_caller_in_inference_mode_gets_gradients(job):
+    samples = thinice.as_samples(INPUTS[:2], torch.tensor([0, 1]))
+    with torch.inference_mode():
+        assert job(normed(nn.Identity()), samples, attack="fmn", effort="quick", progress=False)
+
+
 # -- one by one ------------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +127,13 @@ def twelve(shift: int, classes: int):
     network[1].weight.data.copy_(torch.eye(classes, 12))
     network[1].bias.data.fill_(0.5)
     return as_classifier(network, name="net"), thinice.as_samples(inputs, torch.arange(12) + shift)
+
+
+def test_logits_that_are_no_numbers_are_told():
+    network, samples = twelve(0, 12)
+    broken = as_classifier(nn.Sequential(network.module, nn.Threshold(1, torch.nan)), name="net")
+    with pytest.warns(DoubtfulWarning, match="12 of 12 samples have logits that are NaN, and so no class"):
+        prepare_classifier(broken, samples)
 
 
 def test_labels_that_count_from_one_are_told():

@@ -57,8 +57,10 @@ RANDOM = {
 BATCHED = {
     "no running statistics": normed(nn.BatchNorm2d(4, track_running_stats=False)),
     "left in training": normed(LeftInTraining(4)),
-    "functional": Changed(lambda logits: functional.batch_norm(logits.repeat(2, 1), None, None, training=True)[::2]),
-    "minus the mean of the batch": Changed(lambda logits: logits - logits.mean(0)),
+    "functional": Changed(
+        lambda logits: functional.batch_norm(torch.stack([logits, logits.exp()], 2), None, None, training=True)[..., 0]
+    ),
+    "minus the mean of the batch": Changed(lambda logits: logits - logits.mean(0) / 2),
 }
 HEALTHY = {
     "batch norm": normed(nn.BatchNorm2d(4)),
@@ -76,7 +78,7 @@ def doubts(network: nn.Module) -> list[str]:
 @pytest.mark.parametrize("network", RANDOM.values(), ids=RANDOM)
 def test_random_logits_are_told_and_draw_nothing(network):
     state = torch.get_rng_state()
-    assert doubts(network) == ["the same samples have other logits each time"]
+    assert doubts(network)[0] == "the same samples have other logits each time"
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -102,7 +104,25 @@ def test_one_look_takes_a_few_passes():
     sizes = []
     network = Changed(lambda logits: sizes.append(len(logits)) or logits)
     output_doubts(as_classifier(network), INPUTS)
-    assert sum(sizes) == 2 * 8 + 4
+    assert sizes == [3, 3, 1, 1, 2]
+
+
+FLAT = {
+    "cut": Changed(lambda logits: logits.detach()),
+    "without gradients": Changed(torch.no_grad()(lambda logits: logits + 0)),
+    "of numpy": Changed(lambda logits: torch.from_numpy(logits.detach().numpy())),
+    "rounded": Changed(torch.round),
+    "constant": Changed(torch.zeros_like),
+}
+
+
+@pytest.mark.parametrize("network", FLAT.values(), ids=FLAT)
+def test_a_network_without_gradients_is_told(network):
+    classifier = as_classifier(network)
+    (doubt,) = output_doubts(classifier, INPUTS)
+    assert doubt.startswith("no gradient reaches the pixels")
+    with torch.inference_mode():
+        assert output_doubts(classifier, INPUTS) == (doubt,)
 
 
 def test_one_by_one_is_another_network_with_the_same_weights(tmp_path):
@@ -124,6 +144,45 @@ def test_one_by_one_is_another_network_with_the_same_weights(tmp_path):
     assert (written.fingerprint, written.notes) == (plain.fingerprint, ())
 
 
+def test_a_network_that_takes_one_sample_at_a_time_is_given_them_so():
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(108, 4)
+
+        def forward(self, inputs):
+            return self.linear(inputs.view(1, -1))
+
+    network = Single()
+    text = refusal(network)
+    assert "takes one sample but not several (mat1 and mat2 shapes" in text
+    assert text.endswith("as_classifier(network, one_by_one=True))")
+    classifier = as_classifier(network, one_by_one=True)
+    assert refuse_other_outputs(classifier, INPUTS, "`samples`") == 4
+    assert classifier(INPUTS).shape == (13, 4)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x: {}[x.shape], r"`samples` do not fit the network 'odd': KeyError: torch.Size"),
+        (
+            lambda x: x.no_such,
+            "do not fit the network 'odd': AttributeError: 'Tensor' object has no attribute 'no_such'",
+        ),
+        (lambda x: x.half() @ x, "Half.*; it is run in float32, so leave casts to other types out"),
+    ],
+)
+def test_what_a_network_raises_is_one_line_with_its_traceback_behind(forward, message):
+    class Broken(nn.Module):
+        def forward(self, inputs):
+            return forward(inputs)
+
+    with pytest.raises(InputError, match=message) as caught:
+        refuse_other_outputs(as_classifier(Broken(), name="odd"), INPUTS, "`samples`")
+    assert caught.value.__cause__ is not None
+
+
 # -- outputs that are no logits (N, K) -------------------------------------------------------------------------------
 
 
@@ -138,6 +197,8 @@ WRAPPED = {
     "a dict": (Changed(lambda logits: {"features": logits * 2, "logits": logits}), 4),
     "a dict without the word": (Changed(lambda logits: {"loss": logits.sum(), "scores": logits}), 4),
     "a tuple": (Changed(lambda logits: (logits, None)), 4),
+    "double": (Changed(lambda logits: logits.double()), 4),
+    "half": (Changed(lambda logits: logits.bfloat16()), 4),
     "a list": (Changed(lambda logits: [logits[0], logits]), 4),
 }
 
@@ -153,14 +214,15 @@ def refusal(network: nn.Module) -> str:
 def test_the_line_in_the_message_makes_logits_of_other_outputs(network, classes):
     text = refusal(network)
     assert text.startswith("the network 'odd' ")
-    defined = re.search(r"class Logits.*", text)
+    defined = re.search(r"class (Logits|Float32).*", text)
     seen = {"torch": torch, "network": network}
     exec(defined[0] if defined else "", seen)
-    mended = eval(re.search(r"torch\.nn\.Sequential\(network.*\)|Logits\(network\)", text)[0], seen)
+    mended = eval(re.search(r"torch\.nn\.Sequential\(network.*\)|(Logits|Float32)\(network\)", text)[0], seen)
     classifier = as_classifier(mended)
     assert refuse_other_outputs(classifier, INPUTS, "`samples`") == classes
     logits = network.network(INPUTS).detach()
     truth = torch.cat([torch.zeros_like(logits), logits], 1) if classes == 2 else logits
+    truth = truth.bfloat16().float() if "bfloat16" in text else truth
     torch.testing.assert_close(classifier(INPUTS), truth)
     if classes == 2:  # the class of positive logits is 1, with the sigmoid's probability
         torch.testing.assert_close(classifier(INPUTS).softmax(1)[:, 1:], logits.sigmoid())
@@ -178,6 +240,7 @@ def test_the_line_in_the_message_makes_logits_of_other_outputs(network, classes)
         (lambda logits: logits.argmax(1), 4, r"returns torch.int64 of shape \(1,\), .* the scores before argmax"),
         (lambda logits: (logits > 0).long(), 4, "returns torch.int64 .* before argmax or rounding"),
         (lambda logits: logits.mean(0), 4, r"returns shape \(4,\) for 2 samples, not logits \(N, classes\)$"),
+        (lambda logits: logits.mean(0, keepdim=True), 4, r"shape \(1, 4\) for 2 samples, not logits \(N, classes\)$"),
         (lambda logits: logits[None], 4, r"returns shape \(1, 2, 4\) for 2 samples, not logits \(N, classes\)$"),
         (lambda logits: (logits, logits), 4, "returns a tuple, .*: wrap it in a module that does$"),
         (lambda _: {"a": 1}, 4, "returns a dict, .*: wrap it in a module that does$"),

@@ -126,13 +126,14 @@ def compare_all(
     """
     bound = minimum_norm_attack(attack, **search)
     _refuse(distances, basis, budget, robust_by)
-    first, others = _network(dense), [_network(network) for network in pruned]
-    if not others:
-        raise InputError("`pruned` is empty: give at least one pruned network")
-    for other in others:
-        same_task(first, other)
-    data = _data(samples, first)
-    first, *others = prepare_classifiers(_distinct([first, *others]), data)
+    with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
+        first, others = _network(dense), [_network(network) for network in pruned]
+        if not others:
+            raise InputError("`pruned` is empty: give at least one pruned network")
+        for other in others:
+            same_task(first, other)
+        data = _data(samples, first)
+        first, *others = prepare_classifiers(_distinct([first, *others]), data)
     seed = bound.seed
     run: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
     with open_session(store, data, progress=progress, **run) as session, session.run(bound, seed=seed, command=command):

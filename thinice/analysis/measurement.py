@@ -274,8 +274,8 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
 
     Where no file says how the network normalises its inputs, the labels decide between the candidates, and the
     classifier's notes say with which accuracies. What keeps attacks from measuring it is noted too, with a
-    `DoubtfulWarning`: logits that are random, depend on the batch, or look like probabilities; labels that seem to
-    count from another number.
+    `DoubtfulWarning`: logits that are random, depend on the batch, have no gradient, look like probabilities, or are
+    NaN; labels that seem to count from another number.
 
     Raises
     ------
@@ -291,12 +291,24 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     doubts = [
         *output_doubts(ready, probed.inputs[:].to(ready.device)),
         *([PROBABILITIES] if looks_like_probabilities(logits) else []),
+        *_undefined_logits(logits),
         *_shifted_labels(logits, probed.labels),
     ]
     doubts = [doubt for doubt in doubts if doubt not in ready.notes]
     if doubts:
         warn(DoubtfulWarning(doubts, ready.name))
     return replace(ready, notes=(*ready.notes, *doubts)) if doubts else ready
+
+
+def _undefined_logits(logits: Tensor) -> tuple[str, ...]:
+    """Return a sentence where logits are no numbers.
+
+    >>> _undefined_logits(torch.tensor([[0.0, torch.nan], [1.0, -torch.inf]]))
+    ('1 of 2 samples have logits that are NaN, and so no class: they count as wrong, and have no epsilon',)
+    """
+    count = int(logits.isnan().any(1).sum())
+    told = f"{count} of {len(logits)} samples have logits that are NaN, and so no class"
+    return (f"{told}: they count as wrong, and have no epsilon",) if count else ()
 
 
 def _shifted_labels(logits: Tensor, labels: Tensor) -> tuple[str, ...]:

@@ -435,7 +435,8 @@ def measure_all(
     [('dense', 20), ('pruned-95', 20)]
 
     """
-    networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
+    with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
+        networks = prepare_classifiers([as_classifier(classifier) for classifier in classifiers], samples)
     bound = minimum_norm_attack(attack, **search)
     options: RunOptions = {"device": device, "batch_size": batch_size, "compiled": compiled}
     with (

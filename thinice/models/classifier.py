@@ -174,7 +174,7 @@ class Classifier:
     ----------
     module
         In eval mode, float32, without gradients of its parameters. A `Normalized` where it normalises, and a `OneByOne`
-        around that where each sample is judged alone.
+        around that where it is given one sample at a time.
     name
         What tables and figures call it: the file's stem, or what the caller said.
     architecture, arguments
@@ -238,7 +238,7 @@ class Classifier:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether each sample is judged alone, whatever batch it is in."""
+        """Whether the network is given one sample at a time, however many are asked for."""
         return isinstance(self.module, OneByOne)
 
     @property
@@ -314,7 +314,7 @@ def as_classifier(
                 "`network` is a classifier already: only `name` and `one_by_one` can change, or use its `network`"
             )
         judged = (
-            network if one_by_one in {None, network.one_by_one} else _judged(network, one_by_one=not network.one_by_one)
+            network if one_by_one in {None, network.one_by_one} else _given(network, one_by_one=not network.one_by_one)
         )
         return judged if name is None else replace(judged, name=name)
     if not isinstance(network, nn.Module):
@@ -349,7 +349,7 @@ def as_classifier(
     )
 
 
-def _judged(classifier: Classifier, *, one_by_one: bool) -> Classifier:
+def _given(classifier: Classifier, *, one_by_one: bool) -> Classifier:
     """Return the classifier that gives its network each sample alone, or the whole batch."""
     module = OneByOne(classifier.module).eval() if one_by_one else cast("nn.Module", classifier.module.network)
     identity = hashed_identity(classifier.architecture, classifier.arguments)
@@ -386,7 +386,7 @@ def assemble(
         normalization=normalization,
         **facts,
     )
-    return _judged(classifier, one_by_one=True) if one_by_one else classifier
+    return _given(classifier, one_by_one=True) if one_by_one else classifier
 
 
 def usual_shape(architecture: str, arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:

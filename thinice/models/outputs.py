@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from thinice.errors import InputError
+from thinice.losses import input_gradient
+from thinice.numerics import exact
 
 if TYPE_CHECKING:
     from thinice.models.classifier import Classifier
@@ -17,20 +20,22 @@ __all__ = ["differ", "output_doubts", "refuse_other_outputs"]
 
 SAME = 1e-4
 """Logits that differ by less than this, in units of the largest, are the same: AutoAttack's tolerance."""
-FEW = 4
-"""So many samples tell whether logits are random, or depend on the batch."""
-FAILURES = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError)
-"""What a network raises for inputs that do not fit it."""
+FEW = 2
+"""So many samples, and a negative, tell whether logits are random, depend on the batch, or have no gradient."""
 TWO_LOGITS = "torch.nn.ZeroPad1d((1, 0))"
 """The layer that puts 0 before one logit: its sigmoid is the softmax of both."""
+ALONE = "give it one sample at a time (--one-by-one, as_classifier(network, one_by_one=True))"
 RANDOM = (
     "the same samples have other logits each time, so epsilons and verdicts are chance: switch dropout and noise off, "
     "F.dropout(…, training=self.training) say, or let the network average over many passes"
 )
 IN_BATCHES = (
     "the logits of a sample depend on the batch it is in{where}, so epsilons and verdicts depend on the other samples: "
-    "give it fixed statistics (track_running_stats=True), or have each sample judged alone (--one-by-one, "
-    "as_classifier(network, one_by_one=True))"
+    f"let it have fixed statistics (track_running_stats=True), or {ALONE}"
+)
+NO_GRADIENT = (
+    "no gradient reaches the pixels (detach(), no_grad, NumPy, rounding or argmax inside), so distances come from "
+    "search without gradients, and are too large: let them through, or give such a step that of the identity (BPDA)"
 )
 
 
@@ -46,10 +51,10 @@ def differ(logits: Tensor, others: Tensor) -> Tensor:
 
 
 def output_doubts(classifier: Classifier, inputs: Tensor) -> tuple[str, ...]:
-    """Return why no attack can measure a network as it is, with the cure: random logits, or logits of a whole batch.
+    """Return why no attack can measure a network as it is, with the cure: a sentence for each reason.
 
-    A batch of a few samples and their negatives is passed twice, and then each of these samples alone. torch's random
-    state is put back afterwards.
+    Logits that are random, that depend on the batch, or that have no gradient. A batch of a few samples is passed
+    twice, then each of them alone. torch's random state is put back afterwards.
 
     Parameters
     ----------
@@ -68,16 +73,28 @@ def output_doubts(classifier: Classifier, inputs: Tensor) -> tuple[str, ...]:
     ['the same samples have other logits each time']
     """
     few = inputs[:FEW]
-    batch = torch.cat([few, 1 - few])
+    batch = torch.cat([few, 1 - few[:1]])
     devices = [inputs.device] if inputs.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        first, again = classifier(batch), classifier(batch)
-        alone = torch.cat([classifier(sample[None]) for sample in few])
+    doubts = []
+    with torch.random.fork_rng(devices=devices), exact(inputs.device):
+        with torch.no_grad():
+            first, again = classifier(batch), classifier(batch)
+            alone = torch.cat([classifier(sample[None]) for sample in few])
+        slopes = _slopes(classifier, few)
     if differ(first, again).any():
-        return (RANDOM,)
-    if differ(alone, first[: len(few)]).any():
-        return (IN_BATCHES.format(where=_batch_layer(classifier)),)
-    return ()
+        doubts.append(RANDOM)
+    elif differ(alone, first[: len(few)]).any():
+        doubts.append(IN_BATCHES.format(where=_batch_layer(classifier)))
+    if bool(alone.isfinite().all()) and not slopes.any():
+        doubts.append(NO_GRADIENT)
+    return tuple(doubts)
+
+
+def _slopes(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """Return the gradients (N, D) of a fixed combination of each sample's logits."""
+    points = inputs.detach().clone().requires_grad_()
+    logits = classifier(points)
+    return input_gradient((logits * torch.linspace(-1, 1, logits.shape[1], device=logits.device)).sum(1), points)
 
 
 def _batch_layer(classifier: Classifier) -> str:
@@ -109,17 +126,16 @@ def refuse_other_outputs(classifier: Classifier, inputs: Tensor, named: str) -> 
     name = f"the network {classifier.name!r}"
     pair = torch.cat([inputs[:1], 1 - inputs[:1]])
     with torch.no_grad():
-        try:
-            alone = classifier(inputs[:1])
-        except FAILURES as error:
-            reason = str(error).strip().partition("\n")[0]
-            if _takes(classifier, pair):
-                raise InputError(
-                    f"{name} takes several samples but not one alone{_batch_layer(classifier)}, so no sample has "
-                    f"logits of its own ({reason}): let it treat each sample by itself, batch norm with fixed "
-                    "statistics (track_running_stats=True)"
-                ) from None
-            raise InputError(f"{named} do not fit {name}: {reason}") from None
+        alone, error = _attempt(classifier, inputs[:1])
+        two, of_two = _attempt(classifier, pair)
+        if error is not None and of_two is None:
+            raise InputError(
+                f"{name} takes several samples but not one alone{_batch_layer(classifier)}, so no sample has logits of "
+                f"its own ({_reason(error)}): let it treat each sample by itself, batch norm with fixed statistics "
+                "(track_running_stats=True)"
+            ) from error
+        if error is not None:
+            raise InputError(f"{named} do not fit {name}: {_reason(error)}") from error
         if not isinstance(alone, Tensor):
             raise InputError(
                 f"{name} returns a {type(alone).__name__}, not logits (N, classes): {_cure_of_kind(alone)}"
@@ -129,20 +145,38 @@ def refuse_other_outputs(classifier: Classifier, inputs: Tensor, named: str) -> 
                 f"{name} returns {alone.dtype} of shape {tuple(alone.shape)}, not logits (N, classes): let it return "
                 "the scores before argmax or rounding, which attacks can follow"
             )
-        if alone.ndim != 2 or len(alone) != 1:
-            raise InputError(_text_of_shape(name, alone, classifier(pair)))
+        if alone.dtype != torch.float32:
+            line = "class Float32(torch.nn.Sequential): forward = lambda self, inputs: self[0](inputs).float()"
+            raise InputError(
+                f"{name} returns {alone.dtype}, and attacks compute in float32: leave the cast out, or wrap it in "
+                f"Float32(network), where {line}"
+            )
+        if of_two is not None:
+            raise InputError(f"{name} takes one sample but not several ({_reason(of_two)}): {ALONE}") from of_two
+        if alone.ndim != 2 or len(alone) != 1 or two.shape != (2, alone.shape[1]):
+            raise InputError(_text_of_shape(name, alone, two))
         if alone.shape[1] < 2:
             way_out = _cure_of_one(classifier(inputs))
             raise InputError(f"{name} has one output, and attacks compare the logits of classes: {way_out}")
     return int(alone.shape[1])
 
 
-def _takes(classifier: Classifier, inputs: Tensor) -> bool:
+def _attempt(classifier: Classifier, inputs: Tensor) -> tuple[Any, Exception | None]:
+    """Return what a network returns, and None; or None and what it raises."""
     try:
-        classifier(inputs)
-    except FAILURES:
-        return False
-    return True
+        return classifier(inputs), None
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a foreign forward may raise anything
+        return None, error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what a network raised, with what that means where it is about types of numbers."""
+    line = str(error).strip().partition("\n")[0]
+    text = line if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {line}"
+    types = re.search(r"half|bfloat16|double|dtype", line, re.IGNORECASE)
+    return f"{text}; it is run in float32, so leave casts to other types out" if types else text
 
 
 def _cure_of_kind(outputs: object) -> str:
@@ -159,10 +193,10 @@ def _cure_of_kind(outputs: object) -> str:
     return f"wrap it in Logits(network), where {line}"
 
 
-def _text_of_shape(name: str, alone: Tensor, pair: object) -> str:
+def _text_of_shape(name: str, alone: Tensor, pair: Tensor) -> str:
     """Return what is said of outputs that are not (N, K), by those of one sample and of two."""
-    two = tuple(pair.shape) if isinstance(pair, Tensor) else ()
-    text = f"{name} returns shape {two or tuple(alone.shape)} for {2 if two else 1} samples, not logits (N, classes)"
+    two = tuple(pair.shape)
+    text = f"{name} returns shape {two} for 2 samples, not logits (N, classes)"
     if two == (2,) and alone.shape in {(), (1,)}:
         layers = f"torch.nn.Flatten(0), torch.nn.Unflatten(0, (-1, 1)), {TWO_LOGITS}"
         return f"{text}: of one logit a sample make two with torch.nn.Sequential(network, {layers})"
