@@ -313,10 +313,9 @@ def as_classifier(
             raise InputError(
                 "`network` is a classifier already: only `name` and `one_by_one` can change, or use its `network`"
             )
-        judged = (
-            network if one_by_one in {None, network.one_by_one} else _given(network, one_by_one=not network.one_by_one)
-        )
-        return judged if name is None else replace(judged, name=name)
+        if one_by_one not in {None, network.one_by_one}:
+            network = _given(network, one_by_one=not network.one_by_one)
+        return network if name is None else replace(network, name=name)
     if not isinstance(network, nn.Module):
         raise InputError(f"`network` must be a torch module or a Classifier, got {type(network).__name__}")
     if isinstance(network, OneByOne):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,12 +76,13 @@ def output_doubts(classifier: Classifier, inputs: Tensor) -> tuple[str, ...]:
     few = inputs[:FEW]
     batch = torch.cat([few, 1 - few[:1]])
     devices = [inputs.device] if inputs.device.type == "cuda" else []
-    doubts = []
+    doubts, slopes = [], torch.ones(1)
     with torch.random.fork_rng(devices=devices), exact(inputs.device):
         with torch.no_grad():
             first, again = classifier(batch), classifier(batch)
             alone = torch.cat([classifier(sample[None]) for sample in few])
-        slopes = _slopes(classifier, few)
+        with suppress(torch.OutOfMemoryError):  # the engine takes fewer at a time, or says that one is too large
+            slopes = _slopes(classifier, few)
     if differ(first, again).any():
         doubts.append(RANDOM)
     elif differ(alone, first[: len(few)]).any():
