@@ -14,7 +14,7 @@ from thinice.analysis import session as module
 from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.cli.compare import table
-from thinice.errors import InputError
+from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import as_classifier
 from thinice.results import BOTH
 from thinice.types import Outcome, Stage, Transition
@@ -207,7 +207,8 @@ def test_people_read_it_in_the_table(networks, samples):
 def test_what_the_fall_back_did_is_told(samples):
     dense = as_classifier(Threshold(0.5, hidden=True), name="dense")
     attack = make_attack("fmn", norm="linf", steps=1)
-    result = thinice.compare(dense, dense, samples, attack=attack, progress=False)
+    with pytest.warns(DoubtfulWarning, match="dense: no gradient reaches the pixels"):
+        result = thinice.compare(dense, dense, samples, attack=attack, progress=False)
     rescued = int((result.stages > Stage.SEARCH).sum())
     assert rescued > 0
     assert f"dense: found by the fall-back, perhaps too far: starts {rescued}" in table([result])
@@ -225,7 +226,8 @@ def test_a_network_of_one_answer_is_told(samples):
             return super().forward(torch.zeros_like(inputs))
 
     constant = as_classifier(Constant(0.5), name="constant")
-    result = thinice.compare(constant, constant, samples, progress=False)
+    with pytest.warns(DoubtfulWarning, match="constant: no gradient reaches the pixels"):
+        result = thinice.compare(constant, constant, samples, progress=False)
     assert "constant: not found: zero_gradient 4" in table([result])
 
 

@@ -386,7 +386,8 @@ def test_nan_logits_do_not_stand(store):
     samples = thinice.as_samples(KNOWN.inputs, KNOWN.labels, classes=("a", "b", "c", "d"))
     undefined = (KNOWN.inputs.flatten(1)[:, 0] < 0.35).numpy()
     assert undefined.any()
-    result = run(samples, store, "pgd", network=Broken())
+    with pytest.warns(DoubtfulWarning, match="have logits that are NaN"):
+        result = run(samples, store, "pgd", network=Broken())
     assert not result.robust[undefined].any()
     assert set(result.broken_by[undefined]) == {CLEAN}
     assert store.sql("select robust from verdicts order by sample_id")["robust"][undefined].eq(other=False).all()

@@ -36,7 +36,7 @@ IN_BATCHES = (
 )
 NO_GRADIENT = (
     "no gradient reaches the pixels (detach(), no_grad, NumPy, rounding or argmax inside), so distances come from "
-    "search without gradients, and are too large: let them through, or give such a step that of the identity (BPDA)"
+    "search without gradients, perhaps too far: let them through, or give such a step that of the identity (BPDA)"
 )
 
 
