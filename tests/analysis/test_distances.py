@@ -88,6 +88,7 @@ def masked():
 ONE_STEP = {"attack": make_attack("fmn", norm="linf", steps=1, fallback=False)}
 
 
+@pytest.mark.filterwarnings("ignore:masked. no gradient")
 def test_a_dense_adversarial_that_fools_the_pruned_network_is_taken_and_told(masked, samples, tmp_path):
     result = both(masked, samples, store=tmp_path / "thinice.duckdb", **ONE_STEP)
     taken = result.pruned_distances.stages == Stage.DENSE
@@ -109,6 +110,7 @@ def test_a_dense_adversarial_that_fools_the_pruned_network_is_taken_and_told(mas
     assert not (own[:3] <= result.epsilon[:3]).any()  # what is measured on the pruned network alone stays as it is
 
 
+@pytest.mark.filterwarnings("ignore:masked. no gradient")
 def test_the_adversarials_that_were_taken_fool_the_pruned_network(masked, samples, tmp_path):
     result = both(masked, samples, store=tmp_path / "thinice.duckdb", **ONE_STEP)
     kept = thinice.open_store(tmp_path / "thinice.duckdb").sql(
@@ -120,6 +122,7 @@ def test_the_adversarials_that_were_taken_fool_the_pruned_network(masked, sample
         assert masked[1](image).argmax().item() != LABELS[k]
 
 
+@pytest.mark.filterwarnings("ignore:masked. no gradient")
 def test_of_large_images_none_is_carried_over(masked, samples, monkeypatch):
     monkeypatch.setattr(module, "ADVERSARIAL_VALUES", 3)
     result = both(masked, samples, **ONE_STEP)
