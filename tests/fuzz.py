@@ -10,6 +10,7 @@ import argparse
 import faulthandler
 import io
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -82,6 +83,32 @@ def store(path: Path) -> None:
 
 def read_store(path: Path) -> None:
     path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+    read_tables(path)
+
+
+def log(path: Path) -> None:
+    """Write the log of a store whose writer died, and the store as it was then."""
+    database = path.with_suffix("")
+    with open_store(database, new=True).run(["thinice", "compare"], device="cpu", seed=0) as run:
+        bench = Bench(run)
+        measurement = bench.measurement(range(1, 31))
+        for sample_id in range(1, 31):  # what has adversarials stays in the log until it is long
+            bench.shard(measurement, [sample_id], adversarials={sample_id: np.full((1, 2, 2), 0.5)})
+        contents = database.read_bytes(), path.read_bytes()
+    for file, content in zip((database.with_suffix(".then"), path), contents, strict=True):
+        file.write_bytes(content)
+
+
+def read_log(path: Path) -> None:
+    database = path.with_suffix("")
+    shutil.copy(path.with_name("good.then"), database)
+    read_tables(database)
+    epsilon = open_store(database).sql("select epsilon from epsilons")["epsilon"]
+    if len(epsilon) > 30 or not (epsilon == 0.25).all():
+        raise AssertionError("epsilons that nobody measured")
+
+
+def read_tables(path: Path) -> None:
     with open_store(path) as opened:
         for name in opened.tables()["name"]:
             opened.sql(f"from {name}")
@@ -96,6 +123,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], object]]] =
     "npz": (".npz", archive_of_images, read_samples),
     "yaml": (".yaml", reported, read_reported),
     "store": (".duckdb", store, read_store),
+    "log": (".duckdb.wal", log, read_log),
 }
 """The suffix of each kind of file, what writes a good one, and what reads it."""
 

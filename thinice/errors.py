@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from thinice.printable import LONGEST_MESSAGE, shown
 
 __all__ = [
     "CheckpointError",
     "DataError",
+    "DoubtfulWarning",
     "InputError",
     "MissingExtraError",
     "StoreError",
@@ -43,6 +46,24 @@ class StoreError(ThinIceError):
 
 class StoreWarning(UserWarning):
     """A store was opened, but not all that lies beside it belongs to it or could be read."""
+
+
+class DoubtfulWarning(UserWarning):
+    """A network cannot be measured as it is, or checks of an evaluation were raised: numbers may be wrong.
+
+    Attributes
+    ----------
+    texts : tuple of str
+        What was seen, and what to do: a sentence each.
+    network : str or None
+        On which network; None where several together are in doubt.
+
+    """
+
+    def __init__(self, texts: Sequence[str], network: str | None = None) -> None:
+        told = "; ".join(texts)
+        super().__init__(told if network is None else f"{shown(network)}: {told}")
+        self.texts, self.network = tuple(texts), network
 
 
 class MissingExtraError(ThinIceError, ImportError):

@@ -15,7 +15,7 @@ import thinice
 from tests.truth import LABELS, MEANS, Threshold, grey
 from thinice.analysis.boundary_slice import typical_slice
 from thinice.attacks import make_attack
-from thinice.errors import InputError
+from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import as_classifier
 from thinice.plots.figure_set import draw, save_figures
 from thinice.types import Transition
@@ -238,7 +238,8 @@ def test_a_network_that_is_not_a_number_is_not_right(samples):
             return torch.where(broken, torch.nan, super().forward(inputs))
 
     dense = as_classifier(Half(0.5), name="half")
-    result = thinice.compare(dense, as_classifier(Threshold(0.5), name="whole"), samples, progress=False)
+    with pytest.warns(DoubtfulWarning, match="half: 1 of 8 samples have logits that are NaN"):
+        result = thinice.compare(dense, as_classifier(Threshold(0.5), name="whole"), samples, progress=False)
     assert result.transitions[0] == "S0,1"
     assert result.dense_predictions[0] == -1
     assert result.not_found == 0  # of those that the dense network has right

@@ -14,7 +14,7 @@ from thinice.analysis import session as module
 from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.cli.compare import table
-from thinice.errors import InputError
+from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import as_classifier
 from thinice.results import BOTH
 from thinice.types import FoundBy, Outcome, Transition
@@ -88,6 +88,7 @@ def masked():
 ONE_STEP = {"attack": make_attack("fmn", norm="linf", steps=1, fallback=False)}
 
 
+@pytest.mark.filterwarnings("ignore:masked. no gradient")
 def test_a_dense_adversarial_that_fools_the_pruned_network_is_taken_and_told(masked, samples, tmp_path):
     result = both(masked, samples, store=tmp_path / "thinice.duckdb", **ONE_STEP)
     taken = result.pruned_distances.found_by == FoundBy.DENSE
@@ -109,6 +110,7 @@ def test_a_dense_adversarial_that_fools_the_pruned_network_is_taken_and_told(mas
     assert not (own[:3] <= result.epsilon[:3]).any()  # what is measured on the pruned network alone stays as it is
 
 
+@pytest.mark.filterwarnings("ignore:masked. no gradient")
 def test_the_adversarials_that_were_taken_fool_the_pruned_network(masked, samples, tmp_path):
     result = both(masked, samples, store=tmp_path / "thinice.duckdb", **ONE_STEP)
     kept = thinice.open_store(tmp_path / "thinice.duckdb").sql(
@@ -120,6 +122,7 @@ def test_the_adversarials_that_were_taken_fool_the_pruned_network(masked, sample
         assert masked[1](image).argmax().item() != LABELS[k]
 
 
+@pytest.mark.filterwarnings("ignore:masked. no gradient")
 def test_of_large_images_none_is_carried_over(masked, samples, monkeypatch):
     monkeypatch.setattr(module, "ADVERSARIAL_VALUES", 3)
     result = both(masked, samples, **ONE_STEP)
@@ -207,7 +210,8 @@ def test_people_read_it_in_the_table(networks, samples):
 def test_what_the_fall_back_did_is_told(samples):
     dense = as_classifier(Threshold(0.5, hidden=True), name="dense")
     attack = make_attack("fmn", norm="linf", steps=1)
-    result = thinice.compare(dense, dense, samples, attack=attack, progress=False)
+    with pytest.warns(DoubtfulWarning, match="dense: no gradient reaches the pixels"):
+        result = thinice.compare(dense, dense, samples, attack=attack, progress=False)
     rescued = int((result.found_by > FoundBy.SEARCH).sum())
     assert rescued > 0
     assert f"dense: found by the fall-back, perhaps too far: starts {rescued}" in table([result])
@@ -225,7 +229,8 @@ def test_a_network_of_one_answer_is_told(samples):
             return super().forward(torch.zeros_like(inputs))
 
     constant = as_classifier(Constant(0.5), name="constant")
-    result = thinice.compare(constant, constant, samples, progress=False)
+    with pytest.warns(DoubtfulWarning, match="constant: no gradient reaches the pixels"):
+        result = thinice.compare(constant, constant, samples, progress=False)
     assert "constant: not found: zero_gradient 4" in table([result])
 
 

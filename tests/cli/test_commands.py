@@ -14,6 +14,7 @@ import thinice
 from thinice.analysis.measurement import prepare_classifier
 from thinice.analysis.session import MeasurementSession
 from thinice.data.digits import example_checkpoints
+from thinice.errors import DoubtfulWarning
 from thinice.models import as_classifier
 
 COMPARE = ("--limit", "40", "--effort", "quick")
@@ -190,4 +191,7 @@ def test_ctrl_c_says_how_to_go_on(run, paths, monkeypatch):
 def test_probabilities_are_warned_of():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1))
     samples = thinice.as_samples(torch.rand(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64))
-    assert any("probabilities" in note for note in prepare_classifier(as_classifier(network), samples).notes)
+    with pytest.warns(DoubtfulWarning, match="look like probabilities"):
+        ready = prepare_classifier(as_classifier(network), samples)
+    assert any("probabilities" in note for note in ready.notes)
+    assert prepare_classifier(ready, samples) is ready  # said once

@@ -191,6 +191,60 @@ def test_refuses_in_one_line(inputs, labels, more, message):
     assert "\n" not in str(refusal.value)
 
 
+WORDS = ["dog", "cat", "dog"]
+LABELS = {
+    "a tensor of floats": (torch.tensor([1.0, 0.0, 1.0]), "labels.long()"),
+    "an array of floats": (np.array([1.0, 0.0, 1.0]), "labels.astype(int)"),
+    "a list of floats": ([1.0, 0.0, 1.0], "list(map(int, labels))"),
+    "truth values": (np.array([True, False, True]), "labels.astype(int)"),
+    "a column": (torch.tensor([[1], [0], [1]]), "labels.reshape(-1)"),
+    "a list in a column": ([[1], [0], [1]], "numpy.ravel(labels)"),
+    "one-hot integers": (np.eye(2, dtype=int)[[1, 0, 1]], "labels.argmax(1)"),
+    "one-hot floats": (torch.eye(2)[[1, 0, 1]], "labels.argmax(1)"),
+    "a one-hot list": ([[0, 1], [1, 0], [0, 1]], "numpy.argmax(labels, 1)"),
+    "shares of classes": (np.array([[0.1, 0.9], [0.7, 0.3], [0.5 - 1e-5, 0.5]]), "labels.argmax(1)"),
+    "signs": (torch.tensor([1, -1, 1]), "(labels + 1) // 2"),
+}
+
+
+@pytest.mark.parametrize(("labels", "way_out"), LABELS.values(), ids=LABELS)
+def test_the_message_on_labels_of_another_kind_is_a_way_out_that_works(labels, way_out):
+    with pytest.raises(InputError, match=r"^`labels` must") as refusal:
+        as_samples(GOOD, labels)
+    assert str(refusal.value).endswith(f" {way_out}")
+    mended = eval(way_out, {"labels": labels, "numpy": np})
+    assert as_samples(GOOD, mended).labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("labels", [WORDS, tuple(WORDS), np.array(WORDS)], ids=["list", "tuple", "array"])
+def test_labels_that_are_names_become_numbers_and_classes(labels):
+    with pytest.raises(InputError, match="`labels` must be integers, got names: number them with ") as refusal:
+        as_samples(GOOD, labels)
+    seen = {"labels": labels, "numpy": np}
+    exec(str(refusal.value).partition("number them with ")[2], seen)
+    samples = as_samples(GOOD, seen["labels"], classes=list(map(str, seen["classes"])))
+    assert [samples.classes[label] for label in samples.labels] == WORDS
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "message"),
+    [
+        ([1, 2, 3], {"classes": ["a", "b", "c"]}, "got 3: they count from 1, give labels - 1$"),
+        ([1, 2, 4], {"classes": ["a", "b", "c"]}, "got 4$"),
+        ([0, 2, 3], {"classes": ["a", "b", "c"]}, "got 3$"),
+        ([0, 1, -1], {}, r"got -1: .*; leave out samples without a label, inputs\[labels >= 0\]$"),
+        (torch.tensor([0.0, 0.25, 1.0]), {}, "got torch.float32 such as 0.25: classes are whole numbers$"),
+        (np.array([0.0, np.nan, 1.0]), {}, "got torch.float64, 1 of them NaN or infinite: leave these samples out$"),
+        (np.ones((3, 2)), {}, r"got \(3, 2\)$"),
+        ([["a"], ["b", "c"], ["d"]], {}, "`labels` must be an array of numbers"),
+        (None, {}, "`labels` must be an array of numbers, got object"),
+    ],
+)
+def test_where_no_line_mends_labels_the_message_promises_none(labels, more, message):
+    with pytest.raises(InputError, match=message):
+        as_samples(GOOD, labels, **more)
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from tests.truth import linear
 from thinice.models import as_classifier, build, find_architecture, known_architectures
-from thinice.models.clamped_inputs import HAIR, Inside, Onlooker, drawn_in, hides_ends, seen_inside
+from thinice.models.clamped_inputs import _KNOWN, HAIR, Inside, Onlooker, drawn_in, hides_ends, seen_inside
 from thinice.models.inference import unclamped
 
 INPUTS = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -109,6 +110,35 @@ def test_a_linear_network_is_seen_as_it_is_and_no_inputs_ask_nothing():
         raise AssertionError(f"asked {len(inputs)}")
 
     assert seen_inside(never, INPUTS[:0]) is never
+
+
+class Counting(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.passes = network, []
+
+    def forward(self, inputs):
+        self.passes.append(len(inputs))
+        return self.network(inputs)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+@pytest.mark.parametrize("clamp", [CLAMPS["clamp"], HEALTHY["none"]], ids=["clamped", "healthy"])
+def test_a_classifier_is_asked_once_for_each_shape_and_any_other_model_each_time(clamp):
+    counting = Counting(behind(lambda x: clamp(functional.adaptive_avg_pool2d(x, 8))))
+    classifier = as_classifier(counting)
+    answers = {type(seen_inside(classifier, INPUTS)) for _ in range(3)}
+    assert len(answers) == 1
+    assert len(counting.passes) == 8
+    seen_inside(classifier, torch.rand(5, 1, 16, 16))
+    assert len(counting.passes) == 16
+    assert {type(seen_inside(counting, INPUTS)) for _ in range(2)} == ({Inside} if Inside in answers else {Counting})
+    assert len(counting.passes) == 32
+    del classifier, answers
+    gc.collect()
+    assert not any(model.module is counting for model in _KNOWN)
 
 
 def test_drawn_in_moves_the_ends_alone_and_by_a_hair():

@@ -66,7 +66,7 @@ def test_a_classifier_comes_back_as_it_is_or_renamed():
     renamed = as_classifier(classifier, name="other")
     assert (renamed.name, renamed.fingerprint) == ("other", classifier.fingerprint)
     assert renamed.module is classifier.module
-    with pytest.raises(InputError, match="only `name` can change"):
+    with pytest.raises(InputError, match="only `name` and `one_by_one` can change"):
         as_classifier(classifier, classes=4)
 
 

@@ -371,7 +371,6 @@ def same(fast, module, inputs):
         assert off.median() < 1e-4  # one unit at its kink changes one sample's gradient
 
 
-@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # onnx2torch's own
 @pytest.mark.parametrize("name", ["resnet20", "digits_cnn"])
 def test_programs_are_folded_as_the_network_itself(name, tmp_path):
     module = lived_in(build(name))
@@ -558,7 +557,6 @@ def test_layers_that_clamp_are_left_out_unless_something_else_has_a_say():
     assert unclamped(module) == (module, 0)
 
 
-@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # onnx2torch's own
 def test_programs_lose_their_clamps_too(tmp_path):
     count, function = DROPPED["a function of torch"]
     module = First(function).eval()

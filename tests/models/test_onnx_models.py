@@ -511,7 +511,6 @@ def test_torchs_exporter_is_understood(dynamic, opset, tmp_path):
     assert not any("alone" in note for note in classifier.notes)
 
 
-@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # onnx2torch's own
 @pytest.mark.parametrize("name", ["resnet20", "preact_resnet8", "cnn5"])
 def test_own_architectures_can_be_exported(name, tmp_path):
     shape = find_architecture(name).input_shape or (3, 32, 32)
@@ -603,3 +602,24 @@ def test_verified_networks_agree_with_onnxruntime(name):
         sample = inputs[index].reshape(1, *data["input_shape"]).numpy().astype(np.float32)
         expected = session.run(None, {given: sample})[0]
         np.testing.assert_allclose(classifier(inputs[index : index + 1]).numpy(), expected, atol=1e-4, rtol=1e-4)
+
+
+SLICES = {
+    "rows": ((1,), (4,), (2,), None),
+    "to the end": ((2,), (2**31,), (3,), None),
+    "from the end": ((-3,), (-1,), (-1,), None),
+    "every second": ((0, 1), (6, 8), (2, -1), (1, 2)),
+    "backwards": ((-1, 6), (-(2**31), 1), (-2, 3), (-1, -2)),
+    "the first axes": ((0, 0, 2), (2**31, 1, 5), None, None),
+}
+
+
+@pytest.mark.parametrize(("starts", "ends", "axes", "steps"), SLICES.values(), ids=SLICES)
+def test_slices_are_those_of_the_standard(starts, ends, axes, steps, tmp_path):
+    """Against onnx's own evaluation; warnings are errors here, and onnx2torch's slices give one at every pass."""
+    given = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}
+    constants = {name: np.array(values, np.int64) for name, values in given.items() if values is not None}
+    nodes = [("Slice", ["in", *constants], ["part"]), ("Flatten", ["part"], ["out"])]
+    path = program(tmp_path / "net.onnx", nodes, constants, ["n", 1, 6, 8], classes="k")
+    inputs = torch.rand(3, 1, 6, 8)
+    np.testing.assert_array_equal(load_classifier(path)(inputs).numpy(), evaluated(path, inputs))

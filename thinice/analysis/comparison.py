@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 import numpy as np
+import torch
 from torch import nn
 
 from thinice.analysis.evaluation import bind_attack, verdicts
@@ -114,13 +115,14 @@ def compare_all(
     distances, budget, robust_by = given["distances"], given["budget"], given["robust_by"]
     bound = minimum_norm_attack(given["attack"], **search_options(options, CompareOptions))
     _refuse(distances, given["basis"], budget, robust_by)
-    first, others = _network(dense), [_network(network) for network in pruned]
-    if not others:
-        raise InputError("`pruned` is empty: give at least one pruned network")
-    for other in others:
-        same_task(first, other)
-    data = in_network_classes(_data(samples, first), [first, *others])
-    first, *others = prepare_classifiers(_distinct([first, *others]), data)
+    with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
+        first, others = _network(dense), [_network(network) for network in pruned]
+        if not others:
+            raise InputError("`pruned` is empty: give at least one pruned network")
+        for other in others:
+            same_task(first, other)
+        data = in_network_classes(_data(samples, first), [first, *others])
+        first, *others = prepare_classifiers(_distinct([first, *others]), data)
     seed, command = bound.seed, options.get("command")
     with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
         comparisons = []

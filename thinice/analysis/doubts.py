@@ -25,12 +25,14 @@ NEAR_CHANCE = 0.1
 """Of the way from chance to all samples right."""
 DENSE = 0.05
 """Sparsity below which a network is not pruned."""
+ENOUGH = 8
+"""Fewer samples than these do not tell where labels count from."""
 FEW = 0.1
 """Share of a network's classes that labels use, up to which they are probably numbered in another way."""
 
 
-def doubts(classifier: Classifier, logits: Tensor, samples: Samples) -> tuple[str, ...]:
-    """Return what speaks against a network's being the one that the user means, one sentence each.
+def doubts(classifier: Classifier, logits: Tensor, samples: Samples) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what speaks against a network's being the one that is meant, one sentence each: what is grave, the rest.
 
     Parameters
     ----------
@@ -47,22 +49,54 @@ def doubts(classifier: Classifier, logits: Tensor, samples: Samples) -> tuple[st
     >>> classifier = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=100)
     >>> doubts(classifier, classifier(samples.inputs), samples)
-    ()
-    >>> doubts(classifier, torch.zeros(100, 10), samples)[0][:41]
+    ((), ())
+    >>> doubts(classifier, torch.zeros(100, 10), samples)[1][0][:41]
     'accuracy is 0.100 on 100 samples, which c'
     """
     count, classes = logits.shape
     right = int((logits.argmax(1) == samples.labels).sum())
     known = len(samples.classes)
-    possible = [
+    grave = (
         PROBABILITIES if looks_like_probabilities(logits) else "",
         _other_than_recorded(classifier, right, count),
+        _undefined_logits(logits),
+        _shifted_labels(logits, samples.labels),
+    )
+    light = (
         _near_chance(classifier, right, count, classes),
         f"labels use {known} of the network's {classes} classes: they must be its own numbers of these classes"
         if known <= FEW * classes
         else "",
-    ]
-    return tuple(doubt for doubt in possible if doubt)
+    )
+    return tuple(filter(None, grave)), tuple(filter(None, light))
+
+
+def _undefined_logits(logits: Tensor) -> str:
+    """Return a sentence where logits are no numbers.
+
+    >>> import torch
+    >>> _undefined_logits(torch.tensor([[0.0, torch.nan], [1.0, -torch.inf]]))
+    '1 of 2 samples have logits that are NaN, and so no class: they count as wrong, and have no epsilon'
+    """
+    count = int(logits.isnan().any(1).sum())
+    told = f"{count} of {len(logits)} samples have logits that are NaN, and so no class"
+    return f"{told}: they count as wrong, and have no epsilon" if count else ""
+
+
+def _shifted_labels(logits: Tensor, labels: Tensor) -> str:
+    """Return a sentence where a network is right on labels that count from another number, and not on these.
+
+    >>> import torch
+    >>> _shifted_labels(torch.eye(12), torch.arange(12) + 1)
+    '0 of 12 samples are right with the labels as they are, and 12 with labels - 1: where do labels count from?'
+    """
+    count, predictions = len(labels), logits.argmax(1)
+    as_is, *shifted = (int((predictions == labels + shift).sum()) for shift in (0, -1, 1))
+    if count < ENOUGH or len(set(labels.tolist())) < 3 or max(shifted) <= count / 2 or as_is >= count / 4:
+        return ""
+    sign = "-" if shifted[0] > shifted[1] else "+"
+    right = f"{as_is} of {count} samples are right with the labels as they are, and {max(shifted)} with labels {sign} 1"
+    return f"{right}: where do labels count from?"
 
 
 def _other_than_recorded(classifier: Classifier, right: int, count: int) -> str:

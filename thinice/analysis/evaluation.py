@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinice.analysis.measurement import data_of, forward, in_network_classes, prepare_classifiers, refuse_beside
+from thinice.analysis.measurement import data_of, forward, in_network_classes, prepare_classifiers, refuse_beside, warn
 from thinice.analysis.options import EvaluateOptions, SkipKnown, chosen, search_options
 from thinice.analysis.session import MeasurementSession, Shard, kept_adversarials, open_session
 from thinice.analysis.tuning import can_be_tuned, tuned_settings
@@ -31,9 +29,8 @@ from thinice.attacks.rows import MinNormRow
 from thinice.checks.run import run_checks
 from thinice.checks.study_patterns import StudyRow, find_patterns
 from thinice.data import Samples
-from thinice.errors import InputError
+from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import Classifier, as_classifier
-from thinice.printable import shown
 from thinice.results import CLEAN, Robustness
 from thinice.stats.curves import budget_ladder
 from thinice.store import Run, query
@@ -53,24 +50,6 @@ __all__ = [
 
 LADDER = "ladder"
 """Among budgets: doubling ones, see `evaluate_all`."""
-
-
-class DoubtfulWarning(UserWarning):
-    """Checks of an evaluation were raised: its numbers may be wrong.
-
-    Attributes
-    ----------
-    texts : tuple of str
-        What was seen, and what to do: a sentence each.
-    network : str or None
-        On which network; None where several together are in doubt.
-
-    """
-
-    def __init__(self, texts: Sequence[str], network: str | None = None) -> None:
-        told = "; ".join(texts)
-        super().__init__(told if network is None else f"{shown(network)}: {told}")
-        self.texts, self.network = tuple(texts), network
 
 
 def evaluate(
@@ -219,9 +198,9 @@ def evaluate_all(
                         robustness = replace(robustness, findings=findings)
                 results.append(robustness)
                 if robustness.warnings:
-                    _warn(DoubtfulWarning(robustness.warnings, robustness.network))
+                    warn(DoubtfulWarning(robustness.warnings, robustness.network))
     for pattern in find_patterns(map(_study_row, results)) if given["checks"] else ():
-        _warn(DoubtfulWarning([str(pattern)]))
+        warn(DoubtfulWarning([str(pattern)]))
     return tuple(results)
 
 
@@ -441,11 +420,3 @@ def _study_row(robustness: Robustness) -> StudyRow:
         series=f"{robustness.data} {robustness.attack} {robustness.norm} {robustness.budget:.6g}",
         reported=robustness.reported,
     )
-
-
-def _warn(warning: DoubtfulWarning) -> None:
-    """Give a warning, with the line that called this module as its place."""
-    depth, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        depth, frame = depth + 1, frame.f_back
-    warnings.warn(warning, stacklevel=depth)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
@@ -15,11 +17,12 @@ from thinice.attacks import Attack, MinNormResult, concatenate, make_attack
 from thinice.data import Samples, as_samples
 from thinice.data.wordnet import IMAGENET_CLASSES, as_imagenet
 from thinice.engines import ENGINES, Engine, LocalEngine, ProgressCounter, auto_reporter
-from thinice.errors import InputError
+from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import Classifier, as_classifier, decide
 from thinice.models.architectures.variants import base_and_variant
 from thinice.models.hypotheses import deciding
 from thinice.models.inference import inference_form
+from thinice.models.outputs import output_doubts, refuse_other_outputs
 from thinice.numerics import pick_device
 from thinice.types import DEFAULT_ATTACK
 
@@ -35,8 +38,11 @@ __all__ = [
     "minimum_norm_attack",
     "prepare_classifier",
     "prepare_classifiers",
+    "warn",
 ]
 
+PROBING = 32
+"""So many samples tell what keeps attacks from measuring a network."""
 TRYING = 8
 """So many samples tell whether the inference form of the network gives the same logits."""
 
@@ -295,8 +301,9 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     """Return the classifier ready for these samples: they fit, and it is known what the network computes.
 
     Where no file says how the network normalises its inputs, or which of several networks with the same parameters it
-    is, the labels decide between the candidates, and the classifier's notes say with which accuracies. The notes also
-    say what makes the network doubtful (`doubts`).
+    is, the labels decide between the candidates, and the classifier's notes say with which accuracies. What keeps
+    attacks from measuring it, or speaks against its being the one that is meant, is noted too (`output_doubts`,
+    `doubts`); what is grave is a `DoubtfulWarning` as well.
 
     Raises
     ------
@@ -310,7 +317,12 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     ready = decide(classifier, some.inputs[:], some.labels)
     check_fit(ready, samples)
     logits = forward(ready, some, LocalEngine(ready.device))
-    return replace(ready, notes=tuple(dict.fromkeys((*ready.notes, *doubts(ready, logits, some)))))
+    probed = some.inputs[: min(len(some), PROBING)].to(ready.device)
+    grave, notes = doubts(ready, logits, some)
+    told = [doubt for doubt in (*output_doubts(ready, probed), *grave) if doubt not in ready.notes]
+    if told:
+        warn(DoubtfulWarning(told, ready.name))
+    return replace(ready, notes=tuple(dict.fromkeys((*ready.notes, *told, *notes))))
 
 
 def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:
@@ -356,7 +368,7 @@ def in_network_classes(samples: Samples, classifiers: Sequence[Classifier]) -> S
 
 
 def check_fit(classifier: Classifier, samples: Samples) -> None:
-    """Refuse samples that the network cannot take, or labels that are none of its classes.
+    """Refuse samples that the network cannot take, outputs that are no logits, or labels that are no classes of it.
 
     Raises
     ------
@@ -366,32 +378,22 @@ def check_fit(classifier: Classifier, samples: Samples) -> None:
     """
     if len(samples) == 0:
         raise InputError("`samples` is empty: choose a larger `limit` or other `sample_ids`")
-    shape = tuple(samples.inputs.shape[1:])
-    try:
-        with torch.no_grad():
-            logits = classifier(samples.inputs[:1].to(classifier.device))
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0]
+    inputs = samples.inputs[: min(len(samples), PROBING)].to(classifier.device)
+    named = f"`samples` {samples.name!r} of shape {tuple(inputs.shape[1:])}"
+    classes = refuse_other_outputs(classifier, inputs, named)
+    lowest, highest = int(samples.labels.min()), int(samples.labels.max())
+    if highest >= classes:
+        from_one = lowest == 1 and highest == classes
+        way_out = "they count from 1, give labels - 1" if from_one else "choose the data set that it was trained on"
         raise InputError(
-            f"`samples` {samples.name!r} of shape {shape} do not fit the network {classifier.name!r}: {reason}"
-        ) from None
-    if not isinstance(logits, Tensor):
-        raise InputError(
-            f"the network {classifier.name!r} returns a {type(logits).__name__}, not logits (N, classes): wrap it in a "
-            "module that does"
+            f"`samples` {samples.name!r} have label {highest}, but the network {classifier.name!r} knows {classes} "
+            f"classes (0 to {classes - 1}): {way_out}"
         )
-    if logits.ndim != 2:
-        raise InputError(
-            f"the network {classifier.name!r} returns shape {tuple(logits.shape)}, not logits (N, classes)"
-        )
-    if logits.shape[1] < 2:
-        raise InputError(
-            f"the network {classifier.name!r} has one output, and attacks compare the logits of classes: let it return "
-            "two, torch.cat([-logit, logit], 1)"
-        )
-    highest = int(samples.labels.max())
-    if highest >= logits.shape[1]:
-        raise InputError(
-            f"`samples` {samples.name!r} have label {highest}, but the network {classifier.name!r} knows "
-            f"{logits.shape[1]} classes (0 to {logits.shape[1] - 1}): choose the data set that it was trained on"
-        )
+
+
+def warn(warning: DoubtfulWarning) -> None:
+    """Give a warning, with the line that called this package as its place."""
+    depth, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("thinice."):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(warning, stacklevel=depth)

@@ -429,9 +429,10 @@ def measure_all(
     [('dense', 20), ('pruned-95', 20)]
 
     """
-    unprepared = [as_classifier(classifier) for classifier in classifiers]
-    samples = in_network_classes(samples, unprepared)
-    networks = prepare_classifiers(unprepared, samples)
+    with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
+        unprepared = [as_classifier(classifier) for classifier in classifiers]
+        samples = in_network_classes(samples, unprepared)
+        networks = prepare_classifiers(unprepared, samples)
     attack = chosen(StoredMeasureOptions, options)["attack"]
     bound = minimum_norm_attack(attack, **search_options(options, StoredMeasureOptions))
     with (

@@ -10,13 +10,12 @@ from thinice.attacks.result import Model, predict
 from thinice.checks import finding
 from thinice.losses import are_probabilities, has_gradient, input_gradient, margin
 from thinice.models.clamped_inputs import hides_ends
+from thinice.models.outputs import differ
 from thinice.numerics import exact
 from thinice.results import Finding
 
 __all__ = ["check_network"]
 
-SAME = 1e-4
-"""Logits that differ by less than this, in units of the largest, are the same: AutoAttack's tolerance."""
 NOISE = 8 / 255
 """The radius of the noise in which predictions should be stable, as in the paper."""
 UNSTABLE = 0.5
@@ -78,7 +77,7 @@ def check_network(
     inputs = inputs.detach().to(torch.float32).contiguous()
     with exact(inputs.device):
         logits = _logits(model, inputs)
-        random = _differ(logits, _logits(model, inputs)) | _differ(logits, _logits(model, inputs))
+        random = differ(logits, _logits(model, inputs)) | differ(logits, _logits(model, inputs))
         in_batch = _logits(model, torch.cat([inputs, 1 - inputs]))[: len(inputs)]
         probable = _probabilities(logits) if len(logits) else torch.zeros_like(random)
         few = torch.full_like(random, logits.shape[1] < 4)
@@ -90,7 +89,7 @@ def check_network(
         failed = ~unavailable & ~_leaves_class(model, points, classes, steps)
     return (
         finding("randomized_output", random, sample_ids),
-        finding("batch_effects", _differ(logits, in_batch) & ~random, sample_ids),
+        finding("batch_effects", differ(logits, in_batch) & ~random, sample_ids),
         finding("softmax_output", probable, sample_ids),
         finding("few_classes", few, sample_ids),
         finding("hidden_ends", hidden, sample_ids),
@@ -104,13 +103,6 @@ def check_network(
 def _logits(model: Model, inputs: Tensor) -> Tensor:
     with torch.no_grad():
         return model(inputs.clone())
-
-
-def _differ(logits: Tensor, others: Tensor) -> Tensor:
-    """Return where two logits of a sample differ by more than rounding explains; NaN is the same as NaN."""
-    scale = 1 + logits.abs().nan_to_num(posinf=0).amax(1, keepdim=True)
-    same = (logits - others).abs() <= SAME * scale
-    return ~(same | (logits == others) | (logits.isnan() & others.isnan())).all(1)
 
 
 def _probabilities(logits: Tensor) -> Tensor:

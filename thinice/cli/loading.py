@@ -26,7 +26,7 @@ def load(
     paths: Sequence[Path], reading: CheckpointOptions, selection: DataOptions, say: Messages
 ) -> tuple[list[Classifier], Samples]:
     """Return the networks in the files and the samples to measure them on, and tell the notes on both."""
-    from thinice import load_samples
+    from thinice import as_classifier, load_samples
     from thinice.analysis.comparison import named_data
     from thinice.analysis.measurement import in_network_classes, prepare_classifiers
     from thinice.models.loading import read_classifier, unused_density
@@ -57,10 +57,13 @@ def load(
         limit=selection.limit,
         image_size=selection.image_size,
     )
+    if reading.one_by_one:
+        loaded = [as_classifier(classifier, one_by_one=True) for classifier in loaded]
     samples = in_network_classes(samples, loaded)
-    classifiers = prepare_classifiers(loaded, samples)
+    with say.doubts() as said:
+        classifiers = prepare_classifiers(loaded, samples)
     for classifier in classifiers:
-        say.notes(classifier.name, classifier.notes)
+        say.notes(classifier.name, tuple(note for note in classifier.notes if note not in said))
     say.notes(samples.name, samples.notes)
     return classifiers, samples
 

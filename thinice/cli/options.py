@@ -158,6 +158,14 @@ class CheckpointOptions:
             help="Fraction of weights kept, for checkpoints with scores instead of masks (HYDRA, HARP, RST).",
         ),
     ] = None
+    one_by_one: Annotated[
+        bool,
+        typer.Option(
+            "--one-by-one",
+            help="Give each network one sample at a time, where its logits depend on the batch: slow, but epsilons are "
+            "those of the sample alone.",
+        ),
+    ] = False
     trust_pickle: Annotated[
         bool,
         typer.Option(

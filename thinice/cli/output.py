@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from thinice.cli.options import Format
+from thinice.errors import DoubtfulWarning
 from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
 
 if TYPE_CHECKING:
@@ -76,21 +77,22 @@ class Messages:
             print(shown(message, LONGEST_MESSAGE), file=sys.stderr, flush=True)
 
     @contextmanager
-    def doubts(self) -> Iterator[None]:
-        """Say the warnings of evaluations as they come, a line for each sentence."""
-        from thinice.analysis.evaluation import DoubtfulWarning
+    def doubts(self) -> Iterator[list[str]]:
+        """Say the warnings of networks and evaluations as they come, a line for each sentence; yield what was said."""
+        said: list[str] = []
 
         def show(message: Warning | str, *details: Any, **more: Any) -> None:  # noqa: ANN401 (of the module `warnings`)
             if not isinstance(message, DoubtfulWarning):
                 show_others(message, *details, **more)
                 return
+            said.extend(message.texts)
             for text in message.texts:
                 self(f"warning: {text}" if message.network is None else f"warning: {message.network}: {text}")
 
         with warnings.catch_warnings():
             warnings.simplefilter("always", DoubtfulWarning)
             show_others, warnings.showwarning = warnings.showwarning, show
-            yield
+            yield said
 
     def notes(self, name: str, notes: tuple[str, ...]) -> None:
         """Print the notes on a file or data set, each after its name."""

@@ -11,6 +11,7 @@ import hashlib
 import html
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -23,8 +24,6 @@ from thinice.errors import InputError
 from thinice.files import unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     Numbers: TypeAlias = Tensor | NDArray[Any] | Sequence[Any]
@@ -69,18 +68,61 @@ def as_tensor(values: Numbers, argument: str) -> Tensor:
 
 
 def as_labels(labels: Numbers, count: int) -> Tensor:
-    """Return checked (N,) int64 labels from 0 on."""
-    truth = as_tensor(labels, "labels")
-    if not is_integer(truth):
-        raise InputError(
-            f"`labels` must be integers, got {truth.dtype}: convert with labels.long() if they are classes"
-        )
+    """Return checked (N,) int64 labels from 0 on; of others, the message says what to make of them."""
+    truth = _label_numbers(labels)
     if truth.shape != (count,):
-        raise InputError(f"`labels` must have the shape ({count},), one for each input, got {tuple(truth.shape)}")
+        raise InputError(
+            f"`labels` must have the shape ({count},), one for each input, got {tuple(truth.shape)}"
+            f"{_cure_of_shape(labels, truth, count)}"
+        )
+    if not is_integer(truth):
+        raise InputError(f"`labels` must be integers, got {truth.dtype}{_cure_of_type(labels, truth)}")
     truth = truth.to(torch.int64)
-    if truth.min() < 0:
-        raise InputError(f"`labels` must not be negative, got {int(truth.min())}: classes count from 0")
+    if count and truth.min() < 0:
+        signs = bool((truth.abs() == 1).all())
+        way_out = "give (labels + 1) // 2" if signs else "leave out samples without a label, inputs[labels >= 0]"
+        raise InputError(f"`labels` must not be negative, got {int(truth.min())}: classes count from 0; {way_out}")
     return truth
+
+
+def _label_numbers(labels: Numbers) -> Tensor:
+    """Return labels as a tensor; names of classes are told how they become numbers."""
+    try:
+        return as_tensor(labels, "labels")
+    except InputError:
+        names = labels.ravel().tolist() if isinstance(labels, np.ndarray) else labels
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise
+        way_out = "classes, labels = numpy.unique(labels, return_inverse=True)"
+        raise InputError(f"`labels` must be integers, got names: number them with {way_out}") from None
+
+
+def _cure_of_shape(labels: Numbers, truth: Tensor, count: int) -> str:
+    """Return what makes one label a sample of one-hot rows, or of shares of classes, or of a column; or nothing."""
+    if truth.ndim != 2 or len(truth) != count or not truth.numel():
+        return ""
+    if truth.shape[1] == 1:
+        return f": give {'numpy.ravel(labels)' if isinstance(labels, list | tuple) else 'labels.reshape(-1)'}"
+    rows = truth.to(torch.float64)
+    if not bool(((rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < 1e-3)).all()):
+        return ""
+    kind = "one-hot" if bool(((rows == 0) | (rows == 1)).all()) else "shares of classes"
+    way_out = "numpy.argmax(labels, 1)" if isinstance(labels, list | tuple) else "labels.argmax(1)"
+    return f", {kind}: give {way_out}"
+
+
+def _cure_of_type(labels: Numbers, truth: Tensor) -> str:
+    """Return what makes integers of labels that are whole numbers in another type; else what they are."""
+    if truth.is_floating_point():
+        missing = int((~truth.isfinite()).sum())
+        if missing:
+            return f", {missing} of them NaN or infinite: leave these samples out"
+        parts = truth[truth != truth.round()]
+        if len(parts):
+            return f" such as {parts[0].item():.6g}: classes are whole numbers"
+    ways_out = {Tensor: "labels.long()", np.ndarray: "labels.astype(int)"}
+    way_out = next((text for kind, text in ways_out.items() if isinstance(labels, kind)), "list(map(int, labels))")
+    return f": convert them with {way_out}"
 
 
 def as_ids(sample_ids: Numbers, count: int) -> Tensor:
@@ -113,7 +155,8 @@ def as_classes(classes: Sequence[str] | None, labels: Tensor) -> tuple[str, ...]
     if unencodable:
         raise InputError(f"`classes` must be names in UTF-8, got {unencodable[0]!r}")
     if largest >= len(classes):
-        raise InputError(f"`labels` must be below {len(classes)}, the number of `classes`, got {largest}")
+        from_one = ": they count from 1, give labels - 1" if int(labels.min()) == 1 and largest == len(classes) else ""
+        raise InputError(f"`labels` must be below {len(classes)}, the number of `classes`, got {largest}{from_one}")
     return tuple(classes)
 
 

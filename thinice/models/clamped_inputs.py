@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from thinice.losses import input_gradient
+from thinice.models.classifier import Classifier
 
 __all__ = ["Onlooker", "drawn_in", "hides_ends", "seen_inside"]
 
@@ -26,6 +28,9 @@ MUTED = 0.75
 """A gradient at 0 or 1 counts as hidden where it is below this share of the one inside: a clamp leaves 0 or half."""
 ALMOST_ALL = 0.9
 """Share of the pixels at 0, or at 1, that must be hidden: a ReLU may be at its kink for some."""
+
+_KNOWN: WeakKeyDictionary[Classifier, dict[torch.Size, bool]] = WeakKeyDictionary()
+"""Which classifiers hide their gradients at the ends, by the shape of a sample: they are frozen, so asked once."""
 
 
 def drawn_in(inputs: Tensor) -> Tensor:
@@ -96,7 +101,8 @@ def hides_ends(model: Model, inputs: Tensor) -> bool:
     """Return whether a network's gradients vanish, or halve, exactly at 0 or at 1: it clamps its inputs.
 
     Gradients of `PROBES` random images in the shape of the inputs are compared, at the exact point and `HAIR` inside,
-    one image at a time. torch's random state is put back afterwards.
+    one image at a time. torch's random state is put back afterwards. A classifier is asked once for each shape; other
+    models, which may change between two calls, each time.
 
     Parameters
     ----------
@@ -105,6 +111,16 @@ def hides_ends(model: Model, inputs: Tensor) -> bool:
     """
     if not inputs[0:1].numel():
         return False
+    if not isinstance(model, Classifier):
+        return _hides_ends(model, inputs)
+    known, shape = _KNOWN.setdefault(model, {}), inputs.shape[1:]
+    if shape not in known:
+        known[shape] = _hides_ends(model, inputs)
+    return known[shape]
+
+
+def _hides_ends(model: Model, inputs: Tensor) -> bool:
+    """Return what `hides_ends` does, asking the network."""
     tested = torch.zeros(2, device=inputs.device)  # number of pixels at 0, and at 1
     hidden = torch.zeros_like(tested)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Classifier",
+    "OneByOne",
     "as_classifier",
     "assemble",
     "fingerprint_of",
@@ -49,10 +50,13 @@ def fingerprint_of(
     arguments: Mapping[str, object],
     weights: Mapping[str, Tensor],
     normalization: Normalization | None,
+    *,
+    one_by_one: bool = False,
 ) -> str:
     """Return 32 hex digits of SHA-256 over architecture, arguments, weights and normalisation.
 
-    Counters of batch norm are left out and -0.0 counts as 0.0: neither changes a logit.
+    Counters of batch norm are left out and -0.0 counts as 0.0: neither changes a logit. `one_by_one` counts, for the
+    logits of a sample alone are others where they depend on its batch.
 
     Examples
     --------
@@ -67,6 +71,7 @@ def fingerprint_of(
         "normalization": None
         if normalization is None
         else [torch.tensor(part, dtype=torch.float32).tolist() for part in normalization],
+        **({"one_by_one": True} if one_by_one else {}),
     }
     digest.update(json.dumps(header, sort_keys=True, default=repr).encode())
     for name in sorted(weights):
@@ -135,7 +140,31 @@ def _code(code: CodeType) -> tuple[object, ...]:
     return code.co_code.hex(), code.co_names, constants
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class OneByOne(nn.Module):
+    """A network that gets each sample of a batch alone, for one whose logits depend on the batch.
+
+    Examples
+    --------
+    >>> inputs = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> OneByOne(nn.BatchNorm1d(2, track_running_stats=False)).eval()(inputs)
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected more than 1 value per channel when training, got input size torch.Size([1, 2])
+    >>> OneByOne(nn.Softmax(0))(inputs)
+    tensor([[1., 1.],
+            [1., 1.]])
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K) of inputs (N, C, H, W)."""
+        return torch.cat([self.network(sample[None]) for sample in inputs] or [self.network(inputs)])
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False, repr=False)
 class Classifier:
     """A network from inputs (N, C, H, W) in [0, 1] to logits (N, K); normalisation is inside.
 
@@ -144,7 +173,8 @@ class Classifier:
     Attributes
     ----------
     module
-        In eval mode, float32, without gradients of its parameters. A `Normalized` where it normalises.
+        In eval mode, float32, without gradients of its parameters. A `Normalized` where it normalises, and a `OneByOne`
+        around that where it is given one sample at a time.
     name
         What tables and figures call it: the file's stem, or what the caller said.
     architecture, arguments
@@ -211,8 +241,14 @@ class Classifier:
 
     @property
     def network(self) -> nn.Module:
-        """The module without the normalisation around it."""
-        return self.module.network if isinstance(self.module, Normalized) else self.module
+        """The module without what is around it: the normalisation, `OneByOne`."""
+        inner = self.module.network if isinstance(self.module, OneByOne) else self.module
+        return inner.network if isinstance(inner, Normalized) else inner
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the network is given one sample at a time, however many are asked for."""
+        return isinstance(self.module, OneByOne)
 
     @property
     def device(self) -> torch.device:
@@ -247,6 +283,7 @@ def as_classifier(
     input_shape: tuple[int, int, int] | None = None,
     recipe: Mapping[str, Any] | None = None,
     parent: str | None = None,
+    one_by_one: bool | None = None,
 ) -> Classifier:
     """Return a classifier with its own frozen copy of a module; a classifier comes back as it is, or renamed.
 
@@ -264,6 +301,9 @@ def as_classifier(
         See `Classifier`.
     normalization
         What `parse_normalization` takes; without it pixels go in as they are. A `Normalized` brings its own.
+    one_by_one
+        Give the network each sample alone, however many are asked for, where its logits depend on the batch: slow, but
+        what is measured of a sample is its own. A classifier becomes another that does, or with False does not.
 
     Raises
     ------
@@ -280,10 +320,16 @@ def as_classifier(
     facts = (classes, class_names, data, normalization, input_shape, recipe, parent)
     if isinstance(network, Classifier):
         if any(fact is not None for fact in facts):
-            raise InputError("`network` is a classifier already: only `name` can change, or use its `network`")
+            raise InputError(
+                "`network` is a classifier already: only `name` and `one_by_one` can change, or use its `network`"
+            )
+        if one_by_one not in {None, network.one_by_one}:
+            network = _given(network, one_by_one=not network.one_by_one)
         return network if name is None else replace(network, name=name)
     if not isinstance(network, nn.Module):
         raise InputError(f"`network` must be a torch module or a Classifier, got {type(network).__name__}")
+    if isinstance(network, OneByOne):
+        one_by_one, network = one_by_one is not False, network.network
     inside = parse_normalization(normalization)
     if isinstance(network, Normalized):
         if normalization is not None and inside != network.normalization:
@@ -308,7 +354,17 @@ def as_classifier(
         input_shape=input_shape,
         recipe=recipe,
         parent=parent,
+        one_by_one=bool(one_by_one),
     )
+
+
+def _given(classifier: Classifier, *, one_by_one: bool) -> Classifier:
+    """Return the classifier that gives its network each sample alone, or the whole batch."""
+    module = OneByOne(classifier.module).eval() if one_by_one else cast("nn.Module", classifier.module.network)
+    identity = hashed_identity(classifier.architecture, classifier.arguments)
+    weights, normalization = classifier.network.state_dict(), classifier.normalization
+    fingerprint = fingerprint_of(*identity, weights, normalization, one_by_one=one_by_one)
+    return replace(classifier, module=module, fingerprint=fingerprint)
 
 
 def assemble(
@@ -319,6 +375,7 @@ def assemble(
     arguments: Mapping[str, Any],
     classes: int | None,
     normalization: Normalization | None,
+    one_by_one: bool = False,
     **facts: Any,  # noqa: ANN401 - the remaining fields of Classifier
 ) -> Classifier:
     """Return the classifier around a network that nobody else holds: normalised, frozen, hashed."""
@@ -327,7 +384,7 @@ def assemble(
     if normalization is not None:
         device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
         module = Normalized(network, mean=normalization[0], std=normalization[1]).eval().to(device)
-    return Classifier(
+    classifier = Classifier(
         module=module,
         name=name,
         architecture=architecture,
@@ -338,6 +395,7 @@ def assemble(
         normalization=normalization,
         **facts,
     )
+    return _given(classifier, one_by_one=True) if one_by_one else classifier
 
 
 def usual_shape(architecture: str, arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:

@@ -331,7 +331,7 @@ def save_classifier(
                 "`network` is a classifier: its architecture, classes, normalisation and shape are its own"
             )
         classifier = replace(
-            network,
+            as_classifier(network, one_by_one=False),
             class_names=network.class_names if class_names is None else tuple(class_names),
             data=data or network.data,
             recipe=network.recipe if recipe is None else recipe,

@@ -15,7 +15,7 @@ from torch import Tensor
 from thinice.errors import InputError
 from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.variants import base_and_variant, change
-from thinice.models.classifier import Classifier, assemble, usual_shape
+from thinice.models.classifier import Classifier, OneByOne, assemble, usual_shape
 from thinice.models.normalization import NORMALIZATIONS, Normalization, Normalized, normalization_text
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def _answers(
         module = network
         if normalization is not None:
             module = Normalized(network, mean=normalization[0], std=normalization[1]).to(classifier.device)
+        module = OneByOne(module) if classifier.one_by_one else module
         try:
             with torch.no_grad():
                 parts = [
@@ -369,6 +370,7 @@ def _chosen(classifier: Classifier, best: Hypothesis, tried: Sequence[Hypothesis
         classes=classifier.classes,
         normalization=best.normalization,
         normalization_known=True,
+        one_by_one=classifier.one_by_one,
         notes=tuple(notes),
         **unchanged,
     )

@@ -88,7 +88,7 @@ def inference_form(classifier: Classifier, inputs: Tensor, *, compiled: bool = F
     Raises
     ------
     InputError
-        Where `torch.compile` fails, or changes the logits.
+        Where `torch.compile` fails, or changes the logits, and for networks that are given samples one by one.
 
     Examples
     --------
@@ -98,6 +98,10 @@ def inference_form(classifier: Classifier, inputs: Tensor, *, compiled: bool = F
     >>> any(isinstance(layer, nn.BatchNorm2d) for layer in fast.module.modules())
     False
     """
+    if compiled and classifier.one_by_one:
+        raise InputError(
+            f"`compiled` (--compile) pays in batches, and {classifier.name!r} is given samples one by one: choose"
+        )
     bare, clamps = unclamped(classifier.module)
     points = drawn_in(inputs) if clamps else inputs  # at 0 and 1, a clamp hides the gradients to compare with
     own = _logits_and_gradient(classifier, points)

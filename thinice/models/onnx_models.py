@@ -444,13 +444,38 @@ def _converted(model: Any, path: Path) -> fx.GraphModule:  # noqa: ANN401 - a pr
     import onnx2torch  # noqa: PLC0415 - an extra
 
     with contextlib.suppress(Exception):  # a model that cannot be changed is converted as it stands
-        return onnx2torch.convert(_with_initializers(model))  # type: ignore[no-any-return] # untyped
+        return _with_own_slices(onnx2torch.convert(_with_initializers(model)))
     try:
-        return onnx2torch.convert(model)  # type: ignore[no-any-return] # untyped
+        return _with_own_slices(onnx2torch.convert(model))
     except Exception as error:  # noqa: BLE001 - a stranger's model may fail in any way
         raise CheckpointError(
             f"{path}: cannot be converted ({_line(error)}): export it with opset_version=13"
         ) from None
+
+
+class Slice(nn.Module):
+    """A step that takes parts of a tensor: onnx2torch's own indexes by a list, of which torch warns at every pass."""
+
+    def forward(
+        self, inputs: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+    ) -> Tensor:
+        """Return the parts from starts to ends of these axes, of all axes in turn where none are given."""
+        places = range(len(starts)) if axes is None else map(int, axes)
+        strides = [1] * len(starts) if steps is None else map(int, steps)
+        parts, backwards = [slice(None)] * inputs.ndim, []
+        for start, end, axis, stride in zip(map(int, starts), map(int, ends), places, strides, strict=True):
+            if stride < 0:
+                backwards.append(axis)
+            parts[axis] = slice(start, end, stride) if stride > 0 else slice(-start - 1, -end - 1, -stride)
+        return (inputs.flip(backwards) if backwards else inputs)[tuple(parts)]
+
+
+def _with_own_slices(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return the converted model with `Slice` for each slice of onnx2torch."""
+    for name, layer in list(graph.named_modules()):
+        if type(layer).__name__ == "OnnxSlice":
+            graph.set_submodule(name, Slice())
+    return graph
 
 
 def _with_initializers(model: Any) -> Any:  # noqa: ANN401 - a protocol buffer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from thinice.errors import InputError
-from thinice.models import Classifier
+from thinice.models import Classifier, as_classifier
 from thinice.models.classifier import own_copy
 from thinice.models.weights import Layer, Masks
 from thinice.pruning.schedules import Pruned, one_shot
@@ -155,5 +155,5 @@ def prune(
 
 def _trainable_copy(network: nn.Module | Classifier) -> nn.Module:
     if isinstance(network, Classifier):
-        return own_copy(network.module).requires_grad_(requires_grad=True)
+        return own_copy(as_classifier(network, one_by_one=False).module).requires_grad_(requires_grad=True)
     return own_copy(network)

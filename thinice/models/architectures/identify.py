@@ -158,7 +158,7 @@ def quoted(architecture: str) -> str:
 
 
 def _of_family(members: Sequence[Member]) -> Identity | None:
-    """Return the identity of the only member of a family that fits, if there is one: its names are those of programs."""
+    """Return the identity of the only member of a family that fits, if one does: its names are those of programs."""
     if not members:
         return None
     first = members[0]
