@@ -12,6 +12,7 @@ __all__ = [
     "StoreError",
     "StoreWarning",
     "ThinIceError",
+    "TrainingWarning",
 ]
 
 
@@ -43,6 +44,10 @@ class StoreError(ThinIceError):
 
 class StoreWarning(UserWarning):
     """A store was opened, but not all that lies beside it belongs to it or could be read."""
+
+
+class TrainingWarning(UserWarning):
+    """A training went back to an earlier epoch, because a later one had spoilt the network."""
 
 
 class MissingExtraError(ThinIceError, ImportError):

@@ -211,7 +211,7 @@ def test_another_format_is_told(tmp_path):
     path = tmp_path / "state.pt"
     resumed(path)
     torch.save(torch.load(path, weights_only=True) | {"format": 0}, path)
-    with pytest.raises(CheckpointError, match="is a snapshot of format 0, this version reads format 1: remove it"):
+    with pytest.raises(CheckpointError, match="is a snapshot of format 0, this version reads format 2: remove it"):
         resumed(path)
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +18,40 @@ from thinice.numerics import global_stream, stream
 
 if TYPE_CHECKING:
     from thinice.data import Samples
-    from thinice.training import Recipe
+    from thinice.training.history import Epoch
+    from thinice.training.passes import Feed
+    from thinice.training.recipe import Recipe
 
 __all__ = [
     "Backward",
+    "BallNorm",
     "Batch",
     "HeldMasks",
     "Hook",
     "Losses",
     "Objective",
+    "Threat",
     "accuracy",
     "cosine",
     "random_flip",
     "random_shift",
     "run_epoch",
 ]
+
+
+LOOK = 50
+"""Steps between two looks whether the loss is finite: on a GPU each look waits for it."""
+
+
+BallNorm: TypeAlias = Literal["linf", "l2"]
+"""Norms of the budgets that training knows."""
+
+
+class Threat(NamedTuple):
+    """What a network is to be robust at: a budget on the [0, 1] scale, and its norm."""
+
+    norm: BallNorm
+    budget: float
 
 
 class Losses(NamedTuple):
@@ -88,6 +107,17 @@ class Objective(ABC):
     @abstractmethod
     def losses(self, model: nn.Module, inputs: Tensor, crafted: Tensor, labels: Tensor) -> Losses:
         """Return the loss of each sample, with its graph, and the logits."""
+
+    def threat(self) -> Threat | None:
+        """Return the budget that the network is to be robust at, measured after each epoch; here, none."""
+        return None
+
+    def spoilt(self, history: Sequence[Epoch], samples: int) -> str | None:  # noqa: ARG002 - for those that watch
+        """Return why the last epoch spoilt the network, so that training goes back before it and ends; here, never.
+
+        `samples` is the number of those that robust accuracies are measured on.
+        """
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,43 +242,46 @@ class HeldMasks(Hook):
 
 def run_epoch(
     model: nn.Module,
-    samples: Samples,
+    feed: Feed,
     recipe: Recipe,
     *,
+    passes: nn.Module,
     objective: Objective,
     hooks: Sequence[Hook],
     optimizer: torch.optim.Optimizer,
     number: int,
+    reductions: int = 0,
 ) -> tuple[float, float]:
     """Return mean loss and accuracy of one pass over the samples; its random numbers belong to seed and number alone.
 
     Three streams: order and augmentation; what the objective draws; torch's global state, which dropout and
-    hooks draw from. The model is left in eval mode.
+    hooks draw from. The model is left in eval mode. `passes` is the model as the objective sees it. The loss is what it
+    is where it is not finite; then the epoch ends early.
     """
-    device = optimizer.param_groups[0]["params"][0].device
+    device, samples = feed.device, feed.samples
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
     # No two pairs of seed and epoch share this number, because a recipe has fewer epochs than its factor.
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
     crafting = stream(recipe.seed, "objective", number)
-    batches = torch.split(torch.randperm(len(samples), generator=generator), recipe.batch_size)
-    model.train()
+    order = torch.split(torch.randperm(len(samples), generator=generator), recipe.batch_size)
+    passes.train()
     with global_stream(device, recipe.seed, "global", number):
-        for step, index in enumerate(batches):
-            inputs, labels = samples.inputs[index].to(device), samples.labels[index].to(device)
+        for step, (index, inputs, labels) in enumerate(feed.batches(order)):
             if recipe.shift:
-                inputs = random_shift(inputs, recipe.shift, generator)
+                inputs = random_shift(inputs, recipe.shift, generator)  # noqa: PLW2901 - the same images, moved
             if recipe.flip:
-                inputs = random_flip(inputs, generator)
+                inputs = random_flip(inputs, generator)  # noqa: PLW2901 - as above
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate((number - 1 + step / len(batches)) / recipe.epochs)
+                group["lr"] = recipe.rate((number - 1 + step / len(order)) / recipe.epochs, reductions)
             backward: Backward = partial(
                 _backward,
                 model,
                 optimizer,
                 objective,
                 hooks,
+                passes=passes,
                 inputs=inputs,
-                crafted=objective.craft(model, inputs, labels, crafting),
+                crafted=objective.craft(passes, inputs, labels, crafting),
                 labels=labels,
                 sample_ids=samples.sample_ids[index],
             )
@@ -262,9 +295,12 @@ def run_epoch(
                 hook.after_batch(batch)
             loss_sum += batch.loss * len(index)
             correct += (batch.logits.argmax(1) == labels).sum()
-        for hook in hooks:
-            hook.after_epoch(model, number / recipe.epochs)
-    model.eval()
+            if step % LOOK == LOOK - 1 and not bool(loss_sum.isfinite()):
+                break
+        else:
+            for hook in hooks:
+                hook.after_epoch(model, number / recipe.epochs)
+    passes.eval()
     return float(loss_sum) / len(samples), float(correct) / len(samples)
 
 
@@ -274,12 +310,13 @@ def _backward(
     objective: Objective,
     hooks: Sequence[Hook],
     *,
+    passes: nn.Module,
     inputs: Tensor,
     crafted: Tensor,
     labels: Tensor,
     sample_ids: Tensor,
 ) -> Batch:
-    values, logits = objective.losses(model, inputs, crafted, labels)
+    values, logits = objective.losses(passes, inputs, crafted, labels)
     _check_shape(values, labels.shape, f"`objective` {type(objective).__name__}", "leave the mean to the loop")
     weighted = values
     for hook in hooks:

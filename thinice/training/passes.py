@@ -1,0 +1,133 @@
+"""How the network and the samples are laid out for training: precision, memory, compilation, and what comes next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thinice.data.samples import Pixels
+from thinice.errors import InputError
+from thinice.numerics import lowered
+
+if TYPE_CHECKING:
+    from thinice.data import Samples
+    from thinice.training.recipe import Recipe
+
+__all__ = ["Feed", "Passes", "laid_out", "pays_channels_last"]
+
+ON_DEVICE = 4 * 2**30
+"""Bytes of samples up to which a CUDA device holds all of them."""
+AHEAD = 3
+"""Batches that are made ready before they are asked for."""
+
+
+class Passes(nn.Module):
+    """A network as objectives see it: in the precision and the layout of memory of a recipe; logits are float32."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device, *, channels_last: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.low = recipe.precision == "bf16"
+        self.kind = device.type
+        self.channels_last = channels_last
+        self.run = torch.compile(network) if recipe.compiled else network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K) of inputs (N, C, H, W) in [0, 1]."""
+        if self.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if not self.low:
+            return cast("Tensor", self.run(inputs))
+        with torch.autocast(self.kind, torch.bfloat16):
+            logits = cast("Tensor", self.run(inputs))
+        return logits.float()
+
+
+def pays_channels_last(network: nn.Module, shape: Sequence[int], device: torch.device) -> bool:
+    """Return whether training is faster with images and kernels channels last in memory.
+
+    On a GPU always, where there are kernels of images. On a CPU for images of more than one channel in networks with
+    batch norm: measured, an epoch of ResNet-20 on CIFAR images takes 38 instead of 54 s.
+    """
+    layers = list(network.modules())
+    if not any(isinstance(layer, nn.Conv2d) for layer in layers):
+        return False
+    return device.type == "cuda" or (shape[0] > 1 and any(isinstance(layer, _BatchNorm) for layer in layers))
+
+
+@contextmanager
+def laid_out(network: nn.Module, recipe: Recipe, shape: Sequence[int], device: torch.device) -> Iterator[nn.Module]:
+    """Yield the network as objectives see it; afterwards its own layout of memory is torch's usual one again."""
+    last = pays_channels_last(network, shape, device) if recipe.channels_last is None else recipe.channels_last
+    if last:
+        network.to(memory_format=torch.channels_last)
+    try:
+        with lowered(network, "float32" if recipe.precision == "bf16" else recipe.precision, device):
+            plain = recipe.precision != "bf16" and not last and not recipe.compiled
+            yield network if plain else Passes(network, recipe, device, channels_last=last)
+    finally:
+        if last:
+            network.to(memory_format=torch.contiguous_format)
+
+
+class Feed:
+    """The samples of a training on its device, batch after batch.
+
+    Samples in memory are there at once; on a CUDA device all of them stay there where they fit. Others (image files)
+    are read ahead by threads, while the network computes.
+    """
+
+    def __init__(self, samples: Samples, device: torch.device) -> None:
+        self.samples, self.device = samples, device
+        self.labels = samples.labels.to(device)
+        inputs = samples.inputs
+        stored = inputs.stored if isinstance(inputs, Pixels) else inputs
+        self.stored = stored if isinstance(stored, Tensor) else None
+        if self.stored is not None and device.type == "cuda":
+            if self.stored.numel() * self.stored.element_size() <= ON_DEVICE:
+                self.stored = self.stored.to(device)
+            else:
+                self.stored = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield positions (on the CPU), inputs and labels (on the device) of each batch of positions."""
+        if self.stored is not None:
+            for index in order:
+                place = index.to(self.device, non_blocking=True)
+                yield index, _pixels(self.stored[place]), self.labels[place]
+            return
+        with ThreadPoolExecutor(2) as threads:
+            waiting: deque[Future[Tensor]] = deque()
+            try:
+                for number, index in enumerate(order):
+                    while len(waiting) < AHEAD and number + len(waiting) < len(order):
+                        waiting.append(threads.submit(self._read, order[number + len(waiting)]))
+                    inputs = waiting.popleft().result().to(self.device, non_blocking=True)
+                    yield index, inputs, self.labels[index.to(self.device)]
+            finally:
+                for left in waiting:
+                    left.cancel()
+
+    def _read(self, index: Tensor) -> Tensor:
+        inputs = self.samples.inputs[index]
+        return inputs.pin_memory() if self.device.type == "cuda" else inputs
+
+
+def _pixels(inputs: Tensor) -> Tensor:
+    return inputs.to(torch.float32).div_(255) if inputs.dtype == torch.uint8 else inputs
+
+
+def compile_error(error: Exception) -> InputError:
+    """Return what to say where `torch.compile` fails."""
+    reason = str(error).strip().partition("\n")[0]
+    return InputError(f"`compiled`: torch.compile fails on this network: {reason}; leave it out")
