@@ -17,7 +17,6 @@ from thinice.data import Samples
 from thinice.errors import InputError, TrainingWarning
 from thinice.models.weights import Masks
 from thinice.numerics import global_stream, stream
-from thinice.registry import Registry
 from thinice.training.average import WeightAverage, copied
 from thinice.training.checking import accuracy_and_loss, drawn, held_out, robust_accuracy
 from thinice.training.dynamics import Dynamics, SampleDynamics
@@ -34,7 +33,9 @@ from thinice.training.loop import (
     random_shift,
     run_epoch,
 )
+from thinice.training.objectives import OBJECTIVES
 from thinice.training.passes import Feed, laid_out
+from thinice.training.presets import RECIPES, Plan, preset
 from thinice.training.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from thinice.training.snapshot import read_snapshot, snapshot_key, write_snapshot
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OBJECTIVES",
     "OPTIMIZERS",
+    "RECIPES",
     "SCHEDULES",
     "Batch",
     "Dynamics",
@@ -55,26 +57,16 @@ __all__ = [
     "Losses",
     "Masks",
     "Objective",
+    "Plan",
     "Recipe",
     "Threat",
     "accuracy",
+    "preset",
     "random_flip",
     "random_shift",
     "stream",
     "train",
 ]
-
-OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
-    "objective",
-    {
-        "natural": ("thinice.training.natural:Natural", "cross-entropy on the samples as they are"),
-        "pgd": ("thinice.training.pgd_at:PGD", "cross-entropy on inputs crafted by projected gradient ascent"),
-        "fast": ("thinice.training.fast:Fast", "cross-entropy on inputs crafted by one step from a random start"),
-        "trades": ("thinice.training.trades:TRADES", "cross-entropy, and divergence within the budget"),
-        "mart": ("thinice.training.mart:MART", "boosted cross-entropy, and divergence where samples are wrong"),
-    },
-)
-"""What training can minimise, by name."""
 
 
 def train(
