@@ -145,7 +145,7 @@ def train(
     path = None if resume is None else Path(resume)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    with laid_out(module, recipe, samples.inputs.shape[1:], _device(module)) as passes:
+    with laid_out(module, recipe, _device(module)) as passes:
         training = _Training(module, samples, recipe, passes=passes, objective=objective, masks=masks, hooks=hooks)
         return training.run(validation, path, progress)
 

@@ -136,7 +136,7 @@ def started(inputs: Tensor, start: Start, budget: float, norm: BallNorm, generat
         noise = torch.rand(inputs.shape, generator=generator).mul_(2 * budget).sub_(budget)
     noise = noise.to(inputs.device, non_blocking=True)
     if norm == "linf" and start == "uniform":
-        return noise.add_(inputs).clamp_(0, 1)
+        return (inputs + noise).clamp_(0, 1)  # in the layout of the inputs
     return inputs + NORM_TABLE[norm].confine(noise, noise.new_full((len(inputs),), budget), inputs)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from thinice.errors import InputError
 from thinice.models.weights import Masks
 from thinice.numerics import global_stream, stream
+from thinice.training.passes import in_layout
 
 if TYPE_CHECKING:
     from thinice.data import Samples
@@ -271,6 +272,7 @@ def run_epoch(
                 inputs = random_shift(inputs, recipe.shift, generator)  # noqa: PLW2901 - the same images, moved
             if recipe.flip:
                 inputs = random_flip(inputs, generator)  # noqa: PLW2901 - as above
+            inputs = in_layout(inputs, passes)  # noqa: PLW2901 - as above
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate((number - 1 + step / len(order)) / recipe.epochs, reductions)
             backward: Backward = partial(

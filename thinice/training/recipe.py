@@ -137,7 +137,7 @@ class Recipe:
         and losses are float32 in any case.
     channels_last : bool or None
         Layout of images and kernels in memory; ``None``: channels last where it pays, which is for networks with
-        convolutions of batch norm on images in colour, and on a GPU.
+        convolutions of images.
     compiled : bool
         Run the network through `torch.compile`: takes a minute, pays in long runs.
 
