@@ -11,10 +11,11 @@ from tests.training.small import blobs, network
 from thinice.data import as_samples
 from thinice.errors import InputError
 from thinice.training import Recipe, train
-from thinice.training.crafting import ascend, evaluating, started
+from thinice.training.crafting import ascend, started
 from thinice.training.fast import Fast
 from thinice.training.history import Epoch
 from thinice.training.mart import MART
+from thinice.training.passes import evaluating
 from thinice.training.pgd_at import PGD
 from thinice.training.trades import TRADES
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from thinice.data.subset import draw
 from thinice.errors import InputError
 from thinice.numerics import stream
-from thinice.training.crafting import evaluating
+from thinice.training.passes import evaluating
 from thinice.training.pgd_at import PGD
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from torch.nn import functional
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
 from thinice.training.loop import BallNorm, Objective, Threat
+from thinice.training.passes import evaluating, in_eval
 
-__all__ = ["Adversarial", "Mode", "Start", "ascend", "cross_entropy_sum", "evaluating", "started"]
+__all__ = ["Adversarial", "Mode", "Start", "ascend", "cross_entropy_sum", "started"]
 
 Start: TypeAlias = Literal["uniform", "normal", "none"]
 Mode: TypeAlias = Literal["train", "eval"]
@@ -84,9 +85,10 @@ class Adversarial(Objective):
         """Return the inputs at the end of the ascent."""
         points = started(inputs, self.start, self.budget, self.norm, generator)
         with evaluating(model) if self.mode == "eval" else _as_it_is():
-            rising = self.rising(model, inputs, labels)
+            form = in_eval(model, inputs) if self.mode == "eval" else model
+            rising = self.rising(form, inputs, labels)
             return ascend(
-                lambda crafted: rising(model(crafted)),
+                lambda crafted: rising(form(crafted)),
                 inputs,
                 points,
                 norm=self.norm,
@@ -98,18 +100,6 @@ class Adversarial(Objective):
     def threat(self) -> Threat:
         """Return the budget that the network is to be robust at."""
         return Threat(self.norm, self.budget)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Let all layers be in eval mode for a while; afterwards each is in the mode it was in."""
-    layers = [layer for layer in model.modules() if layer.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = True
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from thinice.errors import InputError
 from thinice.models.weights import Masks
 from thinice.numerics import global_stream, stream
-from thinice.training.passes import in_layout
+from thinice.training.passes import Passes, in_layout
 
 if TYPE_CHECKING:
     from thinice.data import Samples
@@ -266,13 +266,11 @@ def run_epoch(
     crafting = stream(recipe.seed, "objective", number)
     order = torch.split(torch.randperm(len(samples), generator=generator), recipe.batch_size)
     passes.train()
+    if isinstance(passes, Passes):
+        passes.begin_epoch()
     with global_stream(device, recipe.seed, "global", number):
         for step, (index, inputs, labels) in enumerate(feed.batches(order)):
-            if recipe.shift:
-                inputs = random_shift(inputs, recipe.shift, generator)  # noqa: PLW2901 - the same images, moved
-            if recipe.flip:
-                inputs = random_flip(inputs, generator)  # noqa: PLW2901 - as above
-            inputs = in_layout(inputs, passes)  # noqa: PLW2901 - as above
+            inputs = in_layout(_augmented(inputs, recipe, generator), passes)  # noqa: PLW2901 - the same images
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate((number - 1 + step / len(order)) / recipe.epochs, reductions)
             backward: Backward = partial(
@@ -304,6 +302,12 @@ def run_epoch(
                 hook.after_epoch(model, number / recipe.epochs)
     passes.eval()
     return float(loss_sum) / len(samples), float(correct) / len(samples)
+
+
+def _augmented(inputs: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    if recipe.shift:
+        inputs = random_shift(inputs, recipe.shift, generator)
+    return random_flip(inputs, generator) if recipe.flip else inputs
 
 
 def _backward(

@@ -25,16 +25,19 @@ def sgd(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optim
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov and recipe.momentum > 0,
+        fused=True,
     )
 
 
 def adam(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """Return Adam, whose weight decay is part of the gradient (Kingma and Ba 2015)."""
     betas = (recipe.momentum, SECOND_BETA)
-    return torch.optim.Adam(parameters, recipe.learning_rate, betas=betas, weight_decay=recipe.weight_decay)
+    return torch.optim.Adam(parameters, recipe.learning_rate, betas=betas, weight_decay=recipe.weight_decay, fused=True)
 
 
 def adamw(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """Return Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019)."""
     betas = (recipe.momentum, SECOND_BETA)
-    return torch.optim.AdamW(parameters, recipe.learning_rate, betas=betas, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(
+        parameters, recipe.learning_rate, betas=betas, weight_decay=recipe.weight_decay, fused=True
+    )
