@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinice.cli.compare import prepare
 from thinice.cli.loading import arguments_value
 from thinice.cli.options import (
+    STORE,
     Device,
+    FigureOptions,
     Limit,
     OutputOptions,
+    StorePath,
     architectures,
     data_sets,
     normalization_value,
@@ -113,12 +117,16 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="The checkpoint.", show_default=True)
     ] = Path("trained.pt"),
+    store: StorePath = STORE,
+    drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
     """Train a network, and write it to a checkpoint that every other command reads.
 
-    After Ctrl-C or a crash the same command goes on after the last whole epoch, with the same result. A part of the
-    training samples, never the test samples, chooses which epoch is kept, where the recipe says so.
+    The learning curves go into the store (thinice sql 'from epochs') and into a figure, and what each sample did over
+    the epochs into the store (thinice sql 'from dynamics'). After Ctrl-C or a crash the same command goes on after the
+    last whole epoch, with the same result. A part of the training samples, never the test samples, chooses which epoch
+    is kept, where the recipe says so.
     """
     from thinice import load_classifier, load_samples
     from thinice.training import preset
@@ -126,6 +134,7 @@ def train(
     from thinice.training.presets import fitting
 
     say = Messages(quiet=printing.quiet)
+    prepare(drawing.folder)
     if (architecture is None) == (checkpoint is None):
         raise InputError("give either --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
     samples = load_samples(data, split=split, limit=limit, image_size=image_size)
@@ -153,11 +162,15 @@ def train(
             architecture_args=arguments_value(architecture_args),
             normalization=normalization_value(normalization),
             path=output,
+            store=store,
             device=device,
             progress=None if printing.quiet else reporter(say, plan.recipe.epochs),
         )
-    for note in trained.history.notes:
-        say(note)
+    if drawing.folder is not None:
+        from thinice.plots.training import save_training_figure
+
+        files = save_training_figure(trained.history, drawing.folder, name=trained.classifier.name)
+        say(f"learning curves in {files[0]}, and in {store}: thinice sql 'from epochs'")
     put_rows([trained.to_dict()], printing.format)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,11 +210,12 @@ class _Training:
                 number=number,
                 reductions=lowered_rate,
             )
-            if not math.isfinite(loss):
+            if not math.isfinite(loss) or not _is_finite(self._measured_state()):
+                what = "a weight is not finite" if math.isfinite(loss) else f"the loss is {loss}"
                 module.load_state_dict(last_good if self.kept is None else self.kept)
                 module.eval()
                 raise InputError(
-                    f"the loss is {loss} in epoch {number}: choose a `learning_rate` below {recipe.learning_rate}; the "
+                    f"{what} in epoch {number}: choose a `learning_rate` below {recipe.learning_rate}; the "
                     f"network has the weights {self._origin(self._chosen(len(checked)))}"
                 )
             rate = float(recipe.rate((number - 1) / recipe.epochs, lowered_rate))
@@ -294,6 +295,11 @@ def _optimizer(module: nn.Module, hooks: Sequence[Hook], recipe: Recipe) -> torc
     if not trained:
         raise InputError("`module` has nothing to train: call module.requires_grad_() first")
     return OPTIMIZERS.get(recipe.optimizer)(trained, recipe)
+
+
+def _is_finite(state: Mapping[str, Tensor]) -> bool:
+    """Return whether all numbers of a state are finite: the last step of an epoch has no loss after it."""
+    return all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +29,12 @@ from thinice.models import (
     parse_normalization,
     save_classifier,
 )
-from thinice.models.classifier import own_copy
+from thinice.models.classifier import fingerprint_of, own_copy
 from thinice.models.files import is_checkpoint
 from thinice.numerics import global_stream, pick_device
+from thinice.store import Run, Store, open_store
 from thinice.training import Epoch, History, Objective, Plan, preset, train
+from thinice.training.snapshot import snapshot_key
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -130,8 +135,10 @@ def train_classifier(
     architecture_args: Mapping[str, Any] | None = None,
     normalization: NormalizationLike | None = None,
     path: str | PathLike[str] | None = None,
+    store: str | PathLike[str] | Store | None = None,
     device: str | torch.device = "auto",
     progress: Callable[[Epoch], object] | None = None,
+    command: Sequence[str] | None = None,
 ) -> Trained:
     """Return a trained network and its history; the weights that it ends with are written to a checkpoint.
 
@@ -153,10 +160,15 @@ def train_classifier(
         As of `as_classifier`; by default the usual one of the data set, where it has one. A classifier has its own.
     path : path, optional
         Where the checkpoint goes.
+    store : path or Store, optional
+        Where the learning curves go, epoch by epoch, and in the end what each sample did over the epochs; made where
+        there is none.
     device : str
         "auto", "cpu", "cuda" or "cuda:K".
     progress : callable, optional
         Called with each `Epoch`.
+    command : sequence of str, optional
+        What the store shall name as origin; by default the command line of this process.
 
     Raises
     ------
@@ -185,27 +197,128 @@ def train_classifier(
             "training": told(Plan(recipe, objective)),
         },
     }
-    seen: list[Epoch] = []
+    name = target.stem if target is not None else str(getattr(network, "name", network))
+    plan = Plan(recipe, objective)
+    with _recorded(store, plan, place, command) as run:
+        record = None if run is None else _Record(run, name, module, samples, plan, masks=masks, parent=parent)
+        seen: list[Epoch] = []
 
-    def note(epoch: Epoch) -> None:
-        seen.append(epoch)
-        if progress is not None:
-            progress(epoch)
+        def note(epoch: Epoch) -> None:
+            seen.append(epoch)
+            if record is not None:
+                record.add([epoch])
+            if progress is not None:
+                progress(epoch)
 
-    try:
-        history = train(module, samples, recipe, objective=objective, masks=masks, progress=note, resume=snapshot)
-    except InputError as error:
-        if seen and target is not None:
-            save_classifier(module.cpu(), target, **facts)
-            raise InputError(f"{error}, which are in {target}") from error
-        raise
-    if target is None:
-        classifier = as_classifier(module.cpu(), **facts)
-    else:
-        classifier = load_classifier(save_classifier(module.cpu(), target, **facts))
-        if snapshot is not None:
-            snapshot.unlink(missing_ok=True)
-    return Trained(classifier, history, Plan(recipe, objective), target)
+        try:
+            history = train(module, samples, recipe, objective=objective, masks=masks, progress=note, resume=snapshot)
+        except InputError as error:
+            if target is not None and (seen or (snapshot is not None and snapshot.exists())):
+                save_classifier(module.cpu(), target, **facts)
+                raise InputError(f"{error}, which are in {target}") from error
+            raise
+        if target is None:
+            classifier = as_classifier(module.cpu(), name=name, **facts)
+        else:
+            classifier = load_classifier(save_classifier(module.cpu(), target, **facts))
+        if record is not None:
+            record.end(classifier, history)
+    if snapshot is not None:
+        snapshot.unlink(missing_ok=True)
+    return Trained(classifier, history, plan, target)
+
+
+@contextmanager
+def _recorded(
+    store: str | PathLike[str] | Store | None, plan: Plan, device: torch.device, command: Sequence[str] | None
+) -> Iterator[Run | None]:
+    """Yield a run of the store, or nothing where there is no store."""
+    if store is None:
+        yield None
+        return
+    opened = store if isinstance(store, Store) else open_store(store, new=True)
+    recipe = plan.recipe
+    with opened.run(
+        command, device=str(device), precision=recipe.precision, seed=recipe.seed, settings=told(plan)
+    ) as run:
+        yield run
+
+
+class _Record:
+    """What the store keeps of a training."""
+
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        module: nn.Module,
+        samples: Samples,
+        plan: Plan,
+        *,
+        masks: Masks | None,
+        parent: str | None,
+    ) -> None:
+        self.run, self.samples = run, samples
+        facts = told(plan)
+        key = snapshot_key(module, samples, plan.recipe, objective=plan.objective, masks=masks, hooks=())
+        start = fingerprint_of("start", {}, module.state_dict(), None)
+        self.training_id = run.training(
+            fingerprint=hashlib.sha256(json.dumps([key, start], sort_keys=True).encode()).hexdigest()[:32],
+            name=name,
+            dataset_id=run.dataset(
+                fingerprint=samples.fingerprint,
+                name=samples.name,
+                split=samples.split,
+                shape=samples.inputs.shape[1:],
+                classes=samples.classes,
+                sample_ids=samples.sample_ids.numpy(),
+                labels=samples.labels.numpy(),
+                digests=samples.digests,
+                sources=samples.sources,
+            ),
+            architecture=as_classifier(module).architecture,
+            objective=facts["objective"],
+            recipe=facts,
+            parent=parent,
+        )
+
+    def add(self, epochs: Sequence[Epoch]) -> None:
+        """Store epochs."""
+        rows = [{name: getattr(epoch, "number" if name == "epoch" else name) for name in COLUMNS} for epoch in epochs]
+        self.run.add_epochs(self.training_id, rows)
+
+    def end(self, classifier: Classifier, history: History) -> None:
+        """Store which network came out, all epochs once more (a crash may have kept some out), and the dynamics."""
+        self.add(history)
+        dynamics = history.dynamics
+        if dynamics is not None:
+            columns = {name: getattr(dynamics, name).numpy() for name in DYNAMICS}
+            self.run.add_dynamics(self.training_id, dynamics.sample_ids.numpy(), **columns)
+        checkpoint_id = self.run.checkpoint(
+            fingerprint=classifier.fingerprint,
+            name=classifier.name,
+            architecture=classifier.architecture,
+            classes=classifier.classes or len(self.samples.classes),
+            sparsity=classifier.sparsity,
+            path=classifier.path,
+            class_names=classifier.class_names,
+            data=classifier.data,
+            normalization=classifier.normalization,
+            notes=classifier.notes,
+            parent=classifier.parent,
+        )
+        self.run.end_training(
+            self.training_id, checkpoint_id=checkpoint_id, chosen_epoch=history.chosen, notes=history.notes
+        )
+
+
+COLUMNS = (
+    *("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy", "robust_accuracy"),
+    "seconds",
+)
+"""Of the store's table of epochs."""
+DYNAMICS = ("epochs", "forgotten", "learned", "confidence_mean", "confidence_variance")
+"""Of its table of what samples did."""
 
 
 def _prepared(
