@@ -233,6 +233,24 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_weights(epoch, tmp_path)
     assert (tmp_path / "state.pt").exists() == (epoch > 1)
 
 
+def test_weights_that_are_not_finite_at_the_end_of_an_epoch_are_no_good_ones():
+    """The last step of an epoch has no loss after it."""
+
+    class Burst(Hook):
+        steps = 0
+
+        def after_step(self, model):
+            self.steps += 1
+            if self.steps == 8:  # the last one of epoch 2
+                model[5].bias.data[0] = torch.nan
+
+    module = network()
+    seen = Recorded(module)
+    with pytest.raises(InputError, match=r"a weight is not finite in epoch 2: .* has the weights of epoch 1"):
+        train(module, blobs(), Recipe(epochs=3, batch_size=50), hooks=[Burst()], progress=seen)
+    assert torch.equal(weights(module), seen.states[0])
+
+
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     """A limit on the size of files, put in force after epoch 2, is a disk that has become full."""
     path, recipe = tmp_path / "state.pt", Recipe(epochs=4)
