@@ -124,11 +124,11 @@ class FromFiles:
         return FromFiles(self.inputs[index])
 
 
-@pytest.mark.parametrize("kind", ["tensor", "pixels", "files"])
+@pytest.mark.parametrize("kind", ["tensor", "pixels", "files", "files of more bits"])
 def test_the_feed_hands_out_every_batch_in_order(kind):
     stored = torch.randint(256, (10, 1, 2, 2), dtype=torch.uint8)
-    floats = stored.float() / 255
-    inputs = {"tensor": floats, "pixels": Pixels(stored), "files": FromFiles(floats)}[kind]
+    floats = torch.rand(10, 1, 2, 2) if kind == "files of more bits" else stored.float() / 255
+    inputs = {"tensor": floats, "pixels": Pixels(stored)}.get(kind, FromFiles(floats))
     samples = build_samples(
         inputs, torch.arange(10) % 3, sample_ids=torch.arange(10), classes=("a", "b", "c"), name="x", split="all"
     )
@@ -142,7 +142,25 @@ def test_the_feed_hands_out_every_batch_in_order(kind):
     assert next(Feed(samples, CPU).batches(order))[1].shape == (3, 1, 2, 2)  # who stops early leaves nothing behind
 
 
-def test_an_error_in_reading_arrives():
+def test_image_files_are_read_once_where_they_fit(monkeypatch):
+    files = FromFiles(torch.randint(256, (10, 1, 2, 2)).float() / 255)
+    samples = build_samples(
+        files, torch.arange(10) % 2, sample_ids=torch.arange(10), classes=("a", "b"), name="x", split="all"
+    )
+    files.reads.clear()
+    feed = Feed(samples, CPU)
+    for _ in range(3):
+        list(feed.batches(torch.arange(10).split(4)))
+    assert sum(map(len, files.reads)) == 10
+    monkeypatch.setattr("thinice.training.passes.IN_MEMORY", 39)
+    files.reads.clear()
+    large = Feed(samples, CPU)
+    for _ in range(2):
+        list(large.batches(torch.arange(10).split(4)))
+    assert sum(map(len, files.reads)) == 20
+
+
+def test_an_error_in_reading_arrives(monkeypatch):
     class Broken(FromFiles):
         def __getitem__(self, index):
             raise OSError("the third file is gone")
@@ -152,6 +170,9 @@ def test_an_error_in_reading_arrives():
         Broken(samples.inputs), samples.labels, sample_ids=samples.sample_ids, classes=("a", "b"), name="x",
         split="all", digests=samples.digests,
     )  # fmt: skip
+    with pytest.raises(OSError, match="the third file is gone"):
+        Feed(broken, CPU)
+    monkeypatch.setattr("thinice.training.passes.IN_MEMORY", 1)
     with pytest.raises(OSError, match="the third file is gone"):
         list(Feed(broken, CPU).batches(torch.arange(10).split(3)))
 

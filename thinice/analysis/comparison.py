@@ -244,6 +244,7 @@ def _compare(
         margins=predicted.margins,
         confidences=predicted.confidences,
         losses=predicted.losses,
+        dynamics=session.dynamics(dense),
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
         stages=measured.stages,

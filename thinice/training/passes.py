@@ -17,11 +17,15 @@ from thinice.models.inference import FoldedTwin
 from thinice.numerics import lowered
 
 if TYPE_CHECKING:
-    from thinice.data import Samples
+    from thinice.data import LazyInputs, Samples
     from thinice.training.recipe import Recipe
 
 __all__ = ["Feed", "Passes", "evaluating", "in_eval", "in_layout", "laid_out", "pays_channels_last"]
 
+IN_MEMORY = 2 * 2**30
+"""Bytes of images in files up to which they are read once and kept."""
+READ = 256
+"""Files that are read at a time then."""
 ON_DEVICE = 4 * 2**30
 """Bytes of samples up to which a CUDA device holds all of them."""
 FOLD_TOLERANCE = 1e-4
@@ -142,21 +146,21 @@ def laid_out(network: nn.Module, recipe: Recipe, device: torch.device) -> Iterat
 class Feed:
     """The samples of a training on its device, batch after batch.
 
-    Samples in memory are there at once; on a CUDA device all of them stay there where they fit. Others (image files)
-    are read ahead by threads, while the network computes.
+    Samples in memory are there at once, and image files of up to 2 GB are read once and kept as bytes; on a CUDA device
+    all of them stay there where they fit. Others are read ahead by threads, while the network computes.
     """
 
     def __init__(self, samples: Samples, device: torch.device) -> None:
         self.samples, self.device = samples, device
         self.labels = samples.labels.to(device)
         inputs = samples.inputs
-        stored = inputs.stored if isinstance(inputs, Pixels) else inputs
-        self.stored = stored if isinstance(stored, Tensor) else None
-        if self.stored is not None and device.type == "cuda":
-            if self.stored.numel() * self.stored.element_size() <= ON_DEVICE:
-                self.stored = self.stored.to(device)
-            else:
-                self.stored = None
+        stored = (
+            inputs if isinstance(inputs, Tensor) else inputs.stored if isinstance(inputs, Pixels) else _bytes(inputs)
+        )
+        if stored is not None and device.type == "cuda":
+            fits = stored.numel() * stored.element_size() <= ON_DEVICE
+            stored = stored.to(device) if fits else None
+        self.stored = stored
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -183,6 +187,20 @@ class Feed:
     def _read(self, index: Tensor) -> Tensor:
         inputs = self.samples.inputs[index]
         return inputs.pin_memory() if self.device.type == "cuda" else inputs
+
+
+def _bytes(inputs: LazyInputs) -> Tensor | None:
+    """Return inputs (N, C, H, W) as uint8, where that is exact and not too much; else nothing."""
+    if inputs.shape.numel() > IN_MEMORY:
+        return None
+    stored = torch.empty(inputs.shape, dtype=torch.uint8)
+    for index in torch.split(torch.arange(len(inputs)), READ):
+        pixels = inputs[index]
+        part = (255 * pixels).round_().to(torch.uint8)
+        if not torch.equal(_pixels(part), pixels):
+            return None
+        stored[index] = part
+    return stored
 
 
 def _pixels(inputs: Tensor) -> Tensor:
