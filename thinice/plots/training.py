@@ -11,7 +11,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from thinice.plots.figure_set import folder_name, write_figures
-from thinice.plots.style import REFERENCE, TRANSITIONS, Style, heading, message, network_style, plain, styled_axes
+from thinice.plots.style import (
+    REFERENCE,
+    TITLE,
+    TRANSITIONS,
+    Style,
+    heading,
+    message,
+    network_style,
+    plain,
+    shorten,
+    styled_axes,
+)
 from thinice.types import Transition
 
 if TYPE_CHECKING:
@@ -56,7 +67,7 @@ def plot_training(
     [0.1, 0.2, 0.3]
     """
     ax = styled_axes(ax)
-    title = f"Training of {plain(name)}" if name else "Training"
+    title = f"Training of {shorten(plain(name), 250, TITLE)}" if name else "Training"
     if not history:
         heading(ax, title)
         return message(ax, "No epoch to draw.")
