@@ -18,7 +18,7 @@ from thinice.norms import NORM_TABLE
 from thinice.training.loop import BallNorm, Objective, Threat
 from thinice.training.passes import evaluating, in_eval
 
-__all__ = ["Adversarial", "Mode", "Start", "ascend", "cross_entropy_sum", "started"]
+__all__ = ["Adversarial", "Mode", "Start", "ascend", "cross_entropy_sum", "on_device", "started"]
 
 Start: TypeAlias = Literal["uniform", "normal", "none"]
 Mode: TypeAlias = Literal["train", "eval"]
@@ -120,14 +120,25 @@ def started(inputs: Tensor, start: Start, budget: float, norm: BallNorm, generat
     """
     if start == "none":
         return inputs.clone()
+    chance = on_device(generator, inputs.device)
     if start == "normal":
-        noise = torch.randn(inputs.shape, generator=generator).mul_(NORMAL_START)
+        noise = torch.randn(inputs.shape, generator=chance, device=inputs.device).mul_(NORMAL_START)
     else:
-        noise = torch.rand(inputs.shape, generator=generator).mul_(2 * budget).sub_(budget)
-    noise = noise.to(inputs.device, non_blocking=True)
+        noise = torch.rand(inputs.shape, generator=chance, device=inputs.device).mul_(2 * budget).sub_(budget)
     if norm == "linf" and start == "uniform":
         return (inputs + noise).clamp_(0, 1)  # in the layout of the inputs
     return inputs + NORM_TABLE[norm].confine(noise, noise.new_full((len(inputs),), budget), inputs)
+
+
+def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """Return a generator of a device: the CPU one itself, or one of the device that a number of it seeds.
+
+    Numbers that a CPU draws would keep a GPU waiting.
+    """
+    if device.type == "cpu":
+        return generator
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.Generator(device).manual_seed(seed)
 
 
 def ascend(

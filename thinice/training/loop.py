@@ -101,7 +101,8 @@ class Objective(ABC):
         """Return the inputs (N, C, H, W) that `losses` is to see beside the original ones; here, those themselves.
 
         Called once a batch, with the model in training mode; who needs eval mode sets it and sets it back. The
-        generator is a CPU one, of a stream of its own in each epoch: draw on the CPU and move.
+        generator is a CPU one, of a stream of its own in each epoch: draw on the CPU and move, or seed one of the
+        device with a number of it (`thinice.training.crafting.on_device`).
         """
         return inputs
 
@@ -222,23 +223,28 @@ class Hook:
         """Take the state of a snapshot, after `prepare`."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class HeldMasks(Hook):
     """Fixed masks, in force before the first step and after every one."""
 
     masks: Masks
 
     def prepare(self, model: nn.Module) -> None:
-        """Put them in force."""
+        """Put them in force, and lay them out as the weights lie, on their device."""
         self.masks.apply_(model)
+        laid = {}
+        for name, mask in self.masks.kept.items():
+            weight = model.get_parameter(name)
+            laid[name] = torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
+        self._laid = Masks(laid)
 
     def after_step(self, model: nn.Module) -> None:
         """Put them in force again: momentum and weight decay moved what they hold."""
-        self.masks.apply_(model)
+        self._laid.apply_(model)
 
     def after_epoch(self, model: nn.Module, done: float) -> None:  # noqa: ARG002 - the same all along
         """Put them in force again: other hooks may have moved weights."""
-        self.masks.apply_(model)
+        self._laid.apply_(model)
 
 
 def run_epoch(
