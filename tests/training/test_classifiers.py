@@ -1,5 +1,7 @@
 """A network trained and saved by name: normalisation, store, and what its training says of the samples it loses."""
 
+import resource
+
 import duckdb
 import numpy as np
 import pytest
@@ -72,6 +74,30 @@ def test_the_checkpoint_and_the_snapshot_are_asked_for_before_the_work(digits, t
     ):
         train_classifier("digits_cnn", digits, plan(epochs=3), path=tmp_path / "net.pt")
     assert train_classifier("digits_cnn", digits, plan(), path=tmp_path / "net.pt").path == tmp_path / "net.pt"
+
+
+def test_a_disk_that_is_full_in_the_end_loses_nothing(digits, tmp_path):
+    """The limit on the size of files comes after the last snapshot, before the checkpoint."""
+    path, limits = tmp_path / "net.pt", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(epoch):
+        if epoch.number == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"net\.pt could not be written \(.*the training is in .*snapshot; make"
+        ):
+            train_classifier("digits_cnn", digits, plan(), path=path, progress=full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pt.snapshot"]
+    whole = train_classifier("digits_cnn", digits, plan()).classifier
+    again = []
+    assert train_classifier("digits_cnn", digits, plan(), path=path, progress=again.append).classifier.fingerprint == (
+        whole.fingerprint
+    )
+    assert not again  # nothing was trained twice
 
 
 def test_what_training_saw_of_the_samples_predicts_beside_epsilon(digits, tmp_path):

@@ -202,6 +202,21 @@ def test_a_compiled_network_learns_the_same():
     torch.testing.assert_close(weights(plain), weights(compiled), rtol=1e-3, atol=1e-4)
 
 
+def test_a_compiler_that_fails_is_one_line(monkeypatch):
+    def broken(_):
+        def run(_):
+            raise RuntimeError("no C++ compiler\nwas found")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(
+        InputError, match=r"torch\.compile fails on this network: no C\+\+ compiler; leave it out"
+    ) as error:
+        trained(network(), compiled=True)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
 @pytest.mark.parametrize("name", ["natural", "fast", "pgd", "trades", "mart"])

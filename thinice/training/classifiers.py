@@ -7,14 +7,14 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from thinice.errors import InputError
+from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded, writable
 from thinice.models import (
     NORMALIZATIONS,
@@ -34,7 +34,8 @@ from thinice.models.files import is_checkpoint
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
 from thinice.training import Epoch, History, Objective, Plan, preset, train
-from thinice.training.snapshot import snapshot_key
+from thinice.training.presets import settings_of
+from thinice.training.snapshot import cause_of, snapshot_key
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -102,7 +103,8 @@ def told(plan: Plan) -> dict[str, Any]:
 
     """
     recipe, objective = plan
-    settings = {entry.name: getattr(objective, entry.name) for entry in fields(objective)}  # type: ignore[arg-type]  # objectives are dataclasses
+    kind = type(objective)
+    settings = {name: getattr(objective, name) for name in (settings_of(kind) if is_dataclass(kind) else ())}
     return {"objective": _name_of(objective), "objective_settings": settings} | asdict(recipe)
 
 
@@ -214,18 +216,29 @@ def train_classifier(
             history = train(module, samples, recipe, objective=objective, masks=masks, progress=note, resume=snapshot)
         except InputError as error:
             if target is not None and (seen or (snapshot is not None and snapshot.exists())):
-                save_classifier(module.cpu(), target, **facts)
+                _save(module, target, snapshot, facts)
                 raise InputError(f"{error}, which are in {target}") from error
             raise
         if target is None:
             classifier = as_classifier(module.cpu(), name=name, **facts)
         else:
-            classifier = load_classifier(save_classifier(module.cpu(), target, **facts))
+            classifier = load_classifier(_save(module, target, snapshot, facts))
         if record is not None:
             record.end(classifier, history)
     if snapshot is not None:
         snapshot.unlink(missing_ok=True)
     return Trained(classifier, history, plan, target)
+
+
+def _save(module: nn.Module, target: Path, snapshot: Path | None, facts: Mapping[str, Any]) -> Path:
+    """Return the path of the checkpoint, or say where the training is where it cannot be written."""
+    try:
+        return save_classifier(module.cpu(), target, **facts)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{target} could not be written ({cause_of(error, target.parent)}): the training is in {snapshot}; make "
+            "room, then the same call writes it"
+        ) from error
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class Passes(nn.Module):
         self.low = recipe.precision == "bf16"
         self.kind = device.type
         self.channels_last = channels_last
-        self.compiled = recipe.compiled
+        self.compiled, self.has_run = recipe.compiled, False
         self.run = torch.compile(network) if recipe.compiled else network
         self.twin: FoldedTwin | None = None
         self.twin_is_right: bool | None = None
@@ -51,6 +51,18 @@ class Passes(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits (N, K) of inputs (N, C, H, W) in [0, 1]."""
         inputs = in_layout(inputs, self)
+        if self.compiled and not self.has_run:
+            try:
+                logits = self._logits(inputs)
+            except Exception as error:
+                reason = str(error).strip().partition("\n")[0]
+                message = f"`compiled`: torch.compile fails on this network: {reason}; leave it out"
+                raise InputError(message) from error
+            self.has_run = True
+            return logits
+        return self._logits(inputs)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
         if not self.low:
             return cast("Tensor", self.run(inputs))
         with torch.autocast(self.kind, torch.bfloat16):
@@ -205,9 +217,3 @@ def _bytes(inputs: LazyInputs) -> Tensor | None:
 
 def _pixels(inputs: Tensor) -> Tensor:
     return inputs.to(torch.float32).div_(255) if inputs.dtype == torch.uint8 else inputs
-
-
-def compile_error(error: Exception) -> InputError:
-    """Return what to say where `torch.compile` fails."""
-    reason = str(error).strip().partition("\n")[0]
-    return InputError(f"`compiled`: torch.compile fails on this network: {reason}; leave it out")

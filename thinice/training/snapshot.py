@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thinice.models.weights import Masks
     from thinice.training.recipe import Recipe
 
-__all__ = ["Key", "Snapshot", "read_snapshot", "snapshot_key", "write_snapshot"]
+__all__ = ["Key", "Snapshot", "cause_of", "read_snapshot", "snapshot_key", "write_snapshot"]
 
 FORMAT = 2
 Key: TypeAlias = dict[str, Any]
@@ -123,12 +123,12 @@ def write_snapshot(
     except (OSError, RuntimeError) as error:  # torch's own writer raises the latter where the disk is full
         before = f"that of epoch {len(history) - 1} is still there" if path.exists() else "there was none before"
         raise CheckpointError(
-            f"{path} could not be written after epoch {len(history)} ({_reason(error, path.parent)}): {before}; make "
+            f"{path} could not be written after epoch {len(history)} ({cause_of(error, path.parent)}): {before}; make "
             "room, then the same training goes on"
         ) from error
 
 
-def _reason(error: Exception, folder: Path) -> str:
+def cause_of(error: Exception, folder: Path) -> str:
     """Return why a file could not be written, in a few words; torch's own writer does not say that the disk is full."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
