@@ -33,7 +33,7 @@ from thinice.models.classifier import fingerprint_of, own_copy
 from thinice.models.files import is_checkpoint
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
-from thinice.training import Epoch, History, Objective, Plan, preset, train
+from thinice.training import OBJECTIVES, Epoch, History, Objective, Plan, preset, train
 from thinice.training.presets import settings_of
 from thinice.training.snapshot import cause_of, snapshot_key
 
@@ -103,14 +103,12 @@ def told(plan: Plan) -> dict[str, Any]:
 
     """
     recipe, objective = plan
-    kind = type(objective)
-    settings = {name: getattr(objective, name) for name in (settings_of(kind) if is_dataclass(kind) else ())}
+    names: tuple[str, ...] = settings_of(type(objective)) if is_dataclass(objective) else ()
+    settings = {name: getattr(objective, name) for name in names}
     return {"objective": _name_of(objective), "objective_settings": settings} | asdict(recipe)
 
 
 def _name_of(objective: Objective) -> str:
-    from thinice.training import OBJECTIVES  # noqa: PLC0415
-
     kind = type(objective)
     target = f"{kind.__module__}:{kind.__qualname__}"
     return next((name for name, (there, _) in OBJECTIVES.rows.items() if there in {target, kind}), target)
