@@ -198,7 +198,11 @@ def test_a_fused_step_is_torchs():
 
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same():
-    plain, compiled = trained(network()), trained(network(), compiled=True)
+    plain, compiled = (
+        nn.Sequential(*[layer for layer in network() if not isinstance(layer, nn.Dropout)]) for _ in "ab"
+    )
+    trained(plain)
+    trained(compiled, compiled=True)  # which draws dropout from a stream of its own
     torch.testing.assert_close(weights(plain), weights(compiled), rtol=1e-3, atol=1e-4)
 
 
