@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002 - the loop hands over more than each toy uses
 
+import pickle
 import resource
 import warnings
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from thinice.training import Hook, Losses, Recipe, Threat, accuracy, train
 from thinice.training.average import WeightAverage
 from thinice.training.checking import accuracy_and_loss, held_out
 from thinice.training.fast import Fast
-from thinice.training.history import Epoch, best_epoch, out_of_patience, reductions
+from thinice.training.history import Epoch, History, best_epoch, out_of_patience, reductions
 from thinice.training.natural import Natural
 from thinice.training.passes import Feed
 
@@ -56,6 +57,12 @@ def test_the_best_epoch_is_the_first_of_the_best():
     assert best_epoch(history, "loss") == best_epoch(history, "last") == 2
     assert best_epoch(history, "accuracy") == 3
     assert best_epoch(history, "robust") == 3  # of equal robust accuracies the higher clean one, then the first
+
+
+def test_a_history_survives_a_pickle():
+    history = History(rows(0.5, 0.7), chosen=1, notes=["why"])
+    again = pickle.loads(pickle.dumps(history))
+    assert (again, again.chosen, again.notes) == (history, 1, ("why",))
 
 
 def test_patience_is_that_of_keras():

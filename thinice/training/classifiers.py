@@ -34,6 +34,7 @@ from thinice.models.files import is_checkpoint
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
 from thinice.training import OBJECTIVES, Epoch, History, Objective, Plan, preset, train
+from thinice.training.passes import in_memory
 from thinice.training.presets import settings_of
 from thinice.training.snapshot import cause_of, snapshot_key
 
@@ -186,6 +187,7 @@ def train_classifier(
         target.parent.mkdir(parents=True, exist_ok=True)
         writable(target, argument="path", like=is_checkpoint, kind="a checkpoint")
     place = pick_device(device)
+    samples = in_memory(samples)
     module, masks, parent = _prepared(network, samples, recipe.seed, architecture_args, normalization)
     module.to(place)
     facts: dict[str, Any] = {

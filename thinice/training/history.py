@@ -56,7 +56,7 @@ class History(tuple[Epoch, ...]):  # noqa: SLOT001 - a tuple of any length has n
     dynamics: Dynamics | None
 
     def __new__(
-        cls, epochs: Iterable[Epoch], *, chosen: int, notes: Sequence[str] = (), dynamics: Dynamics | None = None
+        cls, epochs: Iterable[Epoch], *, chosen: int = 0, notes: Sequence[str] = (), dynamics: Dynamics | None = None
     ) -> Self:
         """Return the epochs with what is known of them."""
         history = super().__new__(cls, epochs)

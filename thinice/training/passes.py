@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from thinice.data import LazyInputs, Samples
     from thinice.training.recipe import Recipe
 
-__all__ = ["Feed", "Passes", "evaluating", "in_eval", "in_layout", "laid_out", "pays_channels_last"]
+__all__ = ["Feed", "Passes", "evaluating", "in_eval", "in_layout", "in_memory", "laid_out", "pays_channels_last"]
 
 IN_MEMORY = 2 * 2**30
 """Bytes of images in files up to which they are read once and kept."""
@@ -163,12 +164,11 @@ class Feed:
     """
 
     def __init__(self, samples: Samples, device: torch.device) -> None:
+        samples = in_memory(samples)
         self.samples, self.device = samples, device
         self.labels = samples.labels.to(device)
         inputs = samples.inputs
-        stored = (
-            inputs if isinstance(inputs, Tensor) else inputs.stored if isinstance(inputs, Pixels) else _bytes(inputs)
-        )
+        stored = inputs.stored if isinstance(inputs, Pixels) else inputs if isinstance(inputs, Tensor) else None
         if stored is not None and device.type == "cuda":
             fits = stored.numel() * stored.element_size() <= ON_DEVICE
             stored = stored.to(device) if fits else None
@@ -199,6 +199,17 @@ class Feed:
     def _read(self, index: Tensor) -> Tensor:
         inputs = self.samples.inputs[index]
         return inputs.pin_memory() if self.device.type == "cuda" else inputs
+
+
+def in_memory(samples: Samples) -> Samples:
+    """Return the samples with image files of up to 2 GB read, as bytes; all others as they are.
+
+    Who trains on the same samples more than once calls this first, so that files are read once.
+    """
+    if isinstance(samples.inputs, Tensor | Pixels):
+        return samples
+    stored = _bytes(samples.inputs)
+    return samples if stored is None else replace(samples, inputs=Pixels(stored))
 
 
 def _bytes(inputs: LazyInputs) -> Tensor | None:

@@ -122,7 +122,8 @@ class Recipe:
         ones for every seed.
     select : {"last", "loss", "accuracy", "robust"}
         Which epoch's weights the network has in the end: the last one's, or those of the epoch that was best on the
-        held-out samples by cross-entropy, accuracy or robust accuracy. Test samples never choose.
+        held-out samples by cross-entropy, accuracy or robust accuracy. Test samples never choose. Of hooks, what is in
+        the network's state goes back with it, and nothing else.
     patience : int or None
         Training ends after so many epochs that were not better than the best one so far, by `select` (by the loss
         where that is ``"last"``); ``None``: it goes on to the last.
