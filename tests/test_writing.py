@@ -22,7 +22,7 @@ from thinice.data import as_samples
 from thinice.errors import InputError
 from thinice.files import refuse_folder, temporary_folder, writable
 from thinice.models import build, save_classifier
-from thinice.plots.figure_set import _write
+from thinice.plots.figure_set import write_figures
 from thinice.report import save_report
 from thinice.store import open_store
 from thinice.training import Recipe, train
@@ -155,11 +155,11 @@ def test_a_training_is_not_resumed_from_a_device_or_a_link(tmp_path):
 def test_figures_replace_pictures_and_nothing_else(tmp_path):
     mpl.use("agg")
     for _ in range(2):
-        assert [path.name for path in _write({"roc": Figure()}, tmp_path)] == ["roc.png", "roc.svg"]
+        assert [path.name for path in write_figures({"roc": Figure()}, tmp_path)] == ["roc.png", "roc.svg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "roc.svg"]
     (tmp_path / "roc.svg").write_text("notes")
     with pytest.raises(InputError, match=r"roc.svg is there already and is not a PNG or SVG picture"):
-        _write({"roc": Figure()}, tmp_path)
+        write_figures({"roc": Figure()}, tmp_path)
     assert (tmp_path / "roc.svg").read_text() == "notes"
 
 

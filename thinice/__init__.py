@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from thinice.store import Store as Store
     from thinice.store import open_store as open_store
     from thinice.training import Recipe as Recipe
+    from thinice.training import preset as preset
     from thinice.training import train as train
+    from thinice.training.classifiers import train_classifier as train_classifier
     from thinice.types import Interval as Interval
     from thinice.types import Outcome as Outcome
     from thinice.types import Transition as Transition
@@ -87,6 +89,7 @@ _HOMES = {
     "measure": "analysis.measurement",
     "measure_all": "analysis.session",
     "open_store": "store",
+    "preset": "training",
     "prune": "pruning",
     "samples_to_tune_on": "analysis.tuning",
     "save_classifier": "models",
@@ -94,6 +97,7 @@ _HOMES = {
     "save_report": "report",
     "slice_networks": "analysis.boundary_slice",
     "train": "training",
+    "train_classifier": "training.classifiers",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (the keys are strings)
 

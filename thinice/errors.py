@@ -15,6 +15,7 @@ __all__ = [
     "StoreError",
     "StoreWarning",
     "ThinIceError",
+    "TrainingWarning",
 ]
 
 
@@ -64,6 +65,10 @@ class DoubtfulWarning(UserWarning):
         told = "; ".join(texts)
         super().__init__(told if network is None else f"{shown(network)}: {told}")
         self.texts, self.network = tuple(texts), network
+
+
+class TrainingWarning(UserWarning):
+    """A training went back to an earlier epoch, because a later one had spoilt the network."""
 
 
 class MissingExtraError(ThinIceError, ImportError):

@@ -9,7 +9,6 @@ README.md. Takes about ten seconds on one core.
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,9 +20,13 @@ from thinice.pruning import prune
 from thinice.training import Recipe, train
 
 SPARSITIES = (0.90, 0.95)
-TRAINING = Recipe(epochs=30, learning_rate=0.05, batch_size=64, shift=1)
-FINE_TUNING = Recipe(epochs=5, learning_rate=0.01, batch_size=64, shift=1)
+TRAINING = Recipe(epochs=30, learning_rate=0.05, batch_size=64, shift=1, channels_last=False)
+FINE_TUNING = Recipe(epochs=5, learning_rate=0.01, batch_size=64, shift=1, channels_last=False)
 OBJECTIVE = "natural"
+SETTINGS = (
+    *("epochs", "learning_rate", "batch_size", "momentum", "weight_decay", "shift", "flip", "seed", "schedule"),
+)
+"""What the files say of a training."""
 
 
 def main(folder: Path) -> None:
@@ -52,7 +55,7 @@ def main(folder: Path) -> None:
 
 def told(recipe: Recipe) -> dict[str, object]:
     """Return what a file says of a training."""
-    return {"objective": OBJECTIVE} | asdict(recipe)
+    return {"objective": OBJECTIVE} | {name: getattr(recipe, name) for name in SETTINGS}
 
 
 def table(networks: list[Classifier], samples: Samples) -> str:

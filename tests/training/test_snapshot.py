@@ -54,6 +54,7 @@ def others():
         "fewer": ({"samples": samples[:50]}, "data was '"),
         "layers": ({"module": unbiased}, "network.structure was '"),
         "activation": ({"module": smoother}, "network.structure was '"),
+        "chosen by": ({"validation": samples[:20]}, "validation was None, is '"),
         "frozen": ({"module": frozen}, "network.structure was '"),
         "hooks": ({"hooks": [Hook()]}, "hooks was [], is [{'class': "),
     }
@@ -142,12 +143,16 @@ def damage(state, case):
         state["hooks"] = [{}, {}]
     elif case == "no history":
         del state["history"]
+    elif case == "kept":
+        state["kept"] = {"0.weight": torch.zeros(1)}
     elif case == "text":
         state["optimizer"] = "none"
     return state
 
 
-@pytest.mark.parametrize("case", ["epoch", "number", "shape", "missing", "momentum", "hooks", "no history", "text"])
+@pytest.mark.parametrize(
+    "case", ["epoch", "number", "shape", "missing", "momentum", "hooks", "no history", "kept", "text"]
+)
 def test_a_damaged_snapshot_is_one_line(tmp_path, case):
     path = tmp_path / "state.pt"
     resumed(path)
@@ -211,7 +216,7 @@ def test_another_format_is_told(tmp_path):
     path = tmp_path / "state.pt"
     resumed(path)
     torch.save(torch.load(path, weights_only=True) | {"format": 0}, path)
-    with pytest.raises(CheckpointError, match="is a snapshot of format 0, this version reads format 1: remove it"):
+    with pytest.raises(CheckpointError, match="is a snapshot of format 0, this version reads format 2: remove it"):
         resumed(path)
 
 

@@ -196,6 +196,18 @@ def test_diverging_is_an_error():
         ({"epochs": 10**6 + 1}, "`epochs` must be a whole number below 1000001, got 1000001"),
         ({"seed": 2**43}, "`seed` must be a whole number below 8796093022208, got 8796093022208"),
         ({"weight_decay": math.nan}, "`weight_decay`"),
+        ({"optimizer": "adamm"}, "`optimizer` 'adamm' is unknown: did you mean adam or adamw?"),
+        ({"milestones": (0.5, 1.5)}, "`milestones` must be parts of all steps between 0 and 1, such as (0.5, 0.75)"),
+        ({"milestones": 0.5}, "`milestones` must be parts of all steps between 0 and 1, such as (0.5, 0.75), got 0.5"),
+        ({"decay": 0}, "`decay` must be above 0, got 0"),
+        ({"warmup": 1.0}, "`warmup` must lie from 0 to below 1, got 1.0"),
+        ({"held_out": 1.0}, "`held_out` must lie from 0 to below 1, got 1.0"),
+        ({"average": "0.9"}, "`average` must lie from 0 to below 1, got '0.9'"),
+        ({"select": "test"}, "`select` must be one of last, loss, accuracy, robust, got 'test'"),
+        ({"precision": "fp16"}, "`precision` must be one of float32, tf32, bf16, got 'fp16'"),
+        ({"patience": 0}, "`patience` must be a whole number of at least 1, got 0"),
+        ({"flip": "yes"}, "`flip` must be one of True, False, got 'yes'"),
+        ({"learning_rate": True}, "`learning_rate` must be above 0, got True"),
     ],
 )
 def test_a_recipe_refuses_in_one_line(arguments, message):

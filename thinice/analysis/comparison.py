@@ -232,6 +232,7 @@ def _compare(
         margins=predicted.margins,
         confidences=predicted.confidences,
         losses=predicted.losses,
+        dynamics=session.dynamics(dense),
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
         found_by=measured.found_by,

@@ -79,6 +79,14 @@ class ComparisonBasis:
     pruned_verdicts: int | None = None
 
 
+DYNAMICS = {
+    "forgetting": "forgotten",
+    "mean_confidence": "confidence_mean",
+    "confidence_variance": "confidence_variance",
+}
+"""Predictors that training leaves behind, and their columns in the store."""
+
+
 class MeasurementSession:
     """Measures networks on one selection of samples, into one store.
 
@@ -265,6 +273,24 @@ class MeasurementSession:
             rows["confidence"].astype(np.float64),
             rows["loss"].astype(np.float32),
         )
+
+    def dynamics(self, classifier: Classifier) -> dict[str, NDArray[np.float64]] | None:
+        """Return what the samples did while a network was trained, NaN for those it was not trained on.
+
+        ``forgetting`` (events), ``mean_confidence`` and ``confidence_variance``, (N,) each; ``None`` where the store
+        has nothing for any of them.
+        """
+        key = {"checkpoint": classifier.fingerprint, "dataset_id": self._dataset_id}
+        rows = self.store.sql(query("dynamics_of_samples"), key)
+        if rows.empty:
+            return None
+        place = np.searchsorted(np.sort(self.sample_ids), rows["sample_id"].to_numpy())
+        at = np.argsort(self.sample_ids)[place]
+        columns = {}
+        for name, column in DYNAMICS.items():
+            columns[name] = np.full(len(self.samples), np.nan)
+            columns[name][at] = rows[column].to_numpy()
+        return columns
 
     def checkpoint(self, classifier: Classifier) -> int:
         """Return the store's key of a network."""

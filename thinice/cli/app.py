@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from thinice.cli.output import accept_any_encoding
 from thinice.cli.stopping import stoppable
-from thinice.errors import StoreWarning, ThinIceError
+from thinice.errors import StoreWarning, ThinIceError, TrainingWarning
 from thinice.printable import LONGEST_MESSAGE, escaped, shown
 from thinice.registry import Registry
 
@@ -39,6 +39,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.evaluate:evaluate",
             "Evaluate which samples are robust at a budget, and store what broke the others.",
         ),
+        "train": ("thinice.cli.train:train", "Train a network by a named recipe, adversarially if it says so."),
         "check": ("thinice.cli.check:check", "Check whether the results in a store can all be true."),
         "report": (
             "thinice.cli.report:report",
@@ -136,7 +137,7 @@ def thinice(
 
 def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:  # noqa: ANN401 - whatever Python adds
     """Show what thinice warns of as one line, and other warnings as Python does."""
-    if issubclass(category, StoreWarning):
+    if issubclass(category, StoreWarning | TrainingWarning):
         print(f"thinice: warning: {shown(str(message), LONGEST_MESSAGE)}", file=sys.stderr, flush=True)
     else:
         others(message, category, *where)
@@ -154,6 +155,7 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", StoreWarning)
+            warnings.simplefilter("always", TrainingWarning)
             warnings.showwarning = partial(_warn, warnings.showwarning)
             app([_printable_option(word) for word in sys.argv[1:]])
     except ThinIceError as error:

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 
 from thinice.errors import InputError
 from thinice.models.clamped_inputs import drawn_in
 from thinice.models.classifier import Classifier
 from thinice.models.onnx_models import Program
 
-__all__ = ["fold_batch_norm", "inference_form", "unclamped"]
+__all__ = ["FoldedTwin", "fold_batch_norm", "inference_form", "unclamped"]
 
 LOGGER = logging.getLogger(__name__)
 LOGIT_TOLERANCE = 1e-4
@@ -185,6 +186,51 @@ def fold_batch_norm(module: nn.Module) -> tuple[nn.Module, int]:
     return traced.eval(), count
 
 
+class FoldedTwin:
+    """A twin of a network in training, with batch norm folded in as in eval mode; all else is shared with the network.
+
+    Its `module` computes what the network does in eval mode, as of the last `refresh`. Where nothing can be folded,
+    `module` is ``None``: where `torch.fx` cannot trace the network, where it has parametrisations, or no batch norm
+    behind a layer of its own.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In eval mode.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    >>> twin = FoldedTwin(network)
+    >>> _ = nn.init.ones_(network[0].weight)
+    >>> twin.refresh()
+    >>> torch.allclose(twin.module(torch.ones(1, 3, 5, 5)), network(torch.ones(1, 3, 5, 5)), atol=1e-5)
+    True
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.module: nn.Module | None = None
+        self.pairs: list[tuple[nn.Module, _BatchNorm, nn.Module]] = []
+        if any(parametrize.is_parametrized(layer) or isinstance(layer, Program) for layer in network.modules()):
+            return
+        traced = _traced(network)
+        if traced is not None:
+            _fold_traced(traced, self.pairs)
+            self.module = traced if self.pairs else None
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Fold anew, after weights or running statistics have changed."""
+        for layer, norm, merged in self.pairs:
+            mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+            factor = (variance + norm.eps).rsqrt()
+            factor = factor * norm.weight if norm.affine else factor
+            weight, bias = cast("Tensor", layer.weight), cast("Tensor | None", layer.bias)
+            offset = (-mean if bias is None else bias - mean) * factor
+            cast("Tensor", merged.weight).copy_(weight * factor.view(-1, *[1] * (weight.ndim - 1)))
+            cast("Tensor", merged.bias).copy_(offset + norm.bias if norm.affine else offset)
+
+
 def _traced(module: nn.Module) -> fx.GraphModule | None:
     """Return a network as a graph that shares its layers, or None where `torch.fx` cannot follow it."""
     try:
@@ -194,15 +240,18 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
         return None
 
 
-def _fold_traced(traced: fx.GraphModule) -> int:
-    """Fold batch norms of a traced network, in place; return how many."""
+def _fold_traced(traced: fx.GraphModule, pairs: list[tuple[nn.Module, _BatchNorm, nn.Module]] | None = None) -> int:
+    """Fold batch norms of a traced network, in place; return how many, and note in `pairs` what became what."""
     count = 0
     for node in traced.graph.nodes:
         layer, norm = _pair(node, traced)
         if layer is not None and norm is not None:
             before = node.args[0]
             name = f"folded_{count}"
-            traced.add_submodule(name, _fold(layer, norm))
+            together = _fold(layer, norm)
+            traced.add_submodule(name, together)
+            if pairs is not None:
+                pairs.append((layer, norm, together))
             with traced.graph.inserting_before(before):
                 merged = traced.graph.call_module(name, before.args, before.kwargs)
             node.replace_all_uses_with(merged)

@@ -8,6 +8,7 @@ from thinice.plots.figure_set import ComparisonColumns, figure_set
 from thinice.plots.images import plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
 from thinice.plots.style import TRANSITIONS, UNITS
+from thinice.plots.training import plot_training
 
 __all__ = [
     "TRANSITIONS",
@@ -26,4 +27,5 @@ __all__ = [
     "plot_security",
     "plot_sparsity",
     "plot_survival",
+    "plot_training",
 ]

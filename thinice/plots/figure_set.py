@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from thinice.results import AdversarialExample
     from thinice.stats import PredictorComparison
 
-__all__ = ["ComparisonColumns", "draw", "figure_set", "save_figures"]
+__all__ = ["ComparisonColumns", "draw", "figure_set", "folder_name", "save_figures", "write_figures"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,21 +226,22 @@ def save_figures(
     written: list[Path] = []
     names = _folder_names(comparisons)
     for comparison, name, plane in zip(comparisons, names, planes or [None] * len(names), strict=True):
-        written += _write(draw(comparison, plane=plane), Path(folder) / name)
+        written += write_figures(draw(comparison, plane=plane), Path(folder) / name)
     if len({comparison.pruned_sparsity for comparison in comparisons}) > 1:
         drawn = {f"sparsity-{what}": plot_sparsity(comparisons, quantity=what) for what in QUANTITIES}
         series = {name: figure for name, ax in drawn.items() if (figure := ax.get_figure(root=True)) is not None}
-        written += _write(series, Path(folder))
+        written += write_figures(series, Path(folder))
     if len(comparisons) > 1 and all(comparison.pruned_epsilon is not None for comparison in comparisons):
         first = comparisons[0]
         securities = [columns_of(comparison).security for comparison in comparisons]
         curves = {name: column for security in securities for name, column in security.items()}
         figure = plot_security(curves, norm=first.norm, budget=first.budget).get_figure(root=True)
-        written += _write({} if figure is None else {"security": figure}, Path(folder))
+        written += write_figures({} if figure is None else {"security": figure}, Path(folder))
     return written
 
 
-def _write(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write figures into a folder, as ``NAME.png`` and ``.svg``, and return the paths."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as unfinished:
@@ -265,11 +266,20 @@ def _is_picture(head: bytes) -> bool:
     return head.startswith(b"\x89PNG") or (head.startswith(b"<?xml") and b"<svg" in head)
 
 
+def folder_name(network: str, *, otherwise: str) -> str:
+    """Return a safe name for the folder of a network, whatever its file was called.
+
+    >>> folder_name("../é net.pt", otherwise="network"), folder_name("...", otherwise="network")
+    ('é_net.pt', 'network')
+    """
+    return re.sub(r"[^\w.-]+", "_", network).strip("._")[:LETTERS] or otherwise
+
+
 def _folder_names(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return a safe and distinct folder name for each pruned network, whatever its file was called."""
+    """Return a safe and distinct folder name for each pruned network."""
     names: list[str] = []
     for comparison in comparisons:
-        plain = re.sub(r"[^\w.-]+", "_", comparison.pruned).strip("._")[:LETTERS] or "pruned"
+        plain = folder_name(comparison.pruned, otherwise="pruned")
         name, k = plain, 2
         while name in names:
             name, k = f"{plain}-{k}", k + 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,10 @@ class Comparison:
     dense_broken_by, pruned_broken_by : ndarray or None
         Of a robust basis, (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it
         is robust.
+    dynamics : mapping of str to ndarray, or None
+        What the samples did while the dense network was trained, (N,) each: ``forgetting`` (events),
+        ``mean_confidence``, ``confidence_variance``; NaN for samples that it was not trained on. None where the store
+        has no training of it with any of them.
     patterns : tuple of Finding
         What the store shows of the pruned network that wrong studies show, see `thinice.checks.study_patterns`.
 
@@ -132,6 +137,7 @@ class Comparison:
     dense_broken_by: NDArray[np.str_] | None = None
     pruned_broken_by: NDArray[np.str_] | None = None
     patterns: tuple[Finding, ...] = ()
+    dynamics: Mapping[str, NDArray[np.float64]] | None = None
 
     def __repr__(self) -> str:
         return shown(f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>", LONGEST_MESSAGE)
@@ -197,20 +203,32 @@ class Comparison:
         """Return how well epsilon predicts the lost samples, beside margin, confidence and loss of the dense network.
 
         The AUCs and paired tests of `thinice.stats.compare_predictors`, on the samples that the dense network has
-        right.
+        right. Where it was trained on at least half of these, and the store has that training, forgetting events, mean
+        and variance of the confidence over the epochs join in, on these samples alone: a note says how many.
         """
         right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
+        notes: tuple[str, ...] = ()
+        known = {} if self.dynamics is None else self.dynamics
+        if known:
+            trained_on = right & ~np.isnan(next(iter(known.values())))
+            if 2 * trained_on.sum() < right.sum():
+                known = {}
+            elif trained_on.sum() < right.sum():
+                notes = (f"on the {trained_on.sum()} of {right.sum()} samples that the dense network was trained on",)
+                right = trained_on
         columns: dict[str, NDArray[Any]] = {
             "epsilon": self.epsilon,
             "margin": self.margins,
             "confidence": self.confidences,
             "loss": self.losses,
+            **known,
         }
-        return compare_predictors(
+        table = compare_predictors(
             self.transitions[right] == Transition.LOST,
             {name: column[right] for name, column in columns.items()},
             confidence=confidence,
         )
+        return replace(table, notes=(*table.notes, *notes))
 
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.

@@ -25,7 +25,7 @@ from thinice.stats.separation import auc_bounds
 
 __all__ = ["PredictorComparison", "compare_predictors", "delong"]
 
-HIGH_IS_RISKY = ("loss",)
+HIGH_IS_RISKY = ("loss", "forgetting", "confidence_variance")
 """Predictors of which a high value, not a low one, says that a sample is on thin ice."""
 
 
@@ -93,7 +93,7 @@ def compare_predictors(
     ------
     InputError
         Without predictors, for columns of different length or with missing values, an unknown name in `high_is_risky`
-        (other than "loss"), or a confidence outside (0, 1).
+        (other than those of `HIGH_IS_RISKY`), or a confidence outside (0, 1).
 
     References
     ----------

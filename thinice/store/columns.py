@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thinice.store.connection import Connection
 
 __all__ = [
+    "DYNAMICS",
     "FINDING",
     "PREDICTIONS",
     "SAMPLES",
@@ -92,6 +93,14 @@ PREDICTIONS = (
 )
 TRANSFERS = (Column("predictions", "prediction", np.int32),)
 
+
+DYNAMICS = (
+    Column("epochs", "epochs", np.int32),
+    Column("forgotten", "forgotten", np.int32),
+    Column("learned", "learned", np.bool_),
+    Column("confidence_mean", "confidence_mean", np.float64),
+    Column("confidence_variance", "confidence_variance", np.float64),
+)
 
 FINDING = ("check", "raised", "sample_ids", "of", "value", "seen", "advice")
 """What the store keeps of a finding."""

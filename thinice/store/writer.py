@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from thinice.errors import InputError, StoreError
 from thinice.store.columns import (
+    DYNAMICS,
     FINDING,
     PREDICTIONS,
     SAMPLES,
@@ -433,6 +434,69 @@ class Run:
             for finding in findings:
                 row = {name: finding[name] for name in FINDING}
                 ask(connection, query("add_finding"), **row, measurement_id=measurement_id, run_id=self.run_id)
+
+    def training(
+        self,
+        *,
+        fingerprint: str,
+        name: str,
+        dataset_id: int,
+        architecture: str,
+        objective: str,
+        recipe: Mapping[str, Any],
+        parent: str | None = None,
+    ) -> int:
+        """Return the training_id of a training; one of the same fingerprint keeps the row it has.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Hash of all that decides the result.
+        name, architecture, objective : str
+            Of the network, and what is minimised.
+        dataset_id : int
+            From `dataset`: the samples, those held out included.
+        recipe : mapping
+            All settings of recipe and objective.
+        parent : str, optional
+            Fingerprint of the network that it goes on from.
+
+        """
+        facts = {"name": name, "dataset_id": dataset_id, "architecture": architecture, "objective": objective}
+        with self._writing() as connection:
+            key = {"fingerprint": fingerprint}
+            return self._enter(connection, "trainings", key, **facts, recipe=json_text(recipe), parent=parent)[0]
+
+    def add_epochs(self, training_id: int, epochs: Iterable[Mapping[str, Any]]) -> None:
+        """Store epochs of a training, by the names of the columns; what was stored of them before is replaced."""
+        with self._writing() as connection:
+            for epoch in epochs:
+                ask(connection, query("add_epoch"), **epoch, training_id=training_id, run_id=self.run_id)
+
+    def add_dynamics(self, training_id: int, sample_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> int:
+        """Store what each sample did over the epochs of a training, and return for how many; it replaces the old.
+
+        Parameters
+        ----------
+        training_id : int
+            From `training`.
+        sample_ids : array_like
+            (N,) int64.
+        **columns
+            (N,) each: ``epochs``, ``forgotten``, ``learned``, ``confidence_mean``, ``confidence_variance``.
+
+        """
+        ready = shard_columns(sample_ids, DYNAMICS, columns)
+        with self._writing() as connection:
+            selection = self._looked_up(connection, "dataset_id", "trainings", training_id)
+            key = {"training_id": training_id, "run_id": self.run_id}
+            return write(connection, "add_dynamics", ready, selection=selection, **key)
+
+    def end_training(self, training_id: int, *, checkpoint_id: int, chosen_epoch: int, notes: Sequence[str]) -> None:
+        """Store which network came out of a training, and how it ended."""
+        facts = {"checkpoint_id": checkpoint_id, "chosen_epoch": chosen_epoch, "notes": list(notes)}
+        with self._writing() as connection:
+            ask(connection, query("end_training"), training_id=training_id, **facts)
 
     @contextmanager
     def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:

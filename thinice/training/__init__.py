@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,128 +14,59 @@ import torch
 from torch import nn
 
 from thinice.data import Samples
-from thinice.errors import InputError
+from thinice.errors import InputError, TrainingWarning
 from thinice.models.weights import Masks
 from thinice.numerics import global_stream, stream
-from thinice.registry import Registry
+from thinice.training.average import WeightAverage, copied
+from thinice.training.checking import accuracy_and_loss, drawn, held_out, robust_accuracy
+from thinice.training.dynamics import Dynamics, SampleDynamics
+from thinice.training.history import Epoch, History, best_epoch, out_of_patience, reductions, score
 from thinice.training.loop import (
     Batch,
     HeldMasks,
     Hook,
     Losses,
     Objective,
+    Threat,
     accuracy,
     random_flip,
     random_shift,
     run_epoch,
 )
-from thinice.training.snapshot import Epoch, read_snapshot, snapshot_key, write_snapshot
+from thinice.training.objectives import OBJECTIVES
+from thinice.training.passes import Feed, laid_out
+from thinice.training.presets import RECIPES, Plan, preset
+from thinice.training.recipe import OPTIMIZERS, SCHEDULES, Recipe
+from thinice.training.snapshot import read_snapshot, snapshot_key, write_snapshot
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from torch import Tensor
+
 __all__ = [
     "OBJECTIVES",
+    "OPTIMIZERS",
+    "RECIPES",
     "SCHEDULES",
     "Batch",
+    "Dynamics",
     "Epoch",
+    "History",
     "Hook",
     "Losses",
     "Masks",
     "Objective",
+    "Plan",
     "Recipe",
+    "Threat",
     "accuracy",
+    "preset",
     "random_flip",
     "random_shift",
     "stream",
     "train",
 ]
-
-OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
-    "objective",
-    {
-        "natural": ("thinice.training.natural:Natural", "cross-entropy on the samples as they are"),
-    },
-)
-"""What training can minimise, by name."""
-
-SCHEDULES: Registry[Callable[[float], float]] = Registry(
-    "schedule",
-    {
-        "cosine": ("thinice.training.loop:cosine", "falls along a half cosine, from 1 to 0"),
-    },
-)
-"""How the learning rate changes, by name: from the part of all steps that is done, in [0, 1), to its factor."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """SGD with Nesterov momentum, at a learning rate that follows a schedule.
-
-    How a network is trained, as a value: everything but the network, the data and the objective.
-
-    Attributes
-    ----------
-    epochs : int
-        Passes over the data, at most a million.
-    learning_rate : float
-        What the schedule's factor multiplies; with ``"cosine"``, that of the first step.
-    batch_size : int
-        Samples a step; the last step of an epoch takes what is left.
-    momentum, weight_decay : float
-        As in torch's ``SGD``.
-    shift : int
-        Augmentation: each image moves by up to so many pixels both ways.
-    flip : bool
-        Augmentation: each image is mirrored with chance one half.
-    seed : int
-        Of order, augmentation, the objective's draws and dropout, but not of the initial weights: those come with
-        the network. Below 2**43.
-    schedule : str
-        A name in `SCHEDULES`. ``"cosine"`` falls along a half cosine, the last step's rate is almost 0 (Loshchilov and
-        Hutter 2017, without restarts).
-
-    Examples
-    --------
-    >>> recipe = Recipe(epochs=10, learning_rate=0.2)
-    >>> [round(recipe.rate(part), 3) for part in (0, 0.5, 1)]
-    [0.2, 0.1, 0.0]
-
-    """
-
-    epochs: int
-    learning_rate: float = 0.1
-    batch_size: int = 128
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    shift: int = 0
-    flip: bool = False
-    seed: int = 0
-    schedule: str = "cosine"
-
-    def __post_init__(self) -> None:
-        SCHEDULES.get(self.schedule)
-        for name, least, below in (
-            ("epochs", 1, 10**6 + 1),
-            ("batch_size", 1, math.inf),
-            ("shift", 0, math.inf),
-            ("seed", 0, 2**43),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
-            if value >= below:
-                raise InputError(f"`{name}` must be a whole number below {below}, got {value!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"`learning_rate` must be above 0, got {self.learning_rate!r}")
-        for name, above in (("momentum", 1), ("weight_decay", math.inf)):
-            value = getattr(self, name)
-            if not 0 <= value < above:
-                raise InputError(f"`{name}` must lie from 0 to below {above}, got {value!r}")
-
-    def rate(self, done: float) -> float:
-        """Return the learning rate when this fraction of all steps is done."""
-        return self.learning_rate * SCHEDULES.get(self.schedule)(done)
 
 
 def train(
@@ -148,8 +80,10 @@ def train(
     validation: Samples | None = None,
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
-) -> tuple[Epoch, ...]:
+) -> History:
     """Return one row an epoch after training a network in place, on the device it is on; it is left in eval mode.
+
+    Where the recipe selects an epoch, it has that one's weights in the end, else the last one's.
 
     Parameters
     ----------
@@ -168,21 +102,27 @@ def train(
         What else takes part, in this order: a pruning method that searches, weights of single samples. They are
         prepared first.
     validation : Samples, optional
-        Measured after every epoch; nothing is chosen by it.
+        Measured after every epoch, in place of the part that the recipe holds out of the samples; the recipe may let
+        it choose the epoch, so never give test samples then.
     progress : callable, optional
         Called with each `Epoch`.
     resume : path, optional
         A file that is written after every epoch. Where it exists, training goes on after its last epoch, with
         the same result as an undisturbed run, to the bit on a CPU.
 
+    Warns
+    -----
+    TrainingWarning
+        Where the last epoch spoilt the network (catastrophic overfitting), and training went back before it.
+
     Raises
     ------
     InputError
         For samples that do not fit, a module without trainable parameters, an unknown objective, or a loss that is
-        not finite.
+        not finite: then the network has the weights of the last good epoch.
     CheckpointError
         Where `resume` belongs to another training (recipe, objective, hooks, masks, samples or network differ: the
-        message names which) or is not a snapshot.
+        message names which) or is not a snapshot; or it cannot be written, after which the last one is still there.
 
     Examples
     --------
@@ -202,51 +142,164 @@ def train(
     _check_samples(module, samples, "samples")
     if validation is not None:
         _check_samples(module, validation, "validation")
-    takes_part = [*hooks] if masks is None else [*hooks, HeldMasks(masks)]
-    with global_stream(_device(module), recipe.seed, "prepare"):
-        for hook in takes_part:
-            hook.prepare(module)
-    optimizer = _optimizer(module, takes_part, recipe)
     path = None if resume is None else Path(resume)
-    history: list[Epoch] = []
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = snapshot_key(module, samples, recipe, objective=objective, masks=masks, hooks=hooks)
-        history = read_snapshot(path, key, module, optimizer, takes_part)
-    for number in range(len(history) + 1, recipe.epochs + 1):
-        start = time.monotonic()
-        loss, correct = run_epoch(
-            module, samples, recipe, objective=objective, hooks=takes_part, optimizer=optimizer, number=number
-        )
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} in epoch {number}: choose a `learning_rate` below {recipe.learning_rate}"
-            )
-        right = None if validation is None else accuracy(module, validation)
-        rate = float(recipe.rate((number - 1) / recipe.epochs))
-        history.append(Epoch(number, rate, loss, correct, right, time.monotonic() - start))
+    with laid_out(module, recipe, _device(module)) as passes:
+        training = _Training(module, samples, recipe, passes=passes, objective=objective, masks=masks, hooks=hooks)
+        return training.run(validation, path, progress)
+
+
+class _Training:
+    """A training in progress: what takes part, what was measured, and the weights to end with."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        samples: Samples,
+        recipe: Recipe,
+        *,
+        passes: nn.Module,
+        objective: Objective,
+        masks: Masks | None,
+        hooks: Sequence[Hook],
+    ) -> None:
+        self.module, self.samples, self.recipe, self.passes = module, samples, recipe, passes
+        self.objective, self.masks, self.hooks = objective, masks, hooks
+        self.average = WeightAverage(recipe.average) if recipe.average else None
+        self.history: list[Epoch] = []
+        self.kept: dict[str, Tensor] | None = None
+        """The state to end with, where it is not that of the last epoch."""
+
+    def run(self, validation: Samples | None, path: Path | None, progress: Callable[[Epoch], object] | None) -> History:
+        """Return the history after the last epoch."""
+        module, recipe, objective, samples = self.module, self.recipe, self.objective, self.samples
+        fitted, chooses = samples, validation
+        if validation is None and recipe.held_out:
+            fitted, chooses = held_out(samples, recipe.held_out)
+        self._check_choice(chooses)
+        device = _device(module)
+        feed = Feed(fitted, device)
+        choosing = None if chooses is None else Feed(chooses, device)
+        checked = Feed(drawn(fitted if chooses is None else chooses, recipe.check_samples), device)
+        dynamics = SampleDynamics(fitted.sample_ids)
+        takes_part: list[Hook] = [*self.hooks, *([] if self.masks is None else [HeldMasks(self.masks)])]
+        takes_part += [dynamics, *([] if self.average is None else [self.average])]
+        with global_stream(device, recipe.seed, "prepare"):
+            for hook in takes_part:
+                hook.prepare(module)
+        optimizer = _optimizer(module, takes_part, recipe)
+        key = None
         if path is not None:
-            write_snapshot(path, key, module, optimizer, hooks=takes_part, history=history)
-        if progress is not None:
-            progress(history[-1])
-    module.eval()
-    return tuple(history)
+            key = snapshot_key(
+                module, samples, recipe, objective=objective, masks=self.masks, hooks=self.hooks, validation=validation
+            )
+            self.history, self.kept = read_snapshot(path, key, module, optimizer, takes_part)
+        last_good = self._measured_state()
+        while not self._ended(len(checked)):
+            start, number = time.monotonic(), len(self.history) + 1
+            lowered_rate = reductions(self.history, recipe)
+            loss, correct = run_epoch(
+                module,
+                feed,
+                recipe,
+                passes=self.passes,
+                objective=objective,
+                hooks=takes_part,
+                optimizer=optimizer,
+                number=number,
+                reductions=lowered_rate,
+            )
+            if not math.isfinite(loss) or not _is_finite(self._measured_state()):
+                what = "a weight is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+                module.load_state_dict(last_good if self.kept is None else self.kept)
+                module.eval()
+                raise InputError(
+                    f"{what} in epoch {number}: choose a `learning_rate` below {recipe.learning_rate}; the "
+                    f"network has the weights {self._origin(self._chosen(len(checked)))}"
+                )
+            rate = float(recipe.rate((number - 1) / recipe.epochs, lowered_rate))
+            with nullcontext() if self.average is None else self.average.in_force(module):
+                right, surprise = (None, None) if choosing is None else accuracy_and_loss(self.passes, choosing)
+                threat = objective.threat()
+                robust = None if threat is None else robust_accuracy(self.passes, checked, threat, recipe.seed)
+            seconds = time.monotonic() - start
+            self.history.append(Epoch(number, rate, loss, correct, right, seconds, surprise, robust))
+            if objective.spoilt(self.history, len(checked)) is not None:
+                self.kept = last_good if self.kept is None else self.kept
+            elif recipe.select != "last" and best_epoch(self.history, recipe.select) == number:
+                self.kept = self._measured_state()
+            last_good = self._measured_state()
+            if path is not None and key is not None:
+                write_snapshot(path, key, module, optimizer, hooks=takes_part, history=self.history, kept=self.kept)
+            if progress is not None:
+                progress(self.history[-1])
+        module.load_state_dict(last_good if self.kept is None else self.kept)
+        module.eval()
+        notes = self._notes(len(checked))
+        return History(self.history, chosen=self._chosen(len(checked)), notes=notes, dynamics=dynamics.result())
+
+    def _check_choice(self, chooses: Samples | None) -> None:
+        """Raise InputError where the recipe lets held-out samples decide, and there are none."""
+        recipe = self.recipe
+        robust = recipe.select == "robust" and self.objective.threat() is None
+        wanted = recipe.select != "last" or recipe.patience is not None or recipe.schedule == "plateau"
+        if robust or (wanted and chooses is None):
+            blank = Epoch(0, 0, 0, 0, None if chooses is None else 0, 0, None if chooses is None else 0)
+            score(blank, recipe.select)
+
+    def _measured_state(self) -> dict[str, Tensor]:
+        """Return a copy of the state that is measured: the average of the weights where there is one."""
+        if self.average is None:
+            return copied(self.module)
+        return {name: value.clone() for name, value in self.average.values.items()}
+
+    def _ended(self, samples: int) -> bool:
+        if len(self.history) >= self.recipe.epochs or out_of_patience(self.history, self.recipe):
+            return True
+        return self.objective.spoilt(self.history, samples) is not None
+
+    def _chosen(self, samples: int) -> int:
+        """Return the number of the epoch whose weights the network ends with."""
+        spoilt = self.objective.spoilt(self.history, samples) is not None
+        good = self.history[:-1] if spoilt else self.history
+        if not good or self.recipe.select == "last":
+            return len(good)
+        return best_epoch(good, self.recipe.select)
+
+    def _origin(self, chosen: int) -> str:
+        return f"of epoch {chosen}" if chosen else "it had before"
+
+    def _notes(self, samples: int) -> list[str]:
+        """Return why training ended early, and warn where the last epoch spoilt the network."""
+        number, chosen = len(self.history), self._chosen(samples)
+        reason = self.objective.spoilt(self.history, samples)
+        if reason is not None:
+            note = (
+                f"{reason} in epoch {number}: training ended, and the network has the weights {self._origin(chosen)}; "
+                "a smaller `budget` or `learning_rate` avoids it, and so does objective 'pgd'"
+            )
+            warnings.warn(note, TrainingWarning, stacklevel=4)
+            return [note]
+        if number < self.recipe.epochs:
+            best = best_epoch(self.history, self.recipe.select)
+            return [f"training ended after epoch {number}, {self.recipe.patience} after the best one, {best}"]
+        return []
 
 
 def _optimizer(module: nn.Module, hooks: Sequence[Hook], recipe: Recipe) -> torch.optim.Optimizer:
-    """Return SGD over what needs a gradient in the module, by name, then over what the hooks train, each once."""
+    """Return what trains what needs a gradient in the module, by name, then what the hooks train, each once."""
     own = [parameter for _, parameter in sorted(module.named_parameters())]
     candidates = [*own, *(parameter for hook in hooks for parameter in hook.parameters())]
     trained = list({id(parameter): parameter for parameter in candidates if parameter.requires_grad}.values())
     if not trained:
         raise InputError("`module` has nothing to train: call module.requires_grad_() first")
-    return torch.optim.SGD(
-        trained,
-        recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-    )
+    return OPTIMIZERS.get(recipe.optimizer)(trained, recipe)
+
+
+def _is_finite(state: Mapping[str, Tensor]) -> bool:
+    """Return whether all numbers of a state are finite: the last step of an epoch has no loss after it."""
+    return all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +15,44 @@ from torch import Tensor, nn
 from thinice.errors import InputError
 from thinice.models.weights import Masks
 from thinice.numerics import global_stream, stream
+from thinice.training.passes import Passes, in_layout
 
 if TYPE_CHECKING:
     from thinice.data import Samples
-    from thinice.training import Recipe
+    from thinice.training.history import Epoch
+    from thinice.training.passes import Feed
+    from thinice.training.recipe import Recipe
 
 __all__ = [
     "Backward",
+    "BallNorm",
     "Batch",
     "HeldMasks",
     "Hook",
     "Losses",
     "Objective",
+    "Threat",
     "accuracy",
     "cosine",
     "random_flip",
     "random_shift",
     "run_epoch",
 ]
+
+
+LOOK = 50
+"""Steps between two looks whether the loss is finite: on a GPU each look waits for it."""
+
+
+BallNorm: TypeAlias = Literal["linf", "l2"]
+"""Norms of the budgets that training knows."""
+
+
+class Threat(NamedTuple):
+    """What a network is to be robust at: a budget on the [0, 1] scale, and its norm."""
+
+    norm: BallNorm
+    budget: float
 
 
 class Losses(NamedTuple):
@@ -81,13 +101,25 @@ class Objective(ABC):
         """Return the inputs (N, C, H, W) that `losses` is to see beside the original ones; here, those themselves.
 
         Called once a batch, with the model in training mode; who needs eval mode sets it and sets it back. The
-        generator is a CPU one, of a stream of its own in each epoch: draw on the CPU and move.
+        generator is a CPU one, of a stream of its own in each epoch: draw on the CPU and move, or seed one of the
+        device with a number of it (`thinice.training.crafting.on_device`).
         """
         return inputs
 
     @abstractmethod
     def losses(self, model: nn.Module, inputs: Tensor, crafted: Tensor, labels: Tensor) -> Losses:
         """Return the loss of each sample, with its graph, and the logits."""
+
+    def threat(self) -> Threat | None:
+        """Return the budget that the network is to be robust at, measured after each epoch; here, none."""
+        return None
+
+    def spoilt(self, history: Sequence[Epoch], samples: int) -> str | None:  # noqa: ARG002 - for those that watch
+        """Return why the last epoch spoilt the network, so that training goes back before it and ends; here, never.
+
+        `samples` is the number of those that robust accuracies are measured on.
+        """
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,64 +223,71 @@ class Hook:
         """Take the state of a snapshot, after `prepare`."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class HeldMasks(Hook):
     """Fixed masks, in force before the first step and after every one."""
 
     masks: Masks
 
     def prepare(self, model: nn.Module) -> None:
-        """Put them in force."""
+        """Put them in force, and lay them out as the weights lie, on their device."""
         self.masks.apply_(model)
+        laid = {}
+        for name, mask in self.masks.kept.items():
+            weight = model.get_parameter(name)
+            laid[name] = torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
+        self._laid = Masks(laid)
 
     def after_step(self, model: nn.Module) -> None:
         """Put them in force again: momentum and weight decay moved what they hold."""
-        self.masks.apply_(model)
+        self._laid.apply_(model)
 
     def after_epoch(self, model: nn.Module, done: float) -> None:  # noqa: ARG002 - the same all along
         """Put them in force again: other hooks may have moved weights."""
-        self.masks.apply_(model)
+        self._laid.apply_(model)
 
 
 def run_epoch(
     model: nn.Module,
-    samples: Samples,
+    feed: Feed,
     recipe: Recipe,
     *,
+    passes: nn.Module,
     objective: Objective,
     hooks: Sequence[Hook],
     optimizer: torch.optim.Optimizer,
     number: int,
+    reductions: int = 0,
 ) -> tuple[float, float]:
     """Return mean loss and accuracy of one pass over the samples; its random numbers belong to seed and number alone.
 
     Three streams: order and augmentation; what the objective draws; torch's global state, which dropout and
-    hooks draw from. The model is left in eval mode.
+    hooks draw from. The model is left in eval mode. `passes` is the model as the objective sees it. The loss is what it
+    is where it is not finite; then the epoch ends early.
     """
-    device = optimizer.param_groups[0]["params"][0].device
+    device, samples = feed.device, feed.samples
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
     # No two pairs of seed and epoch share this number, because a recipe has fewer epochs than its factor.
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
     crafting = stream(recipe.seed, "objective", number)
-    batches = torch.split(torch.randperm(len(samples), generator=generator), recipe.batch_size)
-    model.train()
+    order = torch.split(torch.randperm(len(samples), generator=generator), recipe.batch_size)
+    passes.train()
+    if isinstance(passes, Passes):
+        passes.begin_epoch()
     with global_stream(device, recipe.seed, "global", number):
-        for step, index in enumerate(batches):
-            inputs, labels = samples.inputs[index].to(device), samples.labels[index].to(device)
-            if recipe.shift:
-                inputs = random_shift(inputs, recipe.shift, generator)
-            if recipe.flip:
-                inputs = random_flip(inputs, generator)
+        for step, (index, inputs, labels) in enumerate(feed.batches(order)):
+            inputs = in_layout(_augmented(inputs, recipe, generator), passes)  # noqa: PLW2901 - the same images
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate((number - 1 + step / len(batches)) / recipe.epochs)
+                group["lr"] = recipe.rate((number - 1 + step / len(order)) / recipe.epochs, reductions)
             backward: Backward = partial(
                 _backward,
                 model,
                 optimizer,
                 objective,
                 hooks,
+                passes=passes,
                 inputs=inputs,
-                crafted=objective.craft(model, inputs, labels, crafting),
+                crafted=objective.craft(passes, inputs, labels, crafting),
                 labels=labels,
                 sample_ids=samples.sample_ids[index],
             )
@@ -262,10 +301,19 @@ def run_epoch(
                 hook.after_batch(batch)
             loss_sum += batch.loss * len(index)
             correct += (batch.logits.argmax(1) == labels).sum()
-        for hook in hooks:
-            hook.after_epoch(model, number / recipe.epochs)
-    model.eval()
+            if step % LOOK == LOOK - 1 and not bool(loss_sum.isfinite()):
+                break
+        else:
+            for hook in hooks:
+                hook.after_epoch(model, number / recipe.epochs)
+    passes.eval()
     return float(loss_sum) / len(samples), float(correct) / len(samples)
+
+
+def _augmented(inputs: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    if recipe.shift:
+        inputs = random_shift(inputs, recipe.shift, generator)
+    return random_flip(inputs, generator) if recipe.flip else inputs
 
 
 def _backward(
@@ -274,12 +322,13 @@ def _backward(
     objective: Objective,
     hooks: Sequence[Hook],
     *,
+    passes: nn.Module,
     inputs: Tensor,
     crafted: Tensor,
     labels: Tensor,
     sample_ids: Tensor,
 ) -> Batch:
-    values, logits = objective.losses(model, inputs, crafted, labels)
+    values, logits = objective.losses(passes, inputs, crafted, labels)
     _check_shape(values, labels.shape, f"`objective` {type(objective).__name__}", "leave the mean to the loop")
     weighted = values
     for hook in hooks:

@@ -11,10 +11,11 @@ import inspect
 import json
 import pickle
 import reprlib
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import asdict, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from thinice.errors import CheckpointError, InputError
 from thinice.files import temporary_folder, writable
 from thinice.models.classifier import fingerprint_of
 from thinice.models.pickles import check_zipped
+from thinice.training.history import Epoch
 from thinice.training.loop import Hook, Objective
 
 if TYPE_CHECKING:
@@ -30,31 +32,14 @@ if TYPE_CHECKING:
 
     from thinice.data import Samples
     from thinice.models.weights import Masks
-    from thinice.training import Recipe
+    from thinice.training.recipe import Recipe
 
-__all__ = ["Epoch", "Key", "read_snapshot", "snapshot_key", "write_snapshot"]
+__all__ = ["Key", "Snapshot", "cause_of", "read_snapshot", "snapshot_key", "write_snapshot"]
 
-FORMAT = 1
+FORMAT = 2
 Key: TypeAlias = dict[str, Any]
 DAMAGED = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError)
 """What reading and taking over the parts of a file raises where they are not those of a snapshot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One pass over the training data: mean loss and accuracy on it, as seen on the way.
-
-    `number` counts from 1; `learning_rate` is that of the first step; `loss` is what was minimised, penalties
-    included; `accuracy` is that of the logits of the objective: in adversarial training, on the crafted inputs;
-    `validation_accuracy` is measured after the epoch, ``None`` without validation samples.
-    """
-
-    number: int
-    learning_rate: float
-    loss: float
-    accuracy: float
-    validation_accuracy: float | None
-    seconds: float
 
 
 def snapshot_key(
@@ -65,6 +50,7 @@ def snapshot_key(
     objective: Objective,
     masks: Masks | None,
     hooks: Sequence[Hook],
+    validation: Samples | None = None,
 ) -> Key:
     """Return what two trainings must share for one to go on where the other stopped.
 
@@ -91,6 +77,7 @@ def snapshot_key(
         "hooks": [_described(hook, "hooks") for hook in hooks],
         "masks": None if masks is None else fingerprint_of("masks", {}, masks.kept, None),
         "data": samples.fingerprint,
+        "validation": None if validation is None else validation.fingerprint,
         "network": {"structure": structure, "frozen": fingerprint_of("frozen", {}, frozen, None)},
     }
 
@@ -103,13 +90,18 @@ def write_snapshot(
     *,
     hooks: Sequence[Hook],
     history: Sequence[Epoch],
+    kept: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the file in one step: a crash in the middle leaves that of the epoch before.
+
+    `kept` is the state of an earlier epoch, where the training would end with it.
 
     Raises
     ------
     InputError
         The state of a hook holds what a safe file cannot.
+    CheckpointError
+        The file cannot be written: the disk is full, say.
 
     """
     for hook in hooks:
@@ -121,17 +113,42 @@ def write_snapshot(
         "optimizer": optimizer.state_dict()["state"],
         "hooks": [hook.state_dict() for hook in hooks],
         "history": [asdict(epoch) for epoch in history],
+        "kept": None if kept is None else dict(kept),
     }
-    with temporary_folder(path.parent) as unfinished:
-        partial = unfinished / path.name
-        torch.save(state, partial)
-        partial.replace(path)
+    try:
+        with temporary_folder(path.parent) as unfinished:
+            partial = unfinished / path.name
+            torch.save(state, partial)
+            partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter where the disk is full
+        before = f"that of epoch {len(history) - 1} is still there" if path.exists() else "there was none before"
+        raise CheckpointError(
+            f"{path} could not be written after epoch {len(history)} ({cause_of(error, path.parent)}): {before}; make "
+            "room, then the same training goes on"
+        ) from error
+
+
+def cause_of(error: Exception, folder: Path) -> str:
+    """Return why a file could not be written, in a few words; torch's own writer does not say that the disk is full."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error.__context__, OSError) and error.__context__.strerror:
+        return error.__context__.strerror
+    free = shutil.disk_usage(folder).free
+    return f"{str(error).strip().partition(chr(10))[0][:120]}; {free / 2**20:.0f} MB are free"
+
+
+class Snapshot(NamedTuple):
+    """What a file holds besides the state of module, optimiser and hooks."""
+
+    history: list[Epoch]
+    kept: dict[str, Tensor] | None
 
 
 def read_snapshot(
     path: Path, key: Key, module: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]
-) -> list[Epoch]:
-    """Return the history in the file after filling module, optimiser and hooks from it; [] where there is no file.
+) -> Snapshot:
+    """Return what is in the file after filling module, optimiser and hooks from it; no epochs where there is no file.
 
     Raises
     ------
@@ -141,7 +158,7 @@ def read_snapshot(
     """
     writable(path, argument="resume", like=lambda _: True)  # what it holds is checked below
     if not path.exists():
-        return []
+        return Snapshot([], None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle in another protocol: it is no snapshot, or it is
@@ -170,9 +187,20 @@ def read_snapshot(
         _check_shapes(optimizer)
         for hook, hook_state in zip(hooks, state["hooks"], strict=True):
             hook.load_state_dict(hook_state)
+        kept = state["kept"]
+        if kept is not None:
+            kept = _fitting(dict(kept), module)
     except DAMAGED as error:
         raise CheckpointError(f"{path} is a damaged snapshot: remove it, or give `resume` another path") from error
-    return history
+    return Snapshot(history, kept)
+
+
+def _fitting(kept: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Return a state on the device of the module, or raise ValueError where it is not one of it."""
+    own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in kept.items()}:
+        raise ValueError("the weights to end with are not those of this network")
+    return {name: kept[name].to(value) for name, value in own.items()}
 
 
 def _check_plain(value: object, hook: Hook) -> None:

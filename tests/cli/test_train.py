@@ -1,0 +1,210 @@
+"""`thinice train` as people type it: a checkpoint that others read, resumed after a crash, refusals of one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import thinice
+from tests.conftest import ROOT
+from thinice.cli.train import setting
+from thinice.errors import InputError
+
+SMALL = (
+    "train",
+    "--data",
+    "digits",
+    "--limit",
+    "120",
+    "--architecture",
+    "digits_cnn",
+    "--device",
+    "cpu",
+    "--no-figures",
+)
+
+
+def row(output):
+    (only,) = json.loads(output)
+    return only
+
+
+def test_a_checkpoint_that_every_other_command_reads(run, tmp_path):
+    words = ("--recipe", "fast", "--budget", "16/255", "--epochs", "2", "--set", "momentum=0.8", "--seed", "3")
+    code, out, err = run(*SMALL[:-1], *words, "-o", "robust.pt", "--format", "json")
+    assert code == 0, err
+    told = row(out)
+    network = thinice.load_classifier(tmp_path / "robust.pt")
+    assert told["fingerprint"] == network.fingerprint
+    assert (network.architecture, network.data, network.class_names) == ("digits_cnn", "digits", tuple("0123456789"))
+    training = network.recipe["training"]
+    assert (training["objective"], training["epochs"], training["momentum"], training["seed"]) == ("fast", 2, 0.8, 3)
+    assert training["objective_settings"]["budget"] == pytest.approx(16 / 255)
+    assert (training["shift"], training["flip"]) == (1, False)  # 8x8 digits are no photographs of 32x32
+    assert "epoch 1/2, " in err
+    assert " left: loss " in err
+    assert "epoch 2/2: loss " in err
+    assert sorted(path.name for path in (tmp_path / "thinice-figures" / "robust").iterdir()) == [
+        "training.png",
+        "training.svg",
+    ]
+    assert not (tmp_path / "robust.pt.snapshot").exists()
+    code, _, err = run("measure", "robust.pt", "--limit", "20", "--quiet", "--attack", "fmn", "--effort", "quick")
+    assert code == 0, err
+
+
+def test_the_store_has_curves_and_dynamics(run, tmp_path):
+    code, out, err = run(
+        *SMALL,
+        "--recipe",
+        "pgd",
+        "--steps",
+        "2",
+        "--epochs",
+        "3",
+        "--set",
+        "held-out=0.25",
+        "--quiet",
+        "--format",
+        "json",
+    )
+    assert (code, err) == (0, "")
+    told = row(out)
+    store = thinice.open_store(tmp_path / "thinice.duckdb")
+    epochs = store.sql("from epochs order by epoch")
+    assert epochs["epoch"].tolist() == [1, 2, 3]
+    chosen = epochs.iloc[told["chosen_epoch"] - 1]
+    for column in ("loss", "accuracy", "validation_accuracy", "robust_accuracy"):
+        assert chosen[column] == pytest.approx(told[column])
+    (training,) = store.sql("from trainings join checkpoints using (checkpoint_id)").to_dict("records")
+    assert training["fingerprint_1"] == told["fingerprint"]
+    assert (training["objective"], training["chosen_epoch"]) == ("pgd", told["chosen_epoch"])
+    assert json.loads(training["recipe"])["held_out"] == 0.25
+    dynamics = store.sql("from dynamics join trainings using (training_id) join samples using (dataset_id, sample_id)")
+    assert len(dynamics) == 90
+    assert dynamics["epochs"].eq(3).all()
+    assert store.runs()["outcome"].tolist() == ["finished"]
+
+
+def test_a_pruned_network_is_trained_on_and_its_zeros_stay(run, tmp_path):
+    paths = thinice.example_checkpoints()
+    pruned = thinice.load_classifier(paths["pruned-95"])
+    words = ("train", "--from", paths["pruned-95"], "--data", "digits", "--limit", "100", "--no-figures", "--quiet")
+    code, out, err = run(*words, "--recipe", "finetune", "--epochs", "1", "-o", "tuned.pt", "--format", "json")
+    assert code == 0, err
+    tuned = thinice.load_classifier(tmp_path / "tuned.pt")
+    assert tuned.sparsity == pruned.sparsity
+    assert tuned.fingerprint != pruned.fingerprint
+    assert tuned.parent == pruned.parent
+    assert row(out)["sparsity"] == pruned.sparsity
+
+
+KILLED = """
+import os, signal, sys
+from thinice.training import classifiers
+
+write = classifiers.train
+
+def killed(*args, progress, **keywords):
+    def stop(epoch):
+        progress(epoch)
+        if epoch.number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return write(*args, progress=stop, **keywords)
+
+classifiers.train = killed
+sys.argv = ["thinice", *sys.argv[1:]]
+from thinice.cli import main
+main()
+"""
+
+
+def test_a_killed_training_goes_on_to_the_same_network(run, tmp_path):
+    words = (*SMALL, "--recipe", "fast", "--epochs", "4", "--set", "average=0.9", "--quiet", "--format", "json")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    script = [sys.executable, "-c", KILLED, *map(str, words), "-o", "net.pt"]
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "net.pt.snapshot").exists()
+    assert not (tmp_path / "net.pt").exists()
+    code, out, err = run(*words, "-o", "net.pt")
+    assert code == 0, err
+    assert not (tmp_path / "net.pt.snapshot").exists()
+    code, other, _ = run(*words, "-o", "undisturbed.pt")
+    assert row(out)["fingerprint"] == row(other)["fingerprint"]
+    store = thinice.open_store(tmp_path / "thinice.duckdb")
+    assert store.runs()["outcome"].tolist() == ["died", "finished", "finished"]
+    assert store.sql("from epochs order by epoch")["epoch"].tolist() == [1, 2, 3, 4]
+    assert len(store.sql("from trainings")) == 1
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_network(run, tmp_path):
+    words = (
+        *SMALL,
+        "--epochs",
+        "30",
+        "--learning-rate",
+        "1e6",
+        "--quiet",
+        "--set",
+        "schedule=one-cycle",
+        "--set",
+        "warmup=0.9",
+    )
+    code, out, err = run(*words, "-o", "net.pt")
+    assert code == 1
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "`learning_rate` below 1000000.0; the network has the weights of epoch " in err
+    assert err.rstrip().endswith("which are in net.pt")
+    assert thinice.load_classifier(tmp_path / "net.pt").recipe["training"]["epochs"] == 30  # which are finite
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--recipe", "fst"), "`recipe` 'fst' is unknown: did you mean fast?"),
+        (("--objective", "tradess"), "`objective` 'tradess' is unknown: did you mean trades?"),
+        (("--epochs", "0"), "`epochs` must be a whole number of at least 1, got 0"),
+        (
+            ("--budget", "8/255"),
+            "`budget` is no setting of recipe 'natural' with objective 'natural': there are epochs, ",
+        ),
+        (
+            ("--recipe", "pgd", "--budget", "8"),
+            "`budget` 8 is beyond any linf perturbation of inputs in [0, 1]: did you",
+        ),
+        (("--recipe", "pgd", "--budget", "eight"), "`--budget` must be a number such as 8/255 or 0.03, got 'eight'"),
+        (("--set", "momentum"), "`--set` takes NAME=VALUE, such as momentum=0.8, got 'momentum'"),
+        (("--set", "momentun=0.8"), "`momentun` is no setting of recipe 'natural'"),
+        (("--set", "momentum=fast"), "`momentum` must lie from 0 to below 1, got 'fast'"),
+        (("--set", "select=loss"), "`select` 'loss' needs samples that are not trained on"),
+        (("--from", "dense.pt"), "give either --architecture NAME, for a new network, or --from CHECKPOINT"),
+        (("--architecture", "cnn5"), "`module` cannot read `samples` of shape (120, 1, 8, 8)"),
+        (("--normalization", "cifr"), "`normalization` 'cifr' is not known: give one of"),
+        (("-o", "notes.txt"), "is there already and is not a checkpoint: choose another path"),
+        (("--device", "cuda:7"), "`device` 'cuda:7' is not there"),
+        (("--set", "precision=tf32"), "`precision` tf32 is arithmetic of CUDA devices, and this is cpu"),
+    ],
+)
+def test_what_cannot_be_is_one_line(run, tmp_path, words, message):
+    (tmp_path / "notes.txt").write_text("years of work")
+    code, out, err = run(*SMALL, "--quiet", "--epochs", "1", *words)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert (tmp_path / "notes.txt").read_text() == "years of work"
+
+
+def test_values_of_settings():
+    assert setting("flip=False") == {"flip": False}
+    assert setting("patience=none") == {"patience": None}
+    assert setting("select = robust") == {"select": "robust"}
+    assert setting("epochs=3") == {"epochs": 3}
+    for text in ("=3", "epochs=", "epochs"):
+        with pytest.raises(InputError, match="`--set` takes NAME=VALUE"):
+            setting(text)

@@ -1,0 +1,233 @@
+"""`thinice train`: a network trained by a named recipe, into a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thinice.cli.compare import prepare
+from thinice.cli.loading import arguments_value
+from thinice.cli.options import (
+    STORE,
+    Device,
+    FigureOptions,
+    Limit,
+    OutputOptions,
+    StorePath,
+    architectures,
+    data_sets,
+    normalization_value,
+    normalizations,
+    one_of,
+    options,
+)
+from thinice.cli.output import Messages, put_rows
+from thinice.cli.stopping import exit_on_interrupt
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thinice.training import Epoch
+
+__all__ = ["train"]
+
+
+def recipes() -> str:
+    """Return what ``--recipe`` takes."""
+    from thinice.training import RECIPES
+
+    return one_of(RECIPES.names())
+
+
+def objectives() -> str:
+    """Return what ``--objective`` takes."""
+    from thinice.training import OBJECTIVES
+
+    return one_of(OBJECTIVES.names())
+
+
+def settings() -> str:
+    """Return what ``--set`` takes, besides what objectives have."""
+    from thinice.training import Recipe
+    from thinice.training.presets import settings_of
+
+    return one_of(settings_of(Recipe))
+
+
+@options
+def train(
+    *,
+    architecture: Annotated[
+        str | None,
+        typer.Option("--architecture", metavar="NAME", help=f"Architecture of a new network: {architectures()}."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Train this network on instead of a new one; zeros stay."),
+    ] = None,
+    architecture_args: Annotated[
+        str | None,
+        typer.Option("--architecture-args", metavar="JSON", help="Arguments of the architecture: '{\"width\": 16}'."),
+    ] = None,
+    normalization: Annotated[
+        str | None,
+        typer.Option(
+            "--normalization",
+            metavar="NAME|MEAN/STD",
+            help=f"Normalisation inside a new network: {normalizations()}; or M,M,M/S,S,S. Default: that of the data.",
+        ),
+    ] = None,
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help=f"Data set: {data_sets()}.")],
+    split: Annotated[str, typer.Option("--split", help="Part of the data set.")] = "train",
+    limit: Limit = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
+    ] = None,
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help=f"How to train: {recipes()}.")] = "natural",
+    objective: Annotated[
+        str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Learning rate.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="RADIUS", help="Of adversarial objectives: 8/255.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Steps that craft an input, of adversarial ones.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"Any other setting of the recipe ({settings()}) or of the objective (beta, step_size, norm, start, "
+            "mode, label_smoothing). May be given again.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the initial weights, and all chance.")] = 0,
+    device: Device = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network by torch.compile; pays in long runs.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="The checkpoint.", show_default=True)
+    ] = Path("trained.pt"),
+    store: StorePath = STORE,
+    drawing: FigureOptions,
+    printing: OutputOptions,
+) -> None:
+    """Train a network, and write it to a checkpoint that every other command reads.
+
+    The learning curves go into the store (thinice sql 'from epochs') and into a figure, and what each sample did over
+    the epochs into the store (thinice sql 'from dynamics'). After Ctrl-C or a crash the same command goes on after the
+    last whole epoch, with the same result. A part of the training samples, never the test samples, chooses which epoch
+    is kept, where the recipe says so.
+    """
+    from thinice import load_classifier, load_samples
+    from thinice.training import preset
+    from thinice.training.classifiers import train_classifier
+    from thinice.training.presets import fitting
+
+    say = Messages(quiet=printing.quiet)
+    prepare(drawing.folder)
+    if (architecture is None) == (checkpoint is None):
+        raise InputError("give either --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
+    samples = load_samples(data, split=split, limit=limit, image_size=image_size)
+    say.notes(samples.name, samples.notes)
+    given: dict[str, object] = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "steps": steps,
+        "compiled": compiled or None,
+    }
+    given["budget"] = None if budget is None else number(budget, "--budget")
+    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    for text in change or []:
+        changes |= setting(text)
+    fitted, notes = fitting(recipe, samples, {"seed": seed, **changes})
+    for note in notes:
+        say(note)
+    plan = preset(recipe, objective=objective, **fitted)
+    network = architecture if checkpoint is None else load_classifier(checkpoint)
+    with exit_on_interrupt("The same command goes on after the last whole epoch."):
+        trained = train_classifier(
+            network if network is not None else "",
+            samples,
+            plan,
+            architecture_args=arguments_value(architecture_args),
+            normalization=normalization_value(normalization),
+            path=output,
+            store=store,
+            device=device,
+            progress=None if printing.quiet else reporter(say, plan.recipe.epochs),
+        )
+    if drawing.folder is not None:
+        from thinice.plots.training import save_training_figure
+
+        files = save_training_figure(trained.history, drawing.folder, name=trained.classifier.name)
+        say(f"learning curves in {files[0]}, and in {store}: thinice sql 'from epochs'")
+    put_rows([trained.to_dict()], printing.format)
+
+
+def number(text: str, option: str) -> float:
+    """Return the value of a number, which may be a fraction such as 8/255."""
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(f"`{option}` must be a number such as 8/255 or 0.03, got {text!r}") from None
+
+
+WORDS = {"true": True, "false": False, "none": None}
+
+
+def setting(text: str) -> dict[str, object]:
+    """Return the name and the value that ``--set NAME=VALUE`` gives.
+
+    >>> setting("milestones=0.4,0.75"), setting("flip=false"), setting("step-size=2/255")["step_size"] * 255
+    ({'milestones': (0.4, 0.75)}, {'flip': False}, 2.0)
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise InputError(f"`--set` takes NAME=VALUE, such as momentum=0.8, got {text!r}")
+    return {name.strip().replace("-", "_"): _value(value.strip())}
+
+
+def _value(text: str) -> object:
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    if "," in text:
+        return tuple(_value(part.strip()) for part in text.split(",") if part.strip())
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return text
+
+
+def reporter(say: Messages, epochs: int) -> Callable[[Epoch], None]:
+    """Return what says one line an epoch, with the time that is left at the mean speed so far."""
+    from thinice.engines.progress import duration
+
+    start, first = time.monotonic(), 0
+
+    def report(epoch: Epoch) -> None:
+        nonlocal first
+        first = first or epoch.number
+        seconds = (time.monotonic() - start) / (epoch.number - first + 1)
+        left = f", {duration(seconds * (epochs - epoch.number))} left" if epoch.number < epochs else ""
+        parts = [f"loss {epoch.loss:.3f}", f"accuracy {epoch.accuracy:.1%}"]
+        if epoch.validation_accuracy is not None:
+            parts.append(f"held out {epoch.validation_accuracy:.1%}")
+        if epoch.robust_accuracy is not None:
+            parts.append(f"robust {epoch.robust_accuracy:.1%}")
+        say(f"epoch {epoch.number}/{epochs}{left}: {', '.join(parts)}")
+
+    return report

@@ -1,0 +1,357 @@
+"""A network of a name, or one from a file, trained and saved: what `thinice train` does."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from thinice.errors import CheckpointError, InputError
+from thinice.files import expanded, writable
+from thinice.models import (
+    NORMALIZATIONS,
+    Classifier,
+    Masks,
+    NormalizationLike,
+    Normalized,
+    as_classifier,
+    build,
+    find_architecture,
+    load_classifier,
+    parse_normalization,
+    save_classifier,
+)
+from thinice.models.classifier import fingerprint_of, own_copy
+from thinice.models.files import is_checkpoint
+from thinice.numerics import global_stream, pick_device
+from thinice.store import Run, Store, open_store
+from thinice.training import OBJECTIVES, Epoch, History, Objective, Plan, preset, train
+from thinice.training.passes import in_memory
+from thinice.training.presets import settings_of
+from thinice.training.snapshot import cause_of, snapshot_key
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from thinice.data import Samples
+
+__all__ = ["Trained", "told", "train_classifier", "usual_normalization"]
+
+NORMALIZATION_OF = {"imagenette": "imagenet"}
+"""Data sets whose usual normalisation has another name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A trained network, and how it came about.
+
+    Attributes
+    ----------
+    classifier : Classifier
+        The network, on the CPU.
+    history : History
+        One row an epoch.
+    plan : Plan
+        Recipe and objective.
+    path : Path or None
+        The checkpoint, where one was written.
+
+    """
+
+    classifier: Classifier
+    history: History
+    plan: Plan
+    path: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one flat row: what was trained how, and the numbers of the epoch whose weights it has."""
+        chosen = self.history[self.history.chosen - 1] if self.history.chosen else None
+        return {
+            "network": self.classifier.name,
+            "architecture": self.classifier.architecture,
+            "data": self.classifier.data,
+            "objective": told(self.plan)["objective"],
+            "sparsity": self.classifier.sparsity,
+            "epochs": len(self.history),
+            "chosen_epoch": self.history.chosen,
+            "loss": None if chosen is None else chosen.loss,
+            "accuracy": None if chosen is None else chosen.accuracy,
+            "validation_accuracy": None if chosen is None else chosen.validation_accuracy,
+            "robust_accuracy": None if chosen is None else chosen.robust_accuracy,
+            "seconds": sum(epoch.seconds for epoch in self.history),
+            "checkpoint": None if self.path is None else str(self.path),
+            "fingerprint": self.classifier.fingerprint,
+        }
+
+
+def told(plan: Plan) -> dict[str, Any]:
+    """Return what a file says of a training: the objective with its settings, and those of the recipe.
+
+    Examples
+    --------
+    >>> from thinice.training import preset
+    >>> facts = told(preset("fast", epochs=3))
+    >>> facts["objective"], facts["epochs"], round(facts["objective_settings"]["budget"] * 255)
+    ('fast', 3, 8)
+
+    """
+    recipe, objective = plan
+    names: tuple[str, ...] = settings_of(type(objective)) if is_dataclass(objective) else ()
+    settings = {name: getattr(objective, name) for name in names}
+    return {"objective": _name_of(objective), "objective_settings": settings} | asdict(recipe)
+
+
+def _name_of(objective: Objective) -> str:
+    kind = type(objective)
+    target = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, (there, *_) in OBJECTIVES.rows.items() if there in {target, kind}), target)
+
+
+def usual_normalization(data: str) -> NormalizationLike | None:
+    """Return the normalisation that networks for a named data set have: its own, else none.
+
+    Examples
+    --------
+    >>> usual_normalization("imagenette"), usual_normalization("digits")
+    ('imagenet', None)
+
+    """
+    name = NORMALIZATION_OF.get(data, data)
+    return name if name in NORMALIZATIONS else None
+
+
+def train_classifier(
+    network: str | PathLike[str] | Classifier,
+    samples: Samples,
+    plan: str | Plan = "natural",
+    *,
+    architecture_args: Mapping[str, Any] | None = None,
+    normalization: NormalizationLike | None = None,
+    path: str | PathLike[str] | None = None,
+    store: str | PathLike[str] | Store | None = None,
+    device: str | torch.device = "auto",
+    progress: Callable[[Epoch], object] | None = None,
+    command: Sequence[str] | None = None,
+) -> Trained:
+    """Return a trained network and its history; the weights that it ends with are written to a checkpoint.
+
+    While it trains, ``PATH.snapshot`` beside the checkpoint holds all it needs to go on: called again after a crash
+    with the same arguments, it goes on after the last whole epoch. The snapshot vanishes when the checkpoint is there.
+
+    Parameters
+    ----------
+    network : str or Classifier
+        The name of an architecture, which begins with random weights that the recipe's seed decides; or a classifier,
+        to train it on. Where that one has zeros among its prunable weights, they stay zero.
+    samples : Samples
+        What it is trained on, the held-out part included.
+    plan : str or Plan
+        The name of a recipe, or what `thinice.training.preset` returns.
+    architecture_args : mapping, optional
+        Arguments of the architecture; the number of channels is that of the samples.
+    normalization : str or pair, optional
+        As of `as_classifier`; by default the usual one of the data set, where it has one. A classifier has its own.
+    path : path, optional
+        Where the checkpoint goes.
+    store : path or Store, optional
+        Where the learning curves go, epoch by epoch, and in the end what each sample did over the epochs; made where
+        there is none.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:K".
+    progress : callable, optional
+        Called with each `Epoch`.
+    command : sequence of str, optional
+        What the store shall name as origin; by default the command line of this process.
+
+    Raises
+    ------
+    InputError
+        For arguments that cannot be used or do not fit, and a loss that is not finite: then the weights of the last
+        good epoch, if there was one, are in the checkpoint.
+    CheckpointError
+        Where the snapshot belongs to another training, or a file cannot be written.
+
+    """
+    recipe, objective = preset(plan) if isinstance(plan, str) else plan
+    target = None if path is None else expanded(path)
+    snapshot = None if target is None else target.with_name(f"{target.name}.snapshot")
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writable(target, argument="path", like=is_checkpoint, kind="a checkpoint")
+    place = pick_device(device)
+    samples = in_memory(samples)
+    module, masks, parent = _prepared(network, samples, recipe.seed, architecture_args, normalization)
+    module.to(place)
+    facts: dict[str, Any] = {
+        "class_names": samples.classes,
+        "data": samples.name,
+        "parent": parent,
+        "recipe": {
+            "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
+            "training": told(Plan(recipe, objective)),
+        },
+    }
+    name = target.stem if target is not None else str(getattr(network, "name", network))
+    plan = Plan(recipe, objective)
+    with _recorded(store, plan, place, command) as run:
+        record = None if run is None else _Record(run, name, module, samples, plan, masks=masks, parent=parent)
+        seen: list[Epoch] = []
+
+        def note(epoch: Epoch) -> None:
+            seen.append(epoch)
+            if record is not None:
+                record.add([epoch])
+            if progress is not None:
+                progress(epoch)
+
+        try:
+            history = train(module, samples, recipe, objective=objective, masks=masks, progress=note, resume=snapshot)
+        except InputError as error:
+            if target is not None and (seen or (snapshot is not None and snapshot.exists())):
+                _save(module, target, snapshot, facts)
+                raise InputError(f"{error}, which are in {target}") from error
+            raise
+        if target is None:
+            classifier = as_classifier(module.cpu(), name=name, **facts)
+        else:
+            classifier = load_classifier(_save(module, target, snapshot, facts))
+        if record is not None:
+            record.end(classifier, history)
+    if snapshot is not None:
+        snapshot.unlink(missing_ok=True)
+    return Trained(classifier, history, plan, target)
+
+
+def _save(module: nn.Module, target: Path, snapshot: Path | None, facts: Mapping[str, Any]) -> Path:
+    """Return the path of the checkpoint, or say where the training is where it cannot be written."""
+    try:
+        return save_classifier(module.cpu(), target, **facts)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{target} could not be written ({cause_of(error, target.parent)}): the training is in {snapshot}; make "
+            "room, then the same call writes it"
+        ) from error
+
+
+@contextmanager
+def _recorded(
+    store: str | PathLike[str] | Store | None, plan: Plan, device: torch.device, command: Sequence[str] | None
+) -> Iterator[Run | None]:
+    """Yield a run of the store, or nothing where there is no store."""
+    if store is None:
+        yield None
+        return
+    opened = store if isinstance(store, Store) else open_store(store, new=True)
+    recipe = plan.recipe
+    with opened.run(
+        command, device=str(device), precision=recipe.precision, seed=recipe.seed, settings=told(plan)
+    ) as run:
+        yield run
+
+
+class _Record:
+    """What the store keeps of a training."""
+
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        module: nn.Module,
+        samples: Samples,
+        plan: Plan,
+        *,
+        masks: Masks | None,
+        parent: str | None,
+    ) -> None:
+        self.run, self.samples = run, samples
+        facts = told(plan)
+        key = snapshot_key(module, samples, plan.recipe, objective=plan.objective, masks=masks, hooks=())
+        start = fingerprint_of("start", {}, module.state_dict(), None)
+        self.training_id = run.training(
+            fingerprint=hashlib.sha256(json.dumps([key, start], sort_keys=True).encode()).hexdigest()[:32],
+            name=name,
+            dataset_id=run.dataset(
+                fingerprint=samples.fingerprint,
+                name=samples.name,
+                split=samples.split,
+                shape=samples.inputs.shape[1:],
+                classes=samples.classes,
+                sample_ids=samples.sample_ids.numpy(),
+                labels=samples.labels.numpy(),
+                digests=samples.digests,
+                sources=samples.sources,
+            ),
+            architecture=as_classifier(module).architecture,
+            objective=facts["objective"],
+            recipe=facts,
+            parent=parent,
+        )
+
+    def add(self, epochs: Sequence[Epoch]) -> None:
+        """Store epochs."""
+        rows = [{name: getattr(epoch, "number" if name == "epoch" else name) for name in COLUMNS} for epoch in epochs]
+        self.run.add_epochs(self.training_id, rows)
+
+    def end(self, classifier: Classifier, history: History) -> None:
+        """Store which network came out, all epochs once more (a crash may have kept some out), and the dynamics."""
+        self.add(history)
+        dynamics = history.dynamics
+        if dynamics is not None:
+            columns = {name: getattr(dynamics, name).numpy() for name in DYNAMICS}
+            self.run.add_dynamics(self.training_id, dynamics.sample_ids.numpy(), **columns)
+        checkpoint_id = self.run.checkpoint(
+            fingerprint=classifier.fingerprint,
+            name=classifier.name,
+            architecture=classifier.architecture,
+            classes=classifier.classes or len(self.samples.classes),
+            sparsity=classifier.sparsity,
+            path=classifier.path,
+            class_names=classifier.class_names,
+            data=classifier.data,
+            normalization=classifier.normalization,
+            notes=classifier.notes,
+            parent=classifier.parent,
+        )
+        self.run.end_training(
+            self.training_id, checkpoint_id=checkpoint_id, chosen_epoch=history.chosen, notes=history.notes
+        )
+
+
+COLUMNS = (
+    *("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy", "robust_accuracy"),
+    "seconds",
+)
+"""Of the store's table of epochs."""
+DYNAMICS = ("epochs", "forgotten", "learned", "confidence_mean", "confidence_variance")
+"""Of its table of what samples did."""
+
+
+def _prepared(
+    network: str | PathLike[str] | Classifier,
+    samples: Samples,
+    seed: int,
+    arguments: Mapping[str, Any] | None,
+    normalization: NormalizationLike | None,
+) -> tuple[nn.Module, Masks | None, str | None]:
+    """Return what is trained, the masks that hold its zeros, and the fingerprint of the network it came from."""
+    if isinstance(network, Classifier):
+        if arguments is not None or normalization is not None:
+            raise InputError("`network` is a classifier: its arguments and its normalisation are its own")
+        module = own_copy(network.module).requires_grad_(requires_grad=True)
+        masks = Masks.of(module) if network.sparsity else None
+        return module, masks, network.parent or network.fingerprint
+    name, settings = str(network), dict(arguments or {})
+    if "channels" in inspect.signature(find_architecture(name).make).parameters:
+        settings.setdefault("channels", samples.inputs.shape[1])
+    with global_stream(torch.device("cpu"), seed, "weights"):
+        bare = build(name, len(samples.classes), **settings)
+    pair = parse_normalization(usual_normalization(samples.name) if normalization is None else normalization)
+    return bare if pair is None else Normalized(bare, mean=pair[0], std=pair[1]), None, None
