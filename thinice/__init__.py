@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from thinice.models import Masks as Masks
     from thinice.models import as_classifier as as_classifier
     from thinice.models import load_classifier as load_classifier
+    from thinice.models import load_masks as load_masks
     from thinice.models import save_classifier as save_classifier
+    from thinice.models import save_masks as save_masks
     from thinice.plots.figure_set import draw as draw
     from thinice.plots.figure_set import save_figures as save_figures
     from thinice.pruning import prune as prune
@@ -73,6 +75,7 @@ _HOMES = {
     "evaluate_all": "analysis.evaluation",
     "example_checkpoints": "data.digits",
     "load_classifier": "models",
+    "load_masks": "models",
     "load_samples": "data",
     "make_attack": "attacks",
     "measure": "analysis.measurement",
@@ -81,6 +84,7 @@ _HOMES = {
     "prune": "pruning",
     "save_classifier": "models",
     "save_figures": "plots.figure_set",
+    "save_masks": "models",
     "save_report": "report",
     "slice_networks": "analysis.boundary_slice",
     "train": "training",

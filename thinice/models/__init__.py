@@ -5,6 +5,7 @@ from thinice.models.classifier import Classifier, as_classifier, looks_like_prob
 from thinice.models.files import save_classifier
 from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
 from thinice.models.loading import load_classifier
+from thinice.models.mask_files import load_masks, save_masks
 from thinice.models.normalization import (
     NORMALIZATIONS,
     Normalization,
@@ -30,6 +31,7 @@ __all__ = [
     "infer_normalization",
     "known_architectures",
     "load_classifier",
+    "load_masks",
     "looks_like_probabilities",
     "normalization_candidates",
     "normalization_text",
@@ -37,5 +39,6 @@ __all__ = [
     "prunable_weights",
     "same_task",
     "save_classifier",
+    "save_masks",
     "sparsity",
 ]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from thinice.models.weights import Masks
+
 __all__ = [
     "Classifier",
     "as_classifier",
@@ -159,6 +161,8 @@ class Classifier:
     class_names, data, input_shape, recipe, parent
         Class names, name of the data set, (C, H, W), how it was trained and pruned, the fingerprint of
         the dense network it came from; ``None`` where unknown.
+    masks
+        Which weights pruning kept, where the file says so: a weight that is zero may be kept, too.
     normalization, normalization_known
         (mean, std), or ``None`` where pixels go in as they are; ``normalization_known`` is false where nobody
         said so and ``None`` is only an assumption (`infer_normalization` finds out).
@@ -182,6 +186,7 @@ class Classifier:
     input_shape: tuple[int, int, int] | None = None
     recipe: Mapping[str, Any] | None = None
     parent: str | None = None
+    masks: Masks | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
 

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thinice.models.architectures.user_code import ArchitectureLike
+    from thinice.models.weights import Masks
 
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
+    "MASKS",
     "Container",
     "detect_format",
+    "looks_like_checkpoint",
     "read_safetensors",
     "read_torch",
     "save_classifier",
@@ -265,6 +268,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 FORMAT = "thinice"
+MASKS = "thinice-mask/"
+"""What the names of masks begin with in a safetensors file, where they lie among the weights."""
 FORMAT_VERSION = 1
 
 
@@ -281,13 +286,14 @@ def save_classifier(
     input_shape: tuple[int, int, int] | None = None,
     recipe: Mapping[str, Any] | None = None,
     parent: str | Classifier | None = None,
+    masks: Masks | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Return the path of the checkpoint written: ``.safetensors``, or for any other suffix torch's own format.
 
     The file holds plain weights and says architecture, arguments, classes, class names, normalisation, data set,
-    sparsity, recipe, parent and fingerprint; `load_classifier` needs nothing else. It is written beside its place
-    and renamed, so that a crash leaves either the old file or the new one.
+    sparsity, masks, recipe, parent and fingerprint; `load_classifier` needs nothing else. It is written beside its
+    place and renamed, so that a crash leaves either the old file or the new one.
 
     Parameters
     ----------
@@ -302,13 +308,15 @@ def save_classifier(
     classes, class_names, data, normalization, input_shape, recipe, parent
         As of `as_classifier`; for a classifier, ``class_names``, ``data``, ``recipe`` and ``parent`` replace its
         own. ``parent`` is the dense network this one came from, or its fingerprint.
+    masks
+        Which weights pruning kept; where they keep nothing, the weights must be zero.
     overwrite
         Replace a file that is no checkpoint; never a store.
 
     Raises
     ------
     InputError
-        A network without a registered architecture, or a recipe that JSON cannot hold.
+        A network without a registered architecture, a recipe that JSON cannot hold, or masks of another network.
     CheckpointError
         Weights that do not fit the architecture.
     MissingExtraError
@@ -355,22 +363,36 @@ def save_classifier(
         )
         if code is not None:
             classifier = replace(classifier, architecture=str(code), arguments=code.identity(classifier.network))
+    if masks is not None:
+        classifier = replace(classifier, masks=masks)
+    kept = _checked_masks(classifier)
     header = _header(classifier)
     weights = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    writable(path, argument="path", like=_is_checkpoint, kind="a checkpoint", overwrite=overwrite)
+    writable(path, argument="path", like=looks_like_checkpoint, kind="a checkpoint", overwrite=overwrite)
     with temporary_folder(path.parent) as unfinished:
         temporary = unfinished / path.name
         if path.suffix == ".safetensors":
-            _write_safetensors(weights, header, temporary)
+            named = {f"{MASKS}{name}": mask for name, mask in kept.items()}
+            _write_safetensors({**weights, **named}, header, temporary)
         else:
             with temporary.open("wb") as file:  # given a name, torch would write it into the archive
-                torch.save(header | {"state_dict": weights}, file)
+                torch.save(header | {"state_dict": weights} | ({"masks": kept} if kept else {}), file)
         temporary.replace(path)
     return path
 
 
-def _is_checkpoint(head: bytes) -> bool:
+def _checked_masks(classifier: Classifier) -> dict[str, Tensor]:
+    """Return the masks as the file holds them, after a look whether they are those of the weights."""
+    masks = classifier.masks
+    if masks is None:
+        return {}
+    if not masks.hold(classifier.network):
+        raise InputError("`masks` do not hold: weights that they drop are not zero: call masks.apply_(network) first")
+    return {name: mask.cpu().contiguous() for name, mask in masks.kept.items()}
+
+
+def looks_like_checkpoint(head: bytes) -> bool:
     """Whether a file begins like an archive of torch, or like safetensors: a length, then JSON."""
     return (head.startswith(b"PK\x03\x04") and b"/data.pkl" in head) or head[8:10] == b'{"'
 

@@ -28,7 +28,8 @@ from thinice.models.classifier import (
     structure_of,
     usual_shape,
 )
-from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_format, read_safetensors, read_torch
+from thinice.models.files import FORMAT, FORMAT_VERSION, MASKS, Container, detect_format, read_safetensors, read_torch
+from thinice.models.mask_files import masks_of
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import os
 
     from thinice.models.architectures.user_code import ArchitectureLike
+    from thinice.models.weights import Masks
 
 __all__ = ["load_classifier", "unused_density"]
 
@@ -186,7 +188,9 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
     if container is Container.SAFETENSORS:
         content, metadata = read_safetensors(path)
         if FORMAT in metadata:
-            return _from_own({**_json(path, metadata[FORMAT]), "state_dict": content}, request)
+            masks = {name.removeprefix(MASKS): value for name, value in content.items() if name.startswith(MASKS)}
+            weights = {name: value for name, value in content.items() if not name.startswith(MASKS)}
+            return _from_own({**_json(path, metadata[FORMAT]), "state_dict": weights, "masks": masks}, request)
     else:
         content = read_torch(path, trust_pickle=trust_pickle)
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
@@ -232,7 +236,7 @@ def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
         )
     code = request.code
     try:
-        facts = {name: value for name, value in header.items() if name != "state_dict"}
+        facts = {name: value for name, value in header.items() if name not in {"state_dict", "masks"}}
         json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()  # what is plain and in UTF-8 can be stored
         recipe, parent = _kind(header, "recipe", Mapping), _kind(header, "parent", str)
         architecture, classes = str(header["architecture"]), header["classes"]
@@ -287,9 +291,26 @@ def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
         input_shape=shape,
         recipe=recipe,
         parent=parent,
+        masks=_masks(header, network, where),
         path=request.path,
         notes=(*notes, *(() if entry is not None else request.unknown_normalization_note())),
     )
+
+
+def _masks(header: Mapping[str, Any], network: nn.Module, where: str) -> Masks | None:
+    tensors = header.get("masks")
+    if not tensors:
+        return None
+    if not isinstance(tensors, Mapping):
+        raise CheckpointError(f"{where}: its masks are damaged: save it again")
+    masks = masks_of(tensors, where)
+    try:
+        held = masks.hold(network)
+    except InputError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    if not held:
+        raise CheckpointError(f"{where}: its masks drop weights that are not zero: save it again")
+    return masks
 
 
 def _by_user_code(
