@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from thinice.plots.figure_set import draw as draw
     from thinice.plots.figure_set import save_figures as save_figures
     from thinice.pruning import prune as prune
+    from thinice.pruning import prune_in_stages as prune_in_stages
     from thinice.report import save_report as save_report
     from thinice.results import Comparison as Comparison
     from thinice.results import Robustness as Robustness
@@ -82,6 +83,7 @@ _HOMES = {
     "measure_all": "analysis.session",
     "open_store": "store",
     "prune": "pruning",
+    "prune_in_stages": "pruning",
     "save_classifier": "models",
     "save_figures": "plots.figure_set",
     "save_masks": "models",

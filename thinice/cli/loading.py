@@ -16,7 +16,7 @@ from thinice.errors import InputError
 if TYPE_CHECKING:
     from thinice import Classifier, Samples
 
-__all__ = ["load"]
+__all__ = ["load", "load_networks"]
 
 AUTO = "auto"
 """The architecture that the file itself says."""
@@ -26,9 +26,27 @@ def load(
     paths: Sequence[Path], reading: CheckpointOptions, selection: DataOptions, say: Messages
 ) -> tuple[list[Classifier], Samples]:
     """Return the networks in the files and the samples to measure them on, and tell the notes on both."""
-    from thinice import load_classifier, load_samples
+    from thinice import load_samples
     from thinice.analysis.comparison import named_data
     from thinice.analysis.measurement import prepare_classifiers
+
+    loaded = load_networks(paths, reading)
+    samples = load_samples(
+        selection.data or named_data(loaded[0]),
+        split=selection.split,
+        limit=selection.limit,
+        image_size=selection.image_size,
+    )
+    classifiers = prepare_classifiers(loaded, samples)
+    for classifier in classifiers:
+        say.notes(classifier.name, classifier.notes)
+    say.notes(samples.name, samples.notes)
+    return classifiers, samples
+
+
+def load_networks(paths: Sequence[Path], reading: CheckpointOptions) -> list[Classifier]:
+    """Return the networks in the files, as they are before anybody has seen samples."""
+    from thinice import load_classifier
     from thinice.models.loading import unused_density
 
     density = reading.density
@@ -51,17 +69,7 @@ def load(
         raise InputError(
             f"`--density` {density:g} says how many weights pruning scores keep, and {files}: leave it out"
         )
-    samples = load_samples(
-        selection.data or named_data(loaded[0]),
-        split=selection.split,
-        limit=selection.limit,
-        image_size=selection.image_size,
-    )
-    classifiers = prepare_classifiers(loaded, samples)
-    for classifier in classifiers:
-        say.notes(classifier.name, classifier.notes)
-    say.notes(samples.name, samples.notes)
-    return classifiers, samples
+    return loaded
 
 
 def for_each(values: Sequence[str] | None, checkpoints: int, option: str) -> Sequence[str | None]:

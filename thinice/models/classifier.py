@@ -22,6 +22,7 @@ from thinice.models.normalization import (
     Normalization,
     NormalizationLike,
     Normalized,
+    inner,
     normalization_text,
     parse_normalization,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "looks_like_probabilities",
     "same_task",
     "structure_of",
+    "with_weights",
 ]
 
 
@@ -332,6 +334,27 @@ def assemble(
         sparsity=sparsity(network),
         normalization=normalization,
         **facts,
+    )
+
+
+def with_weights(classifier: Classifier, module: nn.Module, **facts: Any) -> Classifier:  # noqa: ANN401 - of Classifier
+    """Return a classifier like another, with the weights of a module of the same architecture, copied.
+
+    Examples
+    --------
+    >>> dense = as_classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), data="toys")
+    >>> other = with_weights(dense, nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), parent=dense.fingerprint)
+    >>> other.data, other.fingerprint != dense.fingerprint, other.parent == dense.fingerprint
+    ('toys', True, True)
+    """
+    kept = ("name", "class_names", "data", "normalization_known", "input_shape", "recipe", "parent")
+    return assemble(
+        own_copy(inner(module)),
+        architecture=classifier.architecture,
+        arguments=classifier.arguments,
+        classes=classifier.classes,
+        normalization=classifier.normalization,
+        **({name: getattr(classifier, name) for name in kept} | facts),
     )
 
 

@@ -23,6 +23,7 @@ from thinice.models.architectures.user_code import user_code
 from thinice.models.classifier import Classifier, as_classifier, own_copy
 from thinice.models.normalization import NormalizationLike, Normalized
 from thinice.models.pickles import BOOKKEEPING, IgnoredObject, check_legacy, check_zipped, plain
+from thinice.models.weights import INSIDE, prunable_weights
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +37,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MASKS",
     "Container",
+    "check_savable",
     "detect_format",
     "looks_like_checkpoint",
     "read_safetensors",
@@ -389,7 +391,11 @@ def _checked_masks(classifier: Classifier) -> dict[str, Tensor]:
         return {}
     if not masks.hold(classifier.network):
         raise InputError("`masks` do not hold: weights that they drop are not zero: call masks.apply_(network) first")
-    return {name: mask.cpu().contiguous() for name, mask in masks.kept.items()}
+    wrapped = prunable_weights(classifier.module).keys() - prunable_weights(classifier.network).keys()
+    return {
+        (name.removeprefix(INSIDE) if name in wrapped else name): mask.cpu().contiguous()
+        for name, mask in masks.kept.items()
+    }
 
 
 def looks_like_checkpoint(head: bytes) -> bool:
@@ -432,7 +438,8 @@ def _registered(
     return inner
 
 
-def _header(classifier: Classifier) -> dict[str, Any]:
+def check_savable(classifier: Classifier) -> None:
+    """Raise InputError where no file can say how to build the network of a classifier again."""
     try:
         if "class" not in classifier.arguments:  # of the user's code
             find_architecture(classifier.architecture)
@@ -441,6 +448,10 @@ def _header(classifier: Classifier) -> dict[str, Any]:
             f"`network` {classifier.name!r} is a {classifier.architecture}, which no registry can build again: load it "
             "with architecture=, or give its module and `architecture`, your own code as models.py:CLASS"
         ) from None
+
+
+def _header(classifier: Classifier) -> dict[str, Any]:
+    check_savable(classifier)
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -28,6 +28,9 @@ STRUCTURES: Mapping[str, tuple[int, ...]] = MappingProxyType(
 Units of several weights exist in convolutions alone: the outputs of the last linear layer are the classes.
 """
 
+INSIDE = "network."
+"""What names begin with where the network is inside `thinice.models.Normalized`; masks fit it with and without."""
+
 
 def has_units(shape: tuple[int, ...], structure: str) -> bool:
     """Return whether a weight of this shape has units of a structure: any has weights, convolutions have the others.
@@ -232,15 +235,18 @@ class Masks:
 
         """
         weights = prunable_weights(module)
+        fitting = {}
         for name, mask in self.kept.items():
-            weight = weights.get(name)
+            inside = f"{INSIDE}{name}" if name not in weights else name
+            weight = weights.get(inside, weights.get(name.removeprefix(INSIDE)))
             if weight is None or weight.shape != mask.shape:
                 shape = "none" if weight is None else tuple(weight.shape)
                 raise InputError(
                     f"`masks` do not fit the network: {name} is {tuple(mask.shape)}, the network has {shape}: take "
                     "masks of this architecture"
                 )
-        return {name: weights[name] for name in self.kept}
+            fitting[name] = weight
+        return fitting
 
     @torch.no_grad()
     def apply_(self, module: nn.Module) -> None:

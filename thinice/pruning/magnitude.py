@@ -12,6 +12,7 @@ from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.models import prunable_weights
+from thinice.models.normalization import inner
 from thinice.models.weights import STRUCTURES, Masks, grouped, has_units, spread
 from thinice.pruning import PruningMethod
 
@@ -74,7 +75,7 @@ class Ranking(PruningMethod):
             For a network without units of this structure, and a pattern in `skip` that no weight has.
 
         """
-        weights = prunable_weights(model)
+        weights = prunable_weights(inner(model))
         patterns = [pattern.strip().casefold() for pattern in self.skip.split(",") if pattern.strip()]
         for pattern in patterns:
             if not any(fnmatchcase(name.casefold(), pattern) for name in weights):
@@ -102,12 +103,12 @@ class Ranking(PruningMethod):
             As `ranked`, and for weights that are not finite.
 
         """
-        return self.masks_within(model, Masks.whole(model))
+        return self.masks_within(model, Masks.whole(inner(model)))
 
     def masks_within(self, model: nn.Module, before: Masks) -> Masks:
         """Return masks in which all that went before stays away: it is ranked below everything, zeros included."""
-        names = self.ranked(model)
-        weights = {name: prunable_weights(model)[name].detach().cpu().float() for name in names}
+        parameters = prunable_weights(inner(model))
+        weights = {name: parameters[name].detach().cpu().float() for name in self.ranked(model)}
         broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
         if broken:
             raise InputError(f"`network` cannot be ranked: {broken[0]} has weights that are not finite")
@@ -116,7 +117,7 @@ class Ranking(PruningMethod):
             self.scores(weights), sparsity=self.sparsity, scope=self.scope, structure=self.structure, before=kept
         )
         kept |= {name: kept[name] & mask for name, mask in lowest.items()}
-        return Masks({name: kept[name].to(weight.device) for name, weight in prunable_weights(model).items()})
+        return Masks({name: kept[name].to(weight.device) for name, weight in parameters.items()})
 
 
 @dataclass(kw_only=True)

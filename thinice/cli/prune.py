@@ -1,0 +1,296 @@
+"""`thinice prune`: networks with zeros, or smaller ones, out of a dense one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thinice.cli.loading import load, load_networks
+from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
+from thinice.cli.output import Messages, put_rows
+from thinice.cli.recipes import recipe_value
+from thinice.cli.stopping import exit_on_interrupt
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    from thinice import Classifier, Samples
+    from thinice.pruning import Pruned, PruningMethod
+    from thinice.training import Epoch, Recipe
+
+__all__ = ["prune"]
+
+
+def methods() -> str:
+    """Return what ``--method`` takes, from the registry of pruning methods."""
+    from thinice.pruning import METHODS
+
+    return one_of(METHODS.names())
+
+
+def objectives() -> str:
+    """Return what ``--objective`` takes, from the registry of objectives."""
+    from thinice.training import OBJECTIVES
+
+    return one_of(OBJECTIVES.names())
+
+
+@dataclass(frozen=True, slots=True)
+class RankingOptions:
+    """Which weights go."""
+
+    method: Annotated[str, typer.Option("--method", help=f"How they are ranked: {methods()}.")] = "magnitude"
+    scope: Annotated[
+        str, typer.Option("--scope", help="global: all layers are ranked together; local: each by itself.")
+    ] = "global"
+    structure: Annotated[
+        str,
+        typer.Option(
+            "--structure",
+            help="What goes as one: weight; in convolutions also kernel, filter (output channel), channel (input).",
+        ),
+    ] = "weight"
+    skip: Annotated[
+        str, typer.Option("--skip", metavar="PATTERNS", help="Weights that stay whole, by name: '*shortcut*,conv1.*'.")
+    ] = ""
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of a method that draws (random).")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingOptions:
+    """What happens after the weights are gone."""
+
+    finetune: Annotated[
+        str | None,
+        typer.Option(
+            "--finetune",
+            metavar="RECIPE",
+            help="Train under the masks, after each stage: epochs=5,learning_rate=0.01 and the like, the fields of "
+            "thinice.Recipe.",
+        ),
+    ] = None
+    objective: Annotated[str, typer.Option("--objective", help=f"What this training minimises: {objectives()}.")] = (
+        "natural"
+    )
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="What it is trained on. Default: what the checkpoint names."),
+    ] = None
+    split: Annotated[str, typer.Option("--split", help="Part of the data set that it is trained on.")] = "train"
+    limit: Limit = None
+    rewind: Annotated[
+        Path | None,
+        typer.Option(
+            "--rewind", metavar="CHECKPOINT", help="Train from these weights, an early state of the same network."
+        ),
+    ] = None
+    reinitialise: Annotated[bool, typer.Option("--reinitialise", help="Train from new weights.")] = False
+
+
+@options
+def prune(
+    checkpoint: Annotated[Path, typer.Argument(help="The network to prune; it stays as it is.", show_default=False)],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The pruned checkpoint. With several sparsities or rates, each goes into the name.",
+        ),
+    ],
+    sparsity: Annotated[
+        list[float] | None,
+        typer.Option("--sparsity", help="Fraction of the weights that goes, from 0 to below 1. Again: in stages."),
+    ] = None,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option("--rate", help="Compression rate, instead: 8 keeps one weight of eight. Again: in stages."),
+    ] = None,
+    ranking: RankingOptions,
+    retraining: RetrainingOptions,
+    reading: CheckpointOptions,
+    device: Device = "auto",
+    printing: OutputOptions,
+) -> None:
+    """Zero the weights that matter least, train what is left if asked to, and save it with its masks.
+
+    thinice prune dense.pt --sparsity 0.95 --finetune epochs=5,learning_rate=0.01 -o pruned.pt
+
+    Iterative halving (Merkle et al.): --rate 2 --rate 4 --rate 8 ... with --finetune; each stage starts from the
+    network of the one before. The same command goes on where it was stopped.
+    """
+    from thinice.files import expanded
+    from thinice.numerics import pick_device
+
+    say = Messages(quiet=printing.quiet)
+    targets = sparsities(sparsity, rate)
+    place = pick_device(device)
+    files = output_files(expanded(output, "output"), targets, expanded(checkpoint))
+    method = method_of(ranking)
+    recipe = None if retraining.finetune is None else recipe_value(retraining.finetune)
+    dense, samples = read(checkpoint, reading, retraining, recipe, say)
+    dense = dense.to(place)
+    snapshots = expanded(output).with_name(f"{output.name}.stages")
+    rows = []
+    with exit_on_interrupt("The same command goes on where it was." if recipe else ""):
+        for pruned, (target, file) in zip(
+            networks(dense, method, targets, samples, recipe, retraining, snapshots, say), files.items(), strict=True
+        ):
+            rows.append(saved(pruned, file, target, dense, samples, recipe, retraining))
+            say.notes(file.name, pruned.notes)
+    if recipe is not None:
+        remove_snapshots(snapshots)
+    put_rows(rows, printing.format)
+
+
+def sparsities(sparsity: Sequence[float] | None, rate: Sequence[float] | None) -> dict[str, float]:
+    """Return the sparsity of each network by what tells it in a file's name."""
+    from thinice.pruning import sparsity_of
+
+    if bool(sparsity) == bool(rate):
+        raise InputError("`--sparsity` or `--rate` must be given, not both: --sparsity 0.9 zeroes 90 % of the weights")
+    if rate:
+        return {f"rate-{value:g}": sparsity_of(value) for value in rate}
+    return {f"{100 * value:g}": value for value in sparsity or ()}
+
+
+def output_files(output: Path, targets: dict[str, float], checkpoint: Path) -> dict[float, Path]:
+    """Return where each network goes, by its sparsity, after a look whether it can be written there."""
+    from thinice.files import writable
+    from thinice.models.files import looks_like_checkpoint
+
+    names = [output] if len(targets) == 1 else [output.with_stem(f"{output.stem}-{name}") for name in targets]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for file in names:
+        writable(file, argument="--output", like=looks_like_checkpoint, kind="a checkpoint")
+        if file.exists() and checkpoint.exists() and file.samefile(checkpoint):
+            raise InputError(f"`--output` {file} is the network to prune itself: choose another path")
+    return dict(zip(targets.values(), names, strict=True))
+
+
+def method_of(ranking: RankingOptions) -> PruningMethod:
+    """Return the method that the options name, with those of its settings that are not the usual ones."""
+    from thinice.pruning import METHODS
+
+    given = {field: value for field, value in asdict(ranking).items() if field != "method"}
+    usual = asdict(RankingOptions())
+    return METHODS.make(ranking.method, **{name: value for name, value in given.items() if value != usual[name]})
+
+
+def read(
+    checkpoint: Path,
+    reading: CheckpointOptions,
+    retraining: RetrainingOptions,
+    recipe: Recipe | None,
+    say: Messages,
+) -> tuple[Classifier, Samples | None]:
+    """Return the network and, where it is to be trained, what on."""
+    from thinice.models.files import check_savable
+
+    if recipe is not None:
+        selection = DataOptions(data=retraining.data, split=retraining.split, limit=retraining.limit)
+        (dense,), samples = load([checkpoint], reading, selection, say)
+        check_savable(dense)
+        return dense, samples
+    usual = RetrainingOptions()
+    for name in ("objective", "data", "split", "limit", "rewind", "reinitialise"):
+        if getattr(retraining, name) != getattr(usual, name):
+            raise InputError(f"`--{name}` changes nothing without training: give `--finetune`, or leave it out")
+    (dense,) = load_networks([checkpoint], reading)
+    say.notes(dense.name, dense.notes)
+    check_savable(dense)
+    return dense, None
+
+
+def networks(
+    dense: Classifier,
+    method: PruningMethod,
+    targets: dict[str, float],
+    samples: Samples | None,
+    recipe: Recipe | None,
+    retraining: RetrainingOptions,
+    snapshots: Path,
+    say: Messages,
+) -> Iterator[Pruned]:
+    """Yield the pruned networks, one a sparsity."""
+    from dataclasses import replace
+
+    import thinice
+
+    if samples is None or recipe is None:
+        for ranking in [replace(method, sparsity=sparsity) for sparsity in targets.values()]:
+            yield thinice.prune(dense, ranking)
+        return
+
+    def progress(epoch: Epoch) -> None:
+        say(f"epoch {epoch.number} of {recipe.epochs}: loss {epoch.loss:.4g}, accuracy {epoch.accuracy:.4f}")
+
+    rewind = None if retraining.rewind is None else thinice.load_classifier(retraining.rewind)
+    yield from thinice.prune_in_stages(
+        dense,
+        method,
+        sparsities=[*targets.values()],
+        samples=samples,
+        recipe=recipe,
+        objective=retraining.objective,
+        rewind=rewind,
+        reinitialise=retraining.reinitialise,
+        progress=progress,
+        resume=snapshots,
+    )
+
+
+def saved(
+    pruned: Pruned,
+    file: Path,
+    target: float,
+    dense: Classifier,
+    samples: Samples | None,
+    recipe: Recipe | None,
+    retraining: RetrainingOptions,
+) -> dict[str, object]:
+    """Return the row of the table about a network, after saving it."""
+    from thinice.models import save_classifier
+    from thinice.models.classifier import with_weights
+
+    told: dict[str, object] = {"pruning": pruned.recipe}
+    if samples is not None and recipe is not None:
+        start = "new weights" if retraining.reinitialise else "the weights that were kept"
+        told |= {
+            "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
+            "training": {
+                "objective": retraining.objective,
+                "start": start if retraining.rewind is None else str(retraining.rewind.name),
+            }
+            | asdict(recipe),
+        }
+    classifier = with_weights(
+        dense, pruned.module, name=file.stem, recipe=told, parent=dense.fingerprint, masks=pruned.masks
+    )
+    save_classifier(classifier, file)
+    convolutions = pruned.masks.convolutions()
+    row: dict[str, Any] = {
+        "file": str(file),
+        "asked": target,
+        "sparsity": pruned.masks.sparsity,
+        "compression_rate": pruned.masks.compression_rate,
+        "of_convolutions": convolutions.sparsity if convolutions.kept else None,
+        "weights": sum(layer.weights for layer in pruned.masks.layers()),
+        "kept": sum(layer.kept for layer in pruned.masks.layers()),
+    }
+    if pruned.history:
+        row |= {"epochs": len(pruned.history), "train_accuracy": pruned.history[-1].accuracy}
+    return row
+
+
+def remove_snapshots(folder: Path) -> None:
+    """Take away the snapshots of stages that are all done and saved."""
+    for snapshot in (*folder.glob("stage-*.pt"), folder / "stages.json"):
+        snapshot.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
