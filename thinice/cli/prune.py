@@ -56,7 +56,7 @@ class RankingOptions:
     skip: Annotated[
         str, typer.Option("--skip", metavar="PATTERNS", help="Weights that stay whole, by name: '*shortcut*,conv1.*'.")
     ] = ""
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of a method that draws (random).")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Repeats the result.")] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def prune(
     device: Device = "auto",
     printing: OutputOptions,
 ) -> None:
-    """Zero the weights that matter least, train what is left if asked to, and save it with its masks.
+    """Zero the weights of a network that matter least, train what is left, and save it with its masks.
 
     thinice prune dense.pt --sparsity 0.95 --finetune epochs=5,learning_rate=0.01 -o pruned.pt
 
