@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from thinice.plots.figure_set import save_figures as save_figures
     from thinice.pruning import prune as prune
     from thinice.pruning import prune_in_stages as prune_in_stages
+    from thinice.pruning.shrinking import shrink as shrink
     from thinice.report import save_report as save_report
     from thinice.results import Comparison as Comparison
     from thinice.results import Robustness as Robustness
@@ -88,6 +89,7 @@ _HOMES = {
     "save_figures": "plots.figure_set",
     "save_masks": "models",
     "save_report": "report",
+    "shrink": "pruning.shrinking",
     "slice_networks": "analysis.boundary_slice",
     "train": "training",
 }

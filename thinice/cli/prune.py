@@ -113,6 +113,14 @@ def prune(
     ] = None,
     ranking: RankingOptions,
     retraining: RetrainingOptions,
+    shrink: Annotated[
+        bool,
+        typer.Option(
+            "--shrink",
+            help="Also save a smaller network without the channels that are gone, as NAME-small, which computes the "
+            "same, and measure what both cost.",
+        ),
+    ] = False,
     reading: CheckpointOptions,
     device: Device = "auto",
     printing: OutputOptions,
@@ -130,10 +138,10 @@ def prune(
     say = Messages(quiet=printing.quiet)
     targets = sparsities(sparsity, rate)
     place = pick_device(device)
-    files = output_files(expanded(output, "output"), targets, expanded(checkpoint))
+    files = output_files(expanded(output, "output"), targets, expanded(checkpoint), shrink=shrink)
     method = method_of(ranking)
     recipe = None if retraining.finetune is None else recipe_value(retraining.finetune)
-    dense, samples = read(checkpoint, reading, retraining, recipe, say)
+    dense, samples = read(checkpoint, reading, retraining, say, train=recipe is not None, shrink=shrink)
     dense = dense.to(place)
     snapshots = expanded(output).with_name(f"{output.name}.stages")
     rows = []
@@ -141,8 +149,9 @@ def prune(
         for pruned, (target, file) in zip(
             networks(dense, method, targets, samples, recipe, retraining, snapshots, say), files.items(), strict=True
         ):
-            rows.append(saved(pruned, file, target, dense, samples, recipe, retraining))
+            classifier, row = saved(pruned, file, target, dense, samples, recipe, retraining)
             say.notes(file.name, pruned.notes)
+            rows.append({**row, **(shrunk(classifier, file, samples, say) if shrink else {})})
     if recipe is not None:
         remove_snapshots(snapshots)
     put_rows(rows, printing.format)
@@ -159,14 +168,19 @@ def sparsities(sparsity: Sequence[float] | None, rate: Sequence[float] | None) -
     return {f"{100 * value:g}": value for value in sparsity or ()}
 
 
-def output_files(output: Path, targets: dict[str, float], checkpoint: Path) -> dict[float, Path]:
+def small_name(file: Path) -> Path:
+    """Return where the smaller network goes."""
+    return file.with_stem(f"{file.stem}-small")
+
+
+def output_files(output: Path, targets: dict[str, float], checkpoint: Path, *, shrink: bool) -> dict[float, Path]:
     """Return where each network goes, by its sparsity, after a look whether it can be written there."""
     from thinice.files import writable
     from thinice.models.files import looks_like_checkpoint
 
     names = [output] if len(targets) == 1 else [output.with_stem(f"{output.stem}-{name}") for name in targets]
     output.parent.mkdir(parents=True, exist_ok=True)
-    for file in names:
+    for file in [*names, *(map(small_name, names) if shrink else ())]:
         writable(file, argument="--output", like=looks_like_checkpoint, kind="a checkpoint")
         if file.exists() and checkpoint.exists() and file.samefile(checkpoint):
             raise InputError(f"`--output` {file} is the network to prune itself: choose another path")
@@ -186,25 +200,28 @@ def read(
     checkpoint: Path,
     reading: CheckpointOptions,
     retraining: RetrainingOptions,
-    recipe: Recipe | None,
     say: Messages,
+    *,
+    train: bool,
+    shrink: bool,
 ) -> tuple[Classifier, Samples | None]:
-    """Return the network and, where it is to be trained, what on."""
+    """Return the network and, where it is to be trained or its image size is not known, samples."""
     from thinice.models.files import check_savable
 
-    if recipe is not None:
-        selection = DataOptions(data=retraining.data, split=retraining.split, limit=retraining.limit)
-        (dense,), samples = load([checkpoint], reading, selection, say)
-        check_savable(dense)
-        return dense, samples
     usual = RetrainingOptions()
-    for name in ("objective", "data", "split", "limit", "rewind", "reinitialise"):
+    without = ("objective", "rewind", "reinitialise") if shrink else ("objective", "data", "split", "limit", "rewind")
+    for name in () if train else (*without, "reinitialise"):
         if getattr(retraining, name) != getattr(usual, name):
             raise InputError(f"`--{name}` changes nothing without training: give `--finetune`, or leave it out")
     (dense,) = load_networks([checkpoint], reading)
-    say.notes(dense.name, dense.notes)
+    samples = None
+    if train or (shrink and dense.input_shape is None):
+        selection = DataOptions(data=retraining.data, split=retraining.split, limit=retraining.limit)
+        (dense,), samples = load([checkpoint], reading, selection, say)
+    else:
+        say.notes(dense.name, dense.notes)
     check_savable(dense)
-    return dense, None
+    return dense, samples
 
 
 def networks(
@@ -253,8 +270,8 @@ def saved(
     samples: Samples | None,
     recipe: Recipe | None,
     retraining: RetrainingOptions,
-) -> dict[str, object]:
-    """Return the row of the table about a network, after saving it."""
+) -> tuple[Classifier, dict[str, object]]:
+    """Return a pruned network, which is saved now, and the row of the table about it."""
     from thinice.models import save_classifier
     from thinice.models.classifier import with_weights
 
@@ -285,6 +302,23 @@ def saved(
     }
     if pruned.history:
         row |= {"epochs": len(pruned.history), "train_accuracy": pruned.history[-1].accuracy}
+    return classifier, row
+
+
+def shrunk(classifier: Classifier, file: Path, samples: Samples | None, say: Messages) -> dict[str, object]:
+    """Return what a network costs, and the smaller one that is saved beside it."""
+    import torch
+
+    import thinice
+
+    inputs = None if samples is None else samples.inputs[torch.arange(min(len(samples), 64))]
+    small = thinice.shrink(classifier, inputs, masks=classifier.masks)
+    say.notes(small_name(file).name, small.notes)
+    row: dict[str, object] = {"small": str(small_name(file)) if small.layer_sizes else None}
+    if small.layer_sizes:
+        thinice.save_classifier(small.network, small_name(file))
+    for field in ("parameters", "flops", "seconds"):
+        row |= {field: getattr(small.before, field), f"small_{field}": getattr(small.after, field)}
     return row
 
 

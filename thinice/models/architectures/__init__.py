@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from thinice.errors import InputError
+from thinice.models.architectures.layer_sizes import resize
 from thinice.registry import Registry
 
 __all__ = [
@@ -157,7 +158,8 @@ def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa:
     classes
         Number of classes.
     arguments
-        Further keywords of the builder, for example ``channels=1``.
+        Further keywords of the builder, for example ``channels=1``; and ``layer_sizes`` where layers have other sizes
+        than the architecture's, as of `resize`.
 
     Raises
     ------
@@ -174,13 +176,16 @@ def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa:
     if classes < 2:
         raise InputError(f"`classes` must be at least 2, got {classes}")
     settings = [key for key in inspect.signature(row.make).parameters if key != "classes"]
-    if not name.startswith(TORCHVISION) and (unknown := sorted(set(arguments) - set(settings))):
+    given = dict(arguments)
+    sizes = given.pop("layer_sizes", {})
+    if not name.startswith(TORCHVISION) and (unknown := sorted(set(given) - set(settings))):
         raise InputError(
             f"`arguments`: {name} does not take {', '.join(unknown)}; it takes {', '.join(settings) or 'none'}"
         )
     try:
-        network = row.make(classes, **arguments)
-    except (TypeError, ValueError) as error:
+        network = row.make(classes, **given)
+        resize(network, sizes)
+    except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"`arguments`: {name} cannot be built with {arguments}: {error}") from error
     network.thinice_origin = Origin(name, classes, arguments, repr(network))  # type: ignore[assignment] # nn.Module declares tensors and modules only
     return network

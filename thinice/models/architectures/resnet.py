@@ -25,7 +25,7 @@ class Block(nn.Module):
                 nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
             )
         else:
-            self.shortcut = PaddedShortcut((outputs - inputs) // 2)
+            self.shortcut = PaddedShortcut((outputs - inputs) // 2, (outputs - inputs) // 2)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the block's width, smaller by its stride."""
@@ -35,19 +35,20 @@ class Block(nn.Module):
 
 
 class PaddedShortcut(nn.Module):
-    """Every second pixel, between as many zero channels before as after: option A of He et al."""
+    """Every second pixel, between zero channels: option A of He et al."""
 
-    def __init__(self, padding: int) -> None:
+    def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.padding = padding
+        self.before = before
+        self.after = after
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of half the size with ``2 * padding`` more channels."""
-        return functional.pad(maps[:, :, ::2, ::2], (0, 0, 0, 0, self.padding, self.padding))
+        """Return maps of half the size with ``before + after`` more channels."""
+        return functional.pad(maps[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
 
     def extra_repr(self) -> str:
         """Return what the printed network shows."""
-        return f"padding={self.padding}"
+        return f"before={self.before}, after={self.after}"
 
 
 class ResNet(nn.Module):
