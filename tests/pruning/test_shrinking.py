@@ -12,7 +12,7 @@ from thinice.models import Masks, as_classifier, build, load_classifier, prunabl
 from thinice.models.architectures.layer_sizes import pads_channels, resize
 from thinice.models.architectures.rebuild import WithoutMemory
 from thinice.pruning import prune
-from thinice.pruning.shrinking import shrink
+from thinice.pruning.shrinking import cost, shrink
 
 ARCHITECTURES = {
     "vgg11": 16,
@@ -277,3 +277,18 @@ def test_the_original_stays_and_unnamed_modules_too():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     shrink(network, torch.rand(2, 1, 6, 6))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_costs_by_hand():
+    """Of 6 x 6 places: 4 outputs of 3 x 9 products; in groups, 4 outputs of 9; then a linear layer, 4 x 2."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+    counted = cost(network, torch.rand(5, 3, 6, 6))
+    assert counted.flops == 2 * (36 * 4 * 3 * 9 + 36 * 4 * 9 + 4 * 2)
+    assert counted.parameters == 4 * 27 + 4 + 4 * 9 + 4 + 4 * 2 + 2
+    assert 0 < counted.seconds < 1

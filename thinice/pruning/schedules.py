@@ -18,7 +18,7 @@ from thinice.models.classifier import as_classifier, fingerprint_of, own_copy
 from thinice.models.normalization import inner
 from thinice.models.weights import Masks
 from thinice.numerics import global_stream
-from thinice.training import train
+from thinice.training import OBJECTIVES, Objective, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from thinice.data import Samples
     from thinice.pruning import PruningMethod
-    from thinice.training import Epoch, Objective, Recipe
+    from thinice.training import Epoch, Recipe
 
 __all__ = ["HALVINGS", "Pruned", "one_shot", "sparsity_of", "stages"]
 
@@ -151,6 +151,8 @@ def stages(
     if reinitialise and rewind is not None:
         raise InputError("`reinitialise` and `rewind` exclude each other: weights start anew, or at those of a network")
     method.ranked(network)
+    if not isinstance(objective, Objective):
+        objective = OBJECTIVES.make(objective)
     start = None if rewind is None else _start_of(network, rewind)
     folder = None if resume is None else _folder(resume, network, method, targets, start=start, anew=reinitialise)
     return _staged(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, build
@@ -42,7 +42,8 @@ class Cost:
     parameters : int
         Numbers that are trained, zeros among them.
     flops : int
-        Floating-point operations for one sample, as torch counts them: a multiplication and an addition are two.
+        Floating-point operations of convolutions and linear layers for one sample; a multiplication and an addition are
+        two. Zeros are multiplied, too.
     seconds : float
         Measured: the time for one sample of the batch in the fastest of several rounds, which other work on the machine
         disturbed least.
@@ -320,9 +321,7 @@ def _costs(networks: tuple[nn.Module, ...], images: Tensor) -> list[Cost]:
     flops = []
     with torch.no_grad():
         for network in networks:
-            with FlopCounterMode(display=False) as counter:
-                network(images[:1])
-            flops.append(int(counter.get_total_flops()))
+            flops.append(_flops(network, images[:1]))
             network(images)  # the first time takes longer
         start = time.monotonic()
         for _ in range(ROUNDS):
@@ -334,6 +333,25 @@ def _costs(networks: tuple[nn.Module, ...], images: Tensor) -> list[Cost]:
         Cost(sum(parameter.numel() for parameter in network.parameters()), operations, min(times))
         for network, operations, times in zip(networks, flops, seconds, strict=True)
     ]
+
+
+def _flops(network: nn.Module, images: Tensor) -> int:
+    operations: list[int] = []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        weight = cast("Tensor", layer.weight)
+        places = inputs[0] if isinstance(layer, _ConvTransposeNd) else outputs  # each is used by all of its kernels
+        axis = -1 if isinstance(layer, nn.Linear) else 1
+        operations.append(2 * weight.numel() * places.numel() // places.shape[axis])
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | _ConvNd)]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(operations)
 
 
 def _timed(network: nn.Module, images: Tensor) -> float:
