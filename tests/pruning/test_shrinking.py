@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from thinice.errors import InputError
+from thinice.errors import CheckpointError, InputError
 from thinice.models import Masks, as_classifier, build, load_classifier, prunable_weights, save_classifier
 from thinice.models.architectures.layer_sizes import pads_channels, resize
 from thinice.models.architectures.rebuild import WithoutMemory
@@ -292,3 +292,32 @@ def test_costs_by_hand():
     assert counted.flops == 2 * (36 * 4 * 3 * 9 + 36 * 4 * 9 + 4 * 2)
     assert counted.parameters == 4 * 27 + 4 + 4 * 9 + 4 + 4 * 2 + 2
     assert 0 < counted.seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"layer2.0.shortcut": [10**9, 0]}, "the architecture puts \\[8, 8\\] there, never more"),
+        ({"layer2.0.shortcut": [-1, 0]}, "give positive numbers"),
+        ({"conv1": [0, 3]}, "give positive numbers"),
+        ({"conv1": [3]}, "which a Conv2d cannot have"),
+        ({"": [3]}, "which a ResNet cannot have"),
+        ({"conv9": [3, 3]}, "which is no layer"),
+        ({"conv1": None}, "cannot be built"),
+        ([1], "cannot be built"),
+    ],
+)
+def test_sizes_of_a_strangers_file_are_checked(tmp_path, sizes, message):
+    path = save_classifier(build("resnet20"), tmp_path / "net.pt")
+    content = torch.load(path, weights_only=True)
+    content["arguments"] = {"layer_sizes": sizes}
+    torch.save(content, path)
+    with pytest.raises(InputError, match=message):
+        build("resnet20", layer_sizes=sizes)
+    with pytest.raises(CheckpointError, match="cannot be built") as error:
+        load_classifier(path)
+    assert "\n" not in str(error.value)
+    content["arguments"] = {"layer_sizes": {"conv1": [10**9, 3]}}  # compared before memory is taken
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="parameters do not fit resnet20"):
+        load_classifier(path)

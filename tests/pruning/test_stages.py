@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -294,3 +295,18 @@ def test_methods_describe_themselves():
         "skip": "",
         "seed": 3,
     }
+
+
+def test_a_pruned_classifier_brings_its_masks():
+    """A kept weight that is zero has the score of those that went; the masks of the file tell which is which."""
+    dense = build("digits_cnn")
+    half = prune(dense, sparsity=0.5, scope="local")
+    kept = half.masks.kept["fc.weight"].nonzero()[:5].tolist()
+    with torch.no_grad():
+        for row, column in kept:
+            half.module.fc.weight[row, column] = 0
+    classifier = replace(as_classifier(half.module), masks=half.masks)
+    again = prune(classifier, sparsity=0.5, scope="local").masks
+    assert all(torch.equal(mask, half.masks.kept[name]) for name, mask in again.kept.items())
+    blind = prune(half.module, sparsity=0.5, scope="local").masks
+    assert not torch.equal(blind.kept["fc.weight"], again.kept["fc.weight"])

@@ -221,6 +221,11 @@ def read(
     else:
         say.notes(dense.name, dense.notes)
     check_savable(dense)
+    if shrink and "class" in dense.arguments:
+        raise InputError(
+            f"`--shrink` cannot save a smaller {dense.architecture}, which your own code builds: leave it out, and "
+            "call thinice.shrink in Python"
+        )
     return dense, samples
 
 

@@ -181,6 +181,7 @@ def prune(
         objective=objective,
         progress=progress,
         resume=resume,
+        before=_masks_before(network),
     )
 
 
@@ -256,7 +257,15 @@ def prune_in_stages(
         reinitialise=reinitialise,
         progress=progress,
         resume=resume,
+        before=_masks_before(network),
     )
+
+
+def _masks_before(network: nn.Module | Classifier) -> Masks | None:
+    """Return the masks of an earlier pruning, where they cover every prunable weight."""
+    if not isinstance(network, Classifier) or network.masks is None:
+        return None
+    return network.masks if network.masks.kept.keys() == prunable_weights(network.network).keys() else None
 
 
 def _made(method: str | PruningMethod, settings: Mapping[str, object]) -> tuple[PruningMethod, str]:

@@ -89,10 +89,12 @@ def one_shot(
     objective: str | Objective = "natural",
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
+    before: Masks | None = None,
 ) -> Pruned:
     """Return the module itself, pruned in place: let the method search, if samples and a recipe say how, then cut.
 
-    Which parameters need a gradient is afterwards what it was before.
+    Which parameters need a gradient is afterwards what it was before. What `before`, the masks of an earlier pruning,
+    removed stays away where the method does not search.
     """
     trainable = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     history: tuple[Epoch, ...] = ()
@@ -101,7 +103,7 @@ def one_shot(
         method.prepare(module)
     else:
         history = train(module, samples, recipe, objective=objective, hooks=[method], progress=progress, resume=resume)
-    masks = method.masks(module)
+    masks = method.masks(module) if before is None or method.searches else method.masks_within(module, before)
     method.finish(module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(trainable[name])
@@ -142,6 +144,7 @@ def stages(
     reinitialise: bool = False,
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
+    before: Masks | None = None,
 ) -> Iterator[Pruned]:
     """Yield one network a sparsity, each pruned further out of the one before and trained again under its masks.
 
@@ -162,6 +165,7 @@ def stages(
         start=start,
         reinitialise=reinitialise,
         folder=folder,
+        masks=Masks.whole(inner(network)) if before is None else before,
         training={
             "samples": samples,
             "recipe": recipe,
@@ -180,9 +184,9 @@ def _staged(
     start: dict[str, torch.Tensor] | None,
     reinitialise: bool,
     folder: Path | None,
+    masks: Masks,
     training: dict[str, Any],
 ) -> Iterator[Pruned]:
-    masks = Masks.whole(inner(module))
     for number, sparsity in enumerate(targets, start=1):
         method = replace(method, sparsity=sparsity)
         masks = method.masks_within(module, masks)

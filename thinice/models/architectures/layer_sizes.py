@@ -42,6 +42,9 @@ def resize(network: nn.Module, layer_sizes: Mapping[str, Sequence[int]]) -> None
         if not sizes or min(sizes) < (0 if pads else 1):
             raise ValueError(f"layer_sizes of {name} are {sizes}: give positive numbers")
         if pads and len(sizes) == 2:
+            usual = [int(vars(layer)[side]) for side in ("before", "after")]
+            if any(size > most for size, most in zip(sizes, usual, strict=True)):  # no weight tells how many
+                raise ValueError(f"layer_sizes of {name} are {sizes}: the architecture puts {usual} there, never more")
             layer.before, layer.after = sizes  # type: ignore[assignment] # nn.Module declares tensors and modules only
         else:
             network.set_submodule(name, _resized(name, layer, sizes))
