@@ -176,12 +176,12 @@ def small_name(file: Path) -> Path:
 def output_files(output: Path, targets: dict[str, float], checkpoint: Path, *, shrink: bool) -> dict[float, Path]:
     """Return where each network goes, by its sparsity, after a look whether it can be written there."""
     from thinice.files import writable
-    from thinice.models.files import looks_like_checkpoint
+    from thinice.models.files import is_checkpoint
 
     names = [output] if len(targets) == 1 else [output.with_stem(f"{output.stem}-{name}") for name in targets]
     output.parent.mkdir(parents=True, exist_ok=True)
     for file in [*names, *(map(small_name, names) if shrink else ())]:
-        writable(file, argument="--output", like=looks_like_checkpoint, kind="a checkpoint")
+        writable(file, argument="--output", like=is_checkpoint, kind="a checkpoint")
         if file.exists() and checkpoint.exists() and file.samefile(checkpoint):
             raise InputError(f"`--output` {file} is the network to prune itself: choose another path")
     return dict(zip(targets.values(), names, strict=True))

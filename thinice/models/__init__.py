@@ -5,7 +5,6 @@ from thinice.models.classifier import Classifier, as_classifier, looks_like_prob
 from thinice.models.files import save_classifier
 from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
 from thinice.models.loading import load_classifier
-from thinice.models.mask_files import load_masks, save_masks
 from thinice.models.normalization import (
     NORMALIZATIONS,
     Normalization,
@@ -14,6 +13,7 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
+from thinice.models.saved_masks import load_masks, save_masks
 from thinice.models.weights import Masks, prunable_weights, sparsity
 
 __all__ = [

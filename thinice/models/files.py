@@ -39,7 +39,7 @@ __all__ = [
     "Container",
     "check_savable",
     "detect_format",
-    "looks_like_checkpoint",
+    "is_checkpoint",
     "read_safetensors",
     "read_torch",
     "save_classifier",
@@ -371,7 +371,7 @@ def save_classifier(
     header = _header(classifier)
     weights = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    writable(path, argument="path", like=looks_like_checkpoint, kind="a checkpoint", overwrite=overwrite)
+    writable(path, argument="path", like=is_checkpoint, kind="a checkpoint", overwrite=overwrite)
     with temporary_folder(path.parent) as unfinished:
         temporary = unfinished / path.name
         if path.suffix == ".safetensors":
@@ -398,7 +398,7 @@ def _checked_masks(classifier: Classifier) -> dict[str, Tensor]:
     }
 
 
-def looks_like_checkpoint(head: bytes) -> bool:
+def is_checkpoint(head: bytes) -> bool:
     """Whether a file begins like an archive of torch, or like safetensors: a length, then JSON."""
     return (head.startswith(b"PK\x03\x04") and b"/data.pkl" in head) or head[8:10] == b'{"'
 

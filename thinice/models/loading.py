@@ -29,11 +29,11 @@ from thinice.models.classifier import (
     usual_shape,
 )
 from thinice.models.files import FORMAT, FORMAT_VERSION, MASKS, Container, detect_format, read_safetensors, read_torch
-from thinice.models.mask_files import masks_of
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
 from thinice.models.research_formats import NESTS, RawCheckpoint, check_numbers, find_weights, plain_weights
+from thinice.models.saved_masks import masks_of
 
 if TYPE_CHECKING:
     import os

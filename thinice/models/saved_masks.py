@@ -16,7 +16,7 @@ from thinice.models.files import (
     MASKS,
     Container,
     detect_format,
-    looks_like_checkpoint,
+    is_checkpoint,
     read_safetensors,
     read_torch,
 )
@@ -55,7 +55,7 @@ def save_masks(masks: Masks, path: str | os.PathLike[str], *, overwrite: bool = 
     """
     path = expanded(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    writable(path, argument="path", like=looks_like_checkpoint if overwrite else None, overwrite=overwrite)
+    writable(path, argument="path", like=is_checkpoint if overwrite else None, overwrite=overwrite)
     tensors = {name: mask.cpu().contiguous() for name, mask in masks.kept.items()}
     with temporary_folder(path.parent) as unfinished:
         temporary = unfinished / path.name
