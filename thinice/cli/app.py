@@ -39,11 +39,11 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.evaluate:evaluate",
             "Evaluate which samples are robust at a budget, and store what broke the others.",
         ),
+        "check": ("thinice.cli.check:check", "Check whether the results in a store can all be true."),
         "prune": (
             "thinice.cli.prune:prune",
             "Zero the weights of a network that matter least, train what is left, and save it with its masks.",
         ),
-        "check": ("thinice.cli.check:check", "Check whether the results in a store can all be true."),
         "report": (
             "thinice.cli.report:report",
             "Write a store as one HTML page that opens offline: answer, tables, figures, every sample.",

@@ -384,20 +384,6 @@ def save_classifier(
     return path
 
 
-def _checked_masks(classifier: Classifier) -> dict[str, Tensor]:
-    """Return the masks as the file holds them, after a look whether they are those of the weights."""
-    masks = classifier.masks
-    if masks is None:
-        return {}
-    if not masks.hold(classifier.network):
-        raise InputError("`masks` do not hold: weights that they drop are not zero: call masks.apply_(network) first")
-    wrapped = prunable_weights(classifier.module).keys() - prunable_weights(classifier.network).keys()
-    return {
-        (name.removeprefix(INSIDE) if name in wrapped else name): mask.cpu().contiguous()
-        for name, mask in masks.kept.items()
-    }
-
-
 def is_checkpoint(head: bytes) -> bool:
     """Whether a file begins like an archive of torch, or like safetensors: a length, then JSON."""
     return (head.startswith(b"PK\x03\x04") and b"/data.pkl" in head) or head[8:10] == b'{"'
@@ -436,6 +422,20 @@ def _registered(
         mean, std = network.normalization
         return Normalized(inner, mean=mean, std=std)
     return inner
+
+
+def _checked_masks(classifier: Classifier) -> dict[str, Tensor]:
+    """Return the masks as the file holds them, after a look whether they are those of the weights."""
+    masks = classifier.masks
+    if masks is None:
+        return {}
+    if not masks.hold(classifier.network):
+        raise InputError("`masks` do not hold: weights that they drop are not zero: call masks.apply_(network) first")
+    wrapped = prunable_weights(classifier.module).keys() - prunable_weights(classifier.network).keys()
+    return {
+        (name.removeprefix(INSIDE) if name in wrapped else name): mask.cpu().contiguous()
+        for name, mask in masks.kept.items()
+    }
 
 
 def check_savable(classifier: Classifier) -> None:
