@@ -23,7 +23,8 @@ def dense():
 
 
 def test_at_once_it_is_the_function(run, dense, tmp_path):
-    code, out, err = run("prune", dense, "--sparsity", "0.95", "-o", "pruned.pt", "--format", "json")
+    words = ("prune", dense, "--sparsity", "0.95", "-o", "pruned.pt", "--format", "json")
+    code, out, err = run(*words, "--save-masks")
     assert (code, err) == (0, "")
     pruned, before = load_classifier("pruned.pt"), load_classifier(dense)
     expected = thinice.prune(before, sparsity=0.95)
@@ -41,7 +42,10 @@ def test_at_once_it_is_the_function(run, dense, tmp_path):
         "weights": 19088,
         "kept": 954,
     }
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pruned.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pruned-masks.pt", "pruned.pt"]
+    apart = thinice.load_masks("pruned-masks.pt")
+    assert all(torch.equal(mask, apart.kept[name]) for name, mask in expected.masks.kept.items())
+    assert run(*words, "--save-masks")[0] == 0  # both are replaced
 
 
 def test_rates_go_in_stages_and_the_small_networks_beside(run, dense, tmp_path):

@@ -178,7 +178,7 @@ def test_one_channel_carries_the_constants_of_all():
     assert small.network[1].bias.tolist() == pytest.approx([0.3, 2.0, 0.1])
     assert_same(network, small.network, images)
     (note,) = small.notes
-    assert note.startswith("3 keeps one pruned input channel, which carries the constants of 2 others")
+    assert note.startswith("3 keeps one pruned input channel for its constant, which carries those of 2 others as well")
     expected = second.weight[:, 3] + (0.5 * second.weight[:, 1] + 1.0 * second.weight[:, 4]) / 2.0
     assert torch.allclose(small.network[3].weight[:, 1], expected, atol=1e-6)
 

@@ -262,6 +262,8 @@ def test_collapse_is_told():
     assert pruned.notes == ("0.weight keeps 1 of 36 weights, its best one: all others went",)
     extreme = prune(module, sparsity=0.9999)
     assert "sparsity 0.9999 was asked for, 0.9878 is reached" in extreme.notes
+    filters = prune(module, sparsity=0.99, structure="filter")  # one of four is left, though less than one was missing
+    assert filters.notes[-1] == "sparsity 0.99 was asked for, 0.7500 is reached"
     assert not prune(network(), sparsity=0.5, scope="local").notes
 
 

@@ -121,6 +121,10 @@ def prune(
             "same, and measure what both cost.",
         ),
     ] = False,
+    save_masks: Annotated[
+        bool,
+        typer.Option("--save-masks", help="Also save the masks alone, as NAME-masks, for weights in other programs."),
+    ] = False,
     reading: CheckpointOptions,
     device: Device = "auto",
     printing: OutputOptions,
@@ -132,13 +136,15 @@ def prune(
     Iterative halving (Merkle et al.): --rate 2 --rate 4 --rate 8 ... with --finetune; each stage starts from the
     network of the one before. The same command goes on where it was stopped.
     """
+    import thinice
     from thinice.files import expanded
     from thinice.numerics import pick_device
 
     say = Messages(quiet=printing.quiet)
     targets = sparsities(sparsity, rate)
     place = pick_device(device)
-    files = output_files(expanded(output, "output"), targets, expanded(checkpoint), shrink=shrink)
+    beside = [name for name, asked in (("small", shrink), ("masks", save_masks)) if asked]
+    files = output_files(expanded(output, "output"), targets, expanded(checkpoint), beside)
     method = method_of(ranking)
     recipe = None if retraining.finetune is None else recipe_value(retraining.finetune)
     dense, samples = read(checkpoint, reading, retraining, say, train=recipe is not None, shrink=shrink)
@@ -151,6 +157,8 @@ def prune(
         ):
             classifier, row = saved(pruned, file, target, dense, samples, recipe, retraining)
             say.notes(file.name, pruned.notes)
+            if save_masks:
+                thinice.save_masks(pruned.masks, named(file, "masks"), overwrite=True)
             rows.append({**row, **(shrunk(classifier, file, samples, say) if shrink else {})})
     if recipe is not None:
         remove_snapshots(snapshots)
@@ -168,19 +176,19 @@ def sparsities(sparsity: Sequence[float] | None, rate: Sequence[float] | None) -
     return {f"{100 * value:g}": value for value in sparsity or ()}
 
 
-def small_name(file: Path) -> Path:
-    """Return where the smaller network goes."""
-    return file.with_stem(f"{file.stem}-small")
+def named(file: Path, what: str) -> Path:
+    """Return where something beside a network goes: its name with a word more."""
+    return file.with_stem(f"{file.stem}-{what}")
 
 
-def output_files(output: Path, targets: dict[str, float], checkpoint: Path, *, shrink: bool) -> dict[float, Path]:
+def output_files(output: Path, targets: dict[str, float], checkpoint: Path, beside: Sequence[str]) -> dict[float, Path]:
     """Return where each network goes, by its sparsity, after a look whether it can be written there."""
     from thinice.files import writable
     from thinice.models.files import is_checkpoint
 
     names = [output] if len(targets) == 1 else [output.with_stem(f"{output.stem}-{name}") for name in targets]
     output.parent.mkdir(parents=True, exist_ok=True)
-    for file in [*names, *(map(small_name, names) if shrink else ())]:
+    for file in [*names, *(named(file, what) for file in names for what in beside)]:
         writable(file, argument="--output", like=is_checkpoint, kind="a checkpoint")
         if file.exists() and checkpoint.exists() and file.samefile(checkpoint):
             raise InputError(f"`--output` {file} is the network to prune itself: choose another path")
@@ -318,10 +326,10 @@ def shrunk(classifier: Classifier, file: Path, samples: Samples | None, say: Mes
 
     inputs = None if samples is None else samples.inputs[torch.arange(min(len(samples), 64))]
     small = thinice.shrink(classifier, inputs, masks=classifier.masks)
-    say.notes(small_name(file).name, small.notes)
-    row: dict[str, object] = {"small": str(small_name(file)) if small.layer_sizes else None}
+    say.notes(named(file, "small").name, small.notes)
+    row: dict[str, object] = {"small": str(named(file, "small")) if small.layer_sizes else None}
     if small.layer_sizes:
-        thinice.save_classifier(small.network, small_name(file))
+        thinice.save_classifier(small.network, named(file, "small"))
     for field in ("parameters", "flops", "seconds"):
         row |= {field: getattr(small.before, field), f"small_{field}": getattr(small.after, field)}
     return row

@@ -185,9 +185,10 @@ class _Plan:
             if len(constant) and not _takes_bias(layer.module) and self._carrier(layer) is None:
                 best = int(constant[layer.inputs.constants[constant].abs().argmax()])
                 self.gone.discard(self.channels.find(layer.inputs.labels[best]))
+                others = f", which carries those of {len(constant) - 1} others as well" if len(constant) > 1 else ""
                 self.notes.append(
-                    f"{layer.name} keeps one pruned input channel, which carries the constants of {len(constant) - 1} "
-                    "others: a bias cannot where zeros are padded"
+                    f"{layer.name} keeps one pruned input channel for its constant{others}: a bias cannot where zeros "
+                    "are padded"
                 )
                 return True
         return False
