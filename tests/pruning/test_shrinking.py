@@ -266,6 +266,10 @@ def test_refusals_are_one_line():
             "`masks` do not fit the network",
         ),
         (lambda: shrink(narrowed("resnet20"), torch.rand(0, 3, 32, 32)), "`inputs` must be a batch"),
+        (
+            lambda: shrink(narrowed("resnet20"), torch.rand(2, 1, 32, 32)),
+            r"`inputs` of shape \(2, 1, 32, 32\) do not fit",
+        ),
     ):
         with pytest.raises(InputError, match=message) as error:
             call()

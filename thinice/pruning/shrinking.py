@@ -276,7 +276,14 @@ def _images(network: nn.Module | Classifier, inputs: Tensor | None) -> Tensor:
     if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not len(inputs):
         raise InputError(f"`inputs` must be a batch (N, C, H, W), got {type(inputs).__name__}")
     module = network.module if isinstance(network, Classifier) else network
-    return inputs.to(next(module.parameters()).device)
+    images = inputs.to(next((parameter.device for parameter in module.parameters()), torch.device("cpu")))
+    with torch.no_grad():
+        try:
+            own_copy(module).eval()(images[:1])
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"`inputs` of shape {tuple(images.shape)} do not fit the network: {reason}") from None
+    return images
 
 
 def _smaller(
