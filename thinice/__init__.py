@@ -37,10 +37,14 @@ if TYPE_CHECKING:
     from thinice.models import Masks as Masks
     from thinice.models import as_classifier as as_classifier
     from thinice.models import load_classifier as load_classifier
+    from thinice.models import load_masks as load_masks
     from thinice.models import save_classifier as save_classifier
+    from thinice.models import save_masks as save_masks
     from thinice.plots.figure_set import draw as draw
     from thinice.plots.figure_set import save_figures as save_figures
     from thinice.pruning import prune as prune
+    from thinice.pruning import prune_in_stages as prune_in_stages
+    from thinice.pruning.shrinking import shrink as shrink
     from thinice.report import save_report as save_report
     from thinice.results import Comparison as Comparison
     from thinice.results import Robustness as Robustness
@@ -84,6 +88,7 @@ _HOMES = {
     "evaluate_all": "analysis.evaluation",
     "example_checkpoints": "data.digits",
     "load_classifier": "models",
+    "load_masks": "models",
     "load_samples": "data",
     "make_attack": "attacks",
     "measure": "analysis.measurement",
@@ -92,9 +97,12 @@ _HOMES = {
     "preset": "training",
     "prune": "pruning",
     "samples_to_tune_on": "analysis.tuning",
+    "prune_in_stages": "pruning",
     "save_classifier": "models",
     "save_figures": "plots.figure_set",
+    "save_masks": "models",
     "save_report": "report",
+    "shrink": "pruning.shrinking",
     "slice_networks": "analysis.boundary_slice",
     "train": "training",
     "train_classifier": "training.classifiers",

@@ -34,9 +34,11 @@ from thinice.registry import Registry
 OWN = {
     "--attack": {"compare", "measure", "evaluate"},  # the first two minimise the norm, the third takes budgets too
     "--budget": {"compare", "evaluate"},  # in the second it is required, and may be a ladder
-    "--data": {"report"},
+    "--data": {"report", "prune"},  # the latter trains on it
     "--format": {"export"},
+    "--output": {"report", "prune"},
     "--overwrite": {"report", "export"},
+    "--split": {"prune"},  # "train" by default
 }
 """Options that some commands declare for themselves."""
 

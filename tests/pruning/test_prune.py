@@ -11,8 +11,9 @@ from torch.nn.utils import prune as torch_prune
 
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
+from thinice.models.weights import STRUCTURES
 from thinice.pruning import Masks, prune
-from thinice.pruning.magnitude import SCOPES, STRUCTURES, lowest_masks
+from thinice.pruning.magnitude import SCOPES, lowest_masks
 
 
 def network():
@@ -231,10 +232,13 @@ def test_a_frozen_module_stays_as_frozen_as_it_was():
         ({"method": "size"}, "`method` 'size' is unknown: choose from magnitude, random"),
         ({"method": "magnitud"}, "`method` 'magnitud' is unknown: did you mean magnitude?"),
         ({"method": "random", "seed": -1}, "`seed` must be a whole number of at least 0, got -1"),
-        ({"seed": 1}, "`method` 'magnitude' has no setting 'seed': it has scope, sparsity, structure"),
-        ({"criterion": "random"}, "`method` 'magnitude' has no setting 'criterion': it has scope, sparsity, structure"),
+        ({"seed": 1}, "`method` 'magnitude' has no setting 'seed': it has scope, skip, sparsity, structure"),
+        (
+            {"criterion": "random"},
+            "`method` 'magnitude' has no setting 'criterion': it has scope, skip, sparsity, structure",
+        ),
         ({"scope": "all"}, "`scope` must be one of global, local, got 'all'"),
-        ({"structure": "channel"}, "`structure` must be one of weight, kernel, filter, got 'channel'"),
+        ({"structure": "column"}, "`structure` must be one of weight, kernel, filter, channel, got 'column'"),
     ],
 )
 def test_refuses_in_one_line(arguments, message):

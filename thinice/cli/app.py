@@ -41,6 +41,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         ),
         "train": ("thinice.cli.train:train", "Train a network by a named recipe, adversarially if it says so."),
         "check": ("thinice.cli.check:check", "Check whether the results in a store can all be true."),
+        "prune": (
+            "thinice.cli.prune:prune",
+            "Zero the weights of a network that matter least, train what is left, and save it with its masks.",
+        ),
         "report": (
             "thinice.cli.report:report",
             "Write a store as one HTML page that opens offline: answer, tables, figures, every sample.",

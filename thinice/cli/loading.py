@@ -16,7 +16,7 @@ from thinice.errors import InputError
 if TYPE_CHECKING:
     from thinice import Classifier, Samples
 
-__all__ = ["load"]
+__all__ = ["load", "load_networks"]
 
 AUTO = "auto"
 """The architecture that the file itself says."""
@@ -29,6 +29,27 @@ def load(
     from thinice import as_classifier, load_samples
     from thinice.analysis.comparison import named_data
     from thinice.analysis.measurement import in_network_classes, prepare_classifiers
+
+    loaded = load_networks(paths, reading)
+    samples = load_samples(
+        selection.data or named_data(loaded[0]),
+        split=selection.split,
+        limit=selection.limit,
+        image_size=selection.image_size,
+    )
+    if reading.one_by_one:
+        loaded = [as_classifier(classifier, one_by_one=True) for classifier in loaded]
+    samples = in_network_classes(samples, loaded)
+    with say.doubts() as said:
+        classifiers = prepare_classifiers(loaded, samples)
+    for classifier in classifiers:
+        say.notes(classifier.name, tuple(note for note in classifier.notes if note not in said))
+    say.notes(samples.name, samples.notes)
+    return classifiers, samples
+
+
+def load_networks(paths: Sequence[Path], reading: CheckpointOptions) -> list[Classifier]:
+    """Return the networks in the files, as they are before anybody has seen samples."""
     from thinice.models.loading import read_classifier, unused_density
 
     density = reading.density
@@ -51,21 +72,7 @@ def load(
         raise InputError(
             f"`--density` {density:g} says how many weights pruning scores keep, and {files}: leave it out"
         )
-    samples = load_samples(
-        selection.data or named_data(loaded[0]),
-        split=selection.split,
-        limit=selection.limit,
-        image_size=selection.image_size,
-    )
-    if reading.one_by_one:
-        loaded = [as_classifier(classifier, one_by_one=True) for classifier in loaded]
-    samples = in_network_classes(samples, loaded)
-    with say.doubts() as said:
-        classifiers = prepare_classifiers(loaded, samples)
-    for classifier in classifiers:
-        say.notes(classifier.name, tuple(note for note in classifier.notes if note not in said))
-    say.notes(samples.name, samples.notes)
-    return classifiers, samples
+    return loaded
 
 
 def for_each(values: Sequence[str] | None, checkpoints: int, option: str) -> Sequence[str | None]:

@@ -14,6 +14,7 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
+from thinice.models.saved_masks import load_masks, save_masks
 from thinice.models.weights import Masks, prunable_weights, sparsity
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "infer_normalization",
     "known_architectures",
     "load_classifier",
+    "load_masks",
     "looks_like_probabilities",
     "normalization_candidates",
     "normalization_text",
@@ -39,5 +41,6 @@ __all__ = [
     "prunable_weights",
     "same_task",
     "save_classifier",
+    "save_masks",
     "sparsity",
 ]

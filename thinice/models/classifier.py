@@ -22,6 +22,7 @@ from thinice.models.normalization import (
     Normalization,
     NormalizationLike,
     Normalized,
+    inner,
     normalization_text,
     parse_normalization,
 )
@@ -30,6 +31,8 @@ from thinice.models.weights import sparsity
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from thinice.models.weights import Masks
 
 __all__ = [
     "Classifier",
@@ -42,6 +45,7 @@ __all__ = [
     "looks_like_probabilities",
     "same_task",
     "structure_of",
+    "with_weights",
 ]
 
 
@@ -189,6 +193,8 @@ class Classifier:
     class_names, data, input_shape, recipe, parent
         Class names, name of the data set, (C, H, W), how it was trained and pruned, the fingerprint of
         the dense network it came from; ``None`` where unknown.
+    masks
+        Which weights pruning kept, where the file says so: a weight that is zero may be kept, too.
     normalization, normalization_known
         (mean, std), or ``None`` where pixels go in as they are; ``normalization_known`` is false where nobody
         said so and ``None`` is only an assumption (`infer_normalization` finds out).
@@ -221,6 +227,7 @@ class Classifier:
     architecture_known: bool = True
     alternatives: tuple[str, ...] = ()
     recorded_accuracy: tuple[str, float] | None = None
+    masks: Masks | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
 
@@ -396,6 +403,27 @@ def assemble(
         **facts,
     )
     return _given(classifier, one_by_one=True) if one_by_one else classifier
+
+
+def with_weights(classifier: Classifier, module: nn.Module, **facts: Any) -> Classifier:  # noqa: ANN401 - of Classifier
+    """Return a classifier like another, with the weights of a module of the same architecture, copied.
+
+    Examples
+    --------
+    >>> dense = as_classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), data="toys")
+    >>> other = with_weights(dense, nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), parent=dense.fingerprint)
+    >>> other.data, other.fingerprint != dense.fingerprint, other.parent == dense.fingerprint
+    ('toys', True, True)
+    """
+    kept = ("name", "class_names", "data", "normalization_known", "input_shape", "recipe", "parent")
+    return assemble(
+        own_copy(inner(module)),
+        architecture=classifier.architecture,
+        arguments=classifier.arguments,
+        classes=classifier.classes,
+        normalization=classifier.normalization,
+        **({name: getattr(classifier, name) for name in kept} | facts),
+    )
 
 
 def usual_shape(architecture: str, arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:

@@ -23,17 +23,21 @@ from thinice.models.architectures.user_code import user_code
 from thinice.models.classifier import Classifier, as_classifier, own_copy
 from thinice.models.normalization import NormalizationLike, Normalized
 from thinice.models.pickles import BOOKKEEPING, IgnoredObject, check_legacy, check_zipped, plain
+from thinice.models.weights import INSIDE, prunable_weights
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
     from thinice.models.architectures.user_code import ArchitectureLike
+    from thinice.models.weights import Masks
 
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
+    "MASKS",
     "Container",
+    "check_savable",
     "detect_format",
     "is_checkpoint",
     "read_safetensors",
@@ -266,6 +270,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 FORMAT = "thinice"
+MASKS = "thinice-mask/"
+"""What the names of masks begin with in a safetensors file, where they lie among the weights."""
 FORMAT_VERSION = 1
 
 
@@ -282,13 +288,14 @@ def save_classifier(
     input_shape: tuple[int, int, int] | None = None,
     recipe: Mapping[str, Any] | None = None,
     parent: str | Classifier | None = None,
+    masks: Masks | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Return the path of the checkpoint written: ``.safetensors``, or for any other suffix torch's own format.
 
     The file holds plain weights and says architecture, arguments, classes, class names, normalisation, data set,
-    sparsity, recipe, parent and fingerprint; `load_classifier` needs nothing else. It is written beside its place
-    and renamed, so that a crash leaves either the old file or the new one.
+    sparsity, masks, recipe, parent and fingerprint; `load_classifier` needs nothing else. It is written beside its
+    place and renamed, so that a crash leaves either the old file or the new one.
 
     Parameters
     ----------
@@ -303,13 +310,15 @@ def save_classifier(
     classes, class_names, data, normalization, input_shape, recipe, parent
         As of `as_classifier`; for a classifier, ``class_names``, ``data``, ``recipe`` and ``parent`` replace its
         own. ``parent`` is the dense network this one came from, or its fingerprint.
+    masks
+        Which weights pruning kept; where they keep nothing, the weights must be zero.
     overwrite
         Replace a file that is no checkpoint; never a store.
 
     Raises
     ------
     InputError
-        A network without a registered architecture, or a recipe that JSON cannot hold.
+        A network without a registered architecture, a recipe that JSON cannot hold, or masks of another network.
     CheckpointError
         Weights that do not fit the architecture.
     MissingExtraError
@@ -356,6 +365,9 @@ def save_classifier(
         )
         if code is not None:
             classifier = replace(classifier, architecture=str(code), arguments=code.identity(classifier.network))
+    if masks is not None:
+        classifier = replace(classifier, masks=masks)
+    kept = _checked_masks(classifier)
     header = _header(classifier)
     weights = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -363,10 +375,11 @@ def save_classifier(
     with temporary_folder(path.parent) as unfinished:
         temporary = unfinished / path.name
         if path.suffix == ".safetensors":
-            _write_safetensors(weights, header, temporary)
+            named = {f"{MASKS}{name}": mask for name, mask in kept.items()}
+            _write_safetensors({**weights, **named}, header, temporary)
         else:
             with temporary.open("wb") as file:  # given a name, torch would write it into the archive
-                torch.save(header | {"state_dict": weights}, file)
+                torch.save(header | {"state_dict": weights} | ({"masks": kept} if kept else {}), file)
         temporary.replace(path)
     return path
 
@@ -411,7 +424,22 @@ def _registered(
     return inner
 
 
-def _header(classifier: Classifier) -> dict[str, Any]:
+def _checked_masks(classifier: Classifier) -> dict[str, Tensor]:
+    """Return the masks as the file holds them, after a look whether they are those of the weights."""
+    masks = classifier.masks
+    if masks is None:
+        return {}
+    if not masks.hold(classifier.network):
+        raise InputError("`masks` do not hold: weights that they drop are not zero: call masks.apply_(network) first")
+    wrapped = prunable_weights(classifier.module).keys() - prunable_weights(classifier.network).keys()
+    return {
+        (name.removeprefix(INSIDE) if name in wrapped else name): mask.cpu().contiguous()
+        for name, mask in masks.kept.items()
+    }
+
+
+def check_savable(classifier: Classifier) -> None:
+    """Raise InputError where no file can say how to build the network of a classifier again."""
     try:
         if "class" not in classifier.arguments:  # of the user's code
             find_architecture(classifier.architecture)
@@ -420,6 +448,10 @@ def _header(classifier: Classifier) -> dict[str, Any]:
             f"`network` {classifier.name!r} is a {classifier.architecture}, which no registry can build again: load it "
             "with architecture=, or give its module and `architecture`, your own code as models.py:CLASS"
         ) from None
+
+
+def _header(classifier: Classifier) -> dict[str, Any]:
+    check_savable(classifier)
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -28,21 +28,23 @@ from thinice.models.classifier import (
     structure_of,
     usual_shape,
 )
-from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_format, read_safetensors, read_torch
+from thinice.models.files import FORMAT, FORMAT_VERSION, MASKS, Container, detect_format, read_safetensors, read_torch
 from thinice.models.hypotheses import choices, decide, deciding
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
 from thinice.models.recorded import recorded_accuracy
 from thinice.models.research_formats import NESTS, RawCheckpoint, check_numbers, find_weights, plain_weights
+from thinice.models.saved_masks import masks_of
 
 if TYPE_CHECKING:
     import os
 
     from thinice.models.architectures.user_code import ArchitectureLike
     from thinice.models.hypotheses import LabelledSamples
+    from thinice.models.weights import Masks
 
-__all__ = ["load_classifier", "read_classifier", "unused_density"]
+__all__ = ["load_classifier", "read_classifier", "refuse_unknown", "unused_density"]
 
 COMPUTABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
@@ -132,6 +134,18 @@ def load_classifier(
     if samples is not None:
         some = deciding(len(samples.labels))
         return decide(classifier, samples.inputs[some], samples.labels[some])
+    refuse_unknown(classifier)
+    return classifier
+
+
+def refuse_unknown(classifier: Classifier) -> None:
+    """Refuse a network of which parameter names and shapes do not tell what it computes.
+
+    Raises
+    ------
+    CheckpointError
+        With the architectures that it may have.
+    """
     if not classifier.architecture_known:
         offered = choices((classifier.architecture, *classifier.alternatives))
         raise CheckpointError(
@@ -139,7 +153,6 @@ def load_classifier(
             f"architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; or labelled samples "
             "(samples=), which may decide"
         )
-    return classifier
 
 
 def read_classifier(
@@ -242,7 +255,9 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
     if container is Container.SAFETENSORS:
         content, metadata = read_safetensors(path)
         if FORMAT in metadata:
-            return _from_own({**_json(path, metadata[FORMAT]), "state_dict": content}, request)
+            masks = {name.removeprefix(MASKS): value for name, value in content.items() if name.startswith(MASKS)}
+            weights = {name: value for name, value in content.items() if not name.startswith(MASKS)}
+            return _from_own({**_json(path, metadata[FORMAT]), "state_dict": weights, "masks": masks}, request)
     else:
         content = read_torch(path, trust_pickle=trust_pickle)
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
@@ -289,7 +304,7 @@ def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
         )
     code = request.code
     try:
-        facts = {name: value for name, value in header.items() if name != "state_dict"}
+        facts = {name: value for name, value in header.items() if name not in {"state_dict", "masks"}}
         json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()  # what is plain and in UTF-8 can be stored
         recipe, parent = _kind(header, "recipe", Mapping), _kind(header, "parent", str)
         architecture, classes = str(header["architecture"]), header["classes"]
@@ -344,9 +359,26 @@ def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
         input_shape=shape,
         recipe=recipe,
         parent=parent,
+        masks=_masks(header, network, where),
         path=request.path,
         notes=(*notes, *(() if entry is not None else request.unknown_normalization_note())),
     )
+
+
+def _masks(header: Mapping[str, Any], network: nn.Module, where: str) -> Masks | None:
+    tensors = header.get("masks")
+    if not tensors:
+        return None
+    if not isinstance(tensors, Mapping):
+        raise CheckpointError(f"{where}: its masks are damaged: save it again")
+    masks = masks_of(tensors, where)
+    try:
+        held = masks.hold(network)
+    except InputError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    if not held:
+        raise CheckpointError(f"{where}: its masks drop weights that are not zero: save it again")
+    return masks
 
 
 def _by_user_code(

@@ -17,6 +17,7 @@ __all__ = [
     "Normalization",
     "NormalizationLike",
     "Normalized",
+    "inner",
     "normalization_text",
     "parse_normalization",
 ]
@@ -77,6 +78,17 @@ class Normalized(nn.Module):
     def normalization(self) -> Normalization:
         """Mean and standard deviation as plain numbers."""
         return _numbers(self.mean), _numbers(self.std)
+
+
+def inner(network: nn.Module) -> nn.Module:
+    """Return the network behind its normalisation; itself where it has none.
+
+    Examples
+    --------
+    >>> inner(Normalized(nn.Identity(), mean=(0.5,), std=(0.5,)))
+    Identity()
+    """
+    return network.network if isinstance(network, Normalized) else network
 
 
 def _numbers(buffer: Tensor) -> tuple[float, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
 from thinice.models.classifier import own_copy
-from thinice.models.weights import Layer, Masks
-from thinice.pruning.schedules import Pruned, one_shot
+from thinice.models.weights import Layer, Masks, prunable_weights
+from thinice.pruning.schedules import HALVINGS, Pruned, one_shot, sparsity_of, stages
 from thinice.registry import Registry
 from thinice.training import Hook
 
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
     from thinice.data import Samples
     from thinice.training import Epoch, Objective, Recipe
 
-__all__ = ["METHODS", "Layer", "Masks", "Pruned", "PruningMethod", "prune"]
+__all__ = [
+    "HALVINGS",
+    "MERKLE_METHODS",
+    "METHODS",
+    "Layer",
+    "Masks",
+    "Pruned",
+    "PruningMethod",
+    "prune",
+    "prune_in_stages",
+    "sparsity_of",
+]
 
 
 @dataclass(kw_only=True)
@@ -66,6 +78,19 @@ class PruningMethod(Hook, ABC):
     def masks(self, model: nn.Module) -> Masks:
         """Return which weights are kept, by their names in the network as it was before `prepare`."""
 
+    def masks_within(self, model: nn.Module, before: Masks) -> Masks:
+        """Return masks of a network that was pruned before: what went stays away."""
+        return self.masks(model) & before
+
+    def ranked(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the names of the weights that `sparsity` is a fraction of; here, all prunable ones."""
+        return tuple(prunable_weights(model))
+
+    def described(self) -> dict[str, object]:
+        """Return the method's name and settings as plain values, for files."""
+        name = next((name for name in METHODS.names() if METHODS.get(name) is type(self)), type(self).__name__)
+        return {"method": name} | {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+
     def finish(self, model: nn.Module) -> None:
         """Take back what `prepare` did to the layers, after `masks`: leave plain weights under their old names."""
 
@@ -78,6 +103,18 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
     },
 )
 """How pruning can choose, by name."""
+
+MERKLE_METHODS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        f"{method}-{scope}-{name}": {"method": method, "scope": scope, "structure": structure}
+        for name, structure in (("unstructured", "weight"), ("kernel", "kernel"), ("filter", "filter"))
+        for method, scope in (("magnitude", "global"), ("magnitude", "local"), ("random", "local"))
+    }
+)
+"""The nine methods of Merkle, Samsinger and Schöttle (2022) by the names of their files, as arguments of `prune`.
+
+Their 1x1 shortcuts are never pruned: ``skip="*shortcut*"`` with residual networks.
+"""
 
 
 def prune(
@@ -123,13 +160,7 @@ def prune(
     (90, 10)
 
     """
-    if isinstance(method, PruningMethod):
-        name = type(method).__name__
-        if settings:
-            raise InputError(f"`{next(iter(settings))}` is a setting of the method: give it to {name}(…)")
-    else:
-        name = method
-        method = METHODS.make(method, **settings)
+    method, name = _made(method, settings)
     training = {"samples": samples, "recipe": recipe}
     missing = [argument for argument, value in training.items() if value is None]
     if method.searches and missing:
@@ -150,7 +181,101 @@ def prune(
         objective=objective,
         progress=progress,
         resume=resume,
+        before=_masks_before(network),
     )
+
+
+def prune_in_stages(
+    network: nn.Module | Classifier,
+    method: str | PruningMethod = "magnitude",
+    *,
+    sparsities: Sequence[float],
+    samples: Samples,
+    recipe: Recipe,
+    objective: str | Objective = "natural",
+    validation: Samples | None = None,
+    rewind: nn.Module | Classifier | None = None,
+    reinitialise: bool = False,
+    progress: Callable[[Epoch], object] | None = None,
+    resume: str | PathLike[str] | None = None,
+    **settings: object,
+) -> Iterator[Pruned]:
+    """Yield one network a sparsity: pruned further out of the one before, then trained again under its masks.
+
+    Iterative pruning (Merkle et al. 2022: half of what is left each time, rates 2 to 64). Each network is a copy.
+
+    Parameters
+    ----------
+    network, method, **settings
+        As of `prune`; a method that searches does not go in stages.
+    sparsities : sequence of float
+        Rising; one alone is pruning and fine-tuning. ``[sparsity_of(rate) for rate in HALVINGS]`` halves six times.
+    samples, recipe, objective, validation, progress
+        How every stage is trained, as in `thinice.training.train`.
+    rewind : nn.Module or Classifier, optional
+        The network whose weights every stage starts from, under its masks: an early state of the dense one (Frankle
+        et al. 2020). By default each goes on from the weights that were kept.
+    reinitialise : bool
+        Every stage starts from new weights, as torch draws them, by the recipe's seed.
+    resume : path, optional
+        A folder that keeps a snapshot of each stage. Where it has some, pruning goes on there, with the same networks
+        as an undisturbed run, to the bit on a CPU.
+
+    Raises
+    ------
+    InputError
+        As `prune` and `thinice.training.train`; for sparsities that do not rise, and a `rewind` of another
+        architecture. Before anything is trained.
+    CheckpointError
+        Where `resume` belongs to another pruning.
+
+    Examples
+    --------
+    >>> from thinice.data import load_samples
+    >>> from thinice.models import build
+    >>> from thinice.training import Recipe
+    >>> halved = prune_in_stages(
+    ...     build("digits_cnn"),
+    ...     sparsities=[sparsity_of(rate) for rate in (2, 4)],
+    ...     samples=load_samples("digits", limit=50),
+    ...     recipe=Recipe(epochs=1),
+    ... )
+    >>> [round(pruned.masks.compression_rate) for pruned in halved]
+    [2, 4]
+
+    """
+    made, _ = _made(method, settings)
+    return stages(
+        _trainable_copy(network),
+        made,
+        sparsities,
+        samples=samples,
+        recipe=recipe,
+        objective=objective,
+        validation=validation,
+        rewind=rewind.module if isinstance(rewind, Classifier) else rewind,
+        reinitialise=reinitialise,
+        progress=progress,
+        resume=resume,
+        before=_masks_before(network),
+    )
+
+
+def _masks_before(network: nn.Module | Classifier) -> Masks | None:
+    """Return the masks of an earlier pruning, where they cover every prunable weight."""
+    if not isinstance(network, Classifier) or network.masks is None:
+        return None
+    return network.masks if network.masks.kept.keys() == prunable_weights(network.network).keys() else None
+
+
+def _made(method: str | PruningMethod, settings: Mapping[str, object]) -> tuple[PruningMethod, str]:
+    """Return a method and what messages call it."""
+    if not isinstance(method, PruningMethod):
+        return METHODS.make(method, **settings), method
+    name = type(method).__name__
+    if settings:
+        raise InputError(f"`{next(iter(settings))}` is a setting of the method: give it to {name}(…)")
+    return method, name
 
 
 def _trainable_copy(network: nn.Module | Classifier) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,21 +12,16 @@ from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.models import prunable_weights
-from thinice.models.weights import Masks
+from thinice.models.normalization import inner
+from thinice.models.weights import STRUCTURES, Masks, grouped, has_units, spread
 from thinice.pruning import PruningMethod
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SCOPES", "STRUCTURES", "Magnitude", "Random", "Ranking", "lowest_masks"]
+__all__ = ["SCOPES", "Magnitude", "Random", "Ranking", "lowest_masks"]
 
 SCOPES = ("global", "local")
-
-STRUCTURES: Mapping[str, int | None] = {"weight": None, "kernel": 2, "filter": 1}
-"""The leading axes that tell the units apart: one weight, one (output, input) pair, one output channel.
-
-Units of several weights exist in convolutions alone: the outputs of the last linear layer are the classes.
-"""
 
 
 @dataclass(kw_only=True)
@@ -35,13 +31,16 @@ class Ranking(PruningMethod):
     Attributes
     ----------
     sparsity : float
-        In [0, 1): the fraction of prunable weights that shall be zero, to the nearest whole number of weights.
-        What is zero already goes first and counts. With kernels and filters, the fraction of the convolutions'
-        weights, which is not exceeded.
+        In [0, 1): the fraction of the ranked weights that shall be zero, to the nearest whole number of weights.
+        What is zero already goes first and counts. Kernels, filters and channels exist in convolutions alone: of them
+        as many go as fit into the fraction of the convolutions' weights, which is not exceeded.
     scope : {"global", "local"}
         Rank all layers together, or each by itself.
-    structure : {"weight", "kernel", "filter"}
-        What is removed as one: a weight, the kernel of an (output, input) pair, an output channel.
+    structure : {"weight", "kernel", "filter", "channel"}
+        What is removed as one: a weight, the kernel of an (output, input) pair, an output channel, an input channel.
+    skip : str
+        Patterns of the names of weights that are not ranked and stay whole, as of a shell, with commas between them;
+        case does not matter: ``"*shortcut*"``, ``"conv1.*,fc.*"``.
 
     Notes
     -----
@@ -53,16 +52,47 @@ class Ranking(PruningMethod):
 
     scope: str = "global"
     structure: str = "weight"
+    skip: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value, known in (("scope", self.scope, SCOPES), ("structure", self.structure, (*STRUCTURES,))):
             if value not in known:
                 raise InputError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
+        if not isinstance(self.skip, str):
+            raise InputError(f"`skip` must be text such as '*shortcut*', got {self.skip!r}")
 
     def scores(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a score for each weight, in its shape, by the name of the layer's; the lowest go first."""
         raise NotImplementedError
+
+    def ranked(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the names of the weights that `sparsity` is a fraction of.
+
+        Raises
+        ------
+        InputError
+            For a network without units of this structure, and a pattern in `skip` that no weight has.
+
+        """
+        weights = prunable_weights(inner(model))
+        patterns = [pattern.strip().casefold() for pattern in self.skip.split(",") if pattern.strip()]
+        for pattern in patterns:
+            if not any(fnmatchcase(name.casefold(), pattern) for name in weights):
+                raise InputError(f"`skip` {pattern!r} is the name of no weight: there are {', '.join(weights)}")
+        names = tuple(
+            name
+            for name, weight in weights.items()
+            if has_units(tuple(weight.shape), self.structure)
+            and not any(fnmatchcase(name.casefold(), pattern) for pattern in patterns)
+        )
+        if not names:
+            skipped = " that is not skipped" if patterns else ""
+            raise InputError(
+                f"`network` has nothing to prune: no layer{skipped} has units of structure {self.structure!r}; "
+                "convolutions have all of them, linear layers weights alone"
+            )
+        return names
 
     def masks(self, model: nn.Module) -> Masks:
         """Return the masks without the lowest units.
@@ -70,21 +100,24 @@ class Ranking(PruningMethod):
         Raises
         ------
         InputError
-            For a network without units of this structure, or weights that are not finite.
+            As `ranked`, and for weights that are not finite.
 
         """
-        weights = {name: weight.detach().cpu().float() for name, weight in prunable_weights(model).items()}
-        ranked = {
-            name: weight for name, weight in weights.items() if STRUCTURES[self.structure] is None or weight.ndim > 2
-        }
-        if not ranked:
-            raise InputError(f"`network` has nothing to prune: no layer has units of structure {self.structure!r}")
-        broken = [name for name, weight in ranked.items() if not weight.isfinite().all()]
+        return self.masks_within(model, Masks.whole(inner(model)))
+
+    def masks_within(self, model: nn.Module, before: Masks) -> Masks:
+        """Return masks in which all that went before stays away: it is ranked below everything, zeros included."""
+        parameters = prunable_weights(inner(model))
+        weights = {name: parameters[name].detach().cpu().float() for name in self.ranked(model)}
+        broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
         if broken:
             raise InputError(f"`network` cannot be ranked: {broken[0]} has weights that are not finite")
-        kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-        kept |= lowest_masks(self.scores(ranked), sparsity=self.sparsity, scope=self.scope, structure=self.structure)
-        return Masks({name: kept[name].to(weight.device) for name, weight in prunable_weights(model).items()})
+        kept = {name: mask.cpu() for name, mask in before.kept.items()}
+        lowest = lowest_masks(
+            self.scores(weights), sparsity=self.sparsity, scope=self.scope, structure=self.structure, before=kept
+        )
+        kept |= {name: kept[name] & mask for name, mask in lowest.items()}
+        return Masks({name: kept[name].to(weight.device) for name, weight in parameters.items()})
 
 
 @dataclass(kw_only=True)
@@ -140,7 +173,12 @@ class Random(Ranking):
 
 
 def lowest_masks(
-    scores: Mapping[str, Tensor], *, sparsity: float, scope: str = "global", structure: str = "weight"
+    scores: Mapping[str, Tensor],
+    *,
+    sparsity: float,
+    scope: str = "global",
+    structure: str = "weight",
+    before: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Return boolean masks in the shape of the scores that drop the units with the lowest ones; True keeps.
 
@@ -150,6 +188,8 @@ def lowest_masks(
         One score for each weight of each layer, finite, on the CPU.
     sparsity, scope, structure
         As in `Ranking`.
+    before : mapping of str to Tensor, optional
+        Masks of an earlier pruning: units without a weight in them go first, whatever their scores.
 
     Examples
     --------
@@ -161,21 +201,24 @@ def lowest_masks(
     tensor([False,  True])
 
     """
-    axes = STRUCTURES[structure]
-    units = {name: _unit_scores(layer, axes) for name, layer in scores.items()}
+    units = {
+        name: _unit_scores(layer, structure, None if before is None else before[name]) for name, layer in scores.items()
+    }
     removed: dict[str, Tensor] = {}
     for group in [list(units)] if scope == "global" else [[name] for name in units]:
         sizes = {name: scores[name].numel() // units[name].numel() for name in group}
         removed |= _lowest({name: units[name].flatten() for name in group}, sizes, sparsity)
-    kept = {name: torch.ones_like(layer, dtype=torch.bool) for name, layer in scores.items()}
-    for name, layer in removed.items():
-        kept[name][layer.reshape(units[name].shape)] = False
-    return kept
+    return {
+        name: ~spread(layer.reshape(units[name].shape), tuple(scores[name].shape), structure)
+        for name, layer in removed.items()
+    }
 
 
-def _unit_scores(scores: Tensor, axes: int | None) -> Tensor:
-    """Return one score a unit, in the shape of the leading axes; the best unit of the layer is out of reach."""
-    units = scores.contiguous().clone() if axes is None else scores.flatten(axes).mean(-1)
+def _unit_scores(scores: Tensor, structure: str, before: Tensor | None) -> Tensor:
+    """Return one score a unit, in the shape of its axes; the best unit of the layer is out of reach."""
+    units = grouped(scores, structure).mean(-1).contiguous()
+    if before is not None:
+        units = units.masked_fill(~grouped(before, structure).any(-1), -torch.inf)
     units.view(-1)[units.argmax()] = torch.inf
     return units
 
@@ -187,6 +230,6 @@ def _lowest(scores: dict[str, Tensor], sizes: dict[str, int], sparsity: float) -
     order = together.argsort(stable=True)
     fits = weights[order].cumsum(0) <= round(sparsity * int(weights.sum()))
     removed = torch.zeros_like(together, dtype=torch.bool)
-    removed[order] = fits & together[order].isfinite()
+    removed[order] = fits & (together[order] < torch.inf)
     parts = torch.split(removed, [len(layer) for layer in scores.values()])
     return dict(zip(scores, parts, strict=True))

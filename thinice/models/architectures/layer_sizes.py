@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-__all__ = ["resize"]
+__all__ = ["pads_channels", "resize"]
 
 
 def resize(network: nn.Module, layer_sizes: Mapping[str, Sequence[int]]) -> None:
@@ -16,8 +16,9 @@ def resize(network: nn.Module, layer_sizes: Mapping[str, Sequence[int]]) -> None
     ----------
     network : nn.Module
         Of convolutions, linear layers and batch norms; what it computes is the same for any sizes that fit together.
-    layer_sizes : mapping of str to (outputs, inputs) or (channels,)
-        The first sizes of each layer's weight, by the layer's name.
+    layer_sizes : mapping of str to (outputs, inputs), (channels,) or (before, after)
+        The first sizes of each layer's weight, by the layer's name; of a shortcut without weights, how many channels
+        of zeros it puts before and after.
 
     Raises
     ------
@@ -37,9 +38,21 @@ def resize(network: nn.Module, layer_sizes: Mapping[str, Sequence[int]]) -> None
         except AttributeError:
             raise ValueError(f"layer_sizes names {name!r}, which is no layer") from None
         sizes = [int(size) for size in given]
-        if not sizes or min(sizes) < 1:
+        pads = pads_channels(layer)
+        if not sizes or min(sizes) < (0 if pads else 1):
             raise ValueError(f"layer_sizes of {name} are {sizes}: give positive numbers")
-        network.set_submodule(name, _resized(name, layer, sizes))
+        if pads and len(sizes) == 2:
+            usual = [int(vars(layer)[side]) for side in ("before", "after")]
+            if any(size > most for size, most in zip(sizes, usual, strict=True)):  # no weight tells how many
+                raise ValueError(f"layer_sizes of {name} are {sizes}: the architecture puts {usual} there, never more")
+            layer.before, layer.after = sizes  # type: ignore[assignment] # nn.Module declares tensors and modules only
+        else:
+            network.set_submodule(name, _resized(name, layer, sizes))
+
+
+def pads_channels(layer: nn.Module) -> bool:
+    """Return whether a layer is a shortcut that puts channels of zeros around those that it is given."""
+    return isinstance(getattr(layer, "before", None), int) and isinstance(getattr(layer, "after", None), int)
 
 
 def _resized(name: str, layer: nn.Module, sizes: Sequence[int]) -> nn.Module:

@@ -1,0 +1,345 @@
+"""`thinice prune`: networks with zeros, or smaller ones, out of a dense one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thinice.cli.loading import load, load_networks
+from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
+from thinice.cli.output import Messages, put_rows
+from thinice.cli.recipes import recipe_value
+from thinice.cli.stopping import exit_on_interrupt
+from thinice.errors import InputError
+
+if TYPE_CHECKING:
+    from thinice import Classifier, Samples
+    from thinice.pruning import Pruned, PruningMethod
+    from thinice.training import Epoch, Recipe
+
+__all__ = ["prune"]
+
+
+def methods() -> str:
+    """Return what ``--method`` takes, from the registry of pruning methods."""
+    from thinice.pruning import METHODS
+
+    return one_of(METHODS.names())
+
+
+def objectives() -> str:
+    """Return what ``--objective`` takes, from the registry of objectives."""
+    from thinice.training import OBJECTIVES
+
+    return one_of(OBJECTIVES.names())
+
+
+@dataclass(frozen=True, slots=True)
+class RankingOptions:
+    """Which weights go."""
+
+    method: Annotated[str, typer.Option("--method", help=f"How they are ranked: {methods()}.")] = "magnitude"
+    scope: Annotated[
+        str, typer.Option("--scope", help="global: all layers are ranked together; local: each by itself.")
+    ] = "global"
+    structure: Annotated[
+        str,
+        typer.Option(
+            "--structure",
+            help="What goes as one: weight; in convolutions also kernel, filter (output channel), channel (input).",
+        ),
+    ] = "weight"
+    skip: Annotated[
+        str, typer.Option("--skip", metavar="PATTERNS", help="Weights that stay whole, by name: '*shortcut*,conv1.*'.")
+    ] = ""
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Repeats the result.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingOptions:
+    """What happens after the weights are gone."""
+
+    finetune: Annotated[
+        str | None,
+        typer.Option(
+            "--finetune",
+            metavar="RECIPE",
+            help="Train under the masks, after each stage: epochs=5,learning_rate=0.01 and the like, the fields of "
+            "thinice.Recipe.",
+        ),
+    ] = None
+    objective: Annotated[str, typer.Option("--objective", help=f"What this training minimises: {objectives()}.")] = (
+        "natural"
+    )
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="What it is trained on. Default: what the checkpoint names."),
+    ] = None
+    split: Annotated[str, typer.Option("--split", help="Part of the data set that it is trained on.")] = "train"
+    limit: Limit = None
+    rewind: Annotated[
+        Path | None,
+        typer.Option(
+            "--rewind", metavar="CHECKPOINT", help="Train from these weights, an early state of the same network."
+        ),
+    ] = None
+    reinitialise: Annotated[bool, typer.Option("--reinitialise", help="Train from new weights.")] = False
+
+
+@options
+def prune(
+    checkpoint: Annotated[Path, typer.Argument(help="The network to prune; it stays as it is.", show_default=False)],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The pruned checkpoint. With several sparsities or rates, each goes into the name.",
+        ),
+    ],
+    sparsity: Annotated[
+        list[float] | None,
+        typer.Option("--sparsity", help="Fraction of the weights that goes, from 0 to below 1. Again: in stages."),
+    ] = None,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option("--rate", help="Compression rate, instead: 8 keeps one weight of eight. Again: in stages."),
+    ] = None,
+    ranking: RankingOptions,
+    retraining: RetrainingOptions,
+    shrink: Annotated[
+        bool,
+        typer.Option(
+            "--shrink",
+            help="Also save a smaller network without the channels that are gone, as NAME-small, which computes the "
+            "same, and measure what both cost.",
+        ),
+    ] = False,
+    save_masks: Annotated[
+        bool,
+        typer.Option("--save-masks", help="Also save the masks alone, as NAME-masks, for weights in other programs."),
+    ] = False,
+    reading: CheckpointOptions,
+    device: Device = "auto",
+    printing: OutputOptions,
+) -> None:
+    """Zero the weights of a network that matter least, train what is left, and save it with its masks.
+
+    thinice prune dense.pt --sparsity 0.95 --finetune epochs=5,learning_rate=0.01 -o pruned.pt
+
+    Iterative halving (Merkle et al.): --rate 2 --rate 4 --rate 8 ... with --finetune; each stage starts from the
+    network of the one before. The same command goes on where it was stopped.
+    """
+    import thinice
+    from thinice.files import expanded
+    from thinice.numerics import pick_device
+
+    say = Messages(quiet=printing.quiet)
+    targets = sparsities(sparsity, rate)
+    place = pick_device(device)
+    beside = [name for name, asked in (("small", shrink), ("masks", save_masks)) if asked]
+    files = output_files(expanded(output, "output"), targets, expanded(checkpoint), beside)
+    method = method_of(ranking)
+    recipe = None if retraining.finetune is None else recipe_value(retraining.finetune)
+    dense, samples = read(checkpoint, reading, retraining, say, train=recipe is not None, shrink=shrink)
+    dense = dense.to(place)
+    snapshots = expanded(output).with_name(f"{output.name}.stages")
+    rows = []
+    with exit_on_interrupt("The same command goes on where it was." if recipe else ""):
+        for pruned, (target, file) in zip(
+            networks(dense, method, targets, samples, recipe, retraining, snapshots, say), files.items(), strict=True
+        ):
+            classifier, row = saved(pruned, file, target, dense, samples, recipe, retraining)
+            say.notes(file.name, pruned.notes)
+            if save_masks:
+                thinice.save_masks(pruned.masks, named(file, "masks"), overwrite=True)
+            rows.append({**row, **(shrunk(classifier, file, samples, say) if shrink else {})})
+    if recipe is not None:
+        remove_snapshots(snapshots)
+    put_rows(rows, printing.format)
+
+
+def sparsities(sparsity: Sequence[float] | None, rate: Sequence[float] | None) -> dict[str, float]:
+    """Return the sparsity of each network by what tells it in a file's name."""
+    from thinice.pruning import sparsity_of
+
+    if bool(sparsity) == bool(rate):
+        raise InputError("`--sparsity` or `--rate` must be given, not both: --sparsity 0.9 zeroes 90 % of the weights")
+    if rate:
+        return {f"rate-{value:g}": sparsity_of(value) for value in rate}
+    return {f"{100 * value:g}": value for value in sparsity or ()}
+
+
+def named(file: Path, what: str) -> Path:
+    """Return where something beside a network goes: its name with a word more."""
+    return file.with_stem(f"{file.stem}-{what}")
+
+
+def output_files(output: Path, targets: dict[str, float], checkpoint: Path, beside: Sequence[str]) -> dict[float, Path]:
+    """Return where each network goes, by its sparsity, after a look whether it can be written there."""
+    from thinice.files import writable
+    from thinice.models.files import is_checkpoint
+
+    names = [output] if len(targets) == 1 else [output.with_stem(f"{output.stem}-{name}") for name in targets]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for file in [*names, *(named(file, what) for file in names for what in beside)]:
+        writable(file, argument="--output", like=is_checkpoint, kind="a checkpoint")
+        if file.exists() and checkpoint.exists() and file.samefile(checkpoint):
+            raise InputError(f"`--output` {file} is the network to prune itself: choose another path")
+    return dict(zip(targets.values(), names, strict=True))
+
+
+def method_of(ranking: RankingOptions) -> PruningMethod:
+    """Return the method that the options name, with those of its settings that are not the usual ones."""
+    from thinice.pruning import METHODS
+
+    given = {field: value for field, value in asdict(ranking).items() if field != "method"}
+    usual = asdict(RankingOptions())
+    return METHODS.make(ranking.method, **{name: value for name, value in given.items() if value != usual[name]})
+
+
+def read(
+    checkpoint: Path,
+    reading: CheckpointOptions,
+    retraining: RetrainingOptions,
+    say: Messages,
+    *,
+    train: bool,
+    shrink: bool,
+) -> tuple[Classifier, Samples | None]:
+    """Return the network and, where it is to be trained or its image size is not known, samples."""
+    from thinice.models.files import check_savable
+    from thinice.models.loading import refuse_unknown
+
+    usual = RetrainingOptions()
+    without = ("objective", "rewind", "reinitialise") if shrink else ("objective", "data", "split", "limit", "rewind")
+    for name in () if train else (*without, "reinitialise"):
+        if getattr(retraining, name) != getattr(usual, name):
+            raise InputError(f"`--{name}` changes nothing without training: give `--finetune`, or leave it out")
+    (dense,) = load_networks([checkpoint], reading)
+    samples = None
+    if train or (shrink and dense.input_shape is None):
+        selection = DataOptions(data=retraining.data, split=retraining.split, limit=retraining.limit)
+        (dense,), samples = load([checkpoint], reading, selection, say)
+    else:
+        refuse_unknown(dense)
+        say.notes(dense.name, dense.notes)
+    check_savable(dense)
+    if shrink and "class" in dense.arguments:
+        raise InputError(
+            f"`--shrink` cannot save a smaller {dense.architecture}, which your own code builds: leave it out, and "
+            "call thinice.shrink in Python"
+        )
+    return dense, samples
+
+
+def networks(
+    dense: Classifier,
+    method: PruningMethod,
+    targets: dict[str, float],
+    samples: Samples | None,
+    recipe: Recipe | None,
+    retraining: RetrainingOptions,
+    snapshots: Path,
+    say: Messages,
+) -> Iterator[Pruned]:
+    """Yield the pruned networks, one a sparsity."""
+    from dataclasses import replace
+
+    import thinice
+
+    if samples is None or recipe is None:
+        for ranking in [replace(method, sparsity=sparsity) for sparsity in targets.values()]:
+            yield thinice.prune(dense, ranking)
+        return
+
+    def progress(epoch: Epoch) -> None:
+        say(f"epoch {epoch.number} of {recipe.epochs}: loss {epoch.loss:.4g}, accuracy {epoch.accuracy:.4f}")
+
+    rewind = None if retraining.rewind is None else thinice.load_classifier(retraining.rewind)
+    yield from thinice.prune_in_stages(
+        dense,
+        method,
+        sparsities=[*targets.values()],
+        samples=samples,
+        recipe=recipe,
+        objective=retraining.objective,
+        rewind=rewind,
+        reinitialise=retraining.reinitialise,
+        progress=progress,
+        resume=snapshots,
+    )
+
+
+def saved(
+    pruned: Pruned,
+    file: Path,
+    target: float,
+    dense: Classifier,
+    samples: Samples | None,
+    recipe: Recipe | None,
+    retraining: RetrainingOptions,
+) -> tuple[Classifier, dict[str, object]]:
+    """Return a pruned network, which is saved now, and the row of the table about it."""
+    from thinice.models import save_classifier
+    from thinice.models.classifier import with_weights
+
+    told: dict[str, object] = {"pruning": pruned.recipe}
+    if samples is not None and recipe is not None:
+        start = "new weights" if retraining.reinitialise else "the weights that were kept"
+        told |= {
+            "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
+            "training": {
+                "objective": retraining.objective,
+                "start": start if retraining.rewind is None else str(retraining.rewind.name),
+            }
+            | asdict(recipe),
+        }
+    classifier = with_weights(
+        dense, pruned.module, name=file.stem, recipe=told, parent=dense.fingerprint, masks=pruned.masks
+    )
+    save_classifier(classifier, file)
+    convolutions = pruned.masks.convolutions()
+    row: dict[str, Any] = {
+        "file": str(file),
+        "asked": target,
+        "sparsity": pruned.masks.sparsity,
+        "compression_rate": pruned.masks.compression_rate,
+        "of_convolutions": convolutions.sparsity if convolutions.kept else None,
+        "weights": sum(layer.weights for layer in pruned.masks.layers()),
+        "kept": sum(layer.kept for layer in pruned.masks.layers()),
+    }
+    if pruned.history:
+        row |= {"epochs": len(pruned.history), "train_accuracy": pruned.history[-1].accuracy}
+    return classifier, row
+
+
+def shrunk(classifier: Classifier, file: Path, samples: Samples | None, say: Messages) -> dict[str, object]:
+    """Return what a network costs, and the smaller one that is saved beside it."""
+    import torch
+
+    import thinice
+
+    inputs = None if samples is None else samples.inputs[torch.arange(min(len(samples), 64))]
+    small = thinice.shrink(classifier, inputs, masks=classifier.masks)
+    say.notes(named(file, "small").name, small.notes)
+    row: dict[str, object] = {"small": str(named(file, "small")) if small.layer_sizes else None}
+    if small.layer_sizes:
+        thinice.save_classifier(small.network, named(file, "small"))
+    for field in ("parameters", "flops", "seconds"):
+        row |= {field: getattr(small.before, field), f"small_{field}": getattr(small.after, field)}
+    return row
+
+
+def remove_snapshots(folder: Path) -> None:
+    """Take away the snapshots of stages that are all done and saved."""
+    for snapshot in (*folder.glob("stage-*.pt"), folder / "stages.json"):
+        snapshot.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
