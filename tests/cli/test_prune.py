@@ -8,11 +8,10 @@ import pytest
 import torch
 
 import thinice
-from thinice.cli.recipes import recipe_value
+from thinice.cli.recipes import plan_value
 from thinice.data.digits import example_checkpoints
 from thinice.errors import InputError
 from thinice.models import build, load_classifier, save_classifier
-from thinice.training import Recipe
 
 FINETUNE = ("--finetune", "epochs=1,learning_rate=0.01", "--limit", "100")
 
@@ -52,7 +51,7 @@ def test_rates_go_in_stages_and_the_small_networks_beside(run, dense, tmp_path):
     words = ("prune", dense, "--rate", "2", "--rate", "4", "--structure", "filter", "--scope", "local", *FINETUNE)
     code, out, err = run(*words, "-o", "folder/halved.pt", "--shrink", "--format", "json")
     assert code == 0, err
-    assert err.count("epoch 1 of 1: loss") == 2
+    assert err.count("epoch 1/1: loss") == 2
     rows = json.loads(out)
     assert [row["file"] for row in rows] == ["folder/halved-rate-2.pt", "folder/halved-rate-4.pt"]
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
@@ -121,7 +120,8 @@ def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
             ("--rate", "2", *FINETUNE, "--split", "trial"),
             "`split` of digits must be one of test, train, all, got 'trial'",
         ),
-        (("--rate", "2", "--finetune", "fast"), "`--finetune` 'fast': 'fast' is no FIELD=VALUE: there are epochs"),
+        (("--rate", "2", "--finetune", "fats"), "`recipe` 'fats' is unknown: did you mean fast"),
+        (("--rate", "2", "--finetune", "beta=3"), "`beta` is no setting of recipe 'finetune' with objective 'natural'"),
         (("--rate", "2", "--device", "tpu"), "`device` must be auto, cpu, cuda or cuda:K, got 'tpu'"),
     ],
 )
@@ -159,17 +159,21 @@ def test_collapse_and_nothing_to_shrink_are_told(run, dense):
     assert json.loads(out)[0]["small"] is None
 
 
-def test_recipes_are_read_by_their_fields():
-    assert recipe_value("epochs=5, learning_rate=0.01,flip=true,schedule=cosine") == Recipe(
-        epochs=5, learning_rate=0.01, flip=True
-    )
+def test_recipes_are_named_and_changed():
+    samples = thinice.load_samples("digits", limit=10)
+    notes = []
+    plan = plan_value("finetune-pgd, epochs=5,learning_rate=0.02,budget=1/255", None, samples, notes.append)
+    assert (plan.recipe.epochs, plan.recipe.learning_rate, plan.recipe.select) == (5, 0.02, "robust")
+    assert plan.objective.budget * 255 == pytest.approx(1)
+    assert [note.partition(":")[0] for note in notes] == ["shift 1", "flip off"]
+    assert plan_value("epochs=5", "trades", samples, notes.append).objective.beta == 6
+    assert plan_value("merkle-mnist", None, samples, notes.append).recipe.patience == 5
     for text, message in (
-        ("", "'' is no FIELD=VALUE"),
-        ("learning_rate=0.1", "does not say epochs: add epochs=5, say"),
+        ("", "`recipe` '' is unknown"),
+        ("learning_rate=", "`--set` takes NAME=VALUE"),
         ("epochs=1,epochs=2", "epochs is given twice"),
-        ("epochs=", "'epochs=' is no FIELD=VALUE"),
         ("epochs=many", "`epochs` must be a whole number"),
         ("epochs=1,schedule=cos", "`schedule` 'cos' is unknown"),
     ):
         with pytest.raises(InputError, match=message):
-            recipe_value(text)
+            plan_value(text, None, samples, notes.append)

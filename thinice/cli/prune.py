@@ -12,14 +12,15 @@ import typer
 from thinice.cli.loading import load, load_networks
 from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import recipe_value
+from thinice.cli.recipes import plan_value
 from thinice.cli.stopping import exit_on_interrupt
+from thinice.cli.train import objectives, recipes, reporter
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
     from thinice import Classifier, Samples
     from thinice.pruning import Pruned, PruningMethod
-    from thinice.training import Epoch, Recipe
+    from thinice.training import Plan
 
 __all__ = ["prune"]
 
@@ -29,13 +30,6 @@ def methods() -> str:
     from thinice.pruning import METHODS
 
     return one_of(METHODS.names())
-
-
-def objectives() -> str:
-    """Return what ``--objective`` takes, from the registry of objectives."""
-    from thinice.training import OBJECTIVES
-
-    return one_of(OBJECTIVES.names())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +62,8 @@ class RetrainingOptions:
         typer.Option(
             "--finetune",
             metavar="RECIPE",
-            help="Train under the masks, after each stage: epochs=5,learning_rate=0.01 and the like, the fields of "
-            "thinice.Recipe.",
+            help=f"Train under the masks, after each stage: {recipes()}; changes after commas: "
+            "finetune,epochs=5,learning_rate=0.02.",
         ),
     ] = None
     objective: Annotated[str, typer.Option("--objective", help=f"What this training minimises: {objectives()}.")] = (
@@ -146,21 +140,24 @@ def prune(
     beside = [name for name, asked in (("small", shrink), ("masks", save_masks)) if asked]
     files = output_files(expanded(output, "output"), targets, expanded(checkpoint), beside)
     method = method_of(ranking)
-    recipe = None if retraining.finetune is None else recipe_value(retraining.finetune)
-    dense, samples = read(checkpoint, reading, retraining, say, train=recipe is not None, shrink=shrink)
+    train = retraining.finetune is not None
+    dense, samples = read(checkpoint, reading, retraining, say, train=train, shrink=shrink)
+    plan = None
+    if retraining.finetune is not None and samples is not None:
+        plan = plan_value(retraining.finetune, retraining.objective, samples, say)
     dense = dense.to(place)
     snapshots = expanded(output).with_name(f"{output.name}.stages")
     rows = []
-    with exit_on_interrupt("The same command goes on where it was." if recipe else ""):
+    with exit_on_interrupt("The same command goes on where it was." if plan else ""):
         for pruned, (target, file) in zip(
-            networks(dense, method, targets, samples, recipe, retraining, snapshots, say), files.items(), strict=True
+            networks(dense, method, targets, samples, plan, retraining, snapshots, say), files.items(), strict=True
         ):
-            classifier, row = saved(pruned, file, target, dense, samples, recipe, retraining)
+            classifier, row = saved(pruned, file, target, dense, samples, plan, retraining)
             say.notes(file.name, pruned.notes)
             if save_masks:
                 thinice.save_masks(pruned.masks, named(file, "masks"), overwrite=True)
             rows.append({**row, **(shrunk(classifier, file, samples, say) if shrink else {})})
-    if recipe is not None:
+    if plan is not None:
         remove_snapshots(snapshots)
     put_rows(rows, printing.format)
 
@@ -244,7 +241,7 @@ def networks(
     method: PruningMethod,
     targets: dict[str, float],
     samples: Samples | None,
-    recipe: Recipe | None,
+    plan: Plan | None,
     retraining: RetrainingOptions,
     snapshots: Path,
     say: Messages,
@@ -254,13 +251,10 @@ def networks(
 
     import thinice
 
-    if samples is None or recipe is None:
+    if samples is None or plan is None:
         for ranking in [replace(method, sparsity=sparsity) for sparsity in targets.values()]:
             yield thinice.prune(dense, ranking)
         return
-
-    def progress(epoch: Epoch) -> None:
-        say(f"epoch {epoch.number} of {recipe.epochs}: loss {epoch.loss:.4g}, accuracy {epoch.accuracy:.4f}")
 
     rewind = None if retraining.rewind is None else thinice.load_classifier(retraining.rewind)
     yield from thinice.prune_in_stages(
@@ -268,11 +262,11 @@ def networks(
         method,
         sparsities=[*targets.values()],
         samples=samples,
-        recipe=recipe,
-        objective=retraining.objective,
+        recipe=plan.recipe,
+        objective=plan.objective,
         rewind=rewind,
         reinitialise=retraining.reinitialise,
-        progress=progress,
+        progress=None if say.quiet else reporter(say, plan.recipe.epochs),
         resume=snapshots,
     )
 
@@ -283,23 +277,20 @@ def saved(
     target: float,
     dense: Classifier,
     samples: Samples | None,
-    recipe: Recipe | None,
+    plan: Plan | None,
     retraining: RetrainingOptions,
 ) -> tuple[Classifier, dict[str, object]]:
     """Return a pruned network, which is saved now, and the row of the table about it."""
     from thinice.models import save_classifier
     from thinice.models.classifier import with_weights
+    from thinice.training.classifiers import told as training_told
 
     told: dict[str, object] = {"pruning": pruned.recipe}
-    if samples is not None and recipe is not None:
+    if samples is not None and plan is not None:
         start = "new weights" if retraining.reinitialise else "the weights that were kept"
         told |= {
             "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
-            "training": {
-                "objective": retraining.objective,
-                "start": start if retraining.rewind is None else str(retraining.rewind.name),
-            }
-            | asdict(recipe),
+            "training": {"start": start if retraining.rewind is None else retraining.rewind.name} | training_told(plan),
         }
     classifier = with_weights(
         dense, pruned.module, name=file.stem, recipe=told, parent=dense.fingerprint, masks=pruned.masks
@@ -316,7 +307,8 @@ def saved(
         "kept": sum(layer.kept for layer in pruned.masks.layers()),
     }
     if pruned.history:
-        row |= {"epochs": len(pruned.history), "train_accuracy": pruned.history[-1].accuracy}
+        last = pruned.history[(getattr(pruned.history, "chosen", 0) or 0) - 1]
+        row |= {"epochs": len(pruned.history), "accuracy": last.accuracy, "held_out": last.validation_accuracy}
     return classifier, row
 
 

@@ -1,54 +1,45 @@
-"""`recipe_value` returns the recipe that an option spells out."""
+"""`plan_value` returns the recipe and the objective that an option spells out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thinice.cli.train import setting
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
-    from thinice.training import Recipe
+    from collections.abc import Callable
 
-__all__ = ["recipe_value"]
+    from thinice.data import Samples
+    from thinice.training import Plan
 
-WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
+__all__ = ["plan_value"]
 
 
-def recipe_value(text: str) -> Recipe:
-    """Return the recipe that text such as ``epochs=5,learning_rate=0.01`` spells out.
+def plan_value(text: str, objective: str | None, samples: Samples, say: Callable[[str], object]) -> Plan:
+    """Return what text such as ``finetune,epochs=5,learning_rate=0.02`` spells out: a named recipe, some of it changed.
 
-    >>> recipe_value("epochs=5,learning_rate=0.01,flip=true").flip
-    True
+    Without a name it is the recipe ``finetune``. What fits the images is changed too, and told.
+
+    >>> from thinice.data import load_samples
+    >>> plan_value("epochs=5,weight_decay=0", None, load_samples("digits"), print).recipe.epochs
+    shift 1: recipe 'finetune' moves images of 32 pixels by 4
+    flip off: digits of digits are not mirrored
+    5
     """
-    from thinice.training import Recipe
+    from thinice.training import preset
+    from thinice.training.presets import fitting
 
-    known = {field.name: field for field in fields(Recipe)}
-    values: dict[str, Any] = {}
-    for part in text.split(","):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not value or name not in known:
-            raise InputError(f"`--finetune` {text!r}: {part.strip()!r} is no FIELD=VALUE: there are {', '.join(known)}")
-        if name in values:
-            raise InputError(f"`--finetune` {text!r}: {name} is given twice: give it once")
-        values[name] = _value(value)
-    missing = [
-        name
-        for name, field in known.items()
-        if field.default is MISSING and field.default_factory is MISSING and name not in values
-    ]
-    if missing:
-        raise InputError(f"`--finetune` {text!r} does not say {missing[0]}: add {missing[0]}=5, say")
-    return Recipe(**values)
-
-
-def _value(text: str) -> object:
-    if text.casefold() in WORDS:
-        return WORDS[text.casefold()]
-    kinds: tuple[Callable[[str], int | float], ...] = (int, float)
-    for kind in kinds:
-        with suppress(ValueError):
-            return kind(text)
-    return text
+    first, *rest = (part.strip() for part in text.split(","))
+    name, rest = (first, rest) if "=" not in first else ("finetune", [first, *rest])
+    changes: dict[str, object] = {}
+    for part in rest:
+        for field, value in setting(part).items():
+            if field in changes:
+                raise InputError(f"`--finetune` {text!r}: {field} is given twice: give it once")
+            changes[field] = value
+    preset(name, objective=objective, **changes)  # unknown names are told before any fitting is
+    fitted, notes = fitting(name, samples, changes)
+    for note in notes:
+        say(note)
+    return preset(name, objective=objective, **fitted)
