@@ -47,6 +47,18 @@ def deep_from_below(levels):
     return nests
 
 
+def empty_sparse(*shape):
+    return torch.sparse_coo_tensor(torch.zeros(len(shape), 0, dtype=torch.int64), torch.zeros(0), shape)
+
+
+def outside(layout):
+    """Return a sparse tensor (2, 2) with a value at column 1 000 000."""
+    if layout is torch.sparse_coo:
+        return torch.sparse_coo_tensor(torch.tensor([[0], [10**6]]), torch.ones(1), (2, 2), check_invariants=False)
+    rows, columns = torch.tensor([0, 1, 1]), torch.tensor([10**6])
+    return torch.sparse_compressed_tensor(rows, columns, torch.ones(1), (2, 2), layout=layout, check_invariants=False)
+
+
 def nested():
     return {"weight": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])}
 
@@ -71,7 +83,10 @@ def refused(path, part=".", **said):
     [
         ({"state_dict": {"conv1.weight": torch.zeros(1).expand(10**12)}}, "more numbers than the file holds"),
         ({"a.weight_orig": torch.zeros(1, 1).expand(10**6, 10**6), "a.weight_mask": torch.ones(1)}, "a.weight_orig"),
-        ({"state_dict": {"conv1.weight": torch.eye(3).to_sparse()}}, "no ordinary dense tensor"),
+        (lambda: {"state_dict": {"conv1.weight": empty_sparse(10**6, 10**6)}}, "conv1.weight .* more numbers than the file holds"),
+        ({f"{k}": torch.zeros(1).expand(2**26) for k in range(5)}, "4 .* with others more than 268435456"),
+        (lambda: {"a": outside(torch.sparse_coo)}, "is truncated or damaged"),
+        (lambda: {"a": outside(torch.sparse_csr)}, "is truncated or damaged"),
         ({"state_dict": {"conv1.weight": torch.empty(3, device="meta")}}, "no ordinary dense tensor"),
         (endless(), "contains itself"),
         (endless_in_two(), "contains itself"),
