@@ -83,7 +83,10 @@ def refused(path, part=".", **said):
     [
         ({"state_dict": {"conv1.weight": torch.zeros(1).expand(10**12)}}, "more numbers than the file holds"),
         ({"a.weight_orig": torch.zeros(1, 1).expand(10**6, 10**6), "a.weight_mask": torch.ones(1)}, "a.weight_orig"),
-        (lambda: {"state_dict": {"conv1.weight": empty_sparse(10**6, 10**6)}}, "conv1.weight .* more numbers than the file holds"),
+        (
+            lambda: {"state_dict": {"conv1.weight": empty_sparse(10**6, 10**6)}},
+            "conv1.weight .* more numbers than the file holds",
+        ),
         ({f"{k}": torch.zeros(1).expand(2**26) for k in range(5)}, "4 .* with others more than 268435456"),
         (lambda: {"a": outside(torch.sparse_coo)}, "is truncated or damaged"),
         (lambda: {"a": outside(torch.sparse_csr)}, "is truncated or damaged"),

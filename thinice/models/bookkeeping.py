@@ -39,7 +39,7 @@ class Record(dict[Any, Any]):
 class Keyed:
     """Stands for subclasses of dict: what is made is an ordinary dict, with entries and attributes."""
 
-    def __new__(cls, *_: object) -> Any:  # noqa: ANN401, PYI034 - torch's reader fills this type alone
+    def __new__(cls, *_: object) -> Any:  # noqa: ANN401 - torch's reader fills this type alone
         """Return an empty dict; what a default is made by is not kept."""
         return OrderedDict()
 
@@ -47,7 +47,7 @@ class Keyed:
 class Listed:
     """Stands for subclasses of list, and deques: what is made is an ordinary list."""
 
-    def __new__(cls, items: object = None, *_: object) -> Any:  # noqa: ANN401, PYI034 - torch's reader fills lists alone
+    def __new__(cls, items: object = None, *_: object) -> Any:  # noqa: ANN401 - torch's reader fills lists alone
         """Return the list that was given, or an empty one."""
         return items if isinstance(items, list) else []
 
@@ -55,7 +55,7 @@ class Listed:
 class Empty:
     """Stands for ``bytes()``, which is how the bytes of length 0 are written."""
 
-    def __new__(cls, *_: object) -> Any:  # noqa: ANN401, PYI034 - bytes, not an instance
+    def __new__(cls, *_: object) -> Any:  # noqa: ANN401 - bytes, not an instance
         """Return no bytes."""
         return b""
 
@@ -98,7 +98,8 @@ class NumpyScalar(Record):
 
     def number(self) -> float | int | bool | None:
         """Return the number, or ``None`` where it is none."""
-        kind, content, *_ = (*self.get("arguments", ()), None, None)
+        arguments: tuple[object, ...] = self.get("arguments", ())
+        kind, content = (*arguments, None, None)[:2]
         dtype = kind.dtype if isinstance(kind, NumpyType) else None
         if dtype is None or not isinstance(content, bytes) or len(content) != dtype.itemsize:
             return None
@@ -123,9 +124,11 @@ def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
 STAND_INS: tuple[tuple[type, str], ...] = (
     (
         Keyed,
-        r"collections\.defaultdict|easydict\.EasyDict|addict\.addict\.Dict|munch\.(\w+\.)?\w*Munch|box\.(\w+\.)?Box"
-        r"|(yacs|fvcore\.common)\.config\.CfgNode|(mmcv|mmengine)\.(\w+\.)*ConfigDict"
-        r"|(pytorch_lightning|lightning|lightning_fabric)\.(\w+\.)*AttributeDict",
+        (
+            r"collections\.defaultdict|easydict\.EasyDict|addict\.addict\.Dict|munch\.(\w+\.)?\w*Munch|box\.(\w+\.)?Box"
+            r"|(yacs|fvcore\.common)\.config\.CfgNode|(mmcv|mmengine)\.(\w+\.)*ConfigDict"
+            r"|(pytorch_lightning|lightning|lightning_fabric)\.(\w+\.)*AttributeDict"
+        ),
     ),
     (Listed, r"collections\.deque"),
     (Empty, r"builtins\.bytes"),
@@ -134,18 +137,20 @@ STAND_INS: tuple[tuple[type, str], ...] = (
     (NumpyType, r"numpy\.dtype(s\.\w+DType)?"),
     (
         Record,
-        r"argparse\.Namespace|types\.SimpleNamespace|collections\.(ChainMap|UserDict|UserList)|copyreg\._reconstructor"
-        r"|builtins\.(int|float|str|bool|list|tuple|dict|frozenset|slice|range|object|type)|functools\.partial"
-        r"|typing\.Any|datetime\.\w+|decimal\.Decimal|fractions\.Fraction|uuid\.\w+|enum\.\w+"
-        r"|pathlib\.(_local\.)?\w*Path"
-        r"|numpy\.(ndarray|bool_?|str_|float\d+|u?int\d+|datetime64|timedelta64)"
-        r"|numpy\.random\.(\w+\.)*\w+|numpy\.ma\.core\._mareconstruct|numpy\.ma\.(core\.)?MaskedArray"
-        r"|omegaconf\.(\w+\.)*\w+|ml_collections\.(\w+\.)*\w+"
-        r"|mmengine\.(\w+\.)*HistoryBuffer"
-        r"|(pytorch_lightning|lightning|lightning_fabric)\.(\w+\.)*(callbacks|loggers|utilities|accelerators)\.(\w+\.)*\w+"
-        r"|torch\._C\.Generator|torch\.torch_version\.TorchVersion|torch\.nn\.modules\.loss\.\w+"
-        r"|torch\.optim\.(\w+\.)*\w+|torch\.(cuda\.)?amp\.grad_scaler\.\w+"
-        r"|torchvision\.transforms\.(transforms|functional)\.\w+",
+        (
+            r"argparse\.Namespace|types\.SimpleNamespace|collections\.(ChainMap|UserDict|UserList)|copyreg\._reconstructor"
+            r"|builtins\.(int|float|str|bool|list|tuple|dict|frozenset|slice|range|object|type)|functools\.partial"
+            r"|typing\.Any|datetime\.\w+|decimal\.Decimal|fractions\.Fraction|uuid\.\w+|enum\.\w+"
+            r"|pathlib\.(_local\.)?\w*Path"
+            r"|numpy\.(ndarray|bool_?|str_|float\d+|u?int\d+|datetime64|timedelta64)"
+            r"|numpy\.random\.(\w+\.)*\w+|numpy\.ma\.core\._mareconstruct|numpy\.ma\.(core\.)?MaskedArray"
+            r"|omegaconf\.(\w+\.)*\w+|ml_collections\.(\w+\.)*\w+"
+            r"|mmengine\.(\w+\.)*HistoryBuffer"
+            r"|(pytorch_lightning|lightning|lightning_fabric)\.(\w+\.)*(callbacks|loggers|utilities|accelerators)\.(\w+\.)*\w+"
+            r"|torch\._C\.Generator|torch\.torch_version\.TorchVersion|torch\.nn\.modules\.loss\.\w+"
+            r"|torch\.optim\.(\w+\.)*\w+|torch\.(cuda\.)?amp\.grad_scaler\.\w+"
+            r"|torchvision\.transforms\.(transforms|functional)\.\w+"
+        ),
     ),
 )
 """The stand-ins, and the full names of the types that each stands for."""

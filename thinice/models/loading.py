@@ -29,6 +29,7 @@ from thinice.models.classifier import (
     usual_shape,
 )
 from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_format, read_safetensors, read_torch
+from thinice.models.mask_files import GivenMasks, MasksLike, read_masks
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
@@ -54,6 +55,8 @@ def load_classifier(
     classes: int | None = None,
     name: str | None = None,
     density: float | None = None,
+    masks: MasksLike | None = None,
+    weights: str | None = None,
     trust_pickle: bool = False,
 ) -> Classifier:
     """Return the classifier that a checkpoint file holds.
@@ -83,7 +86,14 @@ def load_classifier(
         What tables call it; else the file's name without suffixes.
     density
         The fraction of weights that pruning scores keep (HYDRA, RST; for HARP the global one): 0.1 at 90 % sparsity.
-        A file without scores does not use it, and its notes say so.
+        Without it, what the file or its name says. A file without scores does not use it, and its notes say so.
+    masks
+        Masks that lie beside the weights: a file of torch or safetensors (of NNI, say), a mapping from the names of
+        layers or parameters, a list in the order of the layers, or `Masks`. Or the name of the entry of the checkpoint
+        that holds them, where it has several; ``"none"`` leaves out those that it has.
+    weights
+        The entry of the checkpoint to take, where it holds several networks: ``"state_dict_ema"``, ``"teacher"``.
+        Without it the notes say which one was taken.
     trust_pickle
         Unpickle the whole file, which lets it do anything on this machine; only for files whose maker you trust.
 
@@ -128,6 +138,8 @@ def load_classifier(
         classes=classes,
         normalization=given,
         normalization_given=normalization is not None,
+        weights=weights,
+        masks=None if masks is None else read_masks(masks),
     )
     classifier = _load(request, density=density, trust_pickle=trust_pickle)
     if density is not None and not any("density of" in note for note in classifier.notes):
@@ -152,6 +164,8 @@ class _Request:
     classes: int | None
     normalization: Normalization | None
     normalization_given: bool
+    weights: str | None
+    masks: GivenMasks | None
 
     def refuse_contradiction(self, argument: str, given: object, in_file: object) -> None:
         """Raise InputError where an argument was given that is not what the file says."""
@@ -162,6 +176,14 @@ class _Request:
         """Raise InputError where an architecture was given for a file that brings its own."""
         if self.architecture is not None or self.arguments or self.code is not None:
             raise InputError(f"`architecture` is not needed: {self.path} is {kind}, leave the argument out")
+
+    def refuse_entries(self, kind: str) -> None:
+        """Raise InputError where an entry or masks were asked for in a file that has one network and no masks."""
+        for argument, value in (("weights", self.weights), ("masks", self.masks)):
+            if value is not None:
+                raise InputError(
+                    f"`{argument}` is for the checkpoints of other programs: {self.path} is {kind}, leave it out"
+                )
 
     def check_classes(self, classes: int | None) -> None:
         """Raise CheckpointError where the network has another number of classes than it must have."""
@@ -194,7 +216,11 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
     module = _whole_module(content)
     if module is not None:
         return _from_module(module, request)
-    return _from_research(find_weights(content, str(path), density=density), request)
+    checkpoint = find_weights(content, str(path), density=density, key=request.weights)
+    checkpoint.ordered = container is Container.TORCH
+    if request.masks is not None:
+        checkpoint.masks, checkpoint.masks_from = request.masks
+    return _from_research(checkpoint, request)
 
 
 def _in_utf8(text: str) -> bool:
@@ -225,6 +251,7 @@ def _json(path: Path, text: str) -> Mapping[str, Any]:
 def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
     """Return the classifier of a file that `save_classifier` wrote."""
     where = str(request.path)
+    request.refuse_entries("a file of thinice")
     version = header.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
@@ -352,16 +379,18 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     arguments: Mapping[str, Any]
     classes: int | None
     if code is not None:
-        network, in_weights = code.load(checkpoint.weights, where, otherwise=request.classes, trial=trial)
+        network, in_weights = code.load(
+            checkpoint.weights, where, otherwise=request.classes, trial=trial, versions=checkpoint.versions
+        )
         check_numbers(checkpoint, network)
         architecture, classes, arguments = str(code), in_weights or last_width(network), code.identity(network)
         shape = None
         checkpoint.note(f"architecture built by your own code, {architecture}")
     else:
-        check_numbers(checkpoint)
         identity = _identity(checkpoint, request)
         architecture, classes, arguments = identity.architecture, identity.classes, identity.arguments
         network = rebuild(architecture, identity.classes, arguments, checkpoint.weights, where)
+        check_numbers(checkpoint, network)
         shape = usual_shape(architecture, arguments)
     request.check_classes(classes)
     normalization = checkpoint.normalization
@@ -448,6 +477,7 @@ def _whole_module(content: object) -> nn.Module | None:
 
 def _from_module(module: nn.Module, request: _Request) -> Classifier:
     request.refuse_architecture("a whole pickled module")
+    request.refuse_entries("a whole pickled module")
     classifier = as_classifier(module, name=request.name)
     _check_finite(classifier.module.state_dict(), str(request.path))
     request.check_classes(classifier.classes)
@@ -474,6 +504,7 @@ def _from_onnx(request: _Request) -> Classifier:
     from thinice.models.onnx_models import load_onnx  # noqa: PLC0415 - needs an extra
 
     request.refuse_architecture("a whole program")
+    request.refuse_entries("a whole program")
     program = load_onnx(request.path)
     _check_finite(program.state_dict(), str(request.path))
     program.try_out(str(request.path))

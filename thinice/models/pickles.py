@@ -62,7 +62,7 @@ PLAIN = {
     "torch._utils._rebuild_sparse_tensor",
     "torch.serialization._get_layout",
 }
-"""The names a pickle may use, beside dtypes, storages of one dtype and `STAND_INS`. None makes more than it is given."""
+"""The names a pickle may use, beside dtypes, storages and those with a stand-in. None makes more than it is given."""
 QUANTISED = re.compile(
     r"torch\._utils\._rebuild_qtensor|torch\.(per_tensor|per_channel)_\w+|torch\.(ao\.|nn\.)(\w+\.)*quanti\w*\..*"
     r"|(torchao|bitsandbytes|quanto|optimum\.quanto|hqq|auto_gptq|awq|brevitas)\..*"
@@ -133,7 +133,9 @@ def _check(file: IO[bytes], path: Path) -> StandIns:
                 "while loading: save the plain state_dict() alone"
             )
         if claims.slow_texts:
-            raise CheckpointError(f"{path}: turns long texts into bytes while loading: save the plain state_dict() alone")
+            raise CheckpointError(
+                f"{path}: turns long texts into bytes while loading: save the plain state_dict() alone"
+            )
     return needed
 
 
@@ -184,13 +186,22 @@ class _Claims:
             self.wide += 1
         inner = self._taken(name)
         if name in {"REDUCE", "NEWOBJ"}:
-            self.calls += 1
-            self.allocates = self.allocates or inner[0].called == SIZED
-            if inner[0].called == ENCODE:
-                self.encoded += 1 + inner[1].letters
+            self._call(*inner)
         if name == "MARK":
             self.marks.append(len(self.stack))
-        elif name in {"BINPUT", "LONG_BINPUT"}:
+        else:
+            self._put(operation, argument, inner)
+
+    def _call(self, function: _Made, arguments: _Made) -> None:
+        self.calls += 1
+        self.allocates = self.allocates or function.called == SIZED
+        if function.called == ENCODE:
+            self.encoded += 1 + arguments.letters
+
+    def _put(self, operation: pickletools.OpcodeInfo, argument: object, inner: list[_Made]) -> None:
+        """Note what an instruction leaves on the stack."""
+        name = operation.name
+        if name in {"BINPUT", "LONG_BINPUT"}:
             self.memo[argument] = self.stack[-1]
         elif name in {"BINGET", "LONG_BINGET"}:
             self.stack.append(self.memo[argument])

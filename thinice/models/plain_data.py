@@ -95,15 +95,8 @@ class _Plain:
             return self._dense(key, held)
         if isinstance(held, np.ndarray | np.generic):
             return self._numbers(held)
-        if isinstance(held, NumpyScalar):
-            number = held.number()
-            return held if number is None else number
-        if isinstance(held, NumpyArray):
-            try:
-                tensor = held.tensor()
-            except (ValueError, TypeError) as error:
-                raise CheckpointError(f"{self.path}: {plain(key)} is a damaged array ({plain(str(error))})") from None
-            return held if tensor is None else tensor
+        if isinstance(held, NumpyScalar | NumpyArray):
+            return self._stand_in(key, held)
         if isinstance(held, MutableMapping):
             attributes = {name: value for name, value in getattr(held, "__dict__", {}).items() if name != VERSIONS}
             for name, value in {**attributes, **held}.items():
@@ -117,6 +110,13 @@ class _Plain:
             return tuple(self.of(f"{key}[{place}]", value) for place, value in enumerate(held))
         return held
 
+    def _stand_in(self, key: object, held: NumpyScalar | NumpyArray) -> Any:  # noqa: ANN401 - as it was, or its numbers
+        try:
+            numbers = held.number() if isinstance(held, NumpyScalar) else held.tensor()
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{self.path}: {plain(key)} is a damaged array ({plain(str(error))})") from None
+        return held if numbers is None else numbers
+
     def _numbers(self, held: np.ndarray[Any, Any] | np.generic) -> Any:  # noqa: ANN401 - a tensor, a number, or as it was
         if held.dtype.kind not in "biuf" or held.dtype.itemsize > 8:
             return held
@@ -129,9 +129,7 @@ class _Plain:
                 "the network in float32, before it is quantised"
             )
         if value.is_meta or value.is_nested or value.layout not in {torch.strided, torch.sparse_coo, *COMPRESSED}:
-            raise CheckpointError(
-                f"{self.path}: {plain(key)} is no ordinary dense tensor: save the plain state_dict()"
-            )
+            raise CheckpointError(f"{self.path}: {plain(key)} is no ordinary dense tensor: save the plain state_dict()")
         shape, numbers = tuple(value.shape), math.prod(value.shape)
         if value.layout is not torch.strided or numbers * value.element_size() > value.untyped_storage().nbytes():
             self.unfolded += numbers

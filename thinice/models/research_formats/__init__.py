@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from thinice.errors import CheckpointError
+from thinice.errors import ThinIceError
 from thinice.models.pickles import plain
-from thinice.models.research_formats.entries import NESTS, find_weights, note_unused, pick_network
+from thinice.models.research_formats.entries import NESTS, find_weights, is_zero_one, note_unused, pick_network
 from thinice.models.research_formats.normalization_layers import take_normalization
 from thinice.models.research_formats.raw_checkpoint import RawCheckpoint
 from thinice.registry import Registry
@@ -27,6 +27,7 @@ PREFIXES = (
     "basic_model.",
     "module.",
     "_orig_mod.",
+    "nncf_module.",
     "model.",
     "net.",
     "network.",
@@ -79,12 +80,13 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
             READERS.get(COPIES)(checkpoint)
             pick_network(checkpoint)
         strip_prefixes(checkpoint)
+        _refuse_masks_alone(checkpoint)
         for name in READERS.names():
             if name == OUTER_MASKS or not checkpoint.as_expected():
                 READERS.get(name)(checkpoint)
         strip_prefixes(checkpoint)  # folding may leave a prefix that all share
         note_unused(checkpoint)
-    except CheckpointError:
+    except ThinIceError:
         raise
     except Exception as error:  # noqa: BLE001 - shapes and types of a stranger's masks and scores may be anything
         reason = plain(str(error).partition("\n")[0])
@@ -92,6 +94,16 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
             f"its masks or scores do not fit its weights ({reason}): save the masked weights instead"
         ) from None
     return checkpoint
+
+
+def _refuse_masks_alone(checkpoint: RawCheckpoint) -> None:
+    """Raise CheckpointError where a file holds zeros and ones alone, unless the user's own network has its names."""
+    weights = checkpoint.weights.values()
+    if not checkpoint.as_expected() and any(value.ndim > 1 for value in weights) and all(map(is_zero_one, weights)):
+        raise checkpoint.fail(
+            "holds masks alone (nothing but zeros and ones): load the checkpoint with the weights, and give this file "
+            "as masks= (--masks)"
+        )
 
 
 def check_numbers(checkpoint: RawCheckpoint, network: nn.Module | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,17 @@ from thinice.models.pickles import plain
 from thinice.models.plain_data import VERSIONS
 from thinice.models.research_formats.raw_checkpoint import RawCheckpoint
 
-__all__ = ["NESTS", "find_weights", "is_zero_one", "note_unused", "pick_network", "tensors_in", "weight_sets"]
+__all__ = [
+    "NESTS",
+    "count_tensors",
+    "find_weights",
+    "flattened",
+    "is_zero_one",
+    "note_unused",
+    "pick_network",
+    "tensors_in",
+    "weight_sets",
+]
 
 NESTS = (
     "state_dict",
@@ -51,16 +61,16 @@ LONGEST_NAME = 500
 """Letters in the name of a parameter."""
 FEWEST = 3
 """Weights of two dimensions or more in what counts as a whole network."""
-BESIDE = re.compile(r"optim|sched|scaler|rng|random|mask|callback|loop|loader|criterion|loss|metric|grad|history|buffer")
+BESIDE = re.compile(
+    r"optim|sched|scaler|rng|random|mask|callback|loop|loader|criterion|loss|metric|grad|history|buffer"
+)
 """In the names of entries that hold no network."""
 SUFFIXES = (".shadow", "_shadow", ".ema", "_ema", "_swa")
 """What follows the name of a parameter in that of its averaged copy."""
 MOST_NAMED = 8
 
 
-def find_weights(
-    held: object, where: str, *, density: float | None = None, key: str | None = None
-) -> RawCheckpoint:
+def find_weights(held: object, where: str, *, density: float | None = None, key: str | None = None) -> RawCheckpoint:
     """Return the state dict inside what a file holds: itself, or nested; under a usual name, or the only one.
 
     Parameters
@@ -101,28 +111,40 @@ def find_weights(
         if nest is not None:
             held = _descend(held, nest, path, outer)
             continue
-        if not tensors:
-            tensors = flattened(held)
-            if sum(value.ndim > 1 for value in tensors.values()) < FEWEST:
-                break
-            parts = [name for name, value in held.items() if isinstance(value, Mapping)]
-        else:
-            parts = []
-            outer |= {_dotted(path, name): value for name, value in held.items() if name not in tensors}
-        _check_names(tensors, where)
-        checkpoint = RawCheckpoint(where, {name: value.detach() for name, value in tensors.items()}, outer, density)
-        checkpoint.versions = _versions(held)
-        if path:
-            checkpoint.note(f"weights found under {'.'.join(path)}")
-        if others := sorted(plain(name) for name in held.keys() - tensors.keys() if not tensors_in(held[name])):
-            checkpoint.note(f"entries beside the weights were not used: {', '.join(others[:5])}")
-        if parts:
-            checkpoint.note(f"weights nested by layer ({_listed(parts)}) put into one state dict")
+        nested = {} if tensors else flattened(held)
+        if not tensors and sum(value.ndim > 1 for value in nested.values()) < FEWEST:
+            break
+        checkpoint = RawCheckpoint(where, tensors or nested, outer, density)
+        _describe(checkpoint, held, path)
         if key is not None:
             _take_part(checkpoint, key, whole)
         return checkpoint
     entries = ", ".join(plain(name) for name in list(held)[:8]) if isinstance(held, Mapping) else type(held).__name__
     raise CheckpointError(f"{where}: holds no weights, only {entries or 'nothing'}: save the network's state_dict()")
+
+
+def _describe(checkpoint: RawCheckpoint, held: Mapping[Any, Any], path: list[str]) -> None:
+    """Note where the weights lie, and what lies beside them in the same mapping."""
+    weights, where = checkpoint.weights, checkpoint.where
+    if len(weights) > MOST_TENSORS:
+        raise CheckpointError(f"{where}: holds more than {MOST_TENSORS} tensors: save the network's state_dict()")
+    for name in weights:
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise CheckpointError(f"{where}: {plain(name)} is no name of a parameter: save the network's state_dict()")
+    checkpoint.weights = {name: value.detach() for name, value in weights.items()}
+    checkpoint.versions = _versions(held)
+    if path:
+        checkpoint.note(f"weights found under {'.'.join(path)}")
+    if not any(name in held for name in weights):
+        parts = [name for name, value in held.items() if isinstance(value, Mapping)]
+        checkpoint.note(f"weights nested by layer ({_listed(parts)}) put into one state dict")
+        return
+    beside = {name: value for name, value in held.items() if name not in weights}
+    checkpoint.outer |= {_dotted(path, name): value for name, value in beside.items()}
+    counted: dict[int, Size] = {}
+    others = sorted(plain(name) for name, value in beside.items() if not count_tensors(value, {}, counted)[0])
+    if others:
+        checkpoint.note(f"entries beside the weights were not used: {', '.join(others[:5])}")
 
 
 def _descend(held: Any, nest: str, path: list[str], outer: dict[str, Any]) -> Any:  # noqa: ANN401 - an entry
@@ -228,15 +250,6 @@ def _versions(held: object) -> dict[str, Any]:
     return {f"{name}." if name else "": value for name, value in stored.items() if isinstance(name, str)}
 
 
-def _check_names(weights: Mapping[str, Tensor], where: str) -> None:
-    """Refuse what is no state dict of a network: too many tensors, and names that no program writes."""
-    if len(weights) > MOST_TENSORS:
-        raise CheckpointError(f"{where}: holds more than {MOST_TENSORS} tensors: save the network's state_dict()")
-    for name in weights:
-        if not name.isprintable() or len(name) > LONGEST_NAME:
-            raise CheckpointError(f"{where}: {plain(name)} is no name of a parameter: save the network's state_dict()")
-
-
 # One of several ------------------------------------------------------------------------------------------------------
 
 
@@ -264,13 +277,18 @@ def _take_part(checkpoint: RawCheckpoint, key: str, held: object) -> None:
         checkpoint.without_prefix(prefix)
         checkpoint.note(f"weights found under {key}, as you asked; {left} beside them were not used")
     elif ending:
-        copies = {name.removesuffix(ending): value for name, value in checkpoint.weights.items() if name.endswith(ending)}
+        copies = {
+            name.removesuffix(ending): value for name, value in checkpoint.weights.items() if name.endswith(ending)
+        }
         others = {name: value for name, value in checkpoint.weights.items() if not name.endswith(ending)}
         checkpoint.weights = others | copies
         checkpoint.note(f"{len(copies)} weights that end in {ending} taken, as you asked")
     else:
-        choices = [path for path, _ in weight_sets(held)] or sorted({name.partition(".")[0] for name in checkpoint.weights})
-        raise InputError(f"`weights` {plain(key)!r} is no entry of {checkpoint.where} with weights: it has {_listed(choices)}")
+        choices = [path for path, _ in weight_sets(held)]
+        choices = choices or sorted({name.partition(".")[0] for name in checkpoint.weights})
+        raise InputError(
+            f"`weights` {plain(key)!r} is no entry of {checkpoint.where} with weights: it has {_listed(choices)}"
+        )
 
 
 def weight_sets(held: object) -> list[tuple[str, Mapping[str, Any]]]:
@@ -307,8 +325,9 @@ def pick_network(checkpoint: RawCheckpoint) -> None:
         first, _, rest = name.partition(".")
         if value.ndim > 1:
             groups.setdefault(first if rest else "", {})[rest or first] = tuple(value.shape)
+    groups = {first: shapes for first, shapes in groups.items() if first and len(shapes) >= FEWEST}
     shapes = list(groups.values())
-    if len(groups) < 2 or "" in groups or len(shapes[0]) < FEWEST or any(other != shapes[0] for other in shapes):
+    if len(groups) < 2 or any(other != shapes[0] for other in shapes):
         return
     chosen = next((role for role in ROLES if role in groups), None)
     if chosen is None:
@@ -316,14 +335,14 @@ def pick_network(checkpoint: RawCheckpoint) -> None:
             f"holds several networks, under {_listed(groups)}: say which one with weights= (--weights "
             f"{plain(next(iter(groups)))})"
         )
-    left = sorted({name.partition(".")[0] for name in checkpoint.weights} - {chosen})
+    beside = sorted({name.partition(".")[0] for name in checkpoint.weights} - groups.keys())
     checkpoint.without_prefix(f"{chosen}.")
     others = _listed(name for name in groups if name != chosen)
     checkpoint.note(
         f"weights found under {chosen}; the file holds another network under {others}: weights= (--weights) takes it"
     )
-    if rest := [name for name in left if name not in groups]:
-        checkpoint.note(f"{_listed(rest)} beside the networks not used")
+    if beside:
+        checkpoint.note(f"{_listed(beside)} beside the networks not used")
 
 
 def _leave_averages(checkpoint: RawCheckpoint) -> None:
@@ -381,15 +400,16 @@ def note_unused(checkpoint: RawCheckpoint) -> None:
     networks = [
         path
         for path, entries in weight_sets(beside)
-        if wanted and not wanted - Counter(tuple(value.shape) for value in entries.values() if isinstance(value, Tensor))
+        if wanted
+        and not wanted - Counter(tuple(value.shape) for value in entries.values() if isinstance(value, Tensor))
     ]
     counted: dict[int, Size] = {}
     left: list[str] = []
-    for path, entry in beside.items():
-        count, same = _count(entry, wanted, counted)
-        if count and not any(network == path or network.startswith(f"{path}.") for network in networks):
+    for name, entry in beside.items():
+        count, same = count_tensors(entry, wanted, counted)
+        if count and not any(network == name or network.startswith(f"{name}.") for network in networks):
             of_shapes = f", {same} of the weights' shapes" if same else ""
-            left.append(f"{plain(path)} ({count} tensor{'s' if count > 1 else ''}{of_shapes})")
+            left.append(f"{plain(name)} ({count} tensor{'s' if count > 1 else ''}{of_shapes})")
     if networks:
         checkpoint.note(
             f"other weights of such a network lie under {_listed(networks)}: weights= (--weights {plain(networks[0])}) "
@@ -399,7 +419,7 @@ def note_unused(checkpoint: RawCheckpoint) -> None:
         checkpoint.note(f"beside the weights, not used: {_listed(left)}")
 
 
-def _count(held: object, wanted: Mapping[tuple[int, ...], int], counted: dict[int, Size]) -> Size:
+def count_tensors(held: object, wanted: Mapping[tuple[int, ...], int], counted: dict[int, Size]) -> Size:
     """Return how many tensors an entry holds, however deep, and how many of the shapes of weights."""
     if isinstance(held, Tensor):
         return 1, int(tuple(held.shape) in wanted)
@@ -408,7 +428,7 @@ def _count(held: object, wanted: Mapping[tuple[int, ...], int], counted: dict[in
     if id(held) not in counted:
         counted[id(held)] = 0, 0
         values = held.values() if isinstance(held, Mapping) else held
-        inner = [_count(value, wanted, counted) for value in values]
+        inner = [count_tensors(value, wanted, counted) for value in values]
         counted[id(held)] = sum(count for count, _ in inner), sum(same for _, same in inner)
     return counted[id(held)]
 

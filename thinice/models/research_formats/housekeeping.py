@@ -13,8 +13,8 @@ from thinice.models.research_formats import RawCheckpoint
 __all__ = ["complete_batch_norm", "drop_copies", "drop_unused"]
 
 
-COPIES = ("model.", "attacker.")
-"""Where second copies stand: in the Sequential of Li et al. 2020, and in the attacker of Madry's robustness library."""
+COPIES = ("attacker.", "model.")
+"""Where second copies stand: in the attacker of Madry's robustness library, in the Sequential of Li et al. 2020."""
 
 
 def drop_copies(checkpoint: RawCheckpoint) -> None:

@@ -21,7 +21,12 @@ def apply_mad_masks(checkpoint: RawCheckpoint) -> None:
     """
     weights = checkpoint.weights
     layers = [layer for layer in checkpoint.layers("mask_weight") if f"{layer}weight" in weights]
-    strengths = {name: weights[name] for layer in layers for name in (f"{layer}mask_weight", f"{layer}mask_bias") if name in weights}
+    strengths = {
+        name: weights[name]
+        for layer in layers
+        for name in (f"{layer}mask_weight", f"{layer}mask_bias")
+        if name in weights
+    }
     hard = [name for name, strength in strengths.items() if is_zero_one(strength)]
     if hard and len(hard) == len(strengths):
         for name in hard:
@@ -32,7 +37,8 @@ def apply_mad_masks(checkpoint: RawCheckpoint) -> None:
         return
     if hard:
         raise checkpoint.fail(
-            f"{hard[0]}: holds zeros and ones, as masks do, and others of that name do not: save the masked weights instead"
+            f"{hard[0]}: holds zeros and ones, as masks do, and others of that name do not: save the masked weights "
+            "instead"
         )
     for layer in layers:
         for leaf in ("weight", "bias"):

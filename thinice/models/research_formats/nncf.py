@@ -29,7 +29,9 @@ def apply_nncf_masks(checkpoint: RawCheckpoint) -> None:
         if hook is None or name in (checkpoint.expected or ()):
             continue
         parts = hook.groupdict()
-        target = f"{parts['layer']}weight" if "layer" in parts else parts["before"] + parts["operation"].replace(":", ".")
+        target = (
+            f"{parts['layer']}weight" if "layer" in parts else parts["before"] + parts["operation"].replace(":", ".")
+        )
         leaf, value = parts["leaf"].lstrip("_"), weights.pop(name)
         if leaf == "binary_mask":
             mask = value

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from thinice.models.research_formats.raw_checkpoint import RawCheckpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["take_normalization"]
 
@@ -49,12 +51,14 @@ def take_normalization(checkpoint: RawCheckpoint) -> bool:
             continue  # the user's own network normalises by itself
         means, stds = _decimals(mean), _decimals(std.expand_as(mean) if std.numel() == 1 else std)
         if checkpoint.normalization is not None:
-            raise checkpoint.fail(f"has two normalisation layers, one of them {mean_name}: save the inner network alone")
+            raise checkpoint.fail(
+                f"has two normalisation layers, one of them {mean_name}: save the inner network alone"
+            )
         how = f"normalisation found inside, as {mean_name} and {std_name}"
         if not all(0 < value < float("inf") for value in stds) or not all(abs(value) <= 255 for value in means):
             raise checkpoint.fail(
-                f"has a normalisation layer whose numbers cannot be right: {mean_name} is {_text(means)}, {std_name} is "
-                f"{_text(stds)}: save the network without that layer and give normalization=MEAN/STD (--normalization)"
+                f"has a normalisation layer whose numbers cannot be right: {mean_name} is {_text(means)}, {std_name} "
+                f"is {_text(stds)}: save the network without it and give normalization=MEAN/STD (--normalization)"
             )
         if max(map(abs, means)) > LARGEST_MEAN or max(stds) > LARGEST_STD:
             how += f", for pixels in 0..255 (mean {_text(means)}, std {_text(stds)}): divided by 255"

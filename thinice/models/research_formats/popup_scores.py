@@ -118,8 +118,8 @@ def stored_density(checkpoint: RawCheckpoint, method: str) -> tuple[str, float] 
     """Return which entry beside the weights says the density, itself or among the options, and its value."""
     names = {"density", "k", "keep_ratio", *({"prune_rate"} if method == "RST" else ())}
     for path, value in checkpoint.outer.items():
-        options = value if isinstance(value, Mapping) and "arg" in path or "conf" in path else {path: value}
-        for name, number in options.items() if isinstance(options, Mapping) else ():
+        options = value if isinstance(value, Mapping) and OPTIONS.search(path.lower()) else {path: value}
+        for name, number in options.items():
             pruned = name == "sparsity"
             if (name not in names and not pruned) or isinstance(number, bool) or not isinstance(number, int | float):
                 continue
@@ -129,6 +129,8 @@ def stored_density(checkpoint: RawCheckpoint, method: str) -> tuple[str, float] 
     return None
 
 
+OPTIONS = re.compile(r"arg|conf|opt|param|cfg")
+"""In the names of entries that hold the options of a program."""
 KEPT = re.compile(r"(?<![a-z])(?:k|kept|keep(?:_?ratio)?|density|dens|remain(?:ing)?)[_=-]?(?P<part>0?\.\d+)")
 PRUNED = re.compile(
     r"(?:sparsity|sparse|pruned)[_=-]?(?P<part>0?\.\d+|\d\d(?:\.\d+)?(?!\d))|(?<![\d.])(?P<before>0?\.\d+|\d\d(?:\.\d+)?)"

@@ -43,6 +43,8 @@ class RawCheckpoint:
         The weights are in the order of the network, so that a list of masks can be laid on them.
     used : set of str
         The entries of ``outer`` that were used.
+    without_masks : set of str
+        The weights whose masks are not in the state dict, though they have some.
     versions : mapping
         The versions of layers that torch stores with a state dict, by the name of the layer.
     notes : list of str
@@ -51,7 +53,7 @@ class RawCheckpoint:
 
     where: str
     weights: dict[str, Tensor]
-    outer: Mapping[str, Any]
+    outer: dict[str, Any]
     density: float | None = None
     expected: frozenset[str] | None = None
     normalization: Normalization | None = None
@@ -59,6 +61,7 @@ class RawCheckpoint:
     masks_from: str | None = None
     ordered: bool = True
     used: set[str] = field(default_factory=set)
+    without_masks: set[str] = field(default_factory=set)
     versions: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

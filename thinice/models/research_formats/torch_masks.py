@@ -37,18 +37,20 @@ def apply_parametrized_masks(checkpoint: RawCheckpoint) -> None:
         base = key[: -len(".original")]
         target = f".{base}".replace(".parametrizations.", ".", 1)[1:]
         value = weights.pop(key)
-        for part in [name for name in weights if name.startswith(f"{base}.")]:
+        parts = [name for name in weights if name.startswith(f"{base}.")]
+        if not parts:
+            checkpoint.without_masks.add(target)
+        for part in parts:
             if part.rpartition(".")[2] != "mask":
                 raise checkpoint.fail(
                     f"{part}: is a parametrisation other than a mask: save the network after folding it"
                 )
             value = masked(checkpoint, part, value, weights.pop(part))
         weights[target] = value
-        done += 1
+        done += len(parts)
     left = next((name for name in weights if ".parametrizations." in f".{name}"), None)
     if left is not None:
         raise checkpoint.fail(f"{left}: is a parametrisation other than a mask: save the network after folding it")
-    _move_biases(checkpoint)
     if done:
         checkpoint.note(f"torch.nn.utils.parametrize: {done} masks applied")
 
@@ -63,8 +65,8 @@ def _move_biases(checkpoint: RawCheckpoint) -> None:
         bias = weights.pop(f"{layer}_bias")
         if bool((bias[~weight.flatten(1).any(1)] != 0).any()):
             raise checkpoint.fail(
-                f"{layer}_bias: is not zero for filters that are pruned, and the file does not say whether it is added: "
-                "save the network after squash_mask()"
+                f"{layer}_bias: is not zero for filters that are pruned, and the file does not say whether it is "
+                "added: save the network after squash_mask()"
             )
         weights[f"{layer}bias"] = bias
 
@@ -92,13 +94,24 @@ def apply_masks_beside(checkpoint: RawCheckpoint) -> None:
 
 
 def refuse_left_masks(checkpoint: RawCheckpoint) -> None:
-    """Raise CheckpointError for tensors called masks that no reader applied, unless the user's own network has them."""
+    """Raise CheckpointError for masks that are not in the file, and for tensors called masks that no reader applied.
+
+    Tensors that the user's own network has are left alone.
+    """
+    _move_biases(checkpoint)
+    if checkpoint.without_masks:
+        name = min(checkpoint.without_masks)
+        raise checkpoint.fail(
+            f"{name}: is changed by a parametrisation that is not in the file (torch.ao.pruning keeps its masks in the "
+            "sparsifier): save the network after sparsifier.squash_mask(), or give the sparsifier's state_dict() as "
+            "masks= (--masks); masks='none' takes the weights as they are"
+        )
     for name, value in checkpoint.weights.items():
         leaf = name.rpartition(".")[2]
         if "mask" in leaf.lower() and name not in (checkpoint.expected or ()) and value.ndim > 0:
             raise checkpoint.fail(
-                f"{name}: is called a mask, but no weight is where it belongs: save the masked weights instead, or give "
-                "the code of the network (--architecture FILE.py:CLASS)"
+                f"{name}: is called a mask, but no weight is where it belongs: save the masked weights instead, or "
+                "give the code of the network (--architecture FILE.py:CLASS)"
             )
 
 
@@ -123,9 +136,9 @@ def fitted_mask(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tenso
     by_filter = mask.ndim == 1 and weight.ndim > 1 and len(mask) == len(weight)
     if by_filter and weight.shape[-1] == len(mask) > 1:
         raise checkpoint.fail(
-                f"{key}: shape {shape} fits both sides of a weight of shape {tuple(weight.shape)}: save the masked "
-                "weights instead"
-            )
+            f"{key}: shape {shape} fits both sides of a weight of shape {tuple(weight.shape)}: save the masked "
+            "weights instead"
+        )
     if by_filter:
         mask = mask.view(-1, *[1] * (weight.ndim - 1))
     try:
