@@ -4,6 +4,7 @@ from thinice.models.architectures import ARCHITECTURES, build, find_architecture
 from thinice.models.classifier import Classifier, as_classifier, looks_like_probabilities, same_task
 from thinice.models.files import save_classifier
 from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
+from thinice.models.inspection import Inspection, inspect_checkpoint
 from thinice.models.loading import load_classifier
 from thinice.models.normalization import (
     NORMALIZATIONS,
@@ -19,6 +20,7 @@ __all__ = [
     "ARCHITECTURES",
     "NORMALIZATIONS",
     "Classifier",
+    "Inspection",
     "Masks",
     "Normalization",
     "NormalizationCandidate",
@@ -28,6 +30,7 @@ __all__ = [
     "build",
     "find_architecture",
     "infer_normalization",
+    "inspect_checkpoint",
     "known_architectures",
     "load_classifier",
     "looks_like_probabilities",

@@ -107,7 +107,7 @@ def find_weights(held: object, where: str, *, density: float | None = None, key:
         key = None
     while isinstance(held, Mapping):
         tensors = {name: value for name, value in held.items() if isinstance(value, Tensor) and isinstance(name, str)}
-        nest = _nest(held, tensors, where, path, counted)
+        nest = _way_down(held, tensors, where, path, counted)
         if nest is not None:
             held = _descend(held, nest, path, outer)
             continue
@@ -162,7 +162,7 @@ Size = tuple[int, int]
 """How many weights of two dimensions or more there are, and the sum of the hashes of their shapes."""
 
 
-def _nest(
+def _way_down(
     held: Mapping[Any, Any], tensors: Mapping[str, Tensor], where: str, path: list[str], counted: dict[int, Size]
 ) -> str | None:
     """Return the name of the entry in which the weights lie; ``None`` where they lie here."""
@@ -406,6 +406,8 @@ def note_unused(checkpoint: RawCheckpoint) -> None:
     counted: dict[int, Size] = {}
     left: list[str] = []
     for name, entry in beside.items():
+        if isinstance(entry, Tensor) and entry.ndim == 0:  # a number
+            continue
         count, same = count_tensors(entry, wanted, counted)
         if count and not any(network == name or network.startswith(f"{name}.") for network in networks):
             of_shapes = f", {same} of the weights' shapes" if same else ""
