@@ -133,9 +133,10 @@ OPTIONS = re.compile(r"arg|conf|opt|param|cfg")
 """In the names of entries that hold the options of a program."""
 KEPT = re.compile(r"(?<![a-z])(?:k|kept|keep(?:_?ratio)?|density|dens|remain(?:ing)?)[_=-]?(?P<part>0?\.\d+)")
 PRUNED = re.compile(
-    r"(?:sparsity|sparse|pruned)[_=-]?(?P<part>0?\.\d+|\d\d(?:\.\d+)?(?!\d))|(?<![\d.])(?P<before>0?\.\d+|\d\d(?:\.\d+)?)"
-    r"[_=-]?(?:%|percent|sparsity|sparse|pruned)"
+    r"(?:sparsity|sparse|pruned)[_=-]?(?P<part>0?\.\d+|[5-9]\d(?:\.\d+)?(?!\d))"
+    r"|(?<![\d.a-z])(?P<before>0?\.\d+(?=[_=-]?(?:sparsity|sparse|pruned))|\d\d(?:\.\d+)?(?=%|percent))"
 )
+"""Whole numbers are percentages; before a word (resnet_50_pruned) they may be anything else."""
 
 
 def density_in_name(name: str) -> tuple[str, float] | None:
