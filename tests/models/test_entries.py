@@ -124,6 +124,21 @@ def test_averages_beside_the_parameters(ending, tmp_path):
     assert_same(averaged, mixed)
 
 
+def test_averages_listed_without_names(tmp_path):
+    one, two = trained(), trained()
+    ema = {"decay": 0.99, "num_updates": 3, "shadow_params": [value.detach() for value in two.parameters()]}
+    held = {"net": one.state_dict(), "ema": {**ema, "collected_params": None}}
+    assert_same(load(held, tmp_path), one)
+    mixed = trained()
+    mixed.load_state_dict({**one.state_dict(), **dict(two.named_parameters())})
+    classifier = load(held, tmp_path, weights="ema")
+    assert_same(classifier, mixed)
+    assert noted(classifier, "11 parameters replaced by those that ema lists")
+    held["ema"]["shadow_params"].pop()
+    with pytest.raises(CheckpointError, match="ema lists 10 tensors, which are not the 11 parameters"):
+        load(held, tmp_path, weights="ema")
+
+
 def test_attackers_of_madry_are_copies(tmp_path):
     network = trained()
     held = {f"module.model.{k}": v for k, v in network.state_dict().items()}
@@ -164,6 +179,16 @@ def test_what_holds_tensors_is_named(tmp_path):
         "rng (1",
     )
     assert not noted(classifier, "epoch")
+
+
+@pytest.mark.parametrize("numbers", [([0.25], [0.5]), (torch.tensor([0.25]), np.array([0.5])), (0.25, 0.5)])
+def test_normalisation_beside_the_weights_is_named(numbers, tmp_path):
+    network = trained()
+    torch.save({"net": network.state_dict(), "mean": numbers[0], "std": numbers[1]}, tmp_path / "net.pt")
+    classifier = load_classifier(tmp_path / "net.pt")
+    assert_same(classifier, network)
+    assert not classifier.normalization_known
+    assert noted(classifier, "mean and std beside the weights", "--normalization 0.25/0.5")
 
 
 def test_nested_weights_are_put_together(tmp_path):
@@ -323,3 +348,18 @@ def test_missing_classes_of_trusted_pickles_are_named(tmp_path, monkeypatch):
         CheckpointError, match=r"needs the module somebodys_models.*install somebodys_models.*PYTHONPATH"
     ):
         load_classifier(tmp_path / "net.pt", trust_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("conv1.weight_fake_quant.scale", "prepared for quantisation"),
+        ("act.activation_post_process.min_val", "prepared for quantisation"),
+        ("fc.weight.absmax", "quantised weights"),
+        ("fc.weight_scale", "quantised weights"),
+        ("fc.weight.bitmask", "compressed-tensors"),
+    ],
+)
+def test_known_formats_that_cannot_be_read_are_one_sentence(name, message, tmp_path):
+    with pytest.raises(CheckpointError, match=rf"{name}: belongs to .*{message}.*save the"):
+        load({**trained().state_dict(), name: torch.rand(2)}, tmp_path)

@@ -179,6 +179,40 @@ def test_pickles_that_ask_for_too_much_are_refused_before_anything_is_made(body,
     refused(pickled(tmp_path / "net.pt", body), part)
 
 
+def array(shape, code, content):
+    """The instructions that build an array of NumPy, left under "a" of a dict."""
+    sizes = b"".join(b"J" + struct.pack("<i", size) for size in shape)
+    return (
+        b"}" + text(b"a") + b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+        b"(K\x01("
+        + sizes
+        + b"tcnumpy\ndtype\n("
+        + text(code)
+        + b"\x89\x88tR(K\x03"
+        + text(b"<")
+        + b"NNNJ\xff\xff\xff\xff"
+        b"J\xff\xff\xff\xffK\x00tb\x89c_codecs\nencode\n(" + text(content) + text(b"latin1") + b"tRtbs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        (array((10**9,), b"f4", b"abcd"), "damaged array .4 bytes for shape"),
+        (array((-1,), b"f4", b"abcd"), "damaged array .shape"),
+        (array((10**9, 10**9, 10**9), b"f4", b"abcd"), "damaged array"),
+        (array((2,), b"O8", b"abcd"), "holds no weights"),
+        (array((1,), b"f4,f4", b"abcd"), "holds no weights"),
+        (b"ccollections\ndefaultdict\ncbuiltins\neval\n\x85R", "wants to run builtins.eval"),
+        (b"ccollections\ndefaultdict\ncnumpy\nload\n\x85R", "wants to run numpy.load"),
+        (b"cfunctools\npartial\n(cposix\nsystem\n" + text(b"touch x") + b"tR", "wants to run posix.system"),
+        (b"cpathlib\nPosixPath\n" + text(b"a") + b"\x85R", "holds no weights"),
+    ],
+)
+def test_arrays_and_stand_ins_make_no_more_than_they_are_given(body, part, tmp_path):
+    refused(pickled(tmp_path / "net.pt", body), part)
+
+
 def test_archives_that_grow_are_refused(tmp_path):
     body = b"}" + text(b"a" * 10_000_000) + b"Ns"
     refused(pickled(tmp_path / "bomb.pt", body, compression=zipfile.ZIP_DEFLATED), "is compressed")

@@ -341,3 +341,36 @@ def test_arrays_of_masks_on_disk_are_bounded(tmp_path):
     network = trained()
     held = {"state_dict": network.state_dict(), "masks": {"conv1": np.ones((16, 1, 3, 3), dtype=np.int64)}}
     assert torch.equal(load(held, tmp_path)(inputs()), as_classifier(network)(inputs()))
+
+
+def test_masks_beside_a_trusted_module(tmp_path):
+    """As NNI leaves them: the module is pickled, the masks lie beside it or in a file of their own."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    mask = (torch.rand(10, 64) < SHARE).float()
+    with torch.no_grad():
+        expected = functional_call(network, {"1.weight": network[1].weight * mask}, inputs())
+    held = {"model": network, "ema": other}
+    torch.save(held | {"mask": {"1": {"weight": mask, "bias": None}}}, tmp_path / "both.pt")
+    torch.save(held, tmp_path / "net.pt")
+    for path, said in ((tmp_path / "both.pt", {}), (tmp_path / "net.pt", {"masks": {"1": mask}})):
+        classifier = load_classifier(path, trust_pickle=True, **said)
+        torch.testing.assert_close(classifier(inputs()), expected)
+        assert any("1 masks found under" in note for note in classifier.notes)
+        assert any("other modules lie under ema: weights=" in note for note in classifier.notes)
+    classifier = load_classifier(tmp_path / "net.pt", trust_pickle=True, weights="ema")
+    assert torch.equal(classifier(inputs()), other(inputs()))
+
+
+@pytest.mark.parametrize("kind", ["names", "numbers", "lists"])
+def test_nests_of_masks_are_visited_once(kind, tmp_path):
+    """Twelve levels of eight names each: 8 ** 12 ways down, to twelve containers."""
+    nest = [torch.ones(2)] if kind == "lists" else {"mask": torch.ones(2)}
+    for _ in range(12):
+        nest = [nest] * 8 if kind == "lists" else {(f"mask{k}" if kind == "names" else k): nest for k in range(8)}
+    torch.save(
+        {"state_dict": trained().state_dict(), "masks": nest, "other": {"a": nest, "b": nest}}, tmp_path / "net.pt"
+    )
+    with pytest.raises(CheckpointError, match=r"net\.pt: "):
+        load_classifier(tmp_path / "net.pt")
+    assert load_classifier(tmp_path / "net.pt", masks="none").architecture == "digits_cnn"

@@ -16,7 +16,7 @@ from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded
 from thinice.models.architectures import origin_of
 from thinice.models.architectures.identify import Identity, fit, identify
-from thinice.models.architectures.rebuild import rebuild
+from thinice.models.architectures.rebuild import load_exactly, rebuild
 from thinice.models.architectures.user_code import UserCode, user_code
 from thinice.models.classifier import (
     Classifier,
@@ -33,7 +33,14 @@ from thinice.models.mask_files import GivenMasks, MasksLike, read_masks
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
-from thinice.models.research_formats import NESTS, RawCheckpoint, check_numbers, find_weights, plain_weights
+from thinice.models.research_formats import (
+    NESTS,
+    RawCheckpoint,
+    apply_entries,
+    check_numbers,
+    find_weights,
+    plain_weights,
+)
 
 if TYPE_CHECKING:
     import os
@@ -213,9 +220,9 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
         content = read_torch(path, trust_pickle=trust_pickle)
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
             return _from_own(content, request)
-    module = _whole_module(content)
+    module, beside = _whole_module(content, request.weights)
     if module is not None:
-        return _from_module(module, request)
+        return _from_module(module, beside, request)
     checkpoint = find_weights(content, str(path), density=density, key=request.weights)
     checkpoint.ordered = container is Container.TORCH
     if request.masks is not None:
@@ -468,17 +475,31 @@ def _note_types(checkpoint: RawCheckpoint) -> None:
         checkpoint.note(f"weights converted to float32 from {', '.join(names)}")
 
 
-def _whole_module(content: object) -> nn.Module | None:
-    """Return the module that a trusted pickle holds, itself or under a usual name."""
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in (*NESTS, "module") if isinstance(content.get(key), nn.Module)), None)
-    return content if isinstance(content, nn.Module) else None
+def _whole_module(content: object, entry: str | None) -> tuple[nn.Module | None, dict[str, Any]]:
+    """Return the module that a trusted pickle holds, itself or under a usual name, and the entries beside it."""
+    if isinstance(content, nn.Module) and entry is None:
+        return content, {}
+    if not isinstance(content, Mapping):
+        return None, {}
+    names = NESTS if entry is None else (entry,)
+    name = next((name for name in names if isinstance(content.get(name), nn.Module)), None)
+    if name is None:
+        return None, {}
+    return content[name], {str(other): value for other, value in content.items() if other != name}
 
 
-def _from_module(module: nn.Module, request: _Request) -> Classifier:
+def _from_module(module: nn.Module, beside: dict[str, Any], request: _Request) -> Classifier:
     request.refuse_architecture("a whole pickled module")
-    request.refuse_entries("a whole pickled module")
     classifier = as_classifier(module, name=request.name)
+    checkpoint = RawCheckpoint(str(request.path), dict(classifier.network.state_dict()), beside)
+    checkpoint.masks, checkpoint.masks_from = request.masks or (None, None)
+    apply_entries(checkpoint)
+    others = [plain(name) for name, value in beside.items() if isinstance(value, nn.Module)]
+    if others:
+        checkpoint.note(
+            f"other modules lie under {', '.join(others)}: weights= (--weights {others[0]}) takes one of them"
+        )
+    load_exactly(classifier.network, checkpoint.weights)
     _check_finite(classifier.module.state_dict(), str(request.path))
     request.check_classes(classifier.classes)
     normalization = request.normalization if classifier.normalization is None else classifier.normalization
@@ -495,6 +516,7 @@ def _from_module(module: nn.Module, request: _Request) -> Classifier:
         path=request.path,
         notes=(
             "a whole pickled module, unpickled because you trusted it",
+            *checkpoint.notes,
             *(() if known else request.unknown_normalization_note()),
         ),
     )

@@ -155,6 +155,9 @@ class _Made(NamedTuple):
     called: str = ""
 
 
+NOTHING = _Made()
+
+
 class _Claims:
     """Counts of what a pickle has made so far, and how deep the tuples on its stack are nested.
 
@@ -212,10 +215,12 @@ class _Claims:
         elif name == "GLOBAL":
             self.stack.append(_Made(called=_full_name(str(argument))))
         elif operation.stack_after and name not in FILLING:
-            self.stack.append(_Made(letters=len(argument) if isinstance(argument, str) else 0))
+            self.stack.append(_Made(letters=len(argument)) if isinstance(argument, str) else NOTHING)
 
     def _taken(self, name: str) -> list[_Made]:
         """Return what an instruction takes off the stack."""
+        if name not in TAKEN and name not in TAKEN_FROM_MARK:
+            return []
         start = self.marks.pop() if name in TAKEN_FROM_MARK else len(self.stack) - TAKEN.get(name, 0)
         taken = self.stack[start:]
         del self.stack[start:]

@@ -20,7 +20,16 @@ from thinice.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NESTS", "PREFIXES", "READERS", "RawCheckpoint", "check_numbers", "find_weights", "plain_weights"]
+__all__ = [
+    "NESTS",
+    "PREFIXES",
+    "READERS",
+    "RawCheckpoint",
+    "apply_entries",
+    "check_numbers",
+    "find_weights",
+    "plain_weights",
+]
 
 PREFIXES = (
     "module.basic_model.",
@@ -47,6 +56,7 @@ READERS: Registry[Reader] = Registry(
         for name, target, summary in (
             (COPIES, "housekeeping:drop_copies", "every tensor twice (Li et al. 2020, Madry's robustness)"),
             ("unused", "housekeeping:drop_unused", "layers that no input passes (TRADES, HYDRA), profilers' counters"),
+            ("known", "unreadable:refuse_unreadable", "formats that are known, but cannot be read"),
             ("nncf", "nncf:apply_nncf_masks", "NNCF's magnitude and movement masks"),
             ("prune", "torch_masks:apply_pruning_masks", "torch.nn.utils.prune"),
             ("parametrize", "torch_masks:apply_parametrized_masks", "torch.nn.utils.parametrize"),
@@ -94,6 +104,18 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
             f"its masks or scores do not fit its weights ({reason}): save the masked weights instead"
         ) from None
     return checkpoint
+
+
+def apply_entries(checkpoint: RawCheckpoint) -> None:
+    """Apply the masks beside weights that are plain already, and note what else lies beside them.
+
+    Raises
+    ------
+    CheckpointError
+        Masks that fit no parameter.
+    """
+    READERS.get(OUTER_MASKS)(checkpoint)
+    note_unused(checkpoint)
 
 
 def _refuse_masks_alone(checkpoint: RawCheckpoint) -> None:

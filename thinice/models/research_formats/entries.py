@@ -17,6 +17,7 @@ from thinice.models.research_formats.raw_checkpoint import RawCheckpoint
 
 __all__ = [
     "NESTS",
+    "STATISTICS",
     "count_tensors",
     "find_weights",
     "flattened",
@@ -59,6 +60,8 @@ ROLES = ("model", "module", "net", "network", "student", "online", "online_model
 """Of several networks in one state dict, the one that is meant, the likeliest first."""
 LONGEST_NAME = 500
 """Letters in the name of a parameter."""
+STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
+"""The last parts of names that are no parameters."""
 FEWEST = 3
 """Weights of two dimensions or more in what counts as a whole network."""
 BESIDE = re.compile(
@@ -104,6 +107,8 @@ def find_weights(held: object, where: str, *, density: float | None = None, key:
     if key is not None and (steps := _steps(held, key)):
         for step in steps:
             held = _descend(held, step, path, outer)
+        if averages := _averages(held):
+            return _with_averages(find_weights(whole, where, density=density), averages, key)
         key = None
     while isinstance(held, Mapping):
         tensors = {name: value for name, value in held.items() if isinstance(value, Tensor) and isinstance(name, str)}
@@ -266,6 +271,29 @@ def _steps(held: object, key: str) -> list[str]:
     return []
 
 
+def _averages(held: object) -> list[Tensor]:
+    """Return averaged parameters that are listed in their order, without names (torch_ema: ``shadow_params``)."""
+    if isinstance(held, Mapping):
+        lists = [value for value in held.values() if isinstance(value, list) and tensors_in(value)]
+        held = lists[0] if len(lists) == 1 and not _size(held, {})[0] else None
+    return held if isinstance(held, list) and all(isinstance(value, Tensor) for value in held) else []
+
+
+def _with_averages(checkpoint: RawCheckpoint, averages: list[Tensor], key: str) -> RawCheckpoint:
+    """Return a checkpoint with averages for its parameters, in their order; its statistics stay."""
+    names = [name for name in checkpoint.weights if name.rpartition(".")[2] not in STATISTICS]
+    shapes = [checkpoint.weights[name].shape for name in names]
+    if shapes != [value.shape for value in averages]:
+        raise checkpoint.fail(
+            f"{plain(key)} lists {len(averages)} tensors, which are not the {len(names)} parameters in their order: "
+            "save the averaged network's state_dict()"
+        )
+    checkpoint.weights |= {name: value.detach() for name, value in zip(names, averages, strict=True)}
+    checkpoint.used.add(key)
+    checkpoint.note(f"{len(averages)} parameters replaced by those that {plain(key)} lists")
+    return checkpoint
+
+
 def _take_part(checkpoint: RawCheckpoint, key: str, held: object) -> None:
     """Leave the weights whose names begin with `key`, or are those of the copies that end in it."""
     prefix = f"{key}."
@@ -419,6 +447,27 @@ def note_unused(checkpoint: RawCheckpoint) -> None:
         )
     if left:
         checkpoint.note(f"beside the weights, not used: {_listed(left)}")
+    _note_normalization(beside, checkpoint)
+
+
+def _note_normalization(beside: Mapping[str, Any], checkpoint: RawCheckpoint) -> None:
+    """Note a mean and a standard deviation that the file holds beside its network: nobody says what they are for."""
+    for mean, std in (("mean", "std"), ("mu", "sigma"), ("means", "stds")):
+        numbers = [_numbers(beside.get(name)) for name in (mean, std)]
+        if all(numbers):
+            text = "/".join(",".join(f"{number:g}" for number in part) for part in numbers)
+            checkpoint.note(
+                f"{mean} and {std} beside the weights are not part of the network: normalization= (--normalization "
+                f"{text}) applies them"
+            )
+
+
+def _numbers(held: object) -> list[float]:
+    """Return the numbers of an entry that may be one a channel, else none."""
+    if isinstance(held, Tensor):
+        return [float(number) for number in held.flatten()] if held.numel() in {1, 3} else []
+    values = held if isinstance(held, list | tuple) else [held]
+    return [float(value) for value in values if isinstance(value, int | float)] if len(values) in {1, 3} else []
 
 
 def count_tensors(held: object, wanted: Mapping[tuple[int, ...], int], counted: dict[int, Size]) -> Size:

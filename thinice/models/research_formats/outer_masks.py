@@ -14,7 +14,7 @@ from thinice.errors import CheckpointError, InputError
 from thinice.models.files import MOST_TENSORS
 from thinice.models.pickles import plain
 from thinice.models.research_formats import NESTS, PREFIXES, RawCheckpoint
-from thinice.models.research_formats.entries import count_tensors, flattened, is_zero_one, tensors_in
+from thinice.models.research_formats.entries import STATISTICS, count_tensors, flattened, is_zero_one, tensors_in
 from thinice.models.research_formats.torch_masks import fitted_mask
 
 __all__ = ["apply_outer_masks"]
@@ -253,11 +253,7 @@ def _in_order(checkpoint: RawCheckpoint, label: str, held: Sequence[Any]) -> Mas
         raise checkpoint.fail(
             f"{plain(label)}: is a list of other things than masks: give masks by the names of weights"
         )
-    parameters = [
-        name
-        for name in weights
-        if name.rpartition(".")[2] not in {"running_mean", "running_var", "num_batches_tracked"}
-    ]
+    parameters = [name for name in weights if name.rpartition(".")[2] not in STATISTICS]
     layers = [name for name in parameters if weights[name].ndim > 1]
     convolutions = [name for name in layers if weights[name].ndim > 2]
     choices = {
