@@ -6,6 +6,7 @@ import datetime as dt
 import random
 import types
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -278,6 +279,58 @@ def test_bookkeeping_runs_nothing_and_is_passed_over(new, tmp_path):
 def test_each_kind_of_bookkeeping_alone(kind, tmp_path):
     network = trained()
     assert_same(load({"state_dict": network.state_dict(), kind: bookkeeping()[kind]}, tmp_path), network)
+
+
+class Meter:
+    """As training programs keep them beside the weights; unpickled, it would make a file."""
+
+    def __init__(self, path):
+        self.path, self.average = path, 0.5
+
+    def __setstate__(self, state):
+        raise AssertionError("the code of a file ran")
+
+
+class Settings(dict):
+    __setattr__ = dict.__setitem__
+
+
+class History(list):
+    pass
+
+
+class Scores(NamedTuple):
+    clean: float
+    robust: torch.Tensor
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+def test_objects_of_own_code_are_data(new, tmp_path):
+    network = trained()
+    tensors = {"kept": torch.ones(3)}
+    held = {
+        "state_dict": network.state_dict(),
+        "meter": Meter("a"),
+        "config": Settings(lr=0.1, inner=Settings(tensors)),
+        "history": History([0.5, 0.75]),
+        "scores": Scores(0.9, torch.zeros(2)),
+        "kind": Meter,
+    }
+    torch.save(held, tmp_path / "net.pt", _use_new_zipfile_serialization=new)
+    classifier = load_classifier(tmp_path / "net.pt", normalization="none")
+    assert_same(classifier, network)
+    assert noted(classifier, "not used", "config (1 tensor)", "scores (1 tensor)")
+
+
+class Called:
+    def __reduce__(self):
+        return (Meter, ("a",))
+
+
+def test_calls_of_own_code_are_refused(tmp_path):
+    torch.save({"state_dict": trained().state_dict(), "meter": Called()}, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"wants to run tests\.models\.test_entries\.Meter .*--trust-pickle"):
+        load_classifier(tmp_path / "net.pt")
 
 
 def test_weights_may_be_arrays_or_lie_in_default_dicts(tmp_path):

@@ -206,6 +206,9 @@ def array(shape, code, content):
         (b"ccollections\ndefaultdict\ncbuiltins\neval\n\x85R", "wants to run builtins.eval"),
         (b"ccollections\ndefaultdict\ncnumpy\nload\n\x85R", "wants to run numpy.load"),
         (b"cfunctools\npartial\n(cposix\nsystem\n" + text(b"touch x") + b"tR", "wants to run posix.system"),
+        (b"]" + b"".join(b"comegaconf\nA%d\n0" % k for k in range(200)), "more than 100 types"),
+        (b"csomebody\nNet\n)\x81" + b"csomebody\nmake\n)R\x86", "wants to run somebody.make"),
+        (b"csomebody\nNet\nq\x00)\x810h\x00)R", "wants to run somebody.Net"),
         (b"cpathlib\nPosixPath\n" + text(b"a") + b"\x85R", "holds no weights"),
     ],
 )

@@ -68,6 +68,10 @@ LAYOUTS = {
     "loose": lambda masks: {f"{name}_mask": mask for name, mask in masks.items()},
     "another name": lambda masks: {"tickets": masks},
     "another name, list": lambda masks: {"lottery": list(masks.values())},
+    "names of originals": lambda masks: {"masks": {f"{name}_orig": mask for name, mask in masks.items()}},
+    "names of wrapped parts": lambda masks: {
+        "masks": {name.replace(".weight", ".module.weight"): mask for name, mask in masks.items()}
+    },
     "twice the same": lambda masks: {"mask": masks, "masks": {f"module.{name}": mask for name, mask in masks.items()}},
 }
 
@@ -165,7 +169,7 @@ def test_torch_ao_pruning(beside, tmp_path):
     if beside == "inside":
         classifier = load({"state_dict": state, "sparsifier": masks}, tmp_path)
     else:
-        with pytest.raises(CheckpointError, match=r"fc\.weight: is changed by a parametrisation .*squash_mask"):
+        with pytest.raises(CheckpointError, match=r"fc\.weight: has a mask that is not in the file .*squash_mask"):
             load(state, tmp_path)
         torch.save(masks, tmp_path / "masks.pt")
         classifier = load(state, tmp_path, masks=tmp_path / "masks.pt")
@@ -217,6 +221,15 @@ def test_nncf(layout, kind, tmp_path):
     if layout == "2":
         state = {f"nncf_module.{name}": value for name, value in state.items()}
     assert_masked(load({"state_dict": state}, tmp_path), network, masks, "NNCF: 4 masks")
+
+
+def test_originals_whose_masks_lie_elsewhere(tmp_path):
+    network = trained()
+    masks = masks_for(network)
+    state = {f"{name}_orig" if name in masks else name: value for name, value in network.state_dict().items()}
+    assert_masked(load({"net": state, "masks": masks}, tmp_path), network, masks, "4 masks")
+    with pytest.raises(CheckpointError, match=r"conv1\.weight: has a mask that is not in the file"):
+        load({"net": state}, tmp_path)
 
 
 def test_other_operations_of_nncf_are_refused(tmp_path):

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["NumpyArray", "NumpyScalar", "Record", "stand_in"]
+__all__ = ["Keyed", "Listed", "NumpyArray", "NumpyScalar", "Record", "stand_in"]
 
 COUNTABLE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 """NumPy's types of numbers that torch has as well."""
@@ -25,10 +25,15 @@ class Record(dict[Any, Any]):
 
     __hash__ = object.__hash__  # type: ignore[assignment] # some are keys of dicts
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__()
+    def __new__(cls, *arguments: object) -> Self:
+        """Return a record of the arguments; torch's reader makes some objects without initialising them."""
+        record = super().__new__(cls)
         if arguments:
-            self["arguments"] = arguments
+            record["arguments"] = arguments
+        return record
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
 
     def __setstate__(self, state: object) -> None:
         if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # of a class with slots

@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import sys
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import torch
 from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
 from thinice.errors import CheckpointError
-from thinice.models.bookkeeping import stand_in
+from thinice.models.bookkeeping import Keyed, Listed, Record, stand_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,8 @@ MOST_WIDE = 1_000
 """Whole numbers of more than 64 bits: a random generator has a few."""
 MOST_NESTED = 50
 """Tuples in one another."""
+MOST_TYPES = 100
+"""Types of bookkeeping in one pickle, which torch's reader looks through at each call."""
 TAKEN = {
     **dict.fromkeys(("TUPLE1", "APPEND", "BUILD", "BINPERSID"), 1),
     **dict.fromkeys(("TUPLE2", "REDUCE", "NEWOBJ", "SETITEM"), 2),
@@ -69,6 +72,8 @@ QUANTISED = re.compile(
 )
 """The names of quantised tensors and modules: of torch, and of the packages for it."""
 UNUSUAL = re.compile(r"(torch\._utils\._rebuild|torch\._tensor\._rebuild|torch\.nested|torch\.(cuda\.)?sparse)\w*.*")
+KNOWN_PACKAGES = sys.stdlib_module_names - {"__main__"} | {"torch", "numpy", "torchvision", "torchaudio"}
+"""The packages of which only `stand_in` and `PLAIN` are allowed; a checkpoint's own code is none of them."""
 SLOW_ENCODINGS = {"punycode", "idna"}
 """Encodings whose time grows with the square of a text's length."""
 
@@ -117,26 +122,27 @@ def _check(file: IO[bytes], path: Path) -> StandIns:
     for operation, argument, _ in pickletools.genops(file):
         if operation.name == "GLOBAL":
             name = _full_name(str(argument))
-            kind = stand_in(name)
+            kind = stand_in(name) or (Record if _is_foreign(name) else None)
             if kind is None:
                 _check_name(name, path)
             else:
                 needed[name] = kind
+            if len(needed) > MOST_TYPES:
+                raise CheckpointError(f"{path}: names more than {MOST_TYPES} types: save the plain state_dict() alone")
         claims.take(operation, argument)
-        if claims.allocates:
-            raise CheckpointError(
-                f"{path}: wants to run {SIZED} while loading, which takes any memory: save its state_dict()"
-            )
-        if claims.too_many:
-            raise CheckpointError(
-                f"{path}: asks for more than {MOST_CALLS} objects, {MOST_STEPS} steps or {MOST_NESTED} nested tuples "
-                "while loading: save the plain state_dict() alone"
-            )
-        if claims.slow_texts:
-            raise CheckpointError(
-                f"{path}: turns long texts into bytes while loading: save the plain state_dict() alone"
-            )
+        claims.refuse(path)
+    for name, kind in needed.items():
+        if name in claims.functions and _is_foreign(name):
+            _check_name(name, path)
+        if kind is Record and name in claims.keyed | claims.listed:
+            needed[name] = Keyed if name in claims.keyed else Listed
     return needed
+
+
+def _is_foreign(name: str) -> bool:
+    """Return whether a name is of somebody's own code or package: its objects are data, where nothing is called."""
+    package = name.partition(".")[0]
+    return package not in KNOWN_PACKAGES and not QUANTISED.fullmatch(name)
 
 
 def _full_name(argument: str) -> str:
@@ -148,11 +154,12 @@ def _full_name(argument: str) -> str:
 
 
 class _Made(NamedTuple):
-    """What lies on the stack: how deep its tuples are nested, how long its longest text is, what calling it does."""
+    """What lies on the stack: how deep its tuples are nested, its longest text, its full name, or that of its type."""
 
     depth: int = 0
     letters: int = 0
     called: str = ""
+    kind: str = ""
 
 
 NOTHING = _Made()
@@ -167,17 +174,28 @@ class _Claims:
     def __init__(self) -> None:
         self.steps = self.calls = self.wide = self.deepest = self.encoded = 0
         self.slow = self.allocates = False
+        self.functions: set[str] = set()
+        self.keyed: set[str] = set()
+        self.listed: set[str] = set()
         self.stack: list[_Made] = []
         self.marks: list[int] = []
         self.memo: dict[object, _Made] = {}
 
-    @property
-    def too_many(self) -> bool:
-        return self.steps > MOST_STEPS or self.calls > MOST_CALLS or self.wide > MOST_WIDE or self.deepest > MOST_NESTED
-
-    @property
-    def slow_texts(self) -> bool:
-        return self.encoded > 0 and (self.slow or self.encoded > MOST_ENCODED)
+    def refuse(self, path: Path) -> None:
+        """Raise CheckpointError where the pickle asks for too much."""
+        if self.allocates:
+            raise CheckpointError(
+                f"{path}: wants to run {SIZED} while loading, which takes any memory: save its state_dict()"
+            )
+        if self.steps > MOST_STEPS or self.calls > MOST_CALLS or self.wide > MOST_WIDE or self.deepest > MOST_NESTED:
+            raise CheckpointError(
+                f"{path}: asks for more than {MOST_CALLS} objects, {MOST_STEPS} steps or {MOST_NESTED} nested tuples "
+                "while loading: save the plain state_dict() alone"
+            )
+        if self.encoded > 0 and (self.slow or self.encoded > MOST_ENCODED):
+            raise CheckpointError(
+                f"{path}: turns long texts into bytes while loading: save the plain state_dict() alone"
+            )
 
     def take(self, operation: pickletools.OpcodeInfo, argument: object) -> None:
         """Count one instruction."""
@@ -189,14 +207,25 @@ class _Claims:
             self.wide += 1
         inner = self._taken(name)
         if name in {"REDUCE", "NEWOBJ"}:
-            self._call(*inner)
+            self._call(name, *inner)
+        elif name in FILLING:
+            self._fill(name)
         if name == "MARK":
             self.marks.append(len(self.stack))
         else:
             self._put(operation, argument, inner)
 
-    def _call(self, function: _Made, arguments: _Made) -> None:
+    def _fill(self, name: str) -> None:
+        """Note of which type it is that gets entries, or a list of them."""
+        if name in {"SETITEM", "SETITEMS"}:
+            self.keyed.add(self.stack[-1].kind)
+        elif name in {"APPEND", "APPENDS"}:
+            self.listed.add(self.stack[-1].kind)
+
+    def _call(self, name: str, function: _Made, arguments: _Made) -> None:
         self.calls += 1
+        if name == "REDUCE":
+            self.functions.add(function.called)
         self.allocates = self.allocates or function.called == SIZED
         if function.called == ENCODE:
             self.encoded += 1 + arguments.letters
@@ -210,7 +239,8 @@ class _Claims:
             self.stack.append(self.memo[argument])
         elif name in NESTING:
             depth = 1 + max((made.depth for made in inner), default=0)
-            self.stack.append(_Made(depth, max((made.letters for made in inner), default=0)))
+            kind = inner[0].called if name in {"REDUCE", "NEWOBJ"} else ""
+            self.stack.append(_Made(depth, max((made.letters for made in inner), default=0), kind=kind))
             self.deepest = max(self.deepest, depth)
         elif name == "GLOBAL":
             self.stack.append(_Made(called=_full_name(str(argument))))

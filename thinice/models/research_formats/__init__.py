@@ -86,11 +86,11 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
     """
     try:
         strip_wrappers(checkpoint)
+        _refuse_masks_alone(checkpoint)
         if not checkpoint.as_expected():
             READERS.get(COPIES)(checkpoint)
             pick_network(checkpoint)
         strip_prefixes(checkpoint)
-        _refuse_masks_alone(checkpoint)
         for name in READERS.names():
             if name == OUTER_MASKS or not checkpoint.as_expected():
                 READERS.get(name)(checkpoint)

@@ -352,7 +352,8 @@ def pick_network(checkpoint: RawCheckpoint) -> None:
     for name, value in checkpoint.weights.items():
         first, _, rest = name.partition(".")
         if value.ndim > 1:
-            groups.setdefault(first if rest else "", {})[rest or first] = tuple(value.shape)
+            inner = rest.removeprefix("module.")  # of averages
+            groups.setdefault(first if rest else "", {})[inner or first] = tuple(value.shape)
     groups = {first: shapes for first, shapes in groups.items() if first and len(shapes) >= FEWEST}
     shapes = list(groups.values())
     if len(groups) < 2 or any(other != shapes[0] for other in shapes):

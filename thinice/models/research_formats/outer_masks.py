@@ -26,8 +26,11 @@ MOST_LEVELS = 6
 """Levels of names that all masks share and no weight has."""
 ELSEWHERE = re.compile(r"optim|sched|scaler|rng|random")
 """In the names of entries whose tensors are no masks, whatever they are called."""
-ENDINGS = {"_mask": "", ".mask": "", "_masks": "", "mask_weight": "weight", "mask_bias": "bias"}
+ENDINGS = {"_mask": "", ".mask": "", "_masks": "", "mask_weight": "weight", "mask_bias": "bias", "_orig": ""}
 """How a mask's name may end, and what the parameter has there instead."""
+
+WRAPPERS = {"module", "_orig_mod"}
+"""Parts of names that stand for a module around another one (DataParallel of a part)."""
 
 Masks = dict[str, tuple[str, Tensor]]
 """By the parameter that it is for: the name of the mask in its file, and the mask."""
@@ -95,7 +98,9 @@ def _beside(checkpoint: RawCheckpoint) -> dict[str, Any]:
     """Return the entries around the weights that are called masks, or the one of them that the user asked for."""
     sets = _containers(checkpoint.outer)
     single = {
-        name: value for name, value in checkpoint.outer.items() if isinstance(value, Tensor) and "mask" in name.lower()
+        name: value
+        for name, value in checkpoint.outer.items()
+        if isinstance(value, Tensor) and value.ndim > 0 and "mask" in name.lower()
     }
     if single:
         sets[BESIDE] = single
@@ -230,6 +235,7 @@ def _target(name: str, weights: Mapping[str, Tensor], by_underscores: Mapping[st
     for prefix in PREFIXES:
         if stems[-1].startswith(prefix):
             stems.append(stems[-1].removeprefix(prefix))
+    stems += [".".join(part for part in stem.split(".") if part not in WRAPPERS) for stem in stems]
     stems += [re.sub(r"_\d+$", "", stem) for stem in stems]  # FlyingBird numbers them
     stems += [
         stem.removesuffix(ending) + instead

@@ -27,6 +27,11 @@ def apply_pruning_masks(checkpoint: RawCheckpoint) -> None:
         weights[name] = masked(checkpoint, name, weights.pop(f"{name}_orig"), mask)
     if names:
         checkpoint.note(f"torch.nn.utils.prune: {len(names)} masks applied")
+    alone = [name[: -len("_orig")] for name in weights if name.endswith("_orig")]
+    for name in alone:
+        if name not in weights and f"{name}_u" not in weights:  # spectral normalisation has one of its own
+            weights[name] = weights.pop(f"{name}_orig")
+            checkpoint.without_masks.add(name)
 
 
 def apply_parametrized_masks(checkpoint: RawCheckpoint) -> None:
@@ -102,8 +107,8 @@ def refuse_left_masks(checkpoint: RawCheckpoint) -> None:
     if checkpoint.without_masks:
         name = min(checkpoint.without_masks)
         raise checkpoint.fail(
-            f"{name}: is changed by a parametrisation that is not in the file (torch.ao.pruning keeps its masks in the "
-            "sparsifier): save the network after sparsifier.squash_mask(), or give the sparsifier's state_dict() as "
+            f"{name}: has a mask that is not in the file (torch.ao.pruning keeps them in the sparsifier): save the "
+            "network after sparsifier.squash_mask(), or give the masks, or the sparsifier's state_dict(), as "
             "masks= (--masks); masks='none' takes the weights as they are"
         )
     for name, value in checkpoint.weights.items():
