@@ -140,6 +140,28 @@ def test_averages_listed_without_names(tmp_path):
         load(held, tmp_path, weights="ema")
 
 
+class Average:
+    """An average that is pickled as the object that computes it; its code is not needed."""
+
+    def __init__(self, shadow):
+        self.decay, self.shadow = 0.99, shadow
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_averages_without_statistics_get_those_of_the_network(prefix, tmp_path):
+    one, two = trained(), trained()
+    shadow = {name: value.detach() for name, value in two.named_parameters()}
+    held = {"model": {f"{prefix}{name}": value for name, value in one.state_dict().items()}, "ema": Average(shadow)}
+    classifier = load(held, tmp_path)
+    assert_same(classifier, one)
+    assert noted(classifier, "not used: ema (11 tensors, 4 of the weights' shapes)") or noted(classifier, "ema.shadow")
+    mixed = trained()
+    mixed.load_state_dict({**one.state_dict(), **dict(two.named_parameters())})
+    classifier = load(held, tmp_path, weights="ema.shadow")
+    assert_same(classifier, mixed)
+    assert noted(classifier, "11 parameters replaced by those under ema.shadow")
+
+
 def test_attackers_of_madry_are_copies(tmp_path):
     network = trained()
     held = {f"module.model.{k}": v for k, v in network.state_dict().items()}

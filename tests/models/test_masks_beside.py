@@ -63,6 +63,8 @@ LAYOUTS = {
     "list": lambda masks: {"masks": list(masks.values())},
     "tuple": lambda masks: {"masks": tuple(masks.values())},
     "by number": lambda masks: {"masks": dict(enumerate(masks.values()))},
+    "by numbers as text": lambda masks: {"masks": {str(place): mask for place, mask in enumerate(masks.values())}},
+    "each in a dict": lambda masks: {"masks": {name: {"mask": mask} for name, mask in masks.items()}},
     "deep": lambda masks: {"compression_sched": {"masks_dict": {**masks, "fc.bias": None}}},
     "inside info": lambda masks: {"pruner": {"mask_info": {"masks": masks, "rate": 0.4}}},
     "loose": lambda masks: {f"{name}_mask": mask for name, mask in masks.items()},
@@ -96,6 +98,27 @@ def test_masks_in_a_file_of_their_own(layout, tmp_path):
     assert_masked(classifier, network, masks, "masks.pth", "applied")
     with pytest.raises(CheckpointError, match=r"masks\.pth: holds (masks alone.*--masks|no weights)"):
         load_classifier(tmp_path / "masks.pth")
+
+
+@pytest.mark.parametrize("layout", ["layers", "flat", "each in a dict", "list", "torch prune", "checkpoint"])
+def test_files_that_hold_masks_and_nothing_else(layout, tmp_path):
+    network = trained()
+    masks = masks_for(network)
+    held = {
+        "layers": {layer: {"weight": mask, "bias": None} for layer, mask in layers_of(masks).items()},
+        "flat": {f"module.{name}": mask for name, mask in masks.items()},
+        "each in a dict": {name: {"mask": mask} for name, mask in masks.items()},
+        "list": list(masks.values()),
+        "torch prune": {
+            f"{name}_{kind}": value
+            for name, mask in masks.items()
+            for kind, value in (("orig", torch.rand_like(mask)), ("mask", mask))
+        },
+        "checkpoint": {"epoch": 3, "state_dict": {f"{name}_mask": mask for name, mask in masks.items()}},
+    }[layout]
+    torch.save(held, tmp_path / "masks.pth")
+    classifier = load({"net": network.state_dict()}, tmp_path, masks=tmp_path / "masks.pth")
+    assert_masked(classifier, network, masks, "masks.pth", "applied")
 
 
 def test_masks_given_in_python_and_as_safetensors(tmp_path):
@@ -151,6 +174,22 @@ def test_one_number_a_filter(tmp_path):
     square = {"fc.weight": torch.rand(4, 4), "fc.bias": torch.rand(4)}
     with pytest.raises(CheckpointError, match=r"fc: shape \(4,\) fits both sides"):
         load({"net": square, "masks": {"fc": torch.tensor([0, 1, 1, 0])}}, tmp_path)
+
+
+def test_one_number_a_kernel(tmp_path):
+    network = trained()
+    kernels = (torch.rand(32, 16) < SHARE).float()
+    masks = {"conv2.weight": kernels[:, :, None, None].expand(32, 16, 3, 3)}
+    assert_masked(load({"net": network.state_dict(), "masks": {"conv2": kernels}}, tmp_path), network, masks, "applied")
+    weights = {"conv.weight": torch.rand(3, 3, 3, 3), "fc.weight": torch.rand(2, 3)}
+    with pytest.raises(CheckpointError, match=r"conv: shape \(3, 3\) fits both sides"):
+        load({"net": weights, "masks": {"conv": torch.eye(3)}}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["conv1.clean_scores", "conv1.mask_scores", "conv9.popup_scores", "conv9.scores"])
+def test_unknown_scores_are_refused(name, tmp_path):
+    with pytest.raises(CheckpointError, match=rf"{name}: holds scores of a method"):
+        load({**trained().state_dict(), name: torch.rand(16, 1, 3, 3)}, tmp_path, density=0.5)
 
 
 @pytest.mark.parametrize("beside", ["inside", "file"])

@@ -103,7 +103,7 @@ def find_weights(held: object, where: str, *, density: float | None = None, key:
     """
     outer: dict[str, Any] = {}
     path: list[str] = []
-    whole, counted = held, dict[int, Size]()
+    whole, counted, asked = held, dict[int, Size](), key
     if key is not None and (steps := _steps(held, key)):
         for step in steps:
             held = _descend(held, step, path, outer)
@@ -123,6 +123,8 @@ def find_weights(held: object, where: str, *, density: float | None = None, key:
         _describe(checkpoint, held, path)
         if key is not None:
             _take_part(checkpoint, key, whole)
+        elif asked is not None:
+            return _with_statistics(checkpoint, whole, asked)
         return checkpoint
     entries = ", ".join(plain(name) for name in list(held)[:8]) if isinstance(held, Mapping) else type(held).__name__
     raise CheckpointError(f"{where}: holds no weights, only {entries or 'nothing'}: save the network's state_dict()")
@@ -292,6 +294,24 @@ def _with_averages(checkpoint: RawCheckpoint, averages: list[Tensor], key: str) 
     checkpoint.used.add(key)
     checkpoint.note(f"{len(averages)} parameters replaced by those that {plain(key)} lists")
     return checkpoint
+
+
+def _with_statistics(checkpoint: RawCheckpoint, whole: object, key: str) -> RawCheckpoint:
+    """Return the checkpoint with the statistics of the network beside it, where averages of parameters have none."""
+    if any(name.rpartition(".")[2] in STATISTICS for name in checkpoint.weights):
+        return checkpoint
+    try:
+        base = find_weights(whole, checkpoint.where, density=checkpoint.density)
+    except CheckpointError:
+        return checkpoint
+    names = {name: name if name in base.weights else f"module.{name}" for name in checkpoint.weights}
+    statistics = [name for name in base.weights if name.rpartition(".")[2] in STATISTICS]
+    if not statistics or not all(name in base.weights for name in names.values()):
+        return checkpoint
+    base.weights |= {names[name]: value for name, value in checkpoint.weights.items()}
+    base.used.add(key)
+    base.note(f"{len(names)} parameters replaced by those under {plain(key)}, which has no statistics of batch norms")
+    return base
 
 
 def _take_part(checkpoint: RawCheckpoint, key: str, held: object) -> None:

@@ -76,6 +76,8 @@ def _within(name: str, entry: str) -> bool:
 
 def _given(content: Any, label: str) -> dict[str, Any]:  # noqa: ANN401 - a mapping or a list
     """Return the masks of a file of their own, by where they lie in it."""
+    if isinstance(content, Mapping) and (single := _single_masks(content)):
+        return {label: single}
     if isinstance(content, Mapping) and (sets := _containers(content)):
         return {f"{label}: {path}": held for path, held in sets.items()}
     while isinstance(content, Mapping):
@@ -191,8 +193,6 @@ def _single_masks(held: object) -> dict[str, Tensor]:
 
 def _resolved(checkpoint: RawCheckpoint, label: str, held: Any) -> Masks:  # noqa: ANN401 - a mapping or a list
     """Return each mask by the parameter that it is for."""
-    if isinstance(held, Mapping) and held and all(isinstance(name, int) for name in held):
-        held = [held[place] for place in sorted(held)]
     if not isinstance(held, Mapping):
         return _in_order(checkpoint, label, held)
     if unread := [value for value in held.values() if isinstance(value, list | tuple) and tensors_in(value)]:
@@ -201,6 +201,8 @@ def _resolved(checkpoint: RawCheckpoint, label: str, held: Any) -> Masks:  # noq
         )
     masks = flattened(held)
     targets = _targets(list(masks), checkpoint.weights)
+    if not targets and all(str(name).isdecimal() for name in held):
+        return _in_order(checkpoint, label, [held[name] for name in sorted(held, key=int)])
     by_target: Masks = {}
     for name, mask in masks.items():
         target = targets.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,10 @@ __all__ = [
     "masked",
     "refuse_left_masks",
 ]
+
+
+SCORES = {"popup_scores", "clean_scores", "scores", "score", "mask_scores", "mask_logits", "log_alpha", "z_loga"}
+"""How methods call what ranks weights or opens their gates."""
 
 
 def apply_pruning_masks(checkpoint: RawCheckpoint) -> None:
@@ -113,6 +119,10 @@ def refuse_left_masks(checkpoint: RawCheckpoint) -> None:
         )
     for name, value in checkpoint.weights.items():
         leaf = name.rpartition(".")[2]
+        if leaf in SCORES and name not in (checkpoint.expected or ()):
+            raise checkpoint.fail(
+                f"{name}: holds scores of a method that thinice does not know: save the masked weights instead"
+            )
         if "mask" in leaf.lower() and name not in (checkpoint.expected or ()) and value.ndim > 0:
             raise checkpoint.fail(
                 f"{name}: is called a mask, but no weight is where it belongs: save the masked weights instead, or "
@@ -128,7 +138,7 @@ def masked(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tensor) ->
 def fitted_mask(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tensor) -> Tensor:
     """Return a mask of zeros and ones in the shape of its weight, True where it is kept.
 
-    One number a filter is laid on the filters (FakeStructuredSparsity), where its length fits nothing else.
+    One number a filter, or a kernel, is laid on these (FakeStructuredSparsity) where it does not fit the other side.
 
     Raises
     ------
@@ -137,16 +147,17 @@ def fitted_mask(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tenso
     """
     if mask.dtype != torch.bool and not is_zero_one(mask):
         raise checkpoint.fail(f"{key}: is no mask of zeros and ones")
-    shape = tuple(mask.shape)
-    by_filter = mask.ndim == 1 and weight.ndim > 1 and len(mask) == len(weight)
-    if by_filter and weight.shape[-1] == len(mask) > 1:
+    shape, keeps = tuple(mask.shape), mask.to(torch.bool)
+    ways: list[Tensor] = []
+    if mask.ndim < weight.ndim and shape == tuple(weight.shape[: mask.ndim]):
+        ways.append(keeps.view(*shape, *[1] * (weight.ndim - mask.ndim)).expand_as(weight))
+    with suppress(RuntimeError):
+        ways.append(keeps.expand_as(weight))
+    if not ways:
+        raise checkpoint.fail(f"{key}: shape {shape} does not fit a weight of shape {tuple(weight.shape)}")
+    if not torch.equal(ways[0], ways[-1]):
         raise checkpoint.fail(
-            f"{key}: shape {shape} fits both sides of a weight of shape {tuple(weight.shape)}: save the masked "
-            "weights instead"
+            f"{key}: shape {shape} fits both sides of a weight of shape {tuple(weight.shape)}: save the masked weights "
+            "instead"
         )
-    if by_filter:
-        mask = mask.view(-1, *[1] * (weight.ndim - 1))
-    try:
-        return mask.to(torch.bool).expand_as(weight)
-    except RuntimeError:
-        raise checkpoint.fail(f"{key}: shape {shape} does not fit a weight of shape {tuple(weight.shape)}") from None
+    return ways[0]
