@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from thinice.analysis.boundary_slice import slice_networks as slice_networks
     from thinice.analysis.comparison import compare as compare
     from thinice.analysis.comparison import compare_all as compare_all
-    from thinice.analysis.evaluation import DoubtfulWarning as DoubtfulWarning
     from thinice.analysis.evaluation import evaluate as evaluate
     from thinice.analysis.evaluation import evaluate_all as evaluate_all
     from thinice.analysis.measurement import Interrupted as Interrupted
@@ -32,10 +31,13 @@ if TYPE_CHECKING:
     from thinice.data import as_samples as as_samples
     from thinice.data import load_samples as load_samples
     from thinice.data.digits import example_checkpoints as example_checkpoints
+    from thinice.errors import DoubtfulWarning as DoubtfulWarning
     from thinice.errors import ThinIceError as ThinIceError
     from thinice.models import Classifier as Classifier
+    from thinice.models import Inspection as Inspection
     from thinice.models import Masks as Masks
     from thinice.models import as_classifier as as_classifier
+    from thinice.models import inspect_checkpoint as inspect_checkpoint
     from thinice.models import load_classifier as load_classifier
     from thinice.models import load_masks as load_masks
     from thinice.models import save_classifier as save_classifier
@@ -64,8 +66,9 @@ _HOMES = {
     "Attack": "attacks",
     "Classifier": "models",
     "Comparison": "results",
-    "DoubtfulWarning": "analysis.evaluation",
+    "DoubtfulWarning": "errors",
     "Interrupted": "analysis.measurement",
+    "Inspection": "models",
     "Interval": "types",
     "Masks": "models",
     "MinNormResult": "attacks",
@@ -87,6 +90,7 @@ _HOMES = {
     "evaluate": "analysis.evaluation",
     "evaluate_all": "analysis.evaluation",
     "example_checkpoints": "data.digits",
+    "inspect_checkpoint": "models",
     "load_classifier": "models",
     "load_masks": "models",
     "load_samples": "data",

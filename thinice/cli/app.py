@@ -40,6 +40,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "Evaluate which samples are robust at a budget, and store what broke the others.",
         ),
         "train": ("thinice.cli.train:train", "Train a network by a named recipe, adversarially if it says so."),
+        "inspect": (
+            "thinice.cli.inspect:inspect",
+            "Show what is in a checkpoint: network, sparsity a layer, masks, and what was not read and why.",
+        ),
         "check": ("thinice.cli.check:check", "Check whether the results in a store can all be true."),
         "prune": (
             "thinice.cli.prune:prune",

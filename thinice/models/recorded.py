@@ -32,7 +32,10 @@ def recorded_accuracy(entries: Mapping[str, Any]) -> tuple[str, float] | None:
     >>> recorded_accuracy({"epoch": 3, "acc": "high"}) is None
     True
     """
-    levels = [entries, *(entries[name] for name in NESTED if isinstance(entries.get(name), Mapping))]
+    dotted = {
+        name.rpartition(".")[2]: value for name, value in entries.items() if str(name).partition(".")[0] in NESTED
+    }
+    levels = [dotted, entries, *(entries[name] for name in NESTED if isinstance(entries.get(name), Mapping))]
     named = {name.lower(): (name, value) for level in levels for name, value in level.items() if isinstance(name, str)}
     for name, value in (named[name] for name in ACCURACIES if name in named):
         number = _number(value)
