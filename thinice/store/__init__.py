@@ -349,7 +349,7 @@ class Store:
 
     def tables(self) -> pd.DataFrame:
         """Return all tables and views: name, kind, rows (of tables), comment."""
-        with reading(self.path, self._patience) as connection:
+        with reading(self.path, self._patience, own=True) as connection:
             found = connection.execute(query("tables")).df()
             rows = [
                 None if kind == "view" else ask(connection, f"from {quoted(name)} select count(*)")[0][0]
