@@ -393,7 +393,7 @@ def test_nan_logits_do_not_stand(store):
 
 
 def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path, digits):
-    known, count = linear(classes=4, count=12), 12  # at most the 16 that are looked at
+    known, count = linear(classes=4, count=4), 4  # at most the 16 that are looked at
     network, samples = nn.Sequential(known.model, nn.Softmax(1)), thinice.as_samples(known.inputs, known.labels)
     settings = {"attack": "pgd", "budget": 0.001, "store": tmp_path / "thinice.duckdb", "progress": False}
     with pytest.warns(
@@ -406,7 +406,7 @@ def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path
     kept = thinice.open_store(settings["store"]).sql("select indicator from findings where raised")
     assert "softmax_output" in set(kept["indicator"])
     assert evaluate(network, samples, **settings, checks=False).findings is None
-    dense, few = digits[0], digits[1][:20]
+    dense, few = digits[0], digits[1][:5]
     healthy = evaluate(dense, few, attack="fmn", norm="l2", budget=0.3, device="cpu", progress=False)
     assert healthy.warnings == ()
 

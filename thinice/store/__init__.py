@@ -21,7 +21,7 @@ from thinice.store.connection import Connection, ask, interruptibly, located, mi
 from thinice.store.decode import stored_adversarial, stored_settings
 from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
-from thinice.store.sql import query
+from thinice.store.sql import OwnQuery, query
 from thinice.store.writer import Run
 
 if TYPE_CHECKING:
@@ -335,7 +335,8 @@ class Store:
         0    8.0
 
         """
-        with reading(self.path, self._patience) as connection, explained(connection):
+        own = isinstance(query, OwnQuery)
+        with reading(self.path, self._patience, own=own) as connection, explained(connection):
             if len(statements(query)) > 1:
                 raise StoreError("one query at a time: only the last answer would be shown")
 

@@ -128,7 +128,7 @@ def _attached(
 ) -> Iterator[Connection]:
     """Yield a connection to a DuckDB with a store attached, and keep that DuckDB for the next `own` statements."""
     idle = _idle.pop(path, None) if own else None
-    duck = _started(own=own) if idle is None else idle
+    duck = _started() if idle is None else idle
     with ExitStack() as stack:
         stack.callback(duck.close)
         _attach(duck, path, mode, patience)
@@ -148,16 +148,14 @@ def _attached(
             raise StoreError(f"{path}: {one_line(error)}") from error
 
 
-def _started(*, own: bool) -> Connection:
-    """Return a new DuckDB without any file; for `own` statements, which are short, one without threads."""
+def _started() -> Connection:
+    """Return a new DuckDB without any file."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",  # a name in a query is never a variable of Python
         "temp_directory": str(Path(tempfile.gettempdir()) / f"thinice-{os.getpid()}"),
     }
-    if own:
-        settings["threads"] = 1
     return duckdb.connect(":memory:", config=settings)
 
 
