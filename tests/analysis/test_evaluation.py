@@ -427,6 +427,7 @@ def test_nobody_verified_falls_to_autoattack(name, count):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_most_of_whom_a_verifier_breaks_falls_to_autoattack_too():
     network, inputs, labels, radii, verdicts = verified("mnistfc_256x2")
     which = torch.from_numpy((verdicts == "violated") & np.isclose(radii.numpy(), 0.05)).nonzero().squeeze(1)
