@@ -3,6 +3,7 @@
 import pkgutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import pytest
@@ -143,10 +144,8 @@ def test_every_name_stands_for_something_and_says_in_one_line_what():
             assert summary.strip() == summary, place
             assert summary, place
             assert summary.isprintable(), place
-            try:
+            with suppress(MissingExtraError):  # whose words have tests of their own
                 assert table.get(name) is not None, place
-            except MissingExtraError as missing:
-                assert "pip install" in str(missing), place
 
 
 def test_every_registry_names_the_nearest_for_a_slip_of_the_pen():
