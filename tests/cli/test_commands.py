@@ -102,6 +102,11 @@ def test_measure_then_ask_then_export(run, paths, tmp_path):
     (row,) = json.loads(out)
     assert (row["network"], row["samples"], row["norm"]) == ("dense", 10, "l2")
     assert row["found"] + row["misclassified"] + row["not_found"] == 10
+    samples = thinice.load_samples("digits", limit=10)
+    (by_api,) = thinice.measure_all(
+        [thinice.load_classifier(paths["dense"])], samples, norm="l2", steps=15, progress=False
+    )
+    assert row == json.loads(json.dumps(by_api.to_dict()))
     _, out, _ = run("sql", "select count(*) as n from epsilons where epsilon > 0", "--format", "csv")
     assert out.split() == ["n", str(row["found"])]
     code, out, _ = run("export", "epsilons.csv", "--what", "epsilons")
