@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -11,8 +12,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("thinice", derandomize=True, deadline=None)  # the same cases on every machine
+from thinice.store import open_store
+
+# the same cases on every machine, and half of hypothesis's hundred where a test does not say how many it needs
+settings.register_profile("thinice", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("thinice")
+gc.disable()  # until all tests are collected: none of what is imported is ever garbage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,3 +42,21 @@ def _seeded():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory):
+    """A store without rows; copied, for making one takes ten times as long."""
+    return open_store(tmp_path_factory.mktemp("store") / "empty.duckdb", new=True).path
+
+
+@pytest.fixture
+def unadorned(monkeypatch):
+    """Leave out the figures of a report, which take seconds, where a test is about something else."""
+    monkeypatch.setattr("thinice.report.draw_figures", lambda *_: {})
+
+
+def pytest_collection_finish():
+    """Leave modules and tests, a million objects, out of every later search for garbage."""
+    gc.freeze()
+    gc.enable()

@@ -1,10 +1,14 @@
 """The registry: nothing is imported before it is asked for, and every refusal is one line that names a way out."""
 
+import pkgutil
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import import_module
 
 import pytest
 
+import thinice
 from thinice.errors import CheckpointError, DataError, InputError, MissingExtraError, ThinIceError
 from thinice.registry import Registry
 
@@ -114,3 +118,41 @@ def test_settings_are_passed_or_refused():
     with pytest.raises(ThinIceError, match="did you mean square"):
         shapes().make("squares")
     assert Registry("bag", {"any": (lambda **settings: settings, "")}).make("any", a=1) == {"a": 1}
+
+
+# -- all registries ----------------------------------------------------------------------------------------------------
+
+
+def registries():
+    """Return every registry of the package by the argument that its names are values of."""
+    names = [found.name for found in pkgutil.walk_packages(thinice.__path__, "thinice.")]
+    values = [value for name in names if "__main__" not in name for value in vars(import_module(name)).values()]
+    return {table.argument: table for table in values if isinstance(table, Registry)}
+
+
+def test_every_room_with_names_has_a_registry():
+    assert set(registries()) >= {
+        *("attack", "architecture", "data", "objective", "schedule", "method", "command"),
+    }
+
+
+def test_every_name_stands_for_something_and_says_in_one_line_what():
+    for argument, table in registries().items():
+        assert table.names(), argument
+        for name, summary in table.summaries().items():
+            place = f"{argument} {name}"
+            assert summary.strip() == summary, place
+            assert summary, place
+            assert summary.isprintable(), place
+            with suppress(MissingExtraError):  # whose words have tests of their own
+                assert table.get(name) is not None, place
+
+
+def test_every_registry_names_the_nearest_for_a_slip_of_the_pen():
+    for argument, table in registries().items():
+        name = max(table.names(), key=len)
+        with pytest.raises(ThinIceError, match=f"`{argument}` '{name}x' is unknown: did you mean ") as error:
+            table.get(f"{name}x")
+        assert "\n" not in str(error.value)
+        with pytest.raises(InputError, match="is taken: choose another name"):
+            table.add(name, object(), "again")

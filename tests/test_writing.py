@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -163,18 +164,17 @@ def test_figures_replace_pictures_and_nothing_else(tmp_path):
     assert (tmp_path / "roc.svg").read_text() == "notes"
 
 
-@pytest.fixture
-def reported(tmp_path):
-    return write_store(tmp_path / "thinice.duckdb", thinice.load_samples("digits", limit=40))
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("written") / "thinice.duckdb", thinice.load_samples("digits", limit=40))
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Leave out the figures of the page, which take seconds."""
-    monkeypatch.setattr("thinice.report.draw_figures", lambda *_: {})
+def reported(tmp_path, written):
+    return open_store(shutil.copy(written.path, tmp_path / "thinice.duckdb"))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("unadorned")
 def test_a_report_replaces_a_report_and_never_the_store(reported, tmp_path):
     page = save_report(reported, tmp_path / "report.html")
     first = page.read_bytes()

@@ -5,7 +5,9 @@ Everything is computed in float64 with NumPy and SciPy from the float32 weights 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +16,7 @@ from scipy.optimize import linprog, nnls
 from torch import Tensor, nn
 
 import thinice
+from thinice.types import NORMS
 
 SHAPE = (1, 4, 5)
 """Of 20 features as an image, for attacks that ask for one."""
@@ -29,11 +32,28 @@ class Known:
     model: nn.Module
     inputs: Tensor
     labels: Tensor
-    distances: dict[str, np.ndarray]
+    distances: Mapping[str, np.ndarray]
 
     @property
     def sample_ids(self) -> Tensor:
         return torch.arange(len(self.labels))
+
+
+class Solved(Mapping[str, np.ndarray]):
+    """Distances by norm, each solved when it is first asked for: a solver takes up to seconds."""
+
+    def __init__(self, solve: Callable[[str], list[float]]) -> None:
+        """Return the distances that a function of the norm returns."""
+        self.solve = cache(lambda norm: np.array(solve(norm)))
+
+    def __getitem__(self, norm: str) -> np.ndarray:
+        return self.solve(norm)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NORMS)
+
+    def __len__(self) -> int:
+        return len(NORMS)
 
 
 class Threshold(nn.Module):
@@ -172,15 +192,19 @@ def linear_at_the_box(*, classes: int = 3, features: int = 24, count: int = 16, 
     points = np.clip(generator.uniform(-0.6, 1.6, (50 * count, features)), 0, 1)
     inputs, labels = _samples(model, points, count, 2.0)
     weight, bias = _pairs(model)
-    distances: dict[str, list[float]] = {"l0": [], "l1": [], "l2": [], "linf": []}
-    for point, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
-        gradients = np.delete(weight[label] - weight, label, 0)
-        margins = gradients @ point + np.delete(bias[label] - bias, label)
-        for norm, values in distances.items():
-            values.append(min(in_the_box(g, m, point, norm) for g, m in zip(gradients, margins, strict=True)))
-    return Known(model, inputs, labels, {norm: np.array(values) for norm, values in distances.items()})
+
+    def solve(norm: str) -> list[float]:
+        distances = []
+        for point, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
+            gradients = np.delete(weight[label] - weight, label, 0)
+            margins = gradients @ point + np.delete(bias[label] - bias, label)
+            distances.append(min(in_the_box(g, m, point, norm) for g, m in zip(gradients, margins, strict=True)))
+        return distances
+
+    return Known(model, inputs, labels, Solved(solve))
 
 
+@cache
 def tiny_relu(*, features: int = 3, hidden: int = 5, classes: int = 3, count: int = 8, seed: int = 0) -> Known:
     """Return a network with one hidden layer of ReLUs, small enough that all its linear regions can be searched.
 
@@ -199,14 +223,17 @@ def tiny_relu(*, features: int = 3, hidden: int = 5, classes: int = 3, count: in
     hiddens = model[:3](torch.from_numpy(points.astype(np.float32)))
     last.bias.copy_(-(last.weight @ hiddens.mean(0)))  # each class has its share of the box
     inputs, labels = _samples(model, points, count, 0.2)
-    patterns = _feasible_patterns(first.weight.double().numpy(), first.bias.double().numpy())
-    distances: dict[str, list[float]] = {"l0": [], "l1": [], "l2": [], "linf": []}
-    for point, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
-        regions = _regions(model, patterns, point, label)
-        distances["l0"].append(_fewest(regions, point))
-        for norm in ("l1", "l2", "linf"):
-            distances[norm].append(min(_nearest_in(rows, point, norm) for rows in regions))
-    return Known(model, inputs, labels, {norm: np.array(values) for norm, values in distances.items()})
+    patterns = cache(lambda: _feasible_patterns(first.weight.double().numpy(), first.bias.double().numpy()))
+
+    def solve(norm: str) -> list[float]:
+        distances = []
+        for point, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
+            regions = _regions(model, patterns(), point, label)
+            nearest = _fewest(regions, point) if norm == "l0" else min(_nearest_in(r, point, norm) for r in regions)
+            distances.append(nearest)
+        return distances
+
+    return Known(model, inputs, labels, Solved(solve))
 
 
 def _feasible_patterns(weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:

@@ -25,18 +25,19 @@ DISTANCES = [0.4, 0.3, 0.07, 0.05, 0.08, 0.2, 0.0, 0.4]
 TRANSITIONS = ["S1,1", "S1,1", "S1,1", "S1,0", "S1,0", "S1,1", "S0,0", "S1,1"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def samples():
     return grey()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def networks():
     return as_classifier(Threshold(0.5), name="dense"), as_classifier(Threshold(0.6), name="pruned")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def result(networks, samples):
+    """What tests that only look share."""
     return thinice.compare(*networks, samples, progress=False)
 
 

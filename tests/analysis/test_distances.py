@@ -24,12 +24,12 @@ DENSE = [0.4, 0.3, 0.07, 0.05, 0.08, 0.2, 0.0, 0.4]
 PRUNED = [0.5, 0.4, 0.17, 0.0, 0.0, 0.1, 0.0, 0.3]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def samples():
     return grey()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def networks():
     return as_classifier(Threshold(0.5), name="dense"), as_classifier(Threshold(0.6), name="pruned")
 
@@ -38,8 +38,19 @@ def both(networks, samples, **options):
     return thinice.compare(*networks, samples, distances="both", progress=False, **options)
 
 
-def test_each_network_has_its_own_distances(networks, samples):
-    result = both(networks, samples)
+@pytest.fixture(scope="module")
+def result(networks, samples):
+    """What tests that only look share."""
+    return both(networks, samples)
+
+
+@pytest.fixture(scope="module")
+def alone(networks, samples):
+    """The same without the pruned network's distances."""
+    return thinice.compare(*networks, samples, progress=False)
+
+
+def test_each_network_has_its_own_distances(result):
     np.testing.assert_allclose(result.epsilon, DENSE, rtol=2e-3, atol=1e-6)
     np.testing.assert_allclose(result.pruned_epsilon, PRUNED, rtol=2e-3, atol=1e-6)
     assert (result.pruned_epsilon >= np.array(PRUNED, np.float32) - 1e-6).all()
@@ -50,8 +61,7 @@ def test_each_network_has_its_own_distances(networks, samples):
     assert found_by.tolist() == [1, 1, 1, 0, 0, 1, 0, 1]
 
 
-def test_the_statistics_stay_those_of_the_dense_network(networks, samples):
-    alone, result = thinice.compare(*networks, samples, progress=False), both(networks, samples)
+def test_the_statistics_stay_those_of_the_dense_network(alone, result):
     assert alone.separation == result.separation
     assert alone.counts == result.counts
     np.testing.assert_array_equal(alone.epsilon, result.epsilon)
@@ -60,8 +70,8 @@ def test_the_statistics_stay_those_of_the_dense_network(networks, samples):
     assert "pruned_epsilon" not in alone.frame()
 
 
-def test_swapped_networks_swap_their_distances(networks, samples):
-    forth, back = both(networks, samples), both(networks[::-1], samples)
+def test_swapped_networks_swap_their_distances(networks, samples, result):
+    forth, back = result, both(networks[::-1], samples)
     right = (forth.transitions == Transition.KEPT).nonzero()
     np.testing.assert_allclose(forth.pruned_epsilon[right], back.epsilon[right], rtol=1e-5)
     assert back.boundary_shift == pytest.approx(-forth.boundary_shift, rel=1e-4)
@@ -181,8 +191,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_end(networks, samples, tmp
     assert store.runs()["outcome"].tolist() == ["interrupted", "finished"]
 
 
-def test_one_row_a_sample_and_one_a_comparison(networks, samples):
-    result = both(networks, samples)
+def test_one_row_a_sample_and_one_a_comparison(result, alone):
     frame = result.frame()
     np.testing.assert_array_equal(frame["pruned_epsilon"], result.pruned_epsilon)
     assert frame["pruned_outcome"].tolist()[3:5] == ["misclassified"] * 2
@@ -195,16 +204,15 @@ def test_one_row_a_sample_and_one_a_comparison(networks, samples):
     assert -0.11 < row["paired_shift"] < 0.11
     assert row["paired_low"] is row["paired_high"] is None  # five pairs have no 95 % interval
     assert (row["pruned_not_found"], row["pruned_from_dense"]) == (0, 0)
-    alone = thinice.compare(*networks, samples, progress=False).to_dict()
-    assert {alone[name] for name in BOTH} == {None}
-    assert set(alone) == set(row)
+    assert {alone.to_dict()[name] for name in BOTH} == {None}
+    assert set(alone.to_dict()) == set(row)
 
 
-def test_people_read_it_in_the_table(networks, samples):
-    shown = table([both(networks, samples)])
+def test_people_read_it_in_the_table(result, alone):
+    shown = table([result])
     assert "shift, pruned - dense" in shown
     assert "25.5/255" in shown  # 0.1
-    assert "shift, pruned - dense" not in table([thinice.compare(*networks, samples, progress=False)])
+    assert "shift, pruned - dense" not in table([alone])
 
 
 def test_what_the_fall_back_did_is_told(samples):

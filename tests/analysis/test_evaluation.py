@@ -393,7 +393,7 @@ def test_nan_logits_do_not_stand(store):
 
 
 def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path, digits):
-    known, count = linear(classes=4, count=12), 12  # at most the 16 that are looked at
+    known, count = linear(classes=4, count=4), 4  # at most the 16 that are looked at
     network, samples = nn.Sequential(known.model, nn.Softmax(1)), thinice.as_samples(known.inputs, known.labels)
     settings = {"attack": "pgd", "budget": 0.001, "store": tmp_path / "thinice.duckdb", "progress": False}
     with pytest.warns(DoubtfulWarning) as caught:
@@ -408,7 +408,7 @@ def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path
     assert "softmax_output" in set(kept["check_name"])
     with pytest.warns(DoubtfulWarning, match="look like probabilities"):
         assert evaluate(network, samples, **settings, checks=False).findings is None
-    dense, few = digits[0], digits[1][:20]
+    dense, few = digits[0], digits[1][:5]
     healthy = evaluate(dense, few, attack="fmn", norm="l2", budget=0.3, device="cpu", progress=False)
     assert healthy.warnings == ()
 
@@ -429,6 +429,7 @@ def test_nobody_verified_falls_to_autoattack(name, count):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_most_of_whom_a_verifier_breaks_falls_to_autoattack_too():
     network, inputs, labels, radii, verdicts = verified("mnistfc_256x2")
     which = torch.from_numpy((verdicts == "violated") & np.isclose(radii.numpy(), 0.05)).nonzero().squeeze(1)

@@ -437,6 +437,7 @@ def test_a_run_records_the_precision_of_its_search(digits, tmp_path):
     assert len(store.sql("from measurements")) == 2
 
 
+@pytest.mark.slow
 def test_a_compiled_network_gives_the_same(digits, own, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # as traced; needs no compiler
     classifier, samples = digits

@@ -20,6 +20,11 @@ from thinice.types import NORMS, Outcome
 every_norm = pytest.mark.parametrize("norm", NORMS)
 
 
+def seeds(*others: int):
+    """Return a mark that runs a test with seed 0, and with others where slow tests are asked for."""
+    return pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in others)])
+
+
 def measured(known: truth.Known, norm: str, **settings) -> tuple[MinNormResult, np.ndarray]:
     """Return what FMN finds, and its epsilons over the true distances."""
     nearest = make_attack("fmn", norm=norm, **settings)(known.model, known.inputs, known.labels, known.sample_ids)
@@ -35,14 +40,14 @@ def assert_exact(ratio: np.ndarray) -> None:
 
 @every_norm
 @pytest.mark.parametrize("effort", ["quick", "standard"])
-@pytest.mark.parametrize("seed", [0, 1])
+@seeds(1)
 def test_it_finds_the_half_space(norm, effort, seed):
     assert_exact(measured(truth.half_space(seed=seed), norm, effort=effort)[1])
 
 
 @every_norm
 @pytest.mark.parametrize("classes", [3, 10])
-@pytest.mark.parametrize("seed", [0, 1])
+@seeds(1)
 def test_it_finds_the_nearest_of_many_planes(norm, classes, seed):
     known = truth.linear(classes=classes, seed=seed)
     nearest, ratio = measured(known, norm)
@@ -60,7 +65,7 @@ def test_the_nearest_plane_is_often_not_that_of_the_best_other_logit(norm):
 
 
 @every_norm
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@seeds(1, 2)
 def test_it_finds_the_way_along_the_edges_of_the_box(norm, seed):
     known = truth.linear_at_the_box(seed=seed)
     nearest, ratio = measured(known, norm)

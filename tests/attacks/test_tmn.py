@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -180,8 +181,14 @@ def curved_samples(network: nn.Module, count: int = 16) -> tuple[Tensor, Tensor,
     return inputs, network(inputs.double()).argmax(1), torch.arange(100, 100 + count)
 
 
-@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("norm", "effort"),
+    [
+        *product(NORMS, ["quick", "standard"]),
+        *product(["l2", "linf"], ["thorough"]),
+        *(pytest.param(norm, "thorough", marks=pytest.mark.slow) for norm in ("l0", "l1")),
+    ],
+)
 def test_a_result_is_the_samples_own(norm, effort):
     network = curved()
     inputs, labels, ids = curved_samples(network)

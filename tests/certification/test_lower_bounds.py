@@ -188,7 +188,7 @@ def strongest_attack(classifier, inputs, labels, radius, norm, restarts):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 6))])
 def test_no_adversarial_lies_within_a_proved_radius_of_a_random_network(norm, seed):
     classifier = as_classifier(Residual(seed), normalization="half")
     inputs = torch.rand(8, 1, 6, 6)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import pytest
 
+import thinice
 from thinice.cli import main
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """A store with what ``thinice compare dense.pt pruned-90.pt pruned-95.pt --limit 40 --effort quick`` measures."""
+    paths, path = thinice.example_checkpoints(), tmp_path_factory.mktemp("compared") / "thinice.duckdb"
+    pruned, samples = [paths["pruned-90"], paths["pruned-95"]], thinice.load_samples("digits", limit=40)
+    thinice.compare_all(paths["dense"], pruned, samples, effort="quick", store=path, progress=False)
+    return path
+
+
+@pytest.fixture
+def measured(compared, tmp_path):
+    """A copy of that store where the commands look for one: tests of what they print need not measure again."""
+    return shutil.copy(compared, tmp_path / "thinice.duckdb")
 
 
 @pytest.fixture

@@ -76,12 +76,6 @@ class Filled:
         return [(check, one) for check in check_store(self.store, **settings) for one in check.findings]
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A store without rows; copied, for making one takes ten times as long."""
-    return open_store(tmp_path_factory.mktemp("store") / "empty.duckdb", new=True).path
-
-
 @pytest.fixture
 def filled(tmp_path, empty):
     return Filled(shutil.copy(empty, tmp_path / "thinice.duckdb"))

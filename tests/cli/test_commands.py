@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def test_compare_prints_a_table_and_keeps_everything(run, paths, tmp_path):
     assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from transitions")) == 40
 
 
-def test_command_line_and_api_give_equal_results(run, paths):
+def test_command_line_and_api_give_equal_results_row_by_row(run, paths, tmp_path):
     code, out, _ = run(
         "compare", paths["dense"], paths["pruned-90"], paths["pruned-95"], *COMPARE, "--format", "json", "--no-figures"
     )
@@ -45,6 +46,13 @@ def test_command_line_and_api_give_equal_results(run, paths):
         paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, effort="quick", progress=False
     )
     assert json.loads(out) == json.loads(json.dumps([one.to_dict() for one in results]))
+    stored = thinice.open_store(tmp_path / "thinice.duckdb")
+    for result in results:
+        rows = stored.sql("from transitions where pruned = ? order by sample_id", [result.pruned])
+        frame = result.frame().sort_values("sample_id")
+        np.testing.assert_array_equal(rows["epsilon"], frame["epsilon"])
+        for name in ("sample_id", "outcome", "transition"):
+            assert rows[name].tolist() == frame[name].tolist()
 
 
 def test_both_distances_are_in_the_table_and_the_store(run, paths, tmp_path):
@@ -57,6 +65,7 @@ def test_both_distances_are_in_the_table_and_the_store(run, paths, tmp_path):
     assert (rows["pruned_outcome"][~right] == "misclassified").all()
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("how", ["csv", "markdown"])
 def test_other_formats_have_a_row_a_network(run, paths, how):
     _, out, _ = run("compare", paths["dense"], paths["pruned-95"], *COMPARE, "--no-figures", "--format", how)
@@ -69,6 +78,7 @@ def test_other_formats_have_a_row_a_network(run, paths, how):
         assert len(out.splitlines()) == 3
 
 
+@pytest.mark.usefixtures("measured")
 def test_quiet_says_nothing_but_numbers(run, paths):
     _, out, err = run("compare", paths["dense"], paths["pruned-95"], *COMPARE, "--quiet", "--no-figures")
     assert out
@@ -93,6 +103,11 @@ def test_measure_then_ask_then_export(run, paths, tmp_path):
     (row,) = json.loads(out)
     assert (row["network"], row["samples"], row["norm"]) == ("dense", 10, "l2")
     assert row["found"] + row["misclassified"] + row["not_found"] == 10
+    samples = thinice.load_samples("digits", limit=10)
+    (by_api,) = thinice.measure_all(
+        [thinice.load_classifier(paths["dense"])], samples, norm="l2", steps=15, progress=False
+    )
+    assert row == json.loads(json.dumps(by_api.to_dict()))
     _, out, _ = run("sql", "select count(*) as n from epsilons where epsilon > 0", "--format", "csv")
     assert out.split() == ["n", str(row["found"])]
     code, out, _ = run("export", "epsilons.csv", "--what", "epsilons")
@@ -114,7 +129,7 @@ def test_sql_without_a_query_teaches(run, paths):
 
 
 def test_demo_is_the_main_job(run):
-    code, out, _ = run("demo", "--limit", "20")
+    code, out, _ = run("demo", "--limit", "20", "--no-figures")
     assert code == 0
     assert "pruned-90" in out
     assert "pruned-95" in out

@@ -156,7 +156,7 @@ ENCODE = b"c_codecs\nencode\nq\x00"
         (b"ctorch.storage\nUntypedStorage\nJ\x00\x00\x00\x40\x85R", "wants to run torch.storage.UntypedStorage"),
         (b"ctorch\nTensor\nJ\x00\x00\x00\x40\x85R", "wants to run torch.Tensor"),
         (b"]" + b"ccollections\nOrderedDict\nq\x00" + b"h\x00)R" * 200_000, "more than 100000 objects"),
-        (b"}" * 2_100_000, "2000000 steps"),
+        pytest.param(b"}" * 2_100_000, "2000000 steps", marks=pytest.mark.slow),
         (
             ENCODE + b"(" + text(b"a" * 500_000) + b"X\x06\x00\x00\x00latin1tq\x01" + b"h\x00h\x01R" * 50_000,
             "long texts",

@@ -96,7 +96,11 @@ def test_the_set_is_whole_and_readable(n):
 
 
 @pytest.mark.parametrize(
-    "columns", [{"spread": 2.0}, {"lost": 0.0}, {"not_found": 1.0}, {"not_found": 0.7}, {"lost": 0.9}, {"median": 1e-9}]
+    "columns",
+    [
+        *({"spread": 2.0}, {"lost": 0.0}, {"not_found": 1.0}),
+        *(pytest.param(odd, marks=pytest.mark.slow) for odd in ({"not_found": 0.7}, {"lost": 0.9}, {"median": 1e-9})),
+    ],
 )
 def test_readable_in_odd_cases(columns):
     for figure in all_figures(150, **columns).values():

@@ -33,9 +33,3 @@ def browser(tmp_path_factory):
     started = Browser(tmp_path_factory.mktemp("chromium"))
     yield started
     started.close()
-
-
-@pytest.fixture
-def unadorned(monkeypatch):
-    """Leave out the figures, which take seconds, where a test is about something else."""
-    monkeypatch.setattr("thinice.report.draw_figures", lambda *_: {})

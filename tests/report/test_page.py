@@ -9,6 +9,7 @@ import html
 import io
 import json
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -80,11 +81,11 @@ def payload(page):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
 
 
-@pytest.fixture
-def six(tmp_path):
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory, empty):
     """A store with the six samples of the store's own tests, whose answers are counted by hand."""
     column = dict(zip(COLUMNS, map(np.array, zip(*SIX, strict=True)), strict=True))
-    store = thinice.open_store(tmp_path / "six.duckdb", new=True)
+    store = thinice.open_store(shutil.copy(empty, tmp_path_factory.mktemp("counted") / "six.duckdb"))
     with store.run(["thinice", "compare"], device="cpu", seed=0) as run:
         bench = Bench(run)
         ids, data = column["sample_id"], bench.dataset(column["sample_id"], column["label"])
@@ -104,6 +105,11 @@ def six(tmp_path):
         comparison = run.comparison(measurement, pruned)
         run.add_statistics(comparison, **NO_STATISTICS | {"auc": 0.75, "log10_p": -400.5, "notes": ("why",)})
     return store
+
+
+@pytest.fixture
+def six(tmp_path, counted):
+    return thinice.open_store(shutil.copy(counted.path, tmp_path / "six.duckdb"))
 
 
 def hostile_store(folder):
@@ -265,6 +271,7 @@ def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
     assert "All comparisons in this store" in page
 
 
+@pytest.mark.usefixtures("unadorned")
 def test_what_speaks_against_the_numbers_is_said(six, tmp_path):
     assert 'class="warnings"' not in save_report(six, tmp_path / "calm.html").read_text(encoding="utf-8")
     seen = {"raised": True, "sample_ids": [11, 12], "of": 4, "value": None, "seen": "it <was> there", "advice": "look"}

@@ -8,16 +8,18 @@ import pytest
 from torch import nn
 
 import thinice
+from tests.truth import Threshold, grey
+from thinice.models import as_classifier
 from thinice.report.facts import read_facts
 from thinice.report.sections import comparison_row
 from thinice.results.comparison_text import answer, table
 
 
-@pytest.mark.parametrize("settings", [{"norm": "linf"}, {"norm": "l2", "basis": "robust", "budget": 0.5}])
+@pytest.mark.parametrize("settings", [{"norm": "linf"}, {"norm": "l2", "basis": "robust", "budget": 0.05}])
 def test_sentence_and_table_are_those_of_the_comparison(tmp_path, settings):
-    paths, samples = thinice.example_checkpoints(), thinice.load_samples("digits", limit=60)
+    networks = as_classifier(Threshold(0.5), name="dense"), as_classifier(Threshold(0.6), name="pruned")
     where = {"store": tmp_path / "thinice.duckdb", "device": "cpu", "progress": False}
-    result = thinice.compare(paths["dense"], paths["pruned-95"], samples, effort="quick", **where, **settings)
+    result = thinice.compare(*networks, grey(), effort="quick", **where, **settings)
     (compared,) = read_facts(thinice.open_store(where["store"])).comparisons
     row = comparison_row(compared)
     assert answer(row) == result.answer

@@ -87,12 +87,6 @@ class Bench:
         )
 
 
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory):
-    """A store without rows; copied, for making one takes ten times as long."""
-    return open_store(tmp_path_factory.mktemp("store") / "empty.duckdb", new=True).path
-
-
 @pytest.fixture
 def store(tmp_path, empty):
     return open_store(shutil.copy(empty, tmp_path / "thinice.duckdb"))

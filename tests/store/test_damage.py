@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from html import escape
 
@@ -16,15 +17,17 @@ from thinice.report import save_report
 from thinice.report.sections import _settings
 from thinice.store import connection, open_store, stored_adversarial, stored_settings
 
+pytestmark = pytest.mark.usefixtures("unadorned")
+
 
 @pytest.fixture(scope="module")
-def digits():
-    return thinice.load_samples("digits", limit=40)
+def whole(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("whole") / "thinice.duckdb", thinice.load_samples("digits", limit=40))
 
 
 @pytest.fixture
-def damaged(digits, tmp_path):
-    store = write_store(tmp_path / "thinice.duckdb", digits)
+def damaged(whole, tmp_path):
+    store = open_store(shutil.copy(whole.path, tmp_path / "thinice.duckdb"))
 
     def change(statement):
         with connection.writing(store.path, 1) as connected:

@@ -289,7 +289,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 EPSILON = st.floats(0, 1, width=32, exclude_min=True) | st.sampled_from([1e-30, 1.1754944e-38, 1e-45, 8 / 255])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=TEXT, classes=st.lists(TEXT, min_size=3, max_size=3))
 def test_values_come_back_as_they_went_in(bench, store, data, name, classes):
     ids = data.draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=8, unique=True))

@@ -76,7 +76,9 @@ def test_lists_objects_and_blobs_are_shown_in_every_format(ask):
     assert "2 bytes" in ask(query)[1]
 
 
-@pytest.mark.parametrize("how", ["table", "csv", "json", "markdown"])
+@pytest.mark.parametrize(
+    "how", ["table", "json", *(pytest.param(name, marks=pytest.mark.slow) for name in ("csv", "markdown"))]
+)
 def test_everything_in_the_store_can_be_shown(ask, six, how):
     for name in six.tables()["name"]:
         code, out, err = ask(f"from {name}", "--format", how)

@@ -13,7 +13,7 @@ import pytest
 
 from thinice.errors import StoreError
 from thinice.process import Process, this_process
-from thinice.store import open_store
+from thinice.store import connection, open_store
 from thinice.store.connection import ask, writing
 from thinice.store.sql import query
 
@@ -96,6 +96,35 @@ def test_a_strangers_view_reads_no_file(six, tmp_path):
         with pytest.raises(StoreError, match="no other file"):
             question()
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_own_statements_share_a_duckdb_that_holds_no_file_meanwhile_and_reaches_no_other(six, tmp_path, monkeypatch):
+    started, start = [], connection._started
+    monkeypatch.setattr(connection, "_started", lambda: started.append(1) or start())
+    connection._idle.clear()
+    with six.run(["x"], device="cpu", seed=0) as run:
+        for steps in range(5):
+            run.attack(name="fmn", norm="linf", settings={"steps": steps})
+            with duckdb.connect(six.path):  # nobody has it open
+                pass
+            assert len(six.sql(query("runs"))) == 2
+    assert started == [1]
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    for statement in (f"from read_csv('{tmp_path / 'secret.csv'}')", f"attach '{tmp_path / 'other.duckdb'}' as other"):
+        with pytest.raises(StoreError, match="disabled by configuration"), writing(six.path, 1) as again:
+            again.execute(statement)
+    assert not (tmp_path / "other.duckdb").exists()
+    assert six.sql("select count(*) as n from attacks")["n"].item() == 1 + 5
+
+
+def test_what_a_statement_makes_for_itself_is_gone_with_it(six):
+    for _ in range(2):
+        with writing(six.path, 1) as own:
+            own.execute("create temp table mine as select 1")
+            own.register("rows", pd.DataFrame({"a": [1]}))
+    with connection.reading(six.path, 1, own=True) as own:
+        assert ask(own, "select count(*) from duckdb_tables() where table_name = 'mine'") == [(0,)]
+        assert ask(own, "select count(*) from duckdb_views() where view_name = 'rows'") == [(0,)]
 
 
 def test_tables_say_what_is_inside(six):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import duckdb
@@ -63,6 +64,7 @@ def write(path):
         missing = run.unmeasured(measurement, np.arange(N))
         for start in range(0, len(missing), SHARD):
             add(run, measurement, missing[start : start + SHARD])
+            time.sleep(0.1)  # a reader takes its turn
     say("done")
 
 
@@ -99,7 +101,7 @@ def die_inside(path):
 
 
 def fork(path):
-    """Write the first shard, and let a forked child write the second."""
+    """Write the first shard, and let a forked child write the second; another does nothing and ends as usual."""
     with open_store(path, new=True).run(["worker"], device="cpu", seed=0) as run:
         measurement = begin(run)
         add(run, measurement, np.arange(SHARD))
@@ -107,6 +109,10 @@ def fork(path):
         if child == 0:
             add(run, measurement, np.arange(SHARD, 2 * SHARD))
             os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        child = os.fork()
+        if child == 0:
+            sys.exit(0)
         assert os.waitpid(child, 0)[1] == 0
         add(run, measurement, np.arange(2 * SHARD, 3 * SHARD))
     say("done")

@@ -106,8 +106,8 @@ def evaluate(
     --------
     >>> import thinice
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
-    >>> samples = thinice.load_samples("digits", limit=40)
-    >>> result = thinice.evaluate(dense, samples[:20], attack="fmn", norm="l2", budget=0.3, progress=False)
+    >>> samples = thinice.load_samples("digits", limit=5)
+    >>> result = thinice.evaluate(dense, samples, attack="fmn", norm="l2", budget=0.3, progress=False)
     >>> result.clean_accuracy >= result.robust_accuracy
     True
 
@@ -149,7 +149,7 @@ def evaluate_all(
     --------
     >>> import thinice
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
-    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> samples = thinice.load_samples("digits", limit=5)
     >>> results = thinice.evaluate_all([dense], samples, budgets=[0.3, 0.1], attack="fmn", norm="l2", progress=False)
     >>> [robustness.budget for robustness in results]
     [0.1, 0.3]

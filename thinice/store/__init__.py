@@ -21,7 +21,7 @@ from thinice.store.connection import Connection, ask, interruptibly, located, mi
 from thinice.store.decode import stored_adversarial, stored_settings
 from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
-from thinice.store.sql import query
+from thinice.store.sql import OwnQuery, query
 from thinice.store.writer import Run
 
 if TYPE_CHECKING:
@@ -337,7 +337,8 @@ class Store:
         0    8.0
 
         """
-        with reading(self.path, self._patience) as connection, explained(connection):
+        own = isinstance(query, OwnQuery)
+        with reading(self.path, self._patience, own=own) as connection, explained(connection):
             if len(statements(query)) > 1:
                 raise StoreError("one query at a time: only the last answer would be shown")
 
@@ -351,7 +352,7 @@ class Store:
 
     def tables(self) -> pd.DataFrame:
         """Return all tables and views: name, kind, rows (of tables), comment."""
-        with reading(self.path, self._patience) as connection:
+        with reading(self.path, self._patience, own=True) as connection:
             found = connection.execute(query("tables")).df()
             rows = [
                 None if kind == "view" else ask(connection, f"from {quoted(name)} select count(*)")[0][0]

@@ -101,7 +101,7 @@ def upgrade(path: Path, patience: float) -> None:
         For a file that is not a store, or one of a newer or a development version: all stay untouched.
 
     """
-    with reading(path, patience) as connection:
+    with reading(path, patience, own=True) as connection:
         outdated = _is_outdated(connection, path)
         damage = log_damage(connection, path)
         if damage is not None:

@@ -514,7 +514,7 @@ class Run:
         """
         ids = np.asarray(sample_ids, dtype=np.int64)
         columns = {"position": np.arange(len(ids)), "sample_id": ids}
-        with reading(self._path, self._patience) as connection:
+        with reading(self._path, self._patience, own=True) as connection:
             missing = positions(connection, name, columns, **key, **more)
         if not (missing.size and adopted):
             return missing

@@ -3,7 +3,13 @@
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["query", "sql"]
+__all__ = ["OwnQuery", "query", "sql"]
+
+
+class OwnQuery(str):
+    """A query that thinice itself brings; all others are of users."""
+
+    __slots__ = ()
 
 
 @cache
@@ -16,10 +22,11 @@ def sql(name: str) -> str:
     return (files(__name__) / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def query(name: str) -> str:
+@cache
+def query(name: str) -> OwnQuery:
     """Return the text of a named query.
 
     >>> query("unmeasured").split()[0]
     'select'
     """
-    return sql(f"queries/{name}")
+    return OwnQuery(sql(f"queries/{name}"))
