@@ -39,14 +39,14 @@ def expanded(path: str | os.PathLike[str], argument: str = "path") -> Path:
     thinice.errors.InputError: `path` ~nosuchuser/dense.pt: ~nosuchuser has no home folder: write the path in full
 
     """
-    place = Path(path)
-    if "\0" in str(place):
-        raise InputError(f"`{argument}` {str(place)!r} holds a NUL, which no path can: write the path without it")
+    as_given = Path(path)
+    if "\0" in str(as_given):
+        raise InputError(f"`{argument}` {str(as_given)!r} holds a NUL, which no path can: write the path without it")
     try:
-        return place.expanduser()
+        return as_given.expanduser()
     except RuntimeError:
         way_out = "write the path in full"
-        raise InputError(f"`{argument}` {place}: {place.parts[0]} has no home folder: {way_out}") from None
+        raise InputError(f"`{argument}` {as_given}: {as_given.parts[0]} has no home folder: {way_out}") from None
 
 
 def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
@@ -119,61 +119,61 @@ def writable(
         Where the file must not, or cannot, be written.
 
     """
-    place = expanded(path, argument)
-    said = f"`{argument}` {place}"
-    if store is not None and any(_same(place, kept) for kept in (store, store.with_name(f"{store.name}.wal"))):
-        raise InputError(f"{said} is the store itself, or its log: choose another path")
+    target = expanded(path, argument)
+    named = f"`{argument}` {target}"
+    if store is not None and any(_same(target, other) for other in (store, store.with_name(f"{store.name}.wal"))):
+        raise InputError(f"{named} is the store itself, or its log: choose another path")
     try:
-        mode = place.lstat().st_mode
+        mode = target.lstat().st_mode
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise InputError(f"{said} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{named} cannot be written: {error.strerror or error}") from None
     else:
-        _refuse_present(place, mode, said, like=like, kind=kind, overwrite=overwrite)
-    refuse_folder(place.parent, said)
-    return place
+        _refuse_present(target, mode, named, like=like, kind=kind, overwrite=overwrite)
+    refuse_folder(target.parent, named)
+    return target
 
 
 def _refuse_present(
-    place: Path, mode: int, said: str, *, like: Callable[[bytes], bool] | None, kind: str, overwrite: bool | None
+    target: Path, mode: int, named: str, *, like: Callable[[bytes], bool] | None, kind: str, overwrite: bool | None
 ) -> None:
     if stat.S_ISLNK(mode):
-        raise InputError(f"{said} is a symbolic link: give the path of a file itself")
+        raise InputError(f"{named} is a symbolic link: give the path of a file itself")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{said} is a folder, a device or the like, and is not replaced: give the path of a file")
+        raise InputError(f"{named} is a folder, a device or the like, and is not replaced: give the path of a file")
     try:
-        with place.open("rb") as file:
+        with target.open("rb") as file:
             head = file.read(HEAD)
     except OSError:  # not ours to read
         head = b""
         like = None
     if head[DUCKDB[0]] == DUCKDB[1]:
-        raise InputError(f"{said} is a DuckDB database, which is never replaced: choose another path")
+        raise InputError(f"{named} is a DuckDB database, which is never replaced: choose another path")
     if overwrite or (like is not None and (not head or like(head))):
         return
     what = "is there already" if like is None else f"is there already and is not {kind}"
     way = "" if overwrite is None else ", or replace it: `--overwrite`, in Python `overwrite=True`"
-    raise InputError(f"{said} {what}: choose another path{way}")
+    raise InputError(f"{named} {what}: choose another path{way}")
 
 
-def refuse_folder(folder: Path, said: str) -> None:
+def refuse_folder(folder: Path, named: str) -> None:
     """Raise InputError where a folder takes no file; only making one tells (rights, read-only disks, quotas)."""
     if not folder.is_dir():
-        raise InputError(f"{said} cannot be written: there is no folder {folder}")
+        raise InputError(f"{named} cannot be written: there is no folder {folder}")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"{said} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{named} cannot be written: {error.strerror or error}") from None
 
 
-def _same(place: Path, kept: Path) -> bool:
+def _same(target: Path, other: Path) -> bool:
     """Whether two paths are one file, under whatever name, or would be if they were there."""
     try:
-        return place.samefile(kept)
+        return target.samefile(other)
     except OSError:
-        return place.resolve() == kept.resolve()
+        return target.resolve() == other.resolve()
 
 
 @contextmanager

@@ -143,8 +143,8 @@ def black_box_stronger(
 
     """
     names = set(black_box)
-    where = torch.tensor([attack in names for attack in broken_by], dtype=torch.bool)
-    return finding("black_box_stronger", where, torch.as_tensor(sample_ids, dtype=torch.int64))
+    broken_by_black_box = torch.tensor([attack in names for attack in broken_by], dtype=torch.bool)
+    return finding("black_box_stronger", broken_by_black_box, torch.as_tensor(sample_ids, dtype=torch.int64))
 
 
 @dataclass(frozen=True, slots=True)

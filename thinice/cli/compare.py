@@ -74,7 +74,12 @@ def report(
     comparisons: Sequence[Comparison], store: Path, figures: Path | None, how: Format, say: Messages, *, device: str
 ) -> None:
     """Print the comparisons, draw the figures, and say where everything is."""
-    put(table(comparisons) if how is Format.TABLE else render([one.to_dict() for one in comparisons], how), how)
+    put(
+        table(comparisons)
+        if how is Format.TABLE
+        else render([comparison.to_dict() for comparison in comparisons], how),
+        how,
+    )
     for pattern in dict.fromkeys(pattern for comparison in comparisons for pattern in comparison.patterns):
         say(f"warning: {pattern}")
     if figures is not None:
@@ -84,8 +89,8 @@ def report(
         planes = [typical_slice(comparison, device=device) for comparison in comparisons]
         files = save_figures(comparisons, figures, planes=planes)
         say(f"{len(files)} figures in {figures}")
-    where = "" if store == STORE else f" --store {shlex.quote(str(store))}"
-    say(f"every sample in {store}; ask it: thinice sql{where} 'from thin_ice limit 10'")
+    option = "" if store == STORE else f" --store {shlex.quote(str(store))}"
+    say(f"every sample in {store}; ask it: thinice sql{option} 'from thin_ice limit 10'")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
@@ -95,11 +100,11 @@ def table(comparisons: Sequence[Comparison]) -> str:
         f"{len(first.labels)} samples of {shown(first.data)} ({first.split}); epsilon: distance to the boundary of "
         f"{shown(first.dense)}, {first.norm}, by {first.attack.name}"
     )
-    columns = [dict(one.table()) for one in comparisons]
-    lines = [["", *(shown(one.pruned) for one in comparisons)]]
+    columns = [dict(comparison.table()) for comparison in comparisons]
+    lines = [["", *(shown(comparison.pruned) for comparison in comparisons)]]
     lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
-    answers = [one.answer for one in comparisons]
-    notes = [f"{one.pruned}: {note}" for one in comparisons for note in one.separation.notes]
+    answers = [comparison.answer for comparison in comparisons]
+    notes = [f"{comparison.pruned}: {note}" for comparison in comparisons for note in comparison.separation.notes]
     search = [f"{first.dense}: {note}" for note in first.search_notes]
-    told = [shown(sentence, LONGEST_MESSAGE) for sentence in (*answers, *notes, *search)]
-    return "\n".join([head, "", aligned(lines), "", *told])
+    sentences = [shown(sentence, LONGEST_MESSAGE) for sentence in (*answers, *notes, *search)]
+    return "\n".join([head, "", aligned(lines), "", *sentences])

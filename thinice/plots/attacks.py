@@ -83,8 +83,8 @@ def plot_attacks(
         spent.append(cost)
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "markersize": 7, "linewidth": 1.4}
         missing = int(np.isinf(excess).sum())
-        said = shorten(plain(name), 120, TICK) + (f" ({missing:,} not found)" if missing else "")
-        entries.append((Line2D([], [], **look), said))
+        entry = shorten(plain(name), 120, TICK) + (f" ({missing:,} not found)" if missing else "")
+        entries.append((Line2D([], [], **look), entry))
         ends = np.array([middle, high])[np.isfinite([middle, high])]
         if len(ends):
             ax.plot(np.full(len(ends), cost), ends, **{**look, "marker": "_"})

@@ -179,12 +179,12 @@ def plot_roc(
     values, change = epsilon_column(epsilon, "epsilon"), transition_column(transition)
     check_lengths(epsilon=values, transition=change)
     kept, lost = values[change == Transition.KEPT], values[change == Transition.LOST]
-    found = separation(kept, lost, confidence=confidence)
+    distances = separation(kept, lost, confidence=confidence)
     ax = styled_axes(ax, width=4.8, height=5.2)
     title = "How well a small ε predicts a lost sample"
-    interval = found.interval()
-    if found.auc is None or interval is None:
-        heading(ax, title, notes=[f"{note[0].upper()}{note[1:]}." for note in found.notes])
+    interval = distances.interval()
+    if distances.auc is None or interval is None:
+        heading(ax, title, notes=[f"{note[0].upper()}{note[1:]}." for note in distances.notes])
         return message(ax, "The curve needs kept (S1,1) and lost (S1,0) samples.")
     style = TRANSITIONS[Transition.LOST]
     curve = _thin_roc(roc_curve(kept, lost))
@@ -195,18 +195,18 @@ def plot_roc(
     ax.set_ylabel("lost samples (S1,0) within ε")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    auc = f"AUC {found.auc:.3f} ({confidence:.0%}: {interval.low:.3f} to {interval.high:.3f})"
+    auc = f"AUC {distances.auc:.3f} ({confidence:.0%}: {interval.low:.3f} to {interval.high:.3f})"
     entries = [
         (Line2D([], [], color=style.color, linewidth=1.8), auc),
         (Line2D([], [], **REFERENCE), "AUC 0.5: ε says nothing"),
     ]
-    notes = [f"{found.n_kept:,} kept, {found.n_lost:,} lost."]
-    missing = found.not_found_kept + found.not_found_lost
+    notes = [f"{distances.n_kept:,} kept, {distances.n_lost:,} lost."]
+    missing = distances.not_found_kept + distances.not_found_lost
     if missing:
         notes[0] += f" Not found, ranked last together: {missing:,}."
-    if found.log10_p is not None:
-        notes.append(f"Lost are nearer (Mann-Whitney, one-sided): log10 p = {found.log10_p:.1f}.")
-    notes += [f"{note[0].upper()}{note[1:]}." for note in found.notes if note.startswith("p-value")]
+    if distances.log10_p is not None:
+        notes.append(f"Lost are nearer (Mann-Whitney, one-sided): log10 p = {distances.log10_p:.1f}.")
+    notes += [f"{note[0].upper()}{note[1:]}." for note in distances.notes if note.startswith("p-value")]
     heading(ax, title, notes=notes, entries=entries)
     return ax
 
@@ -242,10 +242,10 @@ def _steps(
         x = curve.budget * unit.scale
         ax.plot(x, curve.share, drawstyle="steps-post", label=name, **style.line)
         ax.fill_between(x, curve.low, curve.high, step="post", color=style.color, alpha=0.15, linewidth=0)
-        said = f"{name}: n = {len(column):,}"
+        entry = f"{name}: n = {len(column):,}"
         if budget is not None:
-            said += f", {survival_curve(column, budgets=[budget]).share[0]:.1%} {at_budget}"
-        entries.append((Line2D([], [], **style.line), said))
+            entry += f", {survival_curve(column, budgets=[budget]).share[0]:.1%} {at_budget}"
+        entries.append((Line2D([], [], **style.line), entry))
     if budget is not None:
         ax.axvline(budget * unit.scale, **REFERENCE)
         entries.append((Line2D([], [], **REFERENCE), f"budget {unit.text(budget)}"))
@@ -332,7 +332,7 @@ def plot_sparsity(
         raise InputError(f"`quantity` must be one of {', '.join(QUANTITIES)}, got {quantity!r}")
     series = comparisons if isinstance(comparisons, Mapping) else {"": comparisons}
     ax = styled_axes(ax)
-    everything = [one for group in series.values() for one in group]
+    everything = [comparison for group in series.values() for comparison in group]
     if not everything:
         heading(ax, TITLES[quantity])
         return message(ax, "No comparison to draw.")
@@ -340,19 +340,23 @@ def plot_sparsity(
     notes: list[str] = []
     for k, (name, group) in enumerate(series.items()):
         style = network_style(k + 1 if len(series) > 1 else 0)
-        entries += _series(ax, sorted(group, key=lambda one: one.pruned_sparsity), quantity, style, name)
-    _sparsity_axis(ax, [one.pruned_sparsity for one in everything])
-    missing = sum(_value(one, quantity)[0] is None for one in everything)
+        entries += _series(ax, sorted(group, key=lambda comparison: comparison.pruned_sparsity), quantity, style, name)
+    _sparsity_axis(ax, [comparison.pruned_sparsity for comparison in everything])
+    missing = sum(_value(comparison, quantity)[0] is None for comparison in everything)
     if missing:
         notes.append(f"Not drawn, for nothing was lost or nothing kept: {missing} of {len(everything)} prunings.")
     chance = {0.5} if quantity == "auc" else set()
     if quantity == "accuracy":
-        chance = {one.changes.dense_accuracy for one in everything if one.changes.dense_accuracy is not None}
+        chance = {
+            comparison.changes.dense_accuracy
+            for comparison in everything
+            if comparison.changes.dense_accuracy is not None
+        }
     for level in chance:
         ax.axhline(level, **REFERENCE)
     if chance:
-        said = "AUC 0.5: ε says nothing" if quantity == "auc" else "before pruning"
-        entries.append((Line2D([], [], **REFERENCE), said))
+        entry = "AUC 0.5: ε says nothing" if quantity == "auc" else "before pruning"
+        entries.append((Line2D([], [], **REFERENCE), entry))
     if quantity == "auc":
         ax.set_ylim(min(ax.get_ylim()[0], 0.48), 1.03)
     else:
@@ -369,7 +373,7 @@ def _series(
     ax: Axes, group: Sequence[Comparison], quantity: Quantity, style: Style, name: str
 ) -> list[tuple[Artist, str]]:
     """Draw one line with its bars, and return its entry in the legend."""
-    points = [(_place(one.pruned_sparsity), *_value(one, quantity)) for one in group]
+    points = [(_place(comparison.pruned_sparsity), *_value(comparison, quantity)) for comparison in group]
     drawn = [(x, value, interval) for x, value, interval in points if value is not None and interval is not None]
     if drawn:
         x, values, _ = zip(*drawn, strict=True)

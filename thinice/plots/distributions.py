@@ -83,23 +83,23 @@ def plot_distribution(
     if any(zero.values()):
         notes.append(f"Misclassified before pruning, ε = 0, not drawn: {tally(zero)}.")
     title = f"Distance to the dense boundary, by transition (n = {len(values):,})"
-    found = np.concatenate(list(drawn.values()))
-    if len(found) == 0:
+    finite = np.concatenate(list(drawn.values()))
+    if len(finite) == 0:
         heading(ax, title, notes=notes)
         return message(ax, "No sample has a distance to draw.")
 
     log = spans_decades(drawn.values())
     if log:
         ax.set_xscale("log")
-    edges = _edges(np.log10(found) if log else found, whole=norm == "l0" and not log)
+    edges = _edges(np.log10(finite) if log else finite, whole=norm == "l0" and not log)
     entries = []
     rows = 0
     for name, group in drawn.items():
         if len(group) == 0 and name not in (Transition.KEPT, Transition.LOST):
             continue
         style, size, median = TRANSITIONS[name], len(groups[name]), quantile(groups[name])
-        said = f"{name} {style.word}: {_summary(size, median, unit.suffix)}"
-        entries.append((Line2D([], [], **style.line), said))
+        entry = f"{name} {style.word}: {_summary(size, median, unit.suffix)}"
+        entries.append((Line2D([], [], **style.line), entry))
         if len(group):
             _draw(ax, group, median, _around(edges, np.log10(group) if log else group), name=name, size=size)
             if size <= FEW:
@@ -237,11 +237,11 @@ def plot_risk(
     if len(curve.epsilon) == 0:
         heading(ax, title, notes=notes)
         return message(ax, "No sample that the dense network has right has a distance to draw.")
-    found = np.concatenate([kept[np.isfinite(kept)], lost[np.isfinite(lost)]])
-    if spans_decades([found[found > 0]]):
+    finite = np.concatenate([kept[np.isfinite(kept)], lost[np.isfinite(lost)]])
+    if spans_decades([finite[finite > 0]]):
         ax.set_xscale("log")
     else:
-        ax.set_xlim(0, 1.03 * unit.scale * float(found.max()))
+        ax.set_xlim(0, 1.03 * unit.scale * float(finite.max()))
     top, entries = _draw_risk(ax, curve, kept, lost, unit.scale)
     ax.set_ylim(0, min(1.02, 1.08 * top))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
@@ -264,9 +264,9 @@ def _draw_risk(
     count = min(MANY_BINS, max(FEW_BINS, total // 20))
     bins = risk_bins(kept, lost, bins=count, confidence=curve.confidence)
     some = np.isfinite(bins.farthest)
-    found = np.sort(np.concatenate([kept, lost]))
+    ordered = np.sort(np.concatenate([kept, lost]))
     ends = np.cumsum(bins.n)[some]
-    middle = scale * np.array([np.median(found[end - n : end]) for end, n in zip(ends, bins.n[some], strict=True)])
+    middle = scale * np.array([np.median(ordered[end - n : end]) for end, n in zip(ends, bins.n[some], strict=True)])
     risk, low, high = (column[some] for column in (bins.risk, bins.low, bins.high))
     ax.errorbar(middle, risk, yerr=(risk - low, high - risk), fmt="o", color=INK, markersize=4, elinewidth=1, capsize=2)
     share = total and curve.n_lost / total

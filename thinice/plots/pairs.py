@@ -92,15 +92,15 @@ def plot_pairs(
     title = f"Distance before and after pruning (n = {len(before):,})"
     nowhere = (before == 0) & (after == 0)
     notes = [f"Wrong under both, ε = 0 twice, not drawn: {nowhere.sum():,}."] if nowhere.any() else []
-    found = [column[np.isfinite(column) & (column > 0)] for column in (before, after)]
-    if not any(len(column) for column in found):
+    finite = [column[np.isfinite(column) & (column > 0)] for column in (before, after)]
+    if not any(len(column) for column in finite):
         heading(ax, title, notes=notes)
         return message(ax, "No sample has a distance to draw.")
     both = (np.isfinite(before) & np.isfinite(after) & (change == Transition.KEPT)).nonzero()[0]
     if len(both):
         nearer = int((after[both] < before[both]).sum())
         notes.append(f"Of {len(both):,} kept samples with both distances, pruning brought {nearer:,} nearer.")
-    place = _axes(ax, before, after, log=spans_decades(found))
+    place = _axes(ax, before, after, log=spans_decades(finite))
     entries = _draw(ax, place(before), place(after), np.where(nowhere, "", change))
     entries.append((Line2D([], [], **REFERENCE), "the same distance"))
     ax.set_xlabel(f"dense: {unit.label}")
@@ -112,8 +112,8 @@ def plot_pairs(
 def _axes(ax: Axes, before: FloatColumn, after: FloatColumn, *, log: bool) -> Callable[[FloatColumn], FloatColumn]:
     """Make both axes alike, with strips for zeros and for what was not found; return what places a column on them."""
     columns = np.concatenate([before, after])
-    found = columns[np.isfinite(columns) & (columns > 0)]
-    low, high = float(found.min()), float(found.max())
+    finite = columns[np.isfinite(columns) & (columns > 0)]
+    low, high = float(finite.min()), float(finite.max())
     missing, zeros = bool(np.isinf(columns).any()), log and bool((columns == 0).any())
     if log:
         ax.set(xscale="log", yscale="log")
@@ -230,13 +230,13 @@ def plot_predictors(table: PredictorComparison, *, ax: Axes | None = None) -> Ax
 
 def _said(table: PredictorComparison, row: int) -> str:
     """Return the AUC of a predictor as text, and how it compares with the first."""
-    said = f"{table.auc[row]:.3f}"
+    text = f"{table.auc[row]:.3f}"
     if row == 0:
-        return said
+        return text
     gap = table.difference[row]
-    said += f" ({abs(gap):.3f} {'less' if gap >= 0 else 'more'}"
+    text += f" ({abs(gap):.3f} {'less' if gap >= 0 else 'more'}"
     if np.isnan(table.log10_p[row]):
-        return f"{said})"
-    return said + (
+        return f"{text})"
+    return text + (
         f", p {table.p_value[row]:.2f})" if table.log10_p[row] > PLAIN else f", log10 p {table.log10_p[row]:.1f})"
     )

@@ -76,29 +76,33 @@ def payload(
     comparisons: Sequence[ComparisonFacts], seen: Mapping[int, ShownSamples], sheets: Sequence[SpriteSheet]
 ) -> str:
     """Return all that the script needs, as JSON: data and measurements that comparisons share stand there once."""
-    measured = list({id(one.measured): one.measured for one in comparisons}.values())
-    data = list({id(one.data): one.data for one in measured}.values())
-    of_data = {id(one.measured.data): seen[id(one.measured)] for one in comparisons}
+    measured = list({id(compared.measured): compared.measured for compared in comparisons}.values())
+    data = list({id(measurement.data): measurement.data for measurement in measured}.values())
+    of_data = {id(compared.measured.data): seen[id(compared.measured)] for compared in comparisons}
     words = [{"name": name, "word": TRANSITIONS[name].word} for name in Transition]
     return script_json(
         {
             "transitions": words,
             "data": [
                 {
-                    "name": one.row["name"],
-                    "classes": list(one.classes),
-                    "n": len(one.sample_ids),
-                    "ids": one.sample_ids[of_data[id(one)].rows].tolist(),
-                    "labels": one.labels[of_data[id(one)].rows].tolist(),
-                    "sources": one.sources and [one.sources[row] for row in of_data[id(one)].rows.tolist()],
-                    "sheet": _sheet(of_data[id(one)].sheet, sheets),
-                    "cells": _cells(of_data[id(one)]),
+                    "name": part.row["name"],
+                    "classes": list(part.classes),
+                    "n": len(part.sample_ids),
+                    "ids": part.sample_ids[of_data[id(part)].rows].tolist(),
+                    "labels": part.labels[of_data[id(part)].rows].tolist(),
+                    "sources": part.sources and [part.sources[row] for row in of_data[id(part)].rows.tolist()],
+                    "sheet": _sheet(of_data[id(part)].sheet, sheets),
+                    "cells": _cells(of_data[id(part)]),
                 }
-                for one in data
+                for part in data
             ],
-            "measured": [_measured(one, data.index(one.data), seen[id(one)], sheets) for one in measured],
+            "measured": [
+                _measured(measurement, data.index(measurement.data), seen[id(measurement)], sheets)
+                for measurement in measured
+            ],
             "comparisons": [
-                _compared(one, measured.index(one.measured), seen[id(one.measured)].rows) for one in comparisons
+                _compared(compared, measured.index(compared.measured), seen[id(compared.measured)].rows)
+                for compared in comparisons
             ],
         }
     )
@@ -275,11 +279,14 @@ def _page(store: Store, samples: Samples | str | None) -> str:
     facts = read_facts(store)
     seen, sheets = _look(store, facts.comparisons, samples)
     sections = [
-        _section(one, place, facts.meanings, seen[id(one.measured)]) for place, one in enumerate(facts.comparisons)
+        _section(compared, index, facts.meanings, seen[id(compared.measured)])
+        for index, compared in enumerate(facts.comparisons)
     ]
-    notes = {note for one in facts.comparisons for note in _notes(one.measured.data, seen[id(one.measured)])}
+    notes = {
+        note for compared in facts.comparisons for note in _notes(compared.measured.data, seen[id(compared.measured)])
+    }
     style, script = _source("report.css").replace("/*palette*/", _palette()), _source("report.js")
-    names = [f"{one.measured.dense['name']} → {one.pruned['name']}" for one in facts.comparisons]
+    names = [f"{compared.measured.dense['name']} → {compared.pruned['name']}" for compared in facts.comparisons]
     return Template(_source("report.html")).substitute(
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'",
@@ -287,17 +294,19 @@ def _page(store: Store, samples: Samples | str | None) -> str:
         style=style,
         script=script,
         options="".join(
-            f'<option value="{place}">{escaped(_choice(one))}</option>' for place, one in enumerate(facts.comparisons)
+            f'<option value="{index}">{escaped(_choice(compared))}</option>'
+            for index, compared in enumerate(facts.comparisons)
         ),
         several="" if len(names) > 1 else "hidden",
         overview=overview(facts.comparisons),
         above="".join(above for above, _ in sections),
         below="".join(below for _, below in sections),
         closest="".join(
-            closest(one, place, seen[id(one.measured)].rows) for place, one in enumerate(facts.comparisons)
+            closest(compared, index, seen[id(compared.measured)].rows)
+            for index, compared in enumerate(facts.comparisons)
         ),
         shown="Every sample"
-        if all(len(seen[id(one.measured)].rows) == len(one.known) for one in facts.comparisons)
+        if all(len(seen[id(compared.measured)].rows) == len(compared.known) for compared in facts.comparisons)
         else "Samples near the boundary",
         legend=_legend(),
         notes="".join(f"<p>{escaped(note)}</p>" for note in sorted(notes) if note),
@@ -313,23 +322,26 @@ def _look(
     """Return what each measurement shows, by its id, and all sheets; pictures of the same data are packed once."""
     sheets: list[SpriteSheet] = []
     seen: dict[int, ShownSamples] = {}
-    columns = len(comparisons) + len({id(one.measured) for one in comparisons})
+    columns = len(comparisons) + len({id(compared.measured) for compared in comparisons})
     most = min(SHOWN, max(LEAST, VALUES // columns))
-    for data in {id(one.measured.data): one.measured.data for one in comparisons}.values():
-        same = [one for one in comparisons if one.measured.data is data]
+    for data in {id(compared.measured.data): compared.measured.data for compared in comparisons}.values():
+        same = [compared for compared in comparisons if compared.measured.data is data]
         order = _nearest_first(same, data)
         pictures = find_pictures(data, order, given)
         sheet = pack_all(pictures)
-        measurements = {id(one.measured): one.measured for one in same}
+        measurements = {id(compared.measured): compared.measured for compared in same}
         close = {
-            key: close_ups(store, measured, [one for one in same if one.measured is measured], pictures)
+            key: close_ups(store, measured, [compared for compared in same if compared.measured is measured], pictures)
             for key, measured in measurements.items()
         }
-        needed = [*(nearest(one) for one in same), *(found.rows for found in close.values() if found)]
+        needed = [
+            *(nearest(compared) for compared in same),
+            *(close_up.rows for close_up in close.values() if close_up),
+        ]
         rows = np.unique(np.concatenate([order[:most], *needed]))
         sheets += [sheet] if sheet else []
-        for key, found in close.items():
-            seen[key] = ShownSamples(rows, pictures, sheet, found, pack_close(found) if found else None)
+        for key, close_up in close.items():
+            seen[key] = ShownSamples(rows, pictures, sheet, close_up, pack_close(close_up) if close_up else None)
             sheets += [packed for packed in (seen[key].close_sheet,) if packed]
     return seen, sheets
 

@@ -127,5 +127,5 @@ def _shortened(tag: str) -> str:
         image, end = rest.split('"', 1)
         return f'{start}{_lighter(image)}"{end}'
     for long in (LARGE, SMALL, SPACES):
-        tag = long.sub(lambda found: found[1], tag)
+        tag = long.sub(lambda match: match[1], tag)
     return tag

@@ -134,14 +134,14 @@ def _load(data: Data, rows: NDArray[np.int64], name: str | None = None) -> Sampl
     errors = []
     for size in sizes:
         try:
-            found = load_samples(
+            samples = load_samples(
                 name or data.name,
                 split=data.row["split"],
                 sample_ids=data.sample_ids[rows],
                 image_size=size,
                 download=False,
             )
-            return _checked(found, data, rows)
+            return _checked(samples, data, rows)
         except ThinIceError as error:
             errors.append(error)
     raise errors[0] if isinstance(errors[-1], InputError) else errors[-1]
@@ -149,22 +149,22 @@ def _load(data: Data, rows: NDArray[np.int64], name: str | None = None) -> Sampl
 
 def _chosen(given: Samples, data: Data, rows: NDArray[np.int64]) -> Samples:
     """Return those of the given samples that have the wanted ids."""
-    place = {sample_id: k for k, sample_id in enumerate(given.sample_ids.tolist())}
+    index = {sample_id: k for k, sample_id in enumerate(given.sample_ids.tolist())}
     wanted = data.sample_ids[rows].tolist()
-    absent = [sample_id for sample_id in wanted if sample_id not in place]
+    absent = [sample_id for sample_id in wanted if sample_id not in index]
     if absent:
         raise DataError(f"the samples given lack {len(absent)} of those measured, such as {absent[0]}")
-    return _checked(given[[place[sample_id] for sample_id in wanted]], data, rows)
+    return _checked(given[[index[sample_id] for sample_id in wanted]], data, rows)
 
 
-def _checked(found: Samples, data: Data, rows: NDArray[np.int64]) -> Samples:
-    wrong = int((found.digests != data.digests[rows]).sum())
-    if wrong or list(found.inputs.shape[1:]) != list(data.row["shape"]):
+def _checked(samples: Samples, data: Data, rows: NDArray[np.int64]) -> Samples:
+    wrong = int((samples.digests != data.digests[rows]).sum())
+    if wrong or list(samples.inputs.shape[1:]) != list(data.row["shape"]):
         raise DataError(
-            f"what is called {found.name} ({found.split}) now is not what was measured: "
+            f"what is called {samples.name} ({samples.split}) now is not what was measured: "
             f"{wrong:,} of {len(rows):,} samples differ"
         )
-    return found
+    return samples
 
 
 def close_ups(
@@ -176,17 +176,17 @@ def close_ups(
     """
     if int(measured.data.row["shape"][0]) not in (1, 3) or not features.check("webp"):
         return None
-    found = np.flatnonzero(measured.outcomes == Outcome.FOUND)
-    found = found[np.argsort(measured.epsilon[found], kind="stable")]
-    groups = [found[one.transitions[found] == Transition.LOST][:LOST] for one in comparisons]
-    rows = np.unique(np.concatenate([found[:NEAREST], *groups]))
+    nearest_first = np.flatnonzero(measured.outcomes == Outcome.FOUND)
+    nearest_first = nearest_first[np.argsort(measured.epsilon[nearest_first], kind="stable")]
+    groups = [nearest_first[compared.transitions[nearest_first] == Transition.LOST][:LOST] for compared in comparisons]
+    rows = np.unique(np.concatenate([nearest_first[:NEAREST], *groups]))
     key = {"measurement_id": measured.measurement_id, "ids": measured.data.sample_ids[rows].tolist()}
-    kept = store.sql(query("adversarials_of_samples"), key)
-    if kept.empty:
+    stored = store.sql(query("adversarials_of_samples"), key)
+    if stored.empty:
         return None
     shape = tuple(measured.data.row["shape"])
-    adversarials = np.stack([stored_adversarial(blob, shape) for blob in kept["adversarial"]])
-    rows = np.searchsorted(measured.data.sample_ids, kept["sample_id"].to_numpy())
+    adversarials = np.stack([stored_adversarial(blob, shape) for blob in stored["adversarial"]])
+    rows = np.searchsorted(measured.data.sample_ids, stored["sample_id"].to_numpy())
     seen = pictures.samples is not None and bool((pictures.positions[rows] >= 0).all())
     return CloseUps(rows, pictures.images(rows) if seen else None, adversarials)
 
@@ -295,4 +295,4 @@ def _shrunk(pixels: NDArray[np.uint8], side: float) -> NDArray[np.uint8]:
     if factor >= 1:
         return pixels
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BOX)) for one in pixels])
+    return np.stack([np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX)) for picture in pixels])

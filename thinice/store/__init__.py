@@ -63,8 +63,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'known: epsilons, samples'
     """
     names = sorted(set(known))
-    found = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    return f"nearest: {', '.join(found)}" if found else f"known: {', '.join(names)}"
+    matches = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    return f"nearest: {', '.join(matches)}" if matches else f"known: {', '.join(names)}"
 
 
 def statements(text: str) -> list[str]:
@@ -250,10 +250,10 @@ def open_store(path: str | PathLike[str] = "thinice.duckdb", *, new: bool = Fals
     0        0
 
     """
-    place = located(path)
-    if new and not place.exists():
-        make(place, patience)
-    return Store(place, patience)
+    file = located(path)
+    if new and not file.exists():
+        make(file, patience)
+    return Store(file, patience)
 
 
 class Store:
@@ -353,14 +353,14 @@ class Store:
     def tables(self) -> pd.DataFrame:
         """Return all tables and views: name, kind, rows (of tables), comment."""
         with reading(self.path, self._patience, own=True) as connection:
-            found = connection.execute(query("tables")).df()
+            tables = connection.execute(query("tables")).df()
             rows = [
                 None if kind == "view" else ask(connection, f"from {quoted(name)} select count(*)")[0][0]
-                for name, kind in zip(found["name"], found["kind"], strict=True)
+                for name, kind in zip(tables["name"], tables["kind"], strict=True)
             ]
-        found.insert(2, "rows", rows)
-        found["rows"] = found["rows"].astype("Int64")
-        return found
+        tables.insert(2, "rows", rows)
+        tables["rows"] = tables["rows"].astype("Int64")
+        return tables
 
     def describe(self, name: str) -> pd.DataFrame:
         """Return the columns of a table or view: column, type, comment."""

@@ -83,10 +83,10 @@ def located(path: str | os.PathLike[str]) -> Path:
         Where ``~`` stands for no folder, or the path is not UTF-8, which DuckDB opens no file without.
 
     """
-    place = expanded(path).resolve()
-    if unwritable(str(place)):
-        raise InputError(f"`path` {place} is not UTF-8, and DuckDB opens no such file: name store and folders in UTF-8")
-    return place
+    file = expanded(path).resolve()
+    if unwritable(str(file)):
+        raise InputError(f"`path` {file} is not UTF-8, and DuckDB opens no such file: name store and folders in UTF-8")
+    return file
 
 
 @contextmanager
