@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.training.small import blobs, network
+from tests.training.small import blobs, network, weights
 from thinice.data import as_samples
 from thinice.errors import InputError
 from thinice.training import Recipe, train
@@ -220,3 +220,25 @@ def test_settings_are_refused_in_one_line(kind, settings, message):
         kind(**settings)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_seed_repeats_an_adversarial_training_to_the_bit_also_when_resumed(name, tmp_path):
+    objective = type(OBJECTIVES[name])(budget=0.1)
+
+    def weights_of(seed, **more):
+        module = network()
+        recipe = Recipe(epochs=3, batch_size=64, shift=1, flip=True, held_out=0.2, seed=seed)
+        train(module, blobs(), recipe, objective=objective, **more)
+        return weights(module)
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    first = weights_of(0)
+    assert torch.equal(first, weights_of(0))
+    assert not torch.equal(first, weights_of(1))
+    with pytest.raises(KeyboardInterrupt):
+        weights_of(0, resume=tmp_path / "state.pt", progress=stop)
+    assert torch.equal(first, weights_of(0, resume=tmp_path / "state.pt"))

@@ -1,6 +1,7 @@
 """Layout, precision and folding change how a network is computed, not what; and the samples arrive as they are."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -227,10 +228,11 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch):
 def test_a_gpu_learns_the_same(name, precision):
     samples = as_samples((blobs(400).inputs * 255).to(torch.uint8), blobs(400).labels)
     recipe = Recipe(epochs=3, shift=1, flip=False, precision=precision, held_out=0.2, average=0.5)
+    objective = OBJECTIVES.make(name, **({} if name == "natural" else {"budget": 0.05}))
     here, there = network(), network().cuda()
-    objective = {} if name == "natural" else {"budget": 0.05}
     histories = [
-        train(module, samples, recipe, objective=OBJECTIVES.make(name, **objective)) for module in (here, there)
+        train(here, samples, replace(recipe, precision="float32"), objective=objective),
+        train(there, samples, recipe, objective=objective),
     ]
     assert all(value.is_cuda for value in there.state_dict().values())
     assert histories[1][-1].loss < histories[1][0].loss
