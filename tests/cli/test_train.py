@@ -183,6 +183,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_network(run, tmp_path):
         (("--set", "momentun=0.8"), "`momentun` is no setting of recipe 'natural'"),
         (("--set", "momentum=fast"), "`momentum` must lie from 0 to below 1, got 'fast'"),
         (("--set", "select=loss"), "`select` 'loss' needs samples that are not trained on"),
+        (("--split", "test"), "`--split` test is what networks are measured on: train on another part, such as train"),
         (("--from", "dense.pt"), "give either --architecture NAME, for a new network, or --from CHECKPOINT"),
         (("--architecture", "cnn5"), "`module` cannot read `samples` of shape (120, 1, 8, 8)"),
         (("--normalization", "cifr"), "`normalization` 'cifr' is not known: give one of"),

@@ -137,6 +137,8 @@ def train(
     prepare(drawing.folder)
     if (architecture is None) == (checkpoint is None):
         raise InputError("give either --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
+    if split == "test":
+        raise InputError("`--split` test is what networks are measured on: train on another part, such as train")
     samples = load_samples(data, split=split, limit=limit, image_size=image_size)
     say.notes(samples.name, samples.notes)
     given: dict[str, object] = {
