@@ -200,6 +200,22 @@ def test_a_collapse_is_told_from_chance(shares, samples, spoilt):
 
 
 @pytest.mark.parametrize(
+    ("clean", "trained", "spoilt"),
+    [
+        ((0.6, 0.25), (0.3, 0.33), False),  # an epoch at a high rate: clean accuracy fell as deep
+        ((0.6, 0.55), (0.3, 0.25), True),
+        ((0.6, 0.8), (0.3, 0.6), True),
+        ((None, None), (0.3, 0.25), False),  # nothing is held out: crafted samples were learnt worse as well
+        ((None, None), (0.3, 0.6), True),
+    ],
+)
+def test_a_rough_epoch_is_no_collapse(clean, trained, spoilt):
+    robust = (0.3, 0.12)
+    history = [Epoch(k + 1, 0.1, 1.0, trained[k], clean[k], 1.0, robust_accuracy=robust[k]) for k in range(2)]
+    assert (Fast().spoilt(history, 300) is not None) == spoilt
+
+
+@pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
         (PGD, {"budget": 8}, "`budget` 8 is beyond any linf perturbation of inputs in [0, 1]: did you mean 8/255?"),
