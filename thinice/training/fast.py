@@ -18,8 +18,8 @@ __all__ = ["Fast"]
 
 COLLAPSED = 0.5
 """Robust accuracy below this part of the best so far is a collapse, unless the clean one fell as deep."""
-SIGMAS = 3.0
-"""And by more than so many standard errors: few samples are checked."""
+SIGMAS = 4.0
+"""And by more than so many standard errors: few samples are checked, and the best of many epochs was lucky."""
 
 
 @dataclass(frozen=True, kw_only=True)
