@@ -181,6 +181,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_network(run, tmp_path):
         (("--recipe", "pgd", "--budget", "eight"), "`--budget` must be a number such as 8/255 or 0.03, got 'eight'"),
         (("--set", "momentum"), "`--set` takes NAME=VALUE, such as momentum=0.8, got 'momentum'"),
         (("--set", "momentun=0.8"), "`momentun` is no setting of recipe 'natural'"),
+        (("--set", "objective=pgd"), "`--set` changes settings, and the objective is none: give --objective pgd"),
         (("--set", "momentum=fast"), "`momentum` must lie from 0 to below 1, got 'fast'"),
         (("--set", "select=loss"), "`select` 'loss' needs samples that are not trained on"),
         (("--split", "test"), "`--split` test is what networks are measured on: train on another part, such as train"),
