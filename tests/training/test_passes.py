@@ -18,6 +18,7 @@ from thinice.training.passes import Feed, Passes, evaluating, laid_out
 from thinice.training.pgd_at import PGD
 
 CPU = torch.device("cpu")
+WITH_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def trained(module, samples=None, **settings):
@@ -223,6 +224,7 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch):
 
 
 @pytest.mark.gpu
+@WITH_CUDA
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
 @pytest.mark.parametrize("name", ["natural", "fast", "pgd", "trades", "mart"])
 def test_a_gpu_learns_the_same(name, precision):
@@ -241,6 +243,7 @@ def test_a_gpu_learns_the_same(name, precision):
 
 
 @pytest.mark.gpu
+@WITH_CUDA
 def test_a_gpu_goes_on_where_it_stopped(tmp_path):
     samples, recipe = blobs(), Recipe(epochs=4, precision="bf16", held_out=0.2, select="loss", average=0.5)
 
