@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--network", default="preact_resnet8")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, help="of each round; 60 on CUDA, 12 on a CPU by default")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument(
         "--precisions", type=lambda text: text.split(","), default=None, help="float32; and bf16 on CUDA"
     )

@@ -23,13 +23,16 @@ RECIPES = re.findall(r"^### (.*?)\n.*?^```sql\n(.*?)^```$", PAGE, re.DOTALL | re
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two prunings in linf and one in l2 on real networks, and a file of questions."""
+    """Two prunings in linf and one in l2 on real networks, a training, and a file of questions."""
     folder = tmp_path_factory.mktemp("page")
     paths = thinice.example_checkpoints()
     samples = thinice.load_samples("digits", limit=250)
     options = {"steps": 25, "store": folder / "thinice.duckdb", "progress": False}
     thinice.compare_all(paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, **options)
     thinice.compare(paths["dense"], paths["pruned-95"], samples, norm="l2", **options)
+    plan = thinice.preset("fast", epochs=2, budget=0.1, held_out=0.2, shift=0, flip=False)
+    training = thinice.load_samples("digits", split="train", limit=60)
+    thinice.train_classifier("digits_cnn", training, plan, store=options["store"])
     (folder / "questions.sql").write_text(";\n".join(text for _, text in RECIPES), encoding="utf-8")
     return folder
 

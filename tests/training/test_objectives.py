@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.training.small import blobs, network
+from tests.training.small import blobs, network, weights
 from thinice.data import as_samples
 from thinice.errors import InputError
 from thinice.training import Recipe, train
@@ -200,6 +200,22 @@ def test_a_collapse_is_told_from_chance(shares, samples, spoilt):
 
 
 @pytest.mark.parametrize(
+    ("clean", "trained", "spoilt"),
+    [
+        ((0.6, 0.25), (0.3, 0.33), False),  # an epoch at a high rate: clean accuracy fell as deep
+        ((0.6, 0.55), (0.3, 0.25), True),
+        ((0.6, 0.8), (0.3, 0.6), True),
+        ((None, None), (0.3, 0.25), False),  # nothing is held out: crafted samples were learnt worse as well
+        ((None, None), (0.3, 0.6), True),
+    ],
+)
+def test_a_rough_epoch_is_no_collapse(clean, trained, spoilt):
+    robust = (0.3, 0.12)
+    history = [Epoch(k + 1, 0.1, 1.0, trained[k], clean[k], 1.0, robust_accuracy=robust[k]) for k in range(2)]
+    assert (Fast().spoilt(history, 300) is not None) == spoilt
+
+
+@pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
         (PGD, {"budget": 8}, "`budget` 8 is beyond any linf perturbation of inputs in [0, 1]: did you mean 8/255?"),
@@ -220,3 +236,25 @@ def test_settings_are_refused_in_one_line(kind, settings, message):
         kind(**settings)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_seed_repeats_an_adversarial_training_to_the_bit_also_when_resumed(name, tmp_path):
+    objective = type(OBJECTIVES[name])(budget=0.1)
+
+    def weights_of(seed, **more):
+        module = network()
+        recipe = Recipe(epochs=3, batch_size=64, shift=1, flip=True, held_out=0.2, seed=seed)
+        train(module, blobs(), recipe, objective=objective, **more)
+        return weights(module)
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    first = weights_of(0)
+    assert torch.equal(first, weights_of(0))
+    assert not torch.equal(first, weights_of(1))
+    with pytest.raises(KeyboardInterrupt):
+        weights_of(0, resume=tmp_path / "state.pt", progress=stop)
+    assert torch.equal(first, weights_of(0, resume=tmp_path / "state.pt"))

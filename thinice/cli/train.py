@@ -137,6 +137,8 @@ def train(
     prepare(drawing.folder)
     if (architecture is None) == (checkpoint is None):
         raise InputError("give either --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
+    if split == "test":
+        raise InputError("`--split` test is what networks are measured on: train on another part, such as train")
     samples = load_samples(data, split=split, limit=limit, image_size=image_size)
     say.notes(samples.name, samples.notes)
     given: dict[str, object] = {
@@ -194,7 +196,10 @@ def setting(text: str) -> dict[str, object]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
         raise InputError(f"`--set` takes NAME=VALUE, such as momentum=0.8, got {text!r}")
-    return {name.strip().replace("-", "_"): _value(value.strip())}
+    name = name.strip().replace("-", "_")
+    if name == "objective":
+        raise InputError(f"`--set` changes settings, and the objective is none: give --objective {value.strip()}")
+    return {name: _value(value.strip())}
 
 
 def _value(text: str) -> object:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Fast"]
 
 COLLAPSED = 0.5
-"""Robust accuracy below this part of the best so far is a collapse; it comes in one epoch, and goes on to 0."""
-SIGMAS = 3.0
-"""And by more than so many standard errors: few samples are checked."""
+"""Robust accuracy below this part of the best so far is a collapse, unless the clean one fell as deep."""
+SIGMAS = 4.0
+"""And by more than so many standard errors: few samples are checked, and the best of many epochs was lucky."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,26 @@ class Fast(PGD):
         (None, 'catastrophic overfitting: robust accuracy fell from 40.0 % to 2.0 %')
 
         """
-        robust = [epoch.robust_accuracy for epoch in history if epoch.robust_accuracy is not None]
-        if len(robust) < 2:
+        checked = [epoch for epoch in history if epoch.robust_accuracy is not None]
+        if len(checked) < 2:
             return None
-        best, now = max(robust[:-1]), robust[-1]
+        before, now = max(checked[:-1], key=_robust), checked[-1]
+        best, left = _robust(before), _robust(now)
         error = math.sqrt(best * (1 - best) / samples)
-        if now >= COLLAPSED * best or best - now <= SIGMAS * error:
+        if left >= COLLAPSED * best or best - left <= SIGMAS * error or _is_rough(before, now, checked[-2]):
             return None
-        return f"catastrophic overfitting: robust accuracy fell from {best:.1%} to {now:.1%}".replace("%", " %")
+        return f"catastrophic overfitting: robust accuracy fell from {best:.1%} to {left:.1%}".replace("%", " %")
+
+
+def _robust(epoch: Epoch) -> float:
+    return epoch.robust_accuracy or 0.0
+
+
+def _is_rough(before: Epoch, now: Epoch, previous: Epoch) -> bool:
+    """Return whether all accuracies fell together, as in an epoch at a high learning rate: that is no overfitting.
+
+    Of clean held-out samples, as large a part as of robust ones; where none are held out, of crafted training samples.
+    """
+    if before.validation_accuracy is None or now.validation_accuracy is None:
+        return now.accuracy < previous.accuracy
+    return _robust(now) * before.validation_accuracy >= COLLAPSED * _robust(before) * now.validation_accuracy

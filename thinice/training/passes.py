@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from thinice.data.samples import Pixels
 from thinice.errors import InputError
 from thinice.models.inference import FoldedTwin
-from thinice.numerics import lowered
+from thinice.numerics import exact, lowered
 
 if TYPE_CHECKING:
     from thinice.data import LazyInputs, Samples
@@ -87,7 +87,7 @@ class Passes(nn.Module):
             return self
         self.twin.refresh()
         if self.twin_is_right is None:
-            with torch.no_grad(), torch.autocast(self.kind, enabled=False):
+            with exact(inputs.device), torch.no_grad():  # TF32 would round more than folding does
                 own, other = self.network(inputs), self.twin.module(inputs)
             tolerance = FOLD_TOLERANCE * own.abs().amax(1, keepdim=True)
             self.twin_is_right = bool(((own - other).abs() <= tolerance).all())
