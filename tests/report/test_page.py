@@ -23,10 +23,9 @@ from PIL import Image
 import thinice
 from tests.report.stores import natural_images, write_store
 from tests.store.conftest import COLUMNS, NO_STATISTICS, SIX, Bench
-from thinice import report as figures
 from thinice.cli import main
 from thinice.errors import InputError, StoreError
-from thinice.report import pictures, save_report
+from thinice.report import figures, pictures, save_report
 from thinice.report.facts import read_facts
 from thinice.report.sections import comparison_row
 from thinice.results.comparison_text import answer
