@@ -170,7 +170,7 @@ def test_the_dense_distances_measured_before_are_used(networks, samples, tmp_pat
 
 
 def test_stopped_in_the_middle_it_goes_on_to_the_same_end(networks, samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "TRANSFERS", 3)
+    monkeypatch.setattr(module, "TRANSFERRED", 3)
     undisturbed = both(networks, samples)
     forward, calls = module.forward, []
 

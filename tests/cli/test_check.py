@@ -315,7 +315,7 @@ def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reac
 @pytest.mark.slow
 def test_evaluate_tunes_ho_fmn_on_other_samples(run, monkeypatch):
     monkeypatch.setattr("thinice.checks.run.SAMPLES", 2)
-    monkeypatch.setattr("thinice.analysis.evaluation.HELD_OUT", 2)
+    monkeypatch.setattr("thinice.analysis.tuning.HELD_OUT", 2)
     dense = example_checkpoints()["dense"]
     words = ("evaluate", dense, "--limit", 5, "--attack", "ho-fmn", "--steps", 5, "--budget", "60/255")
     code, _, err = run(*words)

@@ -24,10 +24,9 @@ from PIL import Image
 import thinice
 from tests.report.stores import natural_images, write_store
 from tests.store.conftest import COLUMNS, NO_STATISTICS, SIX, Bench
-from thinice import report as figures
 from thinice.cli import main
 from thinice.errors import InputError, StoreError
-from thinice.report import pictures, save_report
+from thinice.report import figures, pictures, save_report
 from thinice.report.facts import read_facts
 from thinice.report.sections import comparison_row
 from thinice.results.comparison_text import answer
@@ -282,8 +281,8 @@ def test_what_speaks_against_the_numbers_is_said(six, tmp_path):
         run.add_statistics(1, **NO_STATISTICS | {"auc": 0.55, "auc_low": 0.25, "auc_high": 0.75, "notes": ()})
     elements = Elements(save_report(six, tmp_path / "report.html").read_text(encoding="utf-8"))
     lines = [text for _, text in elements.of("li")]
-    assert lines[0] == "dense, fmn in linf: it <was> there (silent_success, 2 of 4 samples); look."
-    assert lines[1].startswith("pruned: AUC 0.550 against dense on ")
+    assert lines[0] == "dense, fmn in linf: silent_success, 2 of 4 samples: it <was> there; look."
+    assert lines[1].startswith("no_separation, pruned: AUC 0.550 against dense on ")
     assert len(lines) == 2  # what was not raised is no warning, but it is in the table of checks
     cells = [text for tag in ("td", "th") for _, text in elements.of(tag)]
     assert {"raised", "not raised", "2 of 4", "0 of 4", "unstable_predictions"} <= set(cells)
