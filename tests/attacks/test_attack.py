@@ -231,8 +231,9 @@ def test_batch_order_and_neighbours_change_nothing(name, norm):
     def search(part: Tensor) -> MinNormResult:
         return quick(name, norm, lambda x: model(x.double()).float(), inputs[part], labels[part], part)
 
-    whole, one_by_one = search(ids(10)), [search(ids(10)[i : i + 1]) for i in range(10)]
-    torch.testing.assert_close(torch.cat([one.epsilon for one in one_by_one]), whole.epsilon, rtol=1e-4, atol=1e-6)
+    whole, alone = search(ids(10)), ids(10)[::3]
+    one_by_one = torch.cat([search(sample).epsilon for sample in alone.split(1)])
+    torch.testing.assert_close(one_by_one, whole.epsilon[alone], rtol=1e-4, atol=1e-6)
     order = torch.tensor([7, 2, 9, 0, 4, 1, 8, 3, 6, 5])
     torch.testing.assert_close(search(order).epsilon, whole.epsilon[order], rtol=1e-4, atol=1e-6)
     parts = torch.cat([search(part).epsilon for part in ids(10).split(3)])
