@@ -174,14 +174,20 @@ def linear(
     inputs, labels = _samples(model, 0.5 + spread * generator.uniform(-1, 1, (50 * count, features)), count, 0.2)
     inputs = inputs if shape is None else inputs.view(count, *shape)
     weight, bias = _pairs(model)
-    distances: dict[str, list[float]] = {"l0": [], "l1": [], "l2": [], "linf": []}
-    for point, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
-        gradients = np.delete(weight[label] - weight, label, 0)
-        margins = gradients @ point + np.delete(bias[label] - bias, label)
-        for norm, dual in (("l1", np.inf), ("l2", 2), ("linf", 1)):
-            distances[norm].append((margins / np.linalg.norm(gradients, dual, axis=1)).min())
-        distances["l0"].append(min(greedy_l0(g, m, point) for g, m in zip(gradients, margins, strict=True)))
-    return Known(model, inputs, labels, {norm: np.array(values) for norm, values in distances.items()})
+
+    def solve(norm: str) -> list[float]:
+        distances = []
+        for point, label in zip(inputs.flatten(1).double().numpy(), labels.tolist(), strict=True):
+            gradients = np.delete(weight[label] - weight, label, 0)
+            margins = gradients @ point + np.delete(bias[label] - bias, label)
+            if norm == "l0":
+                distances.append(min(greedy_l0(g, m, point) for g, m in zip(gradients, margins, strict=True)))
+            else:
+                dual = {"l1": np.inf, "l2": 2, "linf": 1}[norm]
+                distances.append((margins / np.linalg.norm(gradients, dual, axis=1)).min())
+        return distances
+
+    return Known(model, inputs, labels, Solved(solve))
 
 
 def linear_at_the_box(*, classes: int = 3, features: int = 24, count: int = 16, seed: int = 0) -> Known:

@@ -197,7 +197,14 @@ def test_at_a_budget_the_order_of_classes_and_a_constant_change_nothing(name, no
     assert torch.equal(epsilon.isnan()[clear(norm)], broken(name, norm)[0].isnan()[clear(norm)])
 
 
-@every_fixed_budget
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        pytest.param(name, norm, marks=marks(name) or (() if norm == "linf" else pytest.mark.slow), id=f"{name}-{norm}")
+        for name in FIXED_BUDGET
+        for norm in ("l1", "l2", "linf")
+    ],
+)
 def test_at_a_budget_no_other_sample_matters(name, norm):
     part, _ = break_(name, norm, part=slice(2, 5))
     few = clear(norm)[2:5]

@@ -104,12 +104,13 @@ def test_layers_have_the_names_of_published_files():
 
 def test_no_own_layout_is_one_of_torchvision():
     """So that identification may stop at thinice's own; and torchvision's differ among themselves."""
+    layouts = {name: shapes_of(name, 7) for name in known_architectures(torchvision=True)}
     seen = {}
-    for name in known_architectures(torchvision=True):
-        seen.setdefault(tuple(sorted(shapes_of(name, 7).items())), []).append(name)
+    for name, shapes in layouts.items():
+        seen.setdefault(tuple(sorted(shapes.items())), []).append(name)
     assert [names for names in seen.values() if len(names) > 1] == []
-    own = {frozenset(shapes_of(name, 7)) for name in known_architectures()}
-    theirs = {frozenset(shapes_of(name, 7)) for name in known_architectures(torchvision=True) if ":" in name}
+    own = {frozenset(layouts[name]) for name in known_architectures()}
+    theirs = {frozenset(shapes) for name, shapes in layouts.items() if ":" in name}
     assert not own & theirs
 
 

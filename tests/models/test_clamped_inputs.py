@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.models.test_inference import HUGE, witnessed
 from tests.truth import linear
 from thinice.models import as_classifier, build, find_architecture, known_architectures
 from thinice.models.clamped_inputs import _KNOWN, HAIR, Inside, Onlooker, drawn_in, hides_ends, seen_inside
@@ -92,7 +93,7 @@ def test_all_other_networks_are_searched_as_they_are(change):
     assert torch.equal(torch.get_rng_state(), state)  # what is random in a network draws as it would have
 
 
-@pytest.mark.parametrize("name", [name for name in known_architectures() if name != "wrn_28_10"])
+@pytest.mark.parametrize("name", [witnessed(name) for name in known_architectures() if name not in HUGE])
 def test_no_architecture_is_taken_for_a_clamped_one(name):
     torch.manual_seed(1)
     shape = find_architecture(name).input_shape or (3, 64, 64)

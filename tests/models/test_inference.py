@@ -18,6 +18,7 @@ from thinice.models.inference import ChannelsLast, _close, fold_batch_norm, infe
 
 SIDES = {"preact_resnet18": 64}  # made for 224 pixels
 HUGE = {"wrn_28_10"}
+DEEPER = {"resnet32", "resnet44", "resnet56"}  # than resnet20, of the same blocks
 
 
 def lived_in(module: nn.Module) -> nn.Module:
@@ -55,8 +56,9 @@ def agree(module: nn.Module, inputs: torch.Tensor) -> tuple[nn.Module, int]:
 
 
 def witnessed(name: str) -> object:
-    """The name as a parameter, slow where vgg16_bn differs in biases and head alone: such layers are folded below."""
-    return pytest.param(name, marks=pytest.mark.slow if name.startswith("vgg16_bn_") else ())
+    """The name as a parameter, slow where another network has the same layers: fewer blocks, other biases and head."""
+    alike = name.startswith("vgg16_bn_") or name in DEEPER
+    return pytest.param(name, marks=pytest.mark.slow if alike else ())
 
 
 @pytest.mark.parametrize("name", [witnessed(name) for name in known_architectures() if name not in HUGE])

@@ -86,7 +86,7 @@ def test_distances_and_a_plane_add_their_figures():
 NAMES = ["distribution", "risk", "survival", "security", "roc", "classes", "pairs", "gallery"]
 
 
-@pytest.mark.parametrize("n", [3, 200, 50_000])
+@pytest.mark.parametrize("n", [3, pytest.param(200, marks=pytest.mark.slow), 50_000])
 def test_the_set_is_whole_and_readable(n):
     figures = all_figures(n)
     assert list(figures) == NAMES
@@ -151,7 +151,7 @@ def test_draws_on_the_axes_given_and_leaves_the_rest_alone(name):
     assert_readable(figure)
 
 
-@pytest.mark.parametrize("fonttype", ["path", "none"])
+@pytest.mark.parametrize("fonttype", ["none", pytest.param("path", marks=pytest.mark.slow)])
 def test_names_are_text_and_never_markup(fonttype):
     with mpl.rc_context({"svg.fonttype": fonttype}):
         for figure in all_figures(60).values():

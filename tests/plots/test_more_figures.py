@@ -118,7 +118,7 @@ def test_each_sample_lies_at_its_two_distances():
 
 
 @pytest.mark.parametrize("columns", ODD)
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", [pytest.param(n, marks=pytest.mark.slow if n in ("l1", "l2") else ()) for n in NORMS])
 def test_pairs_can_be_read_and_nothing_leaves_the_axes(columns, norm):
     epsilon, transition = sample_columns(**columns)
     after = pruned_epsilons(epsilon, transition)

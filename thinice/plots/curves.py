@@ -321,7 +321,7 @@ def plot_sparsity(
     --------
     >>> import thinice
     >>> paths = thinice.example_checkpoints()
-    >>> samples = thinice.load_samples("digits", limit=100)
+    >>> samples = thinice.load_samples("digits", limit=20)
     >>> series = thinice.compare_all(
     ...     paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, effort="quick", progress=False
     ... )
