@@ -222,7 +222,7 @@ def test_another_function_is_never_loaded(name, shape, make, tmp_path):
 def test_every_refusal_fits_into_a_message():
     """What is too long is cut in the middle, and an option that is not shown cannot be given."""
     for name in known_architectures(torchvision=True):
-        assert len(choices([name, *variants_of(name)])) < 700, name
+        assert len(choices([name, *variants_of(name)])) < 550, name
 
 
 def test_a_file_of_thinice_says_which_variant_it_is(tmp_path):

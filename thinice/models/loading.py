@@ -133,8 +133,8 @@ def load_classifier(
         offered = choices((classifier.architecture, *classifier.alternatives))
         raise CheckpointError(
             f"{classifier.path}: parameters fit several architectures that compute different things: give "
-            f"architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; or labelled samples "
-            "(samples=), which may decide"
+            f"architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; an ONNX file; "
+            "thinice.as_classifier(net) in Python; or labelled samples (samples=), which may decide"
         )
     return classifier
 
