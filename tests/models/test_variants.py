@@ -296,6 +296,12 @@ def test_the_size_of_the_images_excludes_variants(tmp_path):
     torch.testing.assert_close(logits(classifier, samples.inputs), logits(network, samples.inputs))
 
 
+def test_samples_that_fit_no_variant_decide_nothing(tmp_path):
+    torch.save(LeNet().state_dict(), tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="fit several architectures"):
+        load_classifier(tmp_path / "net.pth", samples=thinice.as_samples(torch.rand(2, 1, 20, 20), [0, 1]))
+
+
 def test_equal_predictions_decide_nothing(tmp_path):
     """The last pool of a VGG: maximum or average, every prediction is the same, and the distances are not."""
     network = alive(PruningVGG(), SMALL)

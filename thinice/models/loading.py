@@ -128,7 +128,7 @@ def load_classifier(
     )
     if samples is not None:
         some = deciding(len(samples.labels))
-        return decide(classifier, samples.inputs[some], samples.labels[some])
+        classifier = decide(classifier, samples.inputs[some], samples.labels[some])
     if not classifier.architecture_known:
         offered = choices((classifier.architecture, *classifier.alternatives))
         raise CheckpointError(
