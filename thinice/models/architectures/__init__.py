@@ -57,6 +57,7 @@ ARCHITECTURES: Registry[Builder] = Registry(
             ("resnet", "resnet18_rst", "CIFAR ResNet-18 as robust scratch tickets have it"),
             ("small_cnns", "cnn5", "LeNet-like CNN5 for 28x28 images"),
             ("small_cnns", "digits_cnn", "Small CNN for 8x8 digits"),
+            ("small_cnns", "small_cnn", "SmallCNN of TRADES for 28x28 images"),
             ("vgg", "vgg11", "VGG11-like network of Merkle et al. for 32x32 images"),
             ("vgg", "vgg16_bn", "VGG16 with batch norm as HYDRA, HARP and the adversarial pruning benchmark have it"),
             ("vgg", "vgg16_bn_radmm", "VGG16 with batch norm as R-ADMM, FlyingBird and RobustBird have it"),

@@ -208,6 +208,12 @@ def fit(
 
     identity = fitting(weights) or _under_prefix(weights, where, fitting)
     if identity is None:
+        others = [member.architecture for member in family_members(weights)]
+        if others and not arguments:
+            raise CheckpointError(
+                f"{where}: parameters do not fit {architecture}: they are those of {', '.join(map(quoted, others))}: "
+                "give that as architecture= (--architecture)"
+            )
         identity = _fit(architecture, signature(weights), classes or 10)
         return identity if arguments is None else replace(identity, arguments=dict(arguments))
     return identity

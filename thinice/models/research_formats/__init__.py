@@ -106,6 +106,7 @@ READERS: Registry[Reader] = Registry(
         for name, target, summary in (
             ("copies", "housekeeping:drop_copies", "every tensor twice (Li et al. 2020)"),
             ("unused", "housekeeping:drop_unused", "layers that no input passes (TRADES, HYDRA), profilers' counters"),
+            ("selection", "channel_selection:spread_selected_channels", "selected channels (network slimming)"),
             ("prune", "torch_masks:apply_pruning_masks", "torch.nn.utils.prune"),
             ("parametrize", "torch_masks:apply_parametrized_masks", "torch.nn.utils.parametrize"),
             ("harp", "popup_scores:apply_harp_scores", "scores with a learned rate for each layer (HARP)"),
