@@ -24,8 +24,8 @@ def spread_selected_channels(checkpoint: RawCheckpoint) -> None:
         count = int(selected.sum())
         if narrow is None or narrow.shape[1] != count:
             raise checkpoint.fail(
-                f"{layer}select.indexes selects {count} channels, which no layer behind it takes: save the network as it "
-                "was pruned"
+                f"{layer}select.indexes selects {count} channels, which no layer behind it takes: save the network "
+                "as it was pruned"
             )
         full = narrow.new_zeros((narrow.shape[0], len(selected), *narrow.shape[2:]))
         full[:, selected] = narrow
