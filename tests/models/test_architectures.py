@@ -22,6 +22,7 @@ from thinice.models import (
 from thinice.models.architectures import find_architecture, origin_of
 from thinice.models.architectures.identify import fit, identify, shapes_of
 from thinice.models.architectures.rebuild import signature
+from thinice.models.architectures.torchvision_marks import MARKS, family_of
 
 # Counted on paper: the sum over layers of outputs x inputs x kernel, see each docstring and the papers.
 PRUNABLE = {
@@ -110,6 +111,13 @@ def test_no_own_layout_is_one_of_torchvision():
     own = {frozenset(shapes_of(name, 7)) for name in known_architectures()}
     theirs = {frozenset(shapes_of(name, 7)) for name in known_architectures(torchvision=True) if ":" in name}
     assert not own & theirs
+
+
+def test_every_architecture_of_torchvision_has_its_mark():
+    """So that a file is compared only with those that it can belong to."""
+    for name in known_architectures(torchvision=True):
+        if ":" in name:
+            assert MARKS[family_of(name)] in shapes_of(name, 7), name
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small"])
@@ -252,8 +260,10 @@ def test_nothing_alike_is_said():
 
 def test_unknown_name_and_arguments_are_named():
     with pytest.raises(
-        InputError, match=r"`architecture` 'resnet21' is unknown: did you mean resnet.*torchvision:.*models\.py:"
+        InputError, match=r"`architecture` 'resnet_20' is unknown: did you mean resnet.*torchvision:.*models\.py:"
     ):
+        build("resnet_20")
+    with pytest.raises(InputError, match=r"a depth of 21 tells no blocks .* give blocks"):
         build("resnet21")
     with pytest.raises(InputError, match=r"did you mean torchvision:resnet50"):
         build("torchvision:resnet500")

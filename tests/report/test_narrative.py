@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
+from torch import nn
 
 import thinice
 from thinice.report.facts import read_facts
@@ -20,6 +23,26 @@ def test_sentence_and_table_are_those_of_the_comparison(tmp_path, settings):
     assert answer(row) == result.answer
     assert table(row) == result.table()
     assert "AUC" in dict(table(row))
+
+
+def test_a_narrower_network_shows_what_is_left_of_the_dense_one():
+    """8 of the 32 channels of the third convolution are removed: nothing is zero, and yet weights are gone."""
+    dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
+    narrow = copy.deepcopy(dense.module)
+    network = narrow.network if hasattr(narrow, "network") else narrow
+    third, norm, last = network.conv3, network.bn3, network.fc
+    network.conv3 = nn.Conv2d(32, 24, 3, padding=1, bias=False)
+    network.conv3.weight.data = third.weight.data[:24]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        getattr(norm, name).data = getattr(norm, name).data[:24]
+    norm.num_features = 24
+    network.fc = nn.Linear(24 * 16, 10)
+    network.fc.weight.data, network.fc.bias.data = last.weight.data[:, : 24 * 16], last.bias.data
+    samples = thinice.load_samples("digits", limit=20)
+    result = thinice.compare(dense, narrow, samples, effort="quick", store=None, device="cpu", progress=False)
+    before, after = 16 * 9 + 32 * 16 * 9 + 32 * 32 * 9 + 512 * 10, 16 * 9 + 32 * 16 * 9 + 24 * 32 * 9 + 384 * 10
+    assert (result.to_dict()["dense_weights"], result.to_dict()["pruned_weights"]) == (before, after)
+    assert dict(result.table())["sparsity"] == f"0.0%, {after / before:.1%} of dense's weights kept"
 
 
 def test_an_unfinished_comparison_has_no_statistics_in_its_table():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded
 from thinice.models.architectures import origin_of
-from thinice.models.architectures.identify import Identity, fit, identify
+from thinice.models.architectures.identify import WAYS_IN, Identity, fit, identify
 from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.user_code import UserCode, user_code
 from thinice.models.classifier import (
@@ -46,6 +46,9 @@ __all__ = ["load_classifier", "read_classifier", "unused_density"]
 
 COMPUTABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
+
+ANOTHER_FILE = ("take another checkpoint", "save it again", "update thinice", "take the checkpoint of that task")
+"""How errors end where the file itself must be another one."""
 
 
 def load_classifier(
@@ -177,7 +180,12 @@ def read_classifier(
         normalization=given,
         normalization_given=normalization is not None,
     )
-    classifier = _load(request, density=density, trust_pickle=trust_pickle)
+    try:
+        classifier = _load(request, density=density, trust_pickle=trust_pickle)
+    except CheckpointError as error:
+        if WAYS_IN in str(error) or str(error).endswith(ANOTHER_FILE):
+            raise
+        raise CheckpointError(f"{error}; or {WAYS_IN}") from None
     if density is not None and not any("density of" in note for note in classifier.notes):
         return replace(classifier, notes=(*classifier.notes, unused_density(density)))
     return classifier
@@ -503,8 +511,11 @@ def _identity(checkpoint: RawCheckpoint, request: _Request, in_file: tuple[str, 
             f"and shapes{told}{others if identity.alternatives else ''}"
         )
     else:
-        identity = fit(checkpoint.weights, request.architecture, request.classes)
-    return identity if request.arguments is None else replace(identity, arguments=dict(request.arguments))
+        identity = fit(checkpoint.weights, request.architecture, request.classes, request.arguments, str(request.path))
+    for remark in identity.remarks:
+        checkpoint.note(remark)
+    checkpoint.weights = identity.renamed(checkpoint.weights)
+    return identity
 
 
 def _check_finite(weights: Mapping[str, Any], where: str) -> None:

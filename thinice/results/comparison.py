@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinice.attacks import Attack
-from thinice.models import Classifier
+from thinice.models import Classifier, prunable_weights
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.results.finding import Finding
 from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
@@ -262,6 +262,8 @@ class Comparison:
             **({} if self.budget is None else {"budget": self.budget}),
             "dense_sparsity": self.dense_sparsity,
             "pruned_sparsity": self.pruned_sparsity,
+            "dense_weights": _weights(self.networks[0]),
+            "pruned_weights": _weights(self.networks[1]),
             "dense_accuracy": self.changes.dense_accuracy,
             "pruned_accuracy": self.changes.pruned_accuracy,
             "mcnemar_log10_p": self.changes.log10_p,
@@ -296,6 +298,11 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return notebook_html(self.to_dict())
+
+
+def _weights(classifier: Classifier) -> int:
+    """Return how many prunable weights a network has, zeros among them; fewer where channels were removed."""
+    return sum(weight.numel() for weight in prunable_weights(classifier.module).values())
 
 
 def _words(codes: NDArray[np.int8], words: type[Outcome | Stage | Diagnosis]) -> pd.Categorical:

@@ -78,7 +78,7 @@ def table(row: Row) -> list[tuple[str, str]]:
     norm, budget = row["norm"], row.get("budget")
     accuracy = "accuracy" if budget is None else f"robust accuracy at {budget_text(budget, norm)}"
     lines = [
-        ("sparsity", f"{row['pruned_sparsity']:.1%}"),
+        ("sparsity", _sparsity(row)),
         (f"{accuracy}, dense", _number(row["dense_accuracy"], ".2%")),
         (f"{accuracy}, pruned", _number(row["pruned_accuracy"], ".2%")),
         ("S1,1  kept", f"{row['S1,1']}"),
@@ -100,6 +100,16 @@ def table(row: Row) -> list[tuple[str, str]]:
             ("taken from dense", f"{row['pruned_from_dense']}"),
         ]
     return lines
+
+
+def _sparsity(row: Row) -> str:
+    """Return the fraction of zeros; and of a narrower network, how many of the dense one's weights are left."""
+    zeros = f"{row['pruned_sparsity']:.1%}"
+    dense, pruned = row.get("dense_weights"), row.get("pruned_weights")
+    if not dense or not pruned or dense == pruned:
+        return zeros
+    kept = pruned * (1 - row["pruned_sparsity"]) / (dense * (1 - row["dense_sparsity"]))
+    return f"{zeros}, {kept:.1%} of dense's weights kept"
 
 
 def notebook_html(row: Row) -> str:

@@ -1,27 +1,41 @@
-"""Which architectures a state dict may belong to, told from the names and shapes of its parameters.
-
-That is a hypothesis about a function: pools, strides and activations have no parameters. So the variants of an
-architecture come with it, and the published program whose names these are, where they are those of one.
-"""
+"""Which architecture a state dict belongs to, told from the names and shapes of its parameters."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from thinice.errors import CheckpointError
-from thinice.models.architectures import TORCHVISION, build, find_architecture, known_architectures
+from thinice.errors import CheckpointError, InputError
+from thinice.models.architectures import (
+    TIMM,
+    TORCHVISION,
+    build,
+    find_architecture,
+    known_architectures,
+    with_options,
+)
+from thinice.models.architectures.families import Member, family_members, nearest_member
 from thinice.models.architectures.rebuild import WithoutMemory, signature
+from thinice.models.architectures.torchvision_marks import plausible
 from thinice.models.architectures.variants import base_and_variant, source_of, variants_of
+from thinice.models.pickles import plain
+from thinice.models.wrappers import shared_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Identity", "fit", "identify"]
+__all__ = ["WAYS_IN", "Identity", "fit", "identify", "several"]
 
+WAYS_IN = (
+    "give your own code (--architecture models.py:Net, or architecture='models.py:Net'), load an ONNX file instead "
+    "(torch.onnx.export(net, (torch.zeros(1, 3, 32, 32),), 'net.onnx', dynamo=False)), or pass "
+    "thinice.as_classifier(net) in Python"
+)
+"""What works for every network, whatever its file holds."""
 Shapes = Mapping[str, tuple[int, ...]]
 PROBE_CLASSES = (7, 11)
 """Two class counts that no fixed layer has: the parameters that differ between them are the classifier."""
@@ -49,6 +63,10 @@ class Identity:
         Other architectures with the same parameters, which compute something else.
     source : str
         The published program whose parameter names these are; empty where several programs use them.
+    names : mapping of str to str
+        The network's name of each parameter, by the file's; empty where they are the same.
+    remarks : tuple of str
+        What a user should know: whose names these are, where it is narrower, what lies beside it.
     """
 
     architecture: str
@@ -56,6 +74,14 @@ class Identity:
     arguments: Mapping[str, Any]
     alternatives: tuple[str, ...] = ()
     source: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights by the names of the network, without those that are not its own."""
+        if not self.names:
+            return dict(weights)
+        return {self.names[name]: value for name, value in weights.items() if name in self.names}
 
 
 @functools.lru_cache(maxsize=512)
@@ -94,28 +120,136 @@ def identify(weights: Mapping[str, Tensor], where: str, *, in_file: Iterable[str
     wanted = signature(weights)
     matches = [match for name in known_architectures() if (match := _match(name, wanted))]
     if not matches:
-        names = [name for name in known_architectures(torchvision=True) if name.startswith(TORCHVISION)]
-        matches = [match for name in names if (match := _match(name, wanted))]
+        matches = [match for name in plausible(wanted) if (match := _match(name, wanted))]
     if not matches:
-        raise CheckpointError(_nearest(wanted, where))
+        identity = _of_family(family_members(weights)) or _under_prefix(
+            weights, where, lambda inner: identify(inner, where)
+        )
+        if identity is None:
+            raise CheckpointError(_nearest(weights, where))
+        return identity
     first = matches[0]
     if any((match.classes, match.arguments) != (first.classes, first.arguments) for match in matches):
-        choices = ", ".join(match.architecture for match in matches)
-        raise CheckpointError(
-            f"{where}: parameters fit several architectures that compute different things: give "
-            f"architecture= (--architecture), one of {choices}"
-        )
-    names = [name for match in matches for name in (match.architecture, *variants_of(match.architecture))]
+        raise several(where, [match.architecture for match in matches])
     source = source_of(first.architecture, first.classes, weights if in_file is None else in_file)
-    told = source is not None and len(matches) == 1
-    return replace(first, alternatives=tuple(names[1:]), source=source.program if source and told else "")
+    program = source.program if source is not None and len(matches) == 1 else ""
+    return _with_variants(first, [match.architecture for match in matches[1:]], program)
 
 
-def fit(weights: Mapping[str, Tensor], architecture: str, classes: int | None = None) -> Identity:
-    """Return the classes and channels that make a named architecture fit these parameters as well as it can."""
+def _with_variants(identity: Identity, others: Sequence[str], program: str) -> Identity:
+    """Return an identity that lists the other architectures with its parameters, and the variants of all of them."""
+    names = [name for base in (identity.architecture, *others) for name in (base, *variants_of(base))]
+    return replace(identity, alternatives=tuple(names[1:]), source=program)
+
+
+def several(where: str, architectures: Iterable[str]) -> CheckpointError:
+    """Return the error that names the architectures which compute different things with the same parameters."""
+    return CheckpointError(
+        f"{where}: parameters fit several architectures that compute different things: give architecture= "
+        f"(--architecture), one of {', '.join(map(quoted, architectures))}"
+    )
+
+
+def quoted(architecture: str) -> str:
+    """Return a name as a shell takes it."""
+    return f"'{architecture}'" if "(" in architecture else architecture
+
+
+def _of_family(members: Sequence[Member]) -> Identity | None:
+    """Return the first of several members, with the others, which compute something else, as alternatives."""
+    if not members:
+        return None
+    first = members[0]
+    remarks = [first.remark] if first.remark else []
+    if any(name != own for name, own in first.names.items()):
+        remarks.append(f"parameters are named as in {first.programs}")
+    identity = Identity(first.architecture, first.classes, first.arguments, names=first.names, remarks=tuple(remarks))
+    others = [member.architecture for member in members[1:]]
+    return _with_variants(identity, others, "" if others else first.programs)
+
+
+def _under_prefix(
+    weights: Mapping[str, Tensor], where: str, inner_identity: Callable[[Mapping[str, Tensor]], Identity | None]
+) -> Identity | None:
+    """Return the identity of what lies under a prefix that (nearly) all parameters share; ``None`` without one.
+
+    Raises
+    ------
+    CheckpointError
+        What lies beside it may be a part of what is computed.
+    """
+    prefix, beside = shared_prefix(weights)
+    inner = {name[len(prefix) :]: value for name, value in weights.items() if name not in beside}
+    identity = None
+    try:
+        identity = inner_identity(inner) if prefix else None
+    except CheckpointError:
+        if not beside:  # its message is about the names of the network
+            raise
+    if identity is None:
+        return None
+    parts = [name for name in beside if weights[name].is_floating_point() and weights[name].numel() > 1]
+    if parts:
+        raise CheckpointError(
+            f"{where}: under {prefix} lies {identity.architecture}, but beside it {', '.join(map(plain, parts[:3]))}, "
+            "which may be a part of what is computed: save the state_dict() of the inner network alone"
+        )
+    remarks = [f"prefix {prefix} removed from all parameters"]
+    if beside:
+        remarks.append(f"beside the network, not used: {', '.join(map(plain, beside[:3]))}")
+    names = {prefix + name: identity.names.get(name, name) for name in inner}
+    return replace(identity, names=names, remarks=(*remarks, *identity.remarks))
+
+
+def fit(
+    weights: Mapping[str, Tensor],
+    architecture: str,
+    classes: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    where: str = "the weights",
+) -> Identity:
+    """Return the classes and arguments that make a named architecture fit these parameters as well as it can.
+
+    Raises
+    ------
+    CheckpointError
+        Several members of its family fit that compute different things, and neither name nor arguments say which.
+    """
     find_architecture(architecture)
-    wanted = signature(weights)
-    return _match(architecture, wanted) or _fit(architecture, wanted, classes or 10)
+
+    def fitting(inner: Mapping[str, Tensor]) -> Identity | None:
+        exact = None
+        with suppress(InputError):  # a member of a family may need arguments, which are read below
+            exact = None if architecture.startswith(TIMM) else _match(architecture, signature(inner))
+        if exact is not None and not set(arguments or {}) - set(exact.arguments):
+            return exact
+        members = [member for member in family_members(inner) if _is_meant(member, architecture, arguments or {})]
+        if len(members) > 1:
+            raise several(where, [member.architecture for member in members])
+        return _of_family(members)
+
+    identity = fitting(weights) or _under_prefix(weights, where, fitting)
+    if identity is None:
+        others = [member.architecture for member in family_members(weights)]
+        if others and not arguments:
+            raise CheckpointError(
+                f"{where}: parameters do not fit {architecture}: they are those of {', '.join(map(quoted, others))}: "
+                "give that as architecture= (--architecture)"
+            )
+        identity = _fit(architecture, signature(weights), classes or 10)
+        return identity if arguments is None else replace(identity, arguments=dict(arguments))
+    return identity
+
+
+def _is_meant(member: Member, architecture: str, arguments: Mapping[str, Any]) -> bool:
+    """Return whether a member of a family is what a name and further arguments say; torchvision's names count too."""
+    base, options = with_options(architecture.removeprefix(TORCHVISION))
+    own_base, own_options = with_options(member.architecture)
+    if base != own_base:
+        return False
+    parameters = inspect.signature(find_architecture(own_base).make).parameters
+    own = {name: parameter.default for name, parameter in parameters.items()} | {**member.arguments, **own_options}
+    return all(name in own and own[name] == value for name, value in {**options, **arguments}.items())
 
 
 def _match(name: str, wanted: Shapes) -> Identity | None:
@@ -154,25 +288,25 @@ def size_that_differs(few: Shapes, many: Shapes, wanted: Shapes) -> int | None:
     return None
 
 
-def _nearest(wanted: Shapes, where: str) -> str:
+def _nearest(weights: Mapping[str, Tensor], where: str) -> str:
+    """Return the message that names the architectures which a file resembles, and how it differs."""
+    wanted = signature(weights)
+    member = nearest_member(weights)
     scores: dict[str, float] = {}
-    for name in known_architectures(torchvision=True):
+    for name in [*known_architectures(), *plausible(wanted)]:
         shapes = shapes_of(name, PROBE_CLASSES[0])
         same = sum(wanted.get(key) == shape for key, shape in shapes.items())
         named = len(shapes.keys() & wanted.keys())
         scores[name] = (same + named) / (2 * len(shapes.keys() | wanted.keys()))
-    best = sorted(scores, key=lambda name: (-scores[name], name))[:3]
-    if not wanted or scores[best[0]] == 0:
-        first = ", ".join(list(wanted)[:4])
-        return (
-            f"{where}: {len(wanted)} parameters ({first}, …) resemble no known architecture: give architecture= "
-            "(--architecture), also as your own code, FILE.py:CLASS"
-        )
-    return (
-        f"{where}: parameters fit no known architecture; nearest: "
-        + "; ".join(f"{name} ({_difference(name, wanted)})" for name in best)
-        + ": give architecture= (--architecture), also as your own code, FILE.py:CLASS"
-    )
+    best = [name for name in sorted(scores, key=lambda name: (-scores[name], name))[:3] if scores[name] > 0]
+    differences = {name: _difference(name, wanted) for name in best}
+    if member is not None and member[0] not in differences:
+        differences = dict([member, *list(differences.items())[:2]])
+    if not differences:
+        first = ", ".join(plain(name) for name in list(wanted)[:4])
+        return f"{where}: {len(wanted)} parameters ({first}, …) resemble no known architecture: {WAYS_IN}"
+    nearest = "; ".join(f"{name} ({difference})" for name, difference in differences.items())
+    return f"{where}: parameters fit no known architecture; nearest: {nearest}: {WAYS_IN}"
 
 
 def _difference(name: str, wanted: Shapes) -> str:
@@ -181,7 +315,7 @@ def _difference(name: str, wanted: Shapes) -> str:
     missing = next((key for key in shapes if key not in wanted), None)
     unexpected = next((key for key in wanted if key not in shapes), None)
     differs = next((key for key in shapes if key in wanted and wanted[key] != shapes[key] and key not in ends), None)
-    parts = [f"has no {missing}" if missing else "", f"has {unexpected} too" if unexpected else ""]
+    parts = [f"has no {missing}" if missing else "", f"has {plain(unexpected)} too" if unexpected else ""]
     if differs:
         parts.append(f"{differs} is {wanted[differs]}, not {shapes[differs]}")
     return "the file " + ", ".join(part for part in parts if part)

@@ -1,32 +1,69 @@
-"""Residual networks for 32x32 images: the narrow ones of He et al., and the CIFAR form of ResNet-18."""
+"""Residual networks: those of He et al. for 32x32 and 224x224 images, of any depth, width, block and stem."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["resnet18", "resnet18_rst", "resnet20", "resnet32", "resnet44", "resnet56"]
+from thinice.models.architectures.depths import stages
+
+__all__ = ["resnet", "resnet18", "resnet18_rst", "resnet20", "resnet32", "resnet44", "resnet56"]
+
+
+class PaddedShortcut(nn.Module):
+    """Half the size, between zero channels: option A of He et al.
+
+    ``mean`` takes the mean of 2x2 fields instead of every second pixel.
+    """
+
+    def __init__(self, before: int, after: int, *, mean: bool = False) -> None:
+        super().__init__()
+        self.before = before
+        self.after = after
+        self.mean = mean
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of half the size with ``before + after`` more channels."""
+        smaller = functional.avg_pool2d(maps, 2) if self.mean else maps[:, :, ::2, ::2]
+        return functional.pad(smaller, (0, 0, 0, 0, self.before, self.after))
+
+    def extra_repr(self) -> str:
+        """Return what the printed network shows."""
+        return f"before={self.before}, after={self.after}, mean={self.mean}"
+
+
+def _shortcut(inputs: int, outputs: int, stride: int, kind: str) -> nn.Module:
+    """Return what goes around a block: nothing, a projection, or the maps between zeros."""
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    if kind == "projected":
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+    more = outputs - inputs
+    if kind == "padded":
+        return PaddedShortcut(more // 2, more // 2)
+    if kind in {"padded-after", "averaged-padded-after"}:
+        return PaddedShortcut(0, more, mean=kind.startswith("averaged"))
+    raise ValueError(f"shortcut is {kind!r}, not projected, padded, padded-after or averaged-padded-after")
 
 
 class Block(nn.Module):
     """Two 3x3 convolutions with batch norm, and a shortcut around them."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, *, projected: bool) -> None:
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int, *, shortcut: str, groups: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        if groups != 1:
+            raise ValueError("groups are of bottleneck blocks alone")
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
-        self.shortcut: nn.Module
-        if stride == 1 and inputs == outputs:
-            self.shortcut = nn.Identity()
-        elif projected:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-            )
-        else:
-            self.shortcut = PaddedShortcut((outputs - inputs) // 2)
+        self.shortcut = _shortcut(inputs, width, stride, shortcut)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the block's width, smaller by its stride."""
@@ -36,98 +73,151 @@ class Block(nn.Module):
         return output
 
 
-class PaddedShortcut(nn.Module):
-    """Every second pixel, between as many zero channels before as after: option A of He et al."""
+class Bottleneck(nn.Module):
+    """Convolutions 1x1, 3x3 (which has the stride) and 1x1 with batch norm, and a shortcut around them."""
 
-    def __init__(self, padding: int) -> None:
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, *, shortcut: str, groups: int = 1) -> None:
         super().__init__()
-        self.padding = padding
+        outputs = self.expansion * width
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU()
+        self.shortcut = _shortcut(inputs, outputs, stride, shortcut)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of half the size with ``2 * padding`` more channels."""
-        return functional.pad(maps[:, :, ::2, ::2], (0, 0, 0, 0, self.padding, self.padding))
+        """Return maps of four times the block's width, smaller by its stride."""
+        residual = self.relu(self.bn1(self.conv1(maps)))
+        residual = self.relu(self.bn2(self.conv2(residual)))
+        residual = self.bn3(self.conv3(residual))
+        output: Tensor = self.relu(residual + self.shortcut(maps))
+        return output
 
-    def extra_repr(self) -> str:
-        """Return what the printed network shows."""
-        return f"padding={self.padding}"
+
+BLOCKS: dict[str, type[Block | Bottleneck]] = {"basic": Block, "bottleneck": Bottleneck}
+STEMS = ("cifar", "cifar-pool", "imagenet")
+"""A 3x3 convolution; the same and a 3x3 max-pool of stride 2; a 7x7 convolution of stride 2 and that max-pool."""
+
+
+def stem_layers(channels: int, width: int, stem: str) -> tuple[nn.Module, nn.Module]:
+    """Return the first convolution of one of the `STEMS`, and its pool."""
+    if stem not in STEMS:
+        raise ValueError(f"stem is {stem!r}, not {', '.join(STEMS)}")
+    pool = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, stride=2, padding=1)
+    if stem == "imagenet":
+        return nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False), pool
+    return nn.Conv2d(channels, width, 3, padding=1, bias=False), pool
 
 
 class ResNet(nn.Module):
-    """A 3x3 convolution, stages of blocks (each but the first halves the size), average pool, ``head``."""
+    """A stem, stages of blocks (each but the first halves the size), average pool, ``head``."""
 
     def __init__(
         self,
-        blocks: int,
-        widths: tuple[int, ...],
-        head: dict[str, nn.Module],
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        classes: int,
         *,
         channels: int,
-        projected: bool,
+        block: str = "basic",
+        shortcut: str = "projected",
+        stem: str = "cifar",
+        groups: int = 1,
+        head: str = "linear",
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        if block not in BLOCKS:
+            raise ValueError(f"block is {block!r}, not {' or '.join(BLOCKS)}")
+        kind = BLOCKS[block]
+        self.conv1, self.maxpool = stem_layers(channels, widths[0], stem)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU()
         self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
-        self.head = list(head)
+        self.head = head
         inputs = widths[0]
-        for index, (name, width) in enumerate(zip(self.stages, widths, strict=True)):
+        for index, (name, number, width) in enumerate(zip(self.stages, blocks, widths, strict=True)):
             stage = nn.Sequential()
-            for position in range(blocks):
+            for position in range(number):
                 stride = 2 if index and not position else 1
-                stage.append(Block(inputs, width, stride, projected=projected))
-                inputs = width
+                stage.append(kind(inputs, width, stride, shortcut=shortcut, groups=groups))
+                inputs = kind.expansion * width
             self.add_module(name, stage)
-        for name, layer in head.items():
-            self.add_module(name, layer)
+        # robust scratch tickets end in a 1x1 convolution without bias, which they call fc
+        last = nn.Linear(inputs, classes) if head == "linear" else nn.Conv2d(inputs, classes, 1, bias=False)
+        self.add_module(head, last)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the logits (N, classes) of normalised inputs (N, C, H, W)."""
-        maps: Tensor = self.relu(self.bn1(self.conv1(inputs)))
+        maps = self.maxpool(self.relu(self.bn1(self.conv1(inputs))))
         for name in self.stages:
             maps = self.get_submodule(name)(maps)
         pooled = maps.mean((2, 3), keepdim=True)
-        for name in self.head:
-            layer = self.get_submodule(name)
-            pooled = layer(pooled.flatten(1) if isinstance(layer, nn.Linear) else pooled)
-        return pooled.flatten(1)
+        last = self.get_submodule(self.head)
+        logits: Tensor = last(pooled.flatten(1) if self.head == "linear" else pooled)
+        return logits.flatten(1)
 
 
-def _narrow(blocks: int, classes: int, channels: int) -> nn.Module:
-    head: dict[str, nn.Module] = {"linear": nn.Linear(64, classes)}
-    return ResNet(blocks, (16, 32, 64), head, channels=channels, projected=False)
+def resnet(
+    depth: int,
+    classes: int = 10,
+    *,
+    channels: int = 3,
+    blocks: Sequence[int] | None = None,
+    block: str | None = None,
+    width: int | None = None,
+    stem: str = "cifar",
+    shortcut: str | None = None,
+    groups: int = 1,
+) -> nn.Module:
+    """Residual network of a depth: 18, 34, 50, 101, 152 with four stages from 64 maps, 6n+2 with three from 16.
 
-
-def resnet20(classes: int = 10, *, channels: int = 3) -> nn.Module:
-    """Narrow CIFAR ResNet-20 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.27 M parameters."""
-    return _narrow(3, classes, channels)
-
-
-def resnet32(classes: int = 10, *, channels: int = 3) -> nn.Module:
-    """Narrow CIFAR ResNet-32 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.46 M parameters."""
-    return _narrow(5, classes, channels)
-
-
-def resnet44(classes: int = 10, *, channels: int = 3) -> nn.Module:
-    """Narrow CIFAR ResNet-44 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.66 M parameters."""
-    return _narrow(7, classes, channels)
-
-
-def resnet56(classes: int = 10, *, channels: int = 3) -> nn.Module:
-    """Narrow CIFAR ResNet-56 (He et al. 2016): widths 16, 32, 64, shortcut option A; 0.85 M parameters."""
-    return _narrow(9, classes, channels)
-
-
-def resnet18(classes: int = 10, *, channels: int = 3) -> nn.Module:
-    """CIFAR ResNet-18: 3x3 stem without pooling, widths 64 to 512, projected shortcuts; 11.2 M parameters.
-
-    The base network of HYDRA, HARP, R-ADMM, MAD, TwinRep, PwoA and the adversarial pruning benchmark.
+    Parameters
+    ----------
+    depth
+        As in the name: ``resnet110``. Without `blocks` and `block`, those that it stands for.
+    classes, channels
+        Outputs and inputs.
+    blocks
+        Number of blocks in each stage.
+    block
+        ``basic`` or ``bottleneck``.
+    width
+        Maps of the first stage; each further one has twice as many.
+    stem
+        ``cifar`` (3x3), ``cifar-pool`` (3x3, then a max-pool of stride 2) or ``imagenet`` (7x7 of stride 2, then that
+        max-pool).
+    shortcut
+        Where the shape changes: ``projected``; ``padded`` (every second pixel, zeros on both sides, option A),
+        ``padded-after``, or ``averaged-padded-after``. Without it, padded for three stages, else projected.
+    groups
+        Of the 3x3 convolutions of bottleneck blocks.
     """
-    head: dict[str, nn.Module] = {"linear": nn.Linear(512, classes)}
-    return ResNet(2, (64, 128, 256, 512), head, channels=channels, projected=True)
+    numbers, kind_of_block = stages(depth, blocks, block)
+    first = width or (64 if len(numbers) > 3 else 16)
+    return ResNet(
+        numbers,
+        [first * 2**stage for stage in range(len(numbers))],
+        classes,
+        channels=channels,
+        block=kind_of_block,
+        shortcut=shortcut or ("projected" if len(numbers) > 3 else "padded"),
+        stem=stem,
+        groups=groups,
+    )
+
+
+resnet18 = partial(resnet, 18)
+resnet20 = partial(resnet, 20)
+resnet32 = partial(resnet, 32)
+resnet44 = partial(resnet, 44)
+resnet56 = partial(resnet, 56)
 
 
 def resnet18_rst(classes: int = 10, *, channels: int = 3) -> nn.Module:
     """CIFAR ResNet-18 as robust scratch tickets have it: a 1x1 convolution ``fc`` as classifier."""
-    head: dict[str, nn.Module] = {"fc": nn.Conv2d(512, classes, 1, bias=False)}
-    return ResNet(2, (64, 128, 256, 512), head, channels=channels, projected=True)
+    return ResNet((2, 2, 2, 2), (64, 128, 256, 512), classes, channels=channels, head="fc")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from thinice.errors import InputError
 from thinice.files import expanded
-from thinice.models.architectures import ARCHITECTURES, TORCHVISION
+from thinice.models.architectures import ARCHITECTURES, TIMM, TORCHVISION
 from thinice.models.architectures.identify import PROBE_CLASSES, Shapes, size_that_differs
 from thinice.models.architectures.rebuild import load_exactly, refuse_misfit, signature
 from thinice.models.architectures.variants import base_and_variant, variants_of
@@ -214,8 +214,10 @@ def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any
 def _is_registered(architecture: str) -> bool:
     """Return whether a name is one of torchvision's, or a variant of an architecture and no module of the user's."""
     base, variant = base_and_variant(architecture)
-    if architecture.startswith(TORCHVISION) or not variant or base not in ARCHITECTURES:
-        return architecture.startswith(TORCHVISION)
+    if architecture.startswith((TORCHVISION, TIMM)):
+        return True
+    if not variant or base.partition("(")[0] not in ARCHITECTURES:
+        return architecture in variants_of(base)
     return architecture in variants_of(base) or not (Path(f"{base}.py").is_file() or Path(base).is_dir())
 
 

@@ -1,4 +1,4 @@
-"""VGG networks for 32x32 images: the VGG11-like one of Merkle et al., and VGG16 with batch norm as published.
+"""VGG networks: the VGG11-like one of Merkle et al., VGG16 with batch norm as published, and any configuration.
 
 VGG16 has thirteen 3x3 convolutions, each with batch norm and ReLU, and four 2x2 max-pools between stages.
 What follows differs from paper to paper, in the names of the parameters and in what is computed; each form
@@ -8,6 +8,7 @@ that published checkpoints of adversarial pruning have is a name of its own.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -15,6 +16,8 @@ from torch import nn
 from thinice.models.architectures import for_images_of
 
 __all__ = [
+    "POOLS",
+    "vgg",
     "vgg11",
     "vgg16_bn",
     "vgg16_bn_li20",
@@ -27,6 +30,11 @@ __all__ = [
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 CIFAR = (3, 32, 32)
+POOLS = ("none", "max", "mean", "max-mean")
+"""Between convolutions and classifier: nothing, a 2x2 max-pool, the mean of fields, or first one and then the other."""
+
+MOST_POSITIONS = 100
+"""Layers of a classifier, its dropouts among them."""
 
 
 def _convolution(inputs: int, outputs: int, *, bias: bool) -> list[nn.Module]:
@@ -160,3 +168,86 @@ def vgg16_bn_rst(classes: int = 10, *, channels: int = 3) -> nn.Module:
         classifier=nn.Conv2d(512, classes, 1, bias=False),
         flatten=nn.Flatten(),
     )
+
+
+def vgg(
+    classes: int = 10,
+    *,
+    channels: int = 3,
+    configuration: Sequence[int | str] = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512),
+    batch_norm: bool = True,
+    bias: bool = True,
+    pool: str = "max",
+    grid: int = 1,
+    hidden: Sequence[int] = (),
+    positions: Sequence[int] = (),
+    norms: Sequence[int] = (),
+) -> nn.Module:
+    """VGG of any configuration: 3x3 convolutions, each with ReLU, and 2x2 max-pools between them.
+
+    Parameters
+    ----------
+    classes, channels
+        Outputs and inputs.
+    configuration
+        The widths of the convolutions in their order, ``"M"`` where a max-pool lies between them.
+    batch_norm, bias
+        Of the convolutions.
+    pool
+        What follows the last convolution, one of `POOLS`; means are of as many fields as `grid` has.
+    grid
+        Height and width of the maps that the classifier takes.
+    hidden
+        Widths of the linear layers before the last one.
+    positions
+        Where the linear layers stand in ``classifier``; without it, that is one layer.
+    norms
+        Where batch norms stand in ``classifier``.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"pool is {pool!r}, not {', '.join(POOLS)}")
+    layers: list[nn.Module] = []
+    inputs = channels
+    for entry in configuration:
+        if entry == "M":
+            layers.append(nn.MaxPool2d(2))
+            continue
+        width = int(entry)
+        convolution = nn.Conv2d(inputs, width, 3, padding=1, bias=bias)
+        layers += [convolution, *([nn.BatchNorm2d(width)] if batch_norm else []), nn.ReLU()]
+        inputs = width
+    pools = {"max": nn.MaxPool2d(2), "mean": nn.AdaptiveAvgPool2d(grid)}
+    after = [pools[part] for part in pool.split("-") if part in pools]
+    return _named(
+        features=nn.Sequential(*layers),
+        pool=nn.Sequential(*after),
+        flatten=nn.Flatten(),
+        classifier=_classifier(inputs * grid**2, classes, hidden, positions, norms),
+    )
+
+
+def _classifier(
+    inputs: int, classes: int, hidden: Sequence[int], positions: Sequence[int], norms: Sequence[int]
+) -> nn.Module:
+    """Return linear layers at their positions, each but the last with ReLU, dropout (nothing here) between them."""
+    if not positions:
+        return nn.Linear(inputs, classes)
+    widths = (inputs, *hidden, classes)
+    places = sorted({*positions, *norms})
+    if len(positions) != len(hidden) + 1 or len(places) != len(positions) + len(norms) or places[-1] > MOST_POSITIONS:
+        raise ValueError(
+            f"{len(positions)} positions of linear layers and {len(norms)} norms fit no {len(hidden)} hidden"
+        )
+    layers: list[nn.Module] = [nn.Identity() for _ in range(places[-1] + 1)]
+    for index, (position, (fewer, more)) in enumerate(zip(positions, pairwise(widths), strict=True)):
+        layers[position] = nn.Linear(fewer, more)
+        if index == len(hidden):
+            break
+        after = position + 1
+        if after in norms:
+            layers[after] = nn.BatchNorm1d(more)
+            after += 1
+        if after in places:
+            raise ValueError(f"no place for ReLU after the linear layer at {position}")
+        layers[after] = nn.ReLU()
+    return nn.Sequential(*layers)

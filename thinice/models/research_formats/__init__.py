@@ -18,6 +18,7 @@ from torch import Tensor
 from thinice.errors import CheckpointError
 from thinice.models.files import MOST_TENSORS
 from thinice.models.pickles import plain
+from thinice.models.wrappers import unwrap
 from thinice.registry import Registry
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ READERS: Registry[Reader] = Registry(
         for name, target, summary in (
             ("copies", "housekeeping:drop_copies", "every tensor twice (Li et al. 2020)"),
             ("unused", "housekeeping:drop_unused", "layers that no input passes (TRADES, HYDRA), profilers' counters"),
+            ("selection", "channel_selection:spread_selected_channels", "selected channels (network slimming)"),
             ("prune", "torch_masks:apply_pruning_masks", "torch.nn.utils.prune"),
             ("parametrize", "torch_masks:apply_parametrized_masks", "torch.nn.utils.parametrize"),
             ("harp", "popup_scores:apply_harp_scores", "scores with a learned rate for each layer (HARP)"),
@@ -190,6 +192,9 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
         A format that is recognised but cannot be converted, naming the key and the way out.
     """
     try:
+        if not checkpoint.as_expected():
+            checkpoint.weights, notes = unwrap(checkpoint.weights)
+            checkpoint.notes += notes
         strip_prefixes(checkpoint)
         for name in READERS.names():
             if name == OUTER_MASKS or not checkpoint.as_expected():
