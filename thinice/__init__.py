@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from thinice.data.digits import example_checkpoints as example_checkpoints
     from thinice.errors import ThinIceError as ThinIceError
     from thinice.models import Classifier as Classifier
+    from thinice.models import Inspection as Inspection
     from thinice.models import Masks as Masks
     from thinice.models import as_classifier as as_classifier
+    from thinice.models import inspect_checkpoint as inspect_checkpoint
     from thinice.models import load_classifier as load_classifier
     from thinice.models import save_classifier as save_classifier
     from thinice.plots.figure_set import draw as draw
@@ -53,6 +55,7 @@ _HOMES = {
     "Attack": "attacks",
     "Classifier": "models",
     "Comparison": "results",
+    "Inspection": "models",
     "Interval": "types",
     "Masks": "models",
     "MinNormResult": "attacks",
@@ -72,6 +75,7 @@ _HOMES = {
     "evaluate": "analysis.evaluation",
     "evaluate_all": "analysis.evaluation",
     "example_checkpoints": "data.digits",
+    "inspect_checkpoint": "models",
     "load_classifier": "models",
     "load_samples": "data",
     "make_attack": "attacks",

@@ -47,6 +47,18 @@ def deep_from_below(levels):
     return nests
 
 
+def empty_sparse(*shape):
+    return torch.sparse_coo_tensor(torch.zeros(len(shape), 0, dtype=torch.int64), torch.zeros(0), shape)
+
+
+def outside(layout):
+    """Return a sparse tensor (2, 2) with a value at column 1 000 000."""
+    if layout is torch.sparse_coo:
+        return torch.sparse_coo_tensor(torch.tensor([[0], [10**6]]), torch.ones(1), (2, 2), check_invariants=False)
+    rows, columns = torch.tensor([0, 1, 1]), torch.tensor([10**6])
+    return torch.sparse_compressed_tensor(rows, columns, torch.ones(1), (2, 2), layout=layout, check_invariants=False)
+
+
 def nested():
     return {"weight": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])}
 
@@ -71,7 +83,13 @@ def refused(path, part=".", **said):
     [
         ({"state_dict": {"conv1.weight": torch.zeros(1).expand(10**12)}}, "more numbers than the file holds"),
         ({"a.weight_orig": torch.zeros(1, 1).expand(10**6, 10**6), "a.weight_mask": torch.ones(1)}, "a.weight_orig"),
-        ({"state_dict": {"conv1.weight": torch.eye(3).to_sparse()}}, "no ordinary dense tensor"),
+        (
+            lambda: {"state_dict": {"conv1.weight": empty_sparse(10**6, 10**6)}},
+            "conv1.weight .* more numbers than the file holds",
+        ),
+        ({f"{k}": torch.zeros(1).expand(2**26) for k in range(5)}, "4 .* with others more than 268435456"),
+        (lambda: {"a": outside(torch.sparse_coo)}, "is truncated or damaged"),
+        (lambda: {"a": outside(torch.sparse_csr)}, "is truncated or damaged"),
         ({"state_dict": {"conv1.weight": torch.empty(3, device="meta")}}, "no ordinary dense tensor"),
         (endless(), "contains itself"),
         (endless_in_two(), "contains itself"),
@@ -158,6 +176,43 @@ ENCODE = b"c_codecs\nencode\nq\x00"
     ],
 )
 def test_pickles_that_ask_for_too_much_are_refused_before_anything_is_made(body, part, tmp_path):
+    refused(pickled(tmp_path / "net.pt", body), part)
+
+
+def array(shape, code, content):
+    """The instructions that build an array of NumPy, left under "a" of a dict."""
+    sizes = b"".join(b"J" + struct.pack("<i", size) for size in shape)
+    return (
+        b"}" + text(b"a") + b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+        b"(K\x01("
+        + sizes
+        + b"tcnumpy\ndtype\n("
+        + text(code)
+        + b"\x89\x88tR(K\x03"
+        + text(b"<")
+        + b"NNNJ\xff\xff\xff\xff"
+        b"J\xff\xff\xff\xffK\x00tb\x89c_codecs\nencode\n(" + text(content) + text(b"latin1") + b"tRtbs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        (array((10**9,), b"f4", b"abcd"), "damaged array .4 bytes for shape"),
+        (array((-1,), b"f4", b"abcd"), "damaged array .shape"),
+        (array((10**9, 10**9, 10**9), b"f4", b"abcd"), "damaged array"),
+        (array((2,), b"O8", b"abcd"), "holds no weights"),
+        (array((1,), b"f4,f4", b"abcd"), "holds no weights"),
+        (b"ccollections\ndefaultdict\ncbuiltins\neval\n\x85R", "wants to run builtins.eval"),
+        (b"ccollections\ndefaultdict\ncnumpy\nload\n\x85R", "wants to run numpy.load"),
+        (b"cfunctools\npartial\n(cposix\nsystem\n" + text(b"touch x") + b"tR", "wants to run posix.system"),
+        (b"]" + b"".join(b"comegaconf\nA%d\n0" % k for k in range(200)), "more than 100 types"),
+        (b"csomebody\nNet\n)\x81" + b"csomebody\nmake\n)R\x86", "wants to run somebody.make"),
+        (b"csomebody\nNet\nq\x00)\x810h\x00)R", "wants to run somebody.Net"),
+        (b"cpathlib\nPosixPath\n" + text(b"a") + b"\x85R", "holds no weights"),
+    ],
+)
+def test_arrays_and_stand_ins_make_no_more_than_they_are_given(body, part, tmp_path):
     refused(pickled(tmp_path / "net.pt", body), part)
 
 

@@ -18,7 +18,7 @@ from thinice.data.digits import example_checkpoints
 from thinice.errors import CheckpointError, InputError
 from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights, save_classifier
 from thinice.models.research_formats import READERS, RawCheckpoint, find_weights, plain_weights
-from thinice.models.research_formats.popup_scores import highest
+from thinice.models.research_formats.popup_scores import density_in_name, highest
 
 LAYERS = ("conv1", "conv2", "conv3", "fc")
 
@@ -430,6 +430,163 @@ def test_normalisation_inside_is_found(names, prefix, tmp_path):
     torch.testing.assert_close(classifier(inputs()), network((inputs() - 0.1307) / 0.3081))
     with pytest.raises(InputError, match=r"`normalization` is half, but .*inside\.pt says mnist"):
         load_classifier(tmp_path / "inside.pt", normalization="half")
+
+
+SPELLED = (
+    ("mu", "sigma"),
+    ("_mean", "_std"),
+    ("means", "sds"),
+    ("new_mean", "new_std"),
+    ("image_mean", "image_std"),
+    ("mean_tensor", "std_tensor"),
+    ("means", "stds"),
+    ("mean", "sigma"),
+)
+
+
+@pytest.mark.parametrize("layer", ["", "normalizer.", "module.0.", "module.normalize_layer.inner."])
+@pytest.mark.parametrize(("mean", "std"), SPELLED)
+def test_normalisation_layers_of_any_spelling(mean, std, layer):
+    prefix = {"module.0.": "module.1."}.get(layer, "module." if layer.startswith("module.") else "")
+    state = {f"{prefix}{name}": value for name, value in trained().state_dict().items()}
+    state |= {f"{layer}{mean}": torch.full((1, 1, 1, 1), 0.25), f"{layer}{std}": torch.full((1, 1, 1), 0.5)}
+    checkpoint = plain_weights(find_weights(state, "file"))
+    assert checkpoint.normalization == ((0.25,), (0.5,))
+    assert set(checkpoint.weights) == set(trained().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        ([125.0], [60.0], (125 / 255, 60 / 255)),
+        ([0.0], [255.0], (0.0, 1.0)),
+        ([127.5], [127.5], (0.5, 0.5)),
+        ([33.3], [1.0], (33.3 / 255, 1 / 255)),
+        ([0.5], [0.5], (0.5, 0.5)),
+        ([-0.5], [2.0], (-0.5, 2.0)),
+    ],
+)
+def test_normalisation_layers_for_pixels_in_0_to_255(mean, std, expected, tmp_path):
+    """In [0, 1] the network sees (255 x - mean) / std, which is (x - mean / 255) / (std / 255)."""
+    network = trained()
+    layer = {"normalize.mean": torch.tensor(mean), "normalize.std": torch.tensor(std)}
+    torch.save(layer | {f"model.{name}": value for name, value in network.state_dict().items()}, tmp_path / "net.pt")
+    classifier = load_classifier(tmp_path / "net.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(inputs()), network((inputs() - expected[0]) / expected[1]))
+    assert any("0..255" in note for note in classifier.notes) == (mean[0] > 2 or std[0] > 10)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0.5, 0.0), (0.5, -1.0), (0.5, float("nan")), (float("inf"), 1.0), (999.0, 1.0)]
+)
+def test_normalisation_layers_that_cannot_be_are_refused(mean, std, tmp_path):
+    layer = {"normalize.mean": torch.full((1,), mean), "normalize.std": torch.full((1,), std)}
+    torch.save(layer | {f"model.{name}": value for name, value in trained().state_dict().items()}, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"whose numbers cannot be right: normalize\.mean is .*--normalization"):
+        load_classifier(tmp_path / "net.pt")
+
+
+def test_two_normalisation_layers_are_refused():
+    state = {f"model.{name}": value for name, value in trained().state_dict().items()}
+    for layer in ("normalize", "second"):
+        state |= {f"{layer}.mean": torch.full((1,), 0.5), f"{layer}.std": torch.full((1,), 0.25)}
+    with pytest.raises(CheckpointError, match=r"has two normalisation layers, one of them second\.mean"):
+        plain_weights(find_weights(state, "file"))
+
+
+@pytest.mark.parametrize(
+    ("name", "density"),
+    [
+        ("hydra_k0.1.pth.tar", 0.1),
+        ("resnet18-density=0.05-seed3.pt", 0.05),
+        ("wrn_sparsity_90.pt", 0.1),
+        ("wrn_sparsity99.5.pt", 0.005),
+        ("vgg_0.95_sparsity.pt", 0.05),
+        ("vgg16-pruned-90.pth", 0.1),
+        ("net_99%_sparse.pt", 0.01),
+        ("keep_ratio_0.2.pt", 0.2),
+        ("resnet18.pt", None),
+        ("resnet_50_pruned.pt", None),
+        ("pruned_18.pt", None),
+        ("wrn_28_10_epoch90.pt", None),
+        ("block0.1.pt", None),
+        ("rank0.5.pt", None),
+        ("k0.1_sparsity_0.5.pt", None),
+        ("sparsity_2024.pt", None),
+    ],
+)
+def test_densities_are_read_from_names(name, density):
+    said = density_in_name(name)
+    assert (None if said is None else said[1]) == (None if density is None else pytest.approx(density))
+
+
+def test_densities_of_scores_are_read_and_said(tmp_path):
+    network = trained()
+    held, weights, _ = hydra(network, density=0.1)
+    torch.save(held, tmp_path / "hydra_k0.1.pt")
+    classifier = load_classifier(tmp_path / "hydra_k0.1.pt")
+    torch.testing.assert_close(classifier(inputs()), logits_with(network, weights), atol=1e-6, rtol=0)
+    assert any("density 0.1, read from k0.1 in the name of the file" in note for note in classifier.notes)
+    other = load_classifier(tmp_path / "hydra_k0.1.pt", density=0.5)
+    assert other.sparsity == pytest.approx(0.5, abs=1e-3)
+    torch.save(held | {"args": argparse.Namespace(k=0.1, lr=3)}, tmp_path / "hydra.pt")
+    classifier = load_classifier(tmp_path / "hydra.pt")
+    torch.testing.assert_close(classifier(inputs()), logits_with(network, weights), atol=1e-6, rtol=0)
+    assert any("density 0.1, as args.k in the file says" in note for note in classifier.notes)
+    torch.save(held | {"args": argparse.Namespace(k=0.1, lr=3)}, tmp_path / "hydra_k0.5.pt")
+    with pytest.raises(CheckpointError, match=r"args\.k in the file says density 0\.1, its name density 0\.5"):
+        load_classifier(tmp_path / "hydra_k0.5.pt")
+
+
+def test_integer_buffers_are_those_of_the_architecture(tmp_path):
+    network = build("torchvision:swin_t", 10).eval()
+    state = network.state_dict()
+    torch.save(state, tmp_path / "swin.pt")
+    architecture = "torchvision:swin_t"  # given, because to identify one of torchvision's takes a while
+    classifier = load_classifier(tmp_path / "swin.pt", architecture=architecture)
+    images = inputs(1, 3, 64)
+    with torch.no_grad():
+        assert torch.equal(classifier(images), network(images))
+    name = next(name for name in state if name.endswith("relative_position_index"))
+    torch.save(state | {name: state[name].flip(0)}, tmp_path / "swin.pt")
+    with pytest.raises(CheckpointError, match=r"relative_position_index holds other numbers than torchvision:swin_t"):
+        load_classifier(tmp_path / "swin.pt", architecture=architecture)
+
+
+def test_layers_of_several_versions(tmp_path):
+    """MNASNet builds another stem for weights without a version, or of the first."""
+    network = build("torchvision:mnasnet0_5", 10).eval()
+    images = inputs(1, 3, 64)
+    with torch.no_grad():
+        expected = network(images)
+    torch.save(dict(network.state_dict()), tmp_path / "without.pt")
+    torch.save(network.state_dict(), tmp_path / "with.pt")
+    own = save_classifier(network, tmp_path / "own.pt")
+    for path in (tmp_path / "without.pt", tmp_path / "with.pt", own):
+        assert torch.equal(load_classifier(path, architecture="torchvision:mnasnet0_5")(images), expected)
+
+
+class Doubling(nn.Linear):
+    """Halves weights of its first version, as they are read."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, metadata, *rest):
+        if metadata.get("version", 1) < 2:
+            state[f"{prefix}weight"] = state[f"{prefix}weight"] / 2
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+def test_own_code_reads_the_versions_that_the_file_says(tmp_path):
+    network = nn.Sequential(nn.Flatten(), Doubling(64, 3))
+    state = network.state_dict()
+    wrapped = type(state)({f"module.{name}": value for name, value in state.items()})
+    wrapped._metadata = type(state)({f"module.{name}".rstrip("."): value for name, value in state._metadata.items()})
+    for held, factor in ((state, 1), (wrapped, 1), (dict(state), 0.5)):
+        torch.save({"state_dict": held}, tmp_path / "net.pt")
+        classifier = load_classifier(tmp_path / "net.pt", architecture=network)
+        assert torch.equal(classifier.network[1].weight, factor * network[1].weight)
 
 
 def test_unused_block_of_hydras_wide_resnet_is_dropped(tmp_path):

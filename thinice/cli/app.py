@@ -39,6 +39,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.evaluate:evaluate",
             "Evaluate which samples are robust at a budget, and store what broke the others.",
         ),
+        "inspect": (
+            "thinice.cli.inspect:inspect",
+            "Show what is in a checkpoint: network, sparsity a layer, masks, and what was not read and why.",
+        ),
         "check": ("thinice.cli.check:check", "Check whether the results in a store can all be true."),
         "report": (
             "thinice.cli.report:report",

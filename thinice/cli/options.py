@@ -166,10 +166,30 @@ class CheckpointOptions:
         ),
     ] = None
     density: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--density",
-            help="Fraction of weights kept, for checkpoints with scores instead of masks (HYDRA, HARP, RST).",
+            metavar="D[,D…]",
+            help="Fraction of weights kept, for checkpoints with scores instead of masks (HYDRA, HARP, RST): 0.1, or "
+            "0.1,0.01 for each checkpoint, or each after the first.",
+        ),
+    ] = None
+    masks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--masks",
+            metavar="FILE|ENTRY",
+            help="Masks beside the weights: a file, or an entry of the checkpoint; none leaves out those that it "
+            "holds. Once for each checkpoint (auto: what the file says), or for each after the first.",
+        ),
+    ] = None
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="ENTRY",
+            help="Which entry of a checkpoint with several networks: state_dict_ema, teacher. Once for all "
+            "checkpoints, or once for each (auto: the usual one).",
         ),
     ] = None
     trust_pickle: Annotated[

@@ -5,6 +5,7 @@ from thinice.models.classifier import Classifier, as_classifier, looks_like_prob
 from thinice.models.files import save_classifier
 from thinice.models.hypotheses import decide
 from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
+from thinice.models.inspection import Inspection, inspect_checkpoint
 from thinice.models.loading import load_classifier
 from thinice.models.normalization import (
     NORMALIZATIONS,
@@ -20,6 +21,7 @@ __all__ = [
     "ARCHITECTURES",
     "NORMALIZATIONS",
     "Classifier",
+    "Inspection",
     "Masks",
     "Normalization",
     "NormalizationCandidate",
@@ -30,6 +32,7 @@ __all__ = [
     "decide",
     "find_architecture",
     "infer_normalization",
+    "inspect_checkpoint",
     "known_architectures",
     "load_classifier",
     "looks_like_probabilities",

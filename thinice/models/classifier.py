@@ -6,6 +6,7 @@ import copy
 import hashlib
 import inspect
 import json
+import re
 from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +26,7 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
+from thinice.models.pickles import plain
 from thinice.models.weights import sparsity
 
 if TYPE_CHECKING:
@@ -283,6 +285,7 @@ def as_classifier(
         return network if name is None else replace(network, name=name)
     if not isinstance(network, nn.Module):
         raise InputError(f"`network` must be a torch module or a Classifier, got {type(network).__name__}")
+    _refuse_quantised(network)
     inside = parse_normalization(normalization)
     if isinstance(network, Normalized):
         if normalization is not None and inside != network.normalization:
@@ -308,6 +311,25 @@ def as_classifier(
         recipe=recipe,
         parent=parent,
     )
+
+
+def _refuse_quantised(network: nn.Module) -> None:
+    """Raise InputError for layers and weights that are no numbers with gradients."""
+    way_out = "which has no gradients to follow: give the network in float32, before it is quantised"
+    for name, layer in network.named_modules():
+        if re.match(r"torch\.ao\.nn\.(\w+\.)*quantized\.|torch\.nn\.quantized\.", type(layer).__module__):
+            raise InputError(
+                f"`network` is quantised ({plain(name)} is {type(layer).__module__}.{type(layer).__name__}), {way_out}"
+            )
+    for name, value in network.state_dict().items():
+        packages = ("torchao.", "bitsandbytes.", "optimum.quanto.")
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"`network`: {plain(name)} in its state_dict() is a {type(value).__name__}, not a tensor: give a "
+                "network whose state is tensors alone"
+            )
+        if value.is_quantized or type(value).__module__.startswith(packages):
+            raise InputError(f"`network` is quantised ({plain(name)} is a {type(value).__name__}), {way_out}")
 
 
 def assemble(

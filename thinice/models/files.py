@@ -22,7 +22,8 @@ from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.user_code import user_code
 from thinice.models.classifier import Classifier, as_classifier, own_copy
 from thinice.models.normalization import NormalizationLike, Normalized
-from thinice.models.pickles import BOOKKEEPING, IgnoredObject, check_legacy, check_zipped, plain
+from thinice.models.pickles import check_legacy, check_zipped, plain
+from thinice.models.plain_data import check_nesting, plain_data
 
 if TYPE_CHECKING:
     import os
@@ -43,8 +44,6 @@ __all__ = [
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 EXPORT_SUFFIX = ".pt2"
-MOST_DEPTH = 50
-"""Containers in one another: a state dict lies three or four deep."""
 MOST_TENSORS = 10_000
 """In a state dict: the largest of torchvision have 1 500."""
 MOST_HEADER = 2**24
@@ -154,10 +153,11 @@ def _likeness(head: bytes) -> str:
 
 
 def read_torch(path: Path, *, trust_pickle: bool = False) -> Any:  # noqa: ANN401 - whatever was saved
-    """Return what a file of ``torch.save`` holds, on the CPU.
+    """Return what a file of ``torch.save`` holds, on the CPU, as plain data: dense tensors, numbers, texts, containers.
 
     Without ``trust_pickle`` nothing in the file can run: torch's restricted unpickler builds tensors and plain
-    containers, and a short list of bookkeeping types becomes `IgnoredObject`.
+    containers, and harmless bookkeeping types have stand-ins (`stand_in`). Sparse tensors become dense, arrays of NumPy
+    tensors.
 
     Raises
     ------
@@ -173,21 +173,47 @@ def read_torch(path: Path, *, trust_pickle: bool = False) -> Any:  # noqa: ANN40
                 held = _read_safely(file, path)
     except CheckpointError:
         raise
+    except (ImportError, AttributeError) as error:
+        if trust_pickle:
+            raise _missing(path, error) from None
+        raise _damaged(path, error) from None
     except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
-        raise CheckpointError(f"{path}: is truncated or damaged ({_cause(error)}): download or save it again") from None
-    _check_nesting("", held, path, (), {})
-    return held
+        raise _damaged(path, error) from None
+    check_nesting(held, path)
+    return plain_data(held, path)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: is truncated or damaged ({_cause(error)}): download or save it again")
+
+
+def _missing(path: Path, error: ImportError | AttributeError) -> CheckpointError:
+    """Return the refusal of a trusted pickle whose classes are not here, naming them."""
+    way_out = "put the folder of that code into PYTHONPATH, or save the state_dict() where the code is"
+    text = plain(str(error).partition("\n")[0])
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = plain(error.name.partition(".")[0])
+        return CheckpointError(
+            f"{path}: needs the module {plain(error.name)}, which is not found here: install {package} if it is a "
+            f"package; if it is the author's own code, {way_out}"
+        )
+    attribute = re.match(r"Can't get attribute '(?P<name>[^']+)' on <module '(?P<module>[^']+)'", str(error))
+    if attribute is None:
+        attribute = re.match(r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'", str(error))
+    if attribute is not None:
+        return CheckpointError(
+            f"{path}: needs the class {plain(attribute['name'])} of the module {plain(attribute['module'])}, which is "
+            f"not found here: {way_out}, or install the version of the package that the file was saved with"
+        )
+    return CheckpointError(f"{path}: needs code that cannot be loaded here ({text}): {way_out}")
 
 
 def _read_safely(file: IO[bytes], path: Path) -> Any:  # noqa: ANN401 - whatever was saved
-    if file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC:
-        file.seek(0)
-        check_legacy(file, path)
-    else:
-        file.seek(0)
-        check_zipped(file, path)
+    legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
     file.seek(0)
-    with torch.serialization.safe_globals([(IgnoredObject, name) for name in BOOKKEEPING]):
+    stand_ins = (check_legacy if legacy else check_zipped)(file, path)
+    file.seek(0)
+    with torch.serialization.safe_globals([(kind, name) for name, kind in stand_ins.items()]):
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -195,42 +221,6 @@ def _cause(error: Exception) -> str:
     """Return why a file cannot be read, without torch's advice to let it run code."""
     message = str(error).rpartition("WeightsUnpickler error:")[2].strip()
     return plain(message.partition("\n")[0].partition(". ")[0] or type(error).__name__)
-
-
-def _check_nesting(key: object, held: object, path: Path, above: tuple[int, ...], heights: dict[int, int]) -> int:
-    """Return how many containers deep something is.
-
-    Refused are tensors that are larger than the file (views that repeat what is stored), nests without an end or too
-    deep to be one, and things whose own attributes hide what they can do.
-    """
-    if isinstance(held, Tensor | Mapping) and any(
-        not isinstance(name, str) or hasattr(type(held), name) for name in getattr(held, "__dict__", ())
-    ):
-        raise CheckpointError(f"{path}: {plain(key)} hides what it can do: save the plain state_dict()")
-    if isinstance(held, Tensor):
-        _check_tensor(key, held, path)
-    elif isinstance(held, Mapping | list | tuple):
-        if id(held) in above:
-            raise CheckpointError(f"{path}: {plain(key)} contains itself: save the plain state_dict()")
-        if id(held) not in heights and len(above) < MOST_DEPTH:
-            inner = (*above, id(held))
-            pairs = held.items() if isinstance(held, Mapping) else enumerate(held)
-            heights[id(held)] = 1 + max(
-                (_check_nesting(name, value, path, inner, heights) for name, value in pairs), default=0
-            )
-        height = heights.get(id(held), 1)
-        if len(above) + height > MOST_DEPTH:
-            raise CheckpointError(f"{path}: is nested more than {MOST_DEPTH} deep: save the plain state_dict()")
-        return height
-    return 0
-
-
-def _check_tensor(key: object, value: Tensor, path: Path) -> None:
-    if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_nested:
-        raise CheckpointError(f"{path}: {plain(key)} is no ordinary dense tensor: save the plain state_dict()")
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        shape = tuple(value.shape)
-        raise CheckpointError(f"{path}: {plain(key)} {shape} claims more numbers than the file holds: save it anew")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,7 +16,7 @@ from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded
 from thinice.models.architectures import origin_of
 from thinice.models.architectures.identify import WAYS_IN, Identity, fit, identify
-from thinice.models.architectures.rebuild import rebuild
+from thinice.models.architectures.rebuild import load_exactly, rebuild
 from thinice.models.architectures.user_code import UserCode, user_code
 from thinice.models.classifier import (
     Classifier,
@@ -30,11 +30,19 @@ from thinice.models.classifier import (
 )
 from thinice.models.files import FORMAT, FORMAT_VERSION, Container, detect_format, read_safetensors, read_torch
 from thinice.models.hypotheses import choices, decide, deciding
+from thinice.models.mask_files import GivenMasks, MasksLike, read_masks
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
 from thinice.models.recorded import recorded_accuracy
-from thinice.models.research_formats import NESTS, RawCheckpoint, check_numbers, find_weights, plain_weights
+from thinice.models.research_formats import (
+    NESTS,
+    RawCheckpoint,
+    apply_entries,
+    check_numbers,
+    find_weights,
+    plain_weights,
+)
 
 if TYPE_CHECKING:
     import os
@@ -60,6 +68,8 @@ def load_classifier(
     classes: int | None = None,
     name: str | None = None,
     density: float | None = None,
+    masks: MasksLike | None = None,
+    weights: str | None = None,
     trust_pickle: bool = False,
     samples: LabelledSamples | None = None,
 ) -> Classifier:
@@ -91,7 +101,14 @@ def load_classifier(
         What tables call it; else the file's name without suffixes.
     density
         The fraction of weights that pruning scores keep (HYDRA, RST; for HARP the global one): 0.1 at 90 % sparsity.
-        A file without scores does not use it, and its notes say so.
+        Without it, what the file or its name says. A file without scores does not use it, and its notes say so.
+    masks
+        Masks that lie beside the weights: a file of torch or safetensors (of NNI, say), a mapping from the names of
+        layers or parameters, a list in the order of the layers, or `Masks`. Or the name of the entry of the checkpoint
+        that holds them, where it has several; ``"none"`` leaves out those that it has.
+    weights
+        The entry of the checkpoint to take, where it holds several networks: ``"state_dict_ema"``, ``"teacher"``.
+        Without it the notes say which one was taken.
     trust_pickle
         Unpickle the whole file, which lets it do anything on this machine; only for files whose maker you trust.
     samples
@@ -127,6 +144,8 @@ def load_classifier(
         classes=classes,
         name=name,
         density=density,
+        masks=masks,
+        weights=weights,
         trust_pickle=trust_pickle,
     )
     if samples is not None:
@@ -151,6 +170,8 @@ def read_classifier(
     classes: int | None = None,
     name: str | None = None,
     density: float | None = None,
+    masks: MasksLike | None = None,
+    weights: str | None = None,
     trust_pickle: bool = False,
 ) -> Classifier:
     """Return the classifier in a file, as `load_classifier`, but also where the architecture is not known yet.
@@ -179,6 +200,8 @@ def read_classifier(
         classes=classes,
         normalization=given,
         normalization_given=normalization is not None,
+        weights=weights,
+        masks=None if masks is None else read_masks(masks),
     )
     try:
         classifier = _load(request, density=density, trust_pickle=trust_pickle)
@@ -208,6 +231,8 @@ class _Request:
     classes: int | None
     normalization: Normalization | None
     normalization_given: bool
+    weights: str | None
+    masks: GivenMasks | None
 
     def refuse_contradiction(self, argument: str, given: object, in_file: object) -> None:
         """Raise InputError where an argument was given that is not what the file says."""
@@ -218,6 +243,14 @@ class _Request:
         """Raise InputError where an architecture was given for a file that brings its own."""
         if self.architecture is not None or self.arguments or self.code is not None:
             raise InputError(f"`architecture` is not needed: {self.path} is {kind}, leave the argument out")
+
+    def refuse_entries(self, kind: str) -> None:
+        """Raise InputError where an entry or masks were asked for in a file that has one network and no masks."""
+        for argument, value in (("weights", self.weights), ("masks", self.masks)):
+            if value is not None:
+                raise InputError(
+                    f"`{argument}` is for the checkpoints of other programs: {self.path} is {kind}, leave it out"
+                )
 
     def check_classes(self, classes: int | None) -> None:
         """Raise CheckpointError where the network has another number of classes than it must have."""
@@ -247,11 +280,14 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
         content = read_torch(path, trust_pickle=trust_pickle)
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
             return _from_own(content, request)
-    module = _whole_module(content)
+    module, beside = _whole_module(content, request.weights)
     if module is not None:
-        entries = content if isinstance(content, Mapping) else {}
-        return _from_module(module, request, recorded_accuracy(entries))
-    return _from_research(find_weights(content, str(path), density=density), request)
+        return _from_module(module, beside, request)
+    checkpoint = find_weights(content, str(path), density=density, key=request.weights)
+    checkpoint.ordered = container is Container.TORCH
+    if request.masks is not None:
+        checkpoint.masks, checkpoint.masks_from = request.masks
+    return _from_research(checkpoint, request)
 
 
 def _in_utf8(text: str) -> bool:
@@ -282,6 +318,7 @@ def _json(path: Path, text: str) -> Mapping[str, Any]:
 def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
     """Return the classifier of a file that `save_classifier` wrote."""
     where = str(request.path)
+    request.refuse_entries("a file of thinice")
     version = header.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
@@ -413,17 +450,19 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     alternatives: tuple[str, ...] = ()
     architecture_known = True
     if code is not None:
-        network, in_weights = code.load(checkpoint.weights, where, otherwise=request.classes, trial=trial)
+        network, in_weights = code.load(
+            checkpoint.weights, where, otherwise=request.classes, trial=trial, versions=checkpoint.versions
+        )
         check_numbers(checkpoint, network)
         architecture, classes, arguments = str(code), in_weights or last_width(network), code.identity(network)
         shape = None
         checkpoint.note(f"architecture built by your own code, {architecture}")
     else:
-        check_numbers(checkpoint)
         identity = _identity(checkpoint, request, in_file)
         alternatives, architecture_known = identity.alternatives, bool(identity.source) or not identity.alternatives
         architecture, classes, arguments = identity.architecture, identity.classes, identity.arguments
         network = rebuild(architecture, identity.classes, arguments, checkpoint.weights, where)
+        check_numbers(checkpoint, network)
         shape = usual_shape(architecture, arguments)
     request.check_classes(classes)
     normalization = checkpoint.normalization
@@ -558,16 +597,31 @@ def _note_types(checkpoint: RawCheckpoint) -> None:
         checkpoint.note(f"weights converted to float32 from {', '.join(names)}")
 
 
-def _whole_module(content: object) -> nn.Module | None:
-    """Return the module that a trusted pickle holds, itself or under a usual name."""
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in (*NESTS, "module") if isinstance(content.get(key), nn.Module)), None)
-    return content if isinstance(content, nn.Module) else None
+def _whole_module(content: object, entry: str | None) -> tuple[nn.Module | None, dict[str, Any]]:
+    """Return the module that a trusted pickle holds, itself or under a usual name, and the entries beside it."""
+    if isinstance(content, nn.Module) and entry is None:
+        return content, {}
+    if not isinstance(content, Mapping):
+        return None, {}
+    names = NESTS if entry is None else (entry,)
+    name = next((name for name in names if isinstance(content.get(name), nn.Module)), None)
+    if name is None:
+        return None, {}
+    return content[name], {str(other): value for other, value in content.items() if other != name}
 
 
-def _from_module(module: nn.Module, request: _Request, recorded: tuple[str, float] | None) -> Classifier:
+def _from_module(module: nn.Module, beside: dict[str, Any], request: _Request) -> Classifier:
     request.refuse_architecture("a whole pickled module")
     classifier = as_classifier(module, name=request.name)
+    checkpoint = RawCheckpoint(str(request.path), dict(classifier.network.state_dict()), beside)
+    checkpoint.masks, checkpoint.masks_from = request.masks or (None, None)
+    apply_entries(checkpoint)
+    others = [plain(name) for name, value in beside.items() if isinstance(value, nn.Module)]
+    if others:
+        checkpoint.note(
+            f"other modules lie under {', '.join(others)}: weights= (--weights {others[0]}) takes one of them"
+        )
+    load_exactly(classifier.network, checkpoint.weights)
     _check_finite(classifier.module.state_dict(), str(request.path))
     request.check_classes(classifier.classes)
     normalization = request.normalization if classifier.normalization is None else classifier.normalization
@@ -581,10 +635,11 @@ def _from_module(module: nn.Module, request: _Request, recorded: tuple[str, floa
         normalization=normalization,
         normalization_known=known,
         input_shape=classifier.input_shape,
-        recorded_accuracy=recorded,
+        recorded_accuracy=recorded_accuracy(beside),
         path=request.path,
         notes=(
             "a whole pickled module, unpickled because you trusted it",
+            *checkpoint.notes,
             *(() if known else request.unknown_normalization_note()),
         ),
     )
@@ -594,6 +649,7 @@ def _from_onnx(request: _Request) -> Classifier:
     from thinice.models.onnx_models import load_onnx  # noqa: PLC0415 - needs an extra
 
     request.refuse_architecture("a whole program")
+    request.refuse_entries("a whole program")
     program = load_onnx(request.path)
     _check_finite(program.state_dict(), str(request.path))
     program.try_out(str(request.path))

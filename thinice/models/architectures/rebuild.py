@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,6 +91,13 @@ def rebuild(
     refuse_misfit(planned, weights, f"{what}: parameters do not fit {architecture}")
     with torch.random.fork_rng(devices=[]):
         network = build(architecture, classes, **arguments)
+    for name, value in network.state_dict().items():
+        constant = not value.is_floating_point() and not name.endswith("num_batches_tracked")
+        if constant and not torch.equal(value, weights[name].to(value.dtype)):
+            raise CheckpointError(
+                f"{what}: {plain(name)} holds other numbers than {architecture} computes with: give the network's own "
+                "code as `architecture` (--architecture FILE.py:CLASS)"
+            )
     load_exactly(network, weights)
     return network
 
@@ -114,8 +122,15 @@ def refuse_misfit(planned: Mapping[str, Tensor], weights: Mapping[str, Tensor], 
         raise CheckpointError(f"{message}: {'; '.join(faults)}; give another `architecture` or other arguments of it")
 
 
-def load_exactly(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put weights into a network, in place; counters of batch norm that they lack stay as they are."""
+def load_exactly(network: nn.Module, weights: Mapping[str, Tensor], versions: Mapping[str, Any] | None = None) -> None:
+    """Put weights into a network, in place; counters of batch norm that they lack stay as they are.
+
+    Some layers read weights of older versions in another way. ``versions`` are those of the file, by the prefix of each
+    layer; without it, weights are taken to be of the versions that the network has now.
+    """
     own = network.state_dict()
     counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
-    network.load_state_dict(counters | dict(weights))
+    state = OrderedDict({**counters, **weights})
+    stored = own._metadata if versions is None else {name.removesuffix("."): value for name, value in versions.items()}  # type: ignore[attr-defined]  # noqa: SLF001
+    state._metadata = stored  # type: ignore[attr-defined]  # noqa: SLF001 - where torch keeps them
+    network.load_state_dict(state)

@@ -125,6 +125,7 @@ class UserCode:
         *,
         otherwise: int | None = None,
         trial: tuple[Shapes, Shapes] | None = None,
+        versions: Mapping[str, Any] | None = None,
     ) -> tuple[nn.Module, int | None]:
         """Return the network with exactly these weights in it, and the number of classes that the weights tell.
 
@@ -138,6 +139,8 @@ class UserCode:
             The number of classes to build with where the weights do not tell it.
         trial : pair of mappings, optional
             What `trial_shapes` returned before.
+        versions : mapping, optional
+            Of `load_exactly`.
 
         Raises
         ------
@@ -149,7 +152,7 @@ class UserCode:
         classes = size_that_differs(*(trial or self.trial_shapes()), signature(weights))
         network = self.build(classes or otherwise)
         refuse_misfit(network.state_dict(), weights, f"{where}: parameters do not fit {self}")
-        load_exactly(network, weights)
+        load_exactly(network, weights, versions)
         return network, classes
 
 

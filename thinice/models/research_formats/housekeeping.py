@@ -13,17 +13,24 @@ from thinice.models.research_formats import RawCheckpoint
 __all__ = ["complete_batch_norm", "drop_copies", "drop_unused"]
 
 
+COPIES = ("attacker.", "model.")
+"""Where second copies stand: in the attacker of Madry's robustness library, in the Sequential of Li et al. 2020."""
+
+
 def drop_copies(checkpoint: RawCheckpoint) -> None:
-    """Drop second copies: Li et al. 2020 hold every tensor by its name, and again in a Sequential called ``model``."""
-    copies = [name for name in checkpoint.weights if name.startswith("model.")]
-    named = {name: value for name, value in checkpoint.weights.items() if not name.startswith("model.")}
-    if not copies or not named:
-        return
-    ends = {(name[dot.end() :], _content(value)) for name, value in named.items() for dot in re.finditer(r"\.", name)}
-    if not all((name.split(".", 2)[-1], _content(checkpoint.weights[name])) in ends for name in copies):
-        return
-    checkpoint.weights = named
-    checkpoint.note(f"{len(copies)} copies under model. dropped; they equal the parameters beside them")
+    """Drop second copies: some files hold every tensor by its name, and again in another module."""
+    for prefix in COPIES:
+        copies = [name for name in checkpoint.weights if name.startswith(prefix)]
+        named = {name: value for name, value in checkpoint.weights.items() if not name.startswith(prefix)}
+        if not copies or not named:
+            continue
+        ends = {
+            (name[dot.end() :], _content(value)) for name, value in named.items() for dot in re.finditer(r"\.", name)
+        }
+        if not all((name.split(".", 2)[-1], _content(checkpoint.weights[name])) in ends for name in copies):
+            continue
+        checkpoint.weights = named
+        checkpoint.note(f"{len(copies)} copies under {prefix} dropped; they equal the parameters beside them")
 
 
 def _content(values: Tensor) -> tuple[object, ...]:

@@ -8,15 +8,38 @@ from __future__ import annotations
 from torch.nn import functional
 
 from thinice.models.research_formats import RawCheckpoint
+from thinice.models.research_formats.entries import is_zero_one
 from thinice.models.research_formats.torch_masks import masked
 
 __all__ = ["apply_mad_masks", "multiply_twinrep_weights"]
 
 
 def apply_mad_masks(checkpoint: RawCheckpoint) -> None:
-    """Multiply weights and biases by the softplus of their ``mask_weight`` and ``mask_bias``."""
+    """Multiply weights and biases by the softplus of their ``mask_weight`` and ``mask_bias``.
+
+    Where these hold zeros and ones alone they are masks: softplus of them would keep what they prune.
+    """
     weights = checkpoint.weights
     layers = [layer for layer in checkpoint.layers("mask_weight") if f"{layer}weight" in weights]
+    strengths = {
+        name: weights[name]
+        for layer in layers
+        for name in (f"{layer}mask_weight", f"{layer}mask_bias")
+        if name in weights
+    }
+    hard = [name for name, strength in strengths.items() if is_zero_one(strength)]
+    if hard and len(hard) == len(strengths):
+        for name in hard:
+            layer, dot, leaf = name.rpartition(".")
+            target = layer + dot + leaf.removeprefix("mask_")
+            weights[target] = masked(checkpoint, name, weights[target], weights.pop(name))
+        checkpoint.note(f"{len(hard)} masks beside the weights applied")
+        return
+    if hard:
+        raise checkpoint.fail(
+            f"{hard[0]}: holds zeros and ones, as masks do, and others of that name do not: save the masked weights "
+            "instead"
+        )
     for layer in layers:
         for leaf in ("weight", "bias"):
             strength = weights.pop(f"{layer}mask_{leaf}", None)

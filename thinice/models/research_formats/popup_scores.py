@@ -6,6 +6,10 @@ weights are kept: the user does, as ``density``.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -91,9 +95,63 @@ def highest(scores: Tensor, count: int) -> Tensor:
 
 
 def _density(checkpoint: RawCheckpoint, method: str, key: str) -> float:
-    if checkpoint.density is None:
+    if checkpoint.density is not None:
+        return checkpoint.density
+    stored = stored_density(checkpoint, method)
+    named = density_in_name(Path(checkpoint.where).name)
+    if stored is not None and named is not None and abs(stored[1] - named[1]) > 1e-9:
+        raise checkpoint.fail(
+            f"{key}: holds {method} scores; {stored[0]} in the file says density {stored[1]:g}, its name density "
+            f"{named[1]:g} ({named[0]}): give the right one as density= (--density)"
+        )
+    if (said := stored or named) is None:
         raise checkpoint.fail(
             f"{key}: holds {method} scores, but the file does not say which fraction of the weights they keep: give "
             "density=0.1 (--density 0.1) for a sparsity of 90 %"
         )
-    return checkpoint.density
+    where = f"as {said[0]} in the file says" if stored else f"read from {said[0]} in the name of the file"
+    checkpoint.note(f"density {said[1]:g}, {where}; density= (--density) says otherwise")
+    return said[1]
+
+
+def stored_density(checkpoint: RawCheckpoint, method: str) -> tuple[str, float] | None:
+    """Return which entry beside the weights says the density, itself or among the options, and its value."""
+    names = {"density", "k", "keep_ratio", *({"prune_rate"} if method == "RST" else ())}
+    for path, value in checkpoint.outer.items():
+        options = value if isinstance(value, Mapping) and OPTIONS.search(path.lower()) else {path: value}
+        for name, number in options.items():
+            pruned = name == "sparsity"
+            if (name not in names and not pruned) or isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            density = 1 - number if pruned else number
+            if 0 < density <= 1:
+                return (path if name == path else f"{path}.{name}"), float(density)
+    return None
+
+
+OPTIONS = re.compile(r"arg|conf|opt|param|cfg")
+"""In the names of entries that hold the options of a program."""
+KEPT = re.compile(r"(?<![a-z])(?:k|kept|keep(?:_?ratio)?|density|dens|remain(?:ing)?)[_=-]?(?P<part>0?\.\d+)")
+PRUNED = re.compile(
+    r"(?:sparsity|sparse|pruned)[_=-]?(?P<part>0?\.\d+|[5-9]\d(?:\.\d+)?(?!\d))"
+    r"|(?<![\d.a-z])(?P<before>0?\.\d+(?=[_=-]?(?:sparsity|sparse|pruned))|\d\d(?:\.\d+)?(?=%|percent))"
+)
+"""Whole numbers are percentages; before a word (resnet_50_pruned) they may be anything else."""
+
+
+def density_in_name(name: str) -> tuple[str, float] | None:
+    """Return which part of a file's name says the density, and its value; ``None`` where none does, or two differ.
+
+    Examples
+    --------
+    >>> density_in_name("hydra_k0.1.pth.tar"), density_in_name("wrn_sparsity_90.pt"), density_in_name("resnet18.pt")
+    (('k0.1', 0.1), ('sparsity_90', 0.1), None)
+    """
+    said: dict[float, str] = {}
+    for pattern in (KEPT, PRUNED):
+        for match in pattern.finditer(name.lower()):
+            number = float(match["part"] or match["before"])
+            density = number if pattern is KEPT else round(1 - (number if number < 1 else number / 100), 9)
+            if 0 < density < 1:
+                said.setdefault(density, match[0])
+    return next(((text, density) for density, text in said.items()), None) if len(said) == 1 else None

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
-from thinice.models.research_formats import PREFIXES, RawCheckpoint
+from thinice.models.research_formats import RawCheckpoint
+from thinice.models.research_formats.entries import is_zero_one
 
-__all__ = ["apply_masks_beside", "apply_outer_masks", "apply_parametrized_masks", "apply_pruning_masks", "masked"]
+__all__ = [
+    "apply_masks_beside",
+    "apply_parametrized_masks",
+    "apply_pruning_masks",
+    "fitted_mask",
+    "masked",
+    "refuse_left_masks",
+]
+
+
+SCORES = {"popup_scores", "clean_scores", "scores", "score", "mask_scores", "mask_logits", "log_alpha", "z_loga"}
+"""How methods call what ranks weights or opens their gates."""
 
 
 def apply_pruning_masks(checkpoint: RawCheckpoint) -> None:
@@ -21,6 +33,11 @@ def apply_pruning_masks(checkpoint: RawCheckpoint) -> None:
         weights[name] = masked(checkpoint, name, weights.pop(f"{name}_orig"), mask)
     if names:
         checkpoint.note(f"torch.nn.utils.prune: {len(names)} masks applied")
+    alone = [name[: -len("_orig")] for name in weights if name.endswith("_orig")]
+    for name in alone:
+        if name not in weights and f"{name}_u" not in weights:  # spectral normalisation has one of its own
+            weights[name] = weights.pop(f"{name}_orig")
+            checkpoint.without_masks.add(name)
 
 
 def apply_parametrized_masks(checkpoint: RawCheckpoint) -> None:
@@ -31,14 +48,17 @@ def apply_parametrized_masks(checkpoint: RawCheckpoint) -> None:
         base = key[: -len(".original")]
         target = f".{base}".replace(".parametrizations.", ".", 1)[1:]
         value = weights.pop(key)
-        for part in [name for name in weights if name.startswith(f"{base}.")]:
+        parts = [name for name in weights if name.startswith(f"{base}.")]
+        if not parts:
+            checkpoint.without_masks.add(target)
+        for part in parts:
             if part.rpartition(".")[2] != "mask":
                 raise checkpoint.fail(
                     f"{part}: is a parametrisation other than a mask: save the network after folding it"
                 )
             value = masked(checkpoint, part, value, weights.pop(part))
         weights[target] = value
-        done += 1
+        done += len(parts)
     left = next((name for name in weights if ".parametrizations." in f".{name}"), None)
     if left is not None:
         raise checkpoint.fail(f"{left}: is a parametrisation other than a mask: save the network after folding it")
@@ -46,13 +66,34 @@ def apply_parametrized_masks(checkpoint: RawCheckpoint) -> None:
         checkpoint.note(f"torch.nn.utils.parametrize: {done} masks applied")
 
 
+def _move_biases(checkpoint: RawCheckpoint) -> None:
+    """Give the biases that torch's structured pruning calls ``_bias`` their name; those of pruned filters are zero."""
+    weights = checkpoint.weights
+    for layer in checkpoint.layers("_bias"):
+        weight = weights.get(f"{layer}weight")
+        if weight is None or f"{layer}bias" in weights or f"{layer}_bias" in (checkpoint.expected or ()):
+            continue
+        bias = weights.pop(f"{layer}_bias")
+        if bool((bias[~weight.flatten(1).any(1)] != 0).any()):
+            raise checkpoint.fail(
+                f"{layer}_bias: is not zero for filters that are pruned, and the file does not say whether it is "
+                "added: save the network after squash_mask()"
+            )
+        weights[f"{layer}bias"] = bias
+
+
 def apply_masks_beside(checkpoint: RawCheckpoint) -> None:
-    """Apply masks of unknown origin beside their weights: ``X.mask`` or ``X.weight_mask`` at ``X.weight``."""
+    """Apply masks of unknown origin beside their weights.
+
+    These are ``X.mask``, ``X._mask``, ``X.weight_mask`` and ``X.weight.mask`` at ``X.weight``, ``X_mask`` at ``X``.
+    """
     weights = checkpoint.weights
     targets: dict[str, str] = {}
     for key in weights:
         layer, _, leaf = key.rpartition(".")
-        if leaf in {"mask", "weight_mask"}:
+        if leaf == "mask" and layer in weights:
+            targets[key] = layer
+        elif leaf in {"mask", "_mask", "masks", "weight_mask", "_weight_mask"}:
             targets[key] = f"{layer}.weight" if layer else "weight"
         elif key.endswith("_mask"):
             targets[key] = key.removesuffix("_mask")
@@ -63,49 +104,60 @@ def apply_masks_beside(checkpoint: RawCheckpoint) -> None:
         checkpoint.note(f"{len(done)} masks beside the weights applied")
 
 
-def apply_outer_masks(checkpoint: RawCheckpoint) -> None:
-    """Apply dicts of masks that stand outside the state dict."""
-    done = 0
-    for key, target, mask in _outer_masks(checkpoint):
-        checkpoint.weights[target] = masked(checkpoint, key, checkpoint.weights[target], mask)
-        done += 1
-    if done:
-        checkpoint.note(f"{done} masks outside the state dict applied")
+def refuse_left_masks(checkpoint: RawCheckpoint) -> None:
+    """Raise CheckpointError for masks that are not in the file, and for tensors called masks that no reader applied.
 
-
-def _outer_masks(checkpoint: RawCheckpoint) -> Iterator[tuple[str, str, Tensor]]:
-    """Yield key, parameter and mask of dicts of masks outside the state dict, such as FlyingBird's ``mask_info``."""
-    info = checkpoint.outer.get("mask_info")
-    inside = info.get("masks") if isinstance(info, Mapping) else None
-    for where, masks in (
-        ("mask_info.masks", inside),
-        ("masks", checkpoint.outer.get("masks")),
-        ("mask", checkpoint.outer.get("mask")),
-    ):
-        if not isinstance(masks, Mapping):
-            continue
-        for name, mask in masks.items():
-            if not isinstance(mask, Tensor):
-                continue
-            bare = str(name)
-            for prefix in PREFIXES:
-                bare = bare.removeprefix(prefix) if bare not in checkpoint.weights else bare
-            stem, _, number = bare.rpartition("_")
-            choices = (bare, f"{bare}.weight", stem if number.isdigit() else bare)
-            target = next((choice for choice in choices if choice in checkpoint.weights), None)
-            if target is None:
-                raise checkpoint.fail(f"{where}.{name}: is a mask for no parameter of the network")
-            yield f"{where}.{name}", target, mask
+    Tensors that the user's own network has are left alone.
+    """
+    _move_biases(checkpoint)
+    if checkpoint.without_masks:
+        name = min(checkpoint.without_masks)
+        raise checkpoint.fail(
+            f"{name}: has a mask that is not in the file (torch.ao.pruning keeps them in the sparsifier): save the "
+            "network after sparsifier.squash_mask(), or give the masks, or the sparsifier's state_dict(), as "
+            "masks= (--masks); masks='none' takes the weights as they are"
+        )
+    for name, value in checkpoint.weights.items():
+        leaf = name.rpartition(".")[2]
+        if leaf in SCORES and name not in (checkpoint.expected or ()):
+            raise checkpoint.fail(
+                f"{name}: holds scores of a method that thinice does not know: save the masked weights instead"
+            )
+        if "mask" in leaf.lower() and name not in (checkpoint.expected or ()) and value.ndim > 0:
+            raise checkpoint.fail(
+                f"{name}: is called a mask, but no weight is where it belongs: save the masked weights instead, or "
+                "give the code of the network (--architecture FILE.py:CLASS)"
+            )
 
 
 def masked(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tensor) -> Tensor:
     """Return the weight with zeros where its mask has zeros or False; `key` names the mask in errors."""
-    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+    return torch.where(fitted_mask(checkpoint, key, weight, mask), weight, torch.zeros_like(weight))
+
+
+def fitted_mask(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tensor) -> Tensor:
+    """Return a mask of zeros and ones in the shape of its weight, True where it is kept.
+
+    One number a filter, or a kernel, is laid on these (FakeStructuredSparsity) where it does not fit the other side.
+
+    Raises
+    ------
+    CheckpointError
+        Other numbers, or a shape that fits no way, or two ways.
+    """
+    if mask.dtype != torch.bool and not is_zero_one(mask):
         raise checkpoint.fail(f"{key}: is no mask of zeros and ones")
-    try:
-        is_kept = mask.to(torch.bool).expand_as(weight)
-    except RuntimeError:
+    shape, keeps = tuple(mask.shape), mask.to(torch.bool)
+    ways: list[Tensor] = []
+    if mask.ndim < weight.ndim and shape == tuple(weight.shape[: mask.ndim]):
+        ways.append(keeps.view(*shape, *[1] * (weight.ndim - mask.ndim)).expand_as(weight))
+    with suppress(RuntimeError):
+        ways.append(keeps.expand_as(weight))
+    if not ways:
+        raise checkpoint.fail(f"{key}: shape {shape} does not fit a weight of shape {tuple(weight.shape)}")
+    if not torch.equal(ways[0], ways[-1]):
         raise checkpoint.fail(
-            f"{key}: shape {tuple(mask.shape)} does not fit a weight of shape {tuple(weight.shape)}"
-        ) from None
-    return torch.where(is_kept, weight, torch.zeros_like(weight))
+            f"{key}: shape {shape} fits both sides of a weight of shape {tuple(weight.shape)}: save the masked weights "
+            "instead"
+        )
+    return ways[0]

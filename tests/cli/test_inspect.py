@@ -1,0 +1,106 @@
+"""`thinice inspect`, and the options that say which weights and masks of a file count."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.models.test_research_formats import LAYERS, hydra, trained
+from thinice.cli.loading import load
+from thinice.cli.options import CheckpointOptions, DataOptions
+from thinice.cli.output import Messages
+from thinice.data.digits import example_checkpoints
+
+
+@pytest.fixture
+def files(tmp_path):
+    network = trained()
+    state = network.state_dict()
+    masks = {f"{name}.weight": (torch.rand_like(state[f"{name}.weight"]) < 0.5).float() for name in LAYERS}
+    torch.save({"state_dict": state, "state_dict_ema": trained().state_dict(), "acc": 0.5}, tmp_path / "net.pt")
+    torch.save(masks, tmp_path / "masks.pt")
+    torch.save(hydra(network)[0], tmp_path / "hydra.pt")
+    torch.save({"args": {"lr": 0.1}, "epoch": 3}, tmp_path / "odd.pt")
+    return sum(int((state[name] * mask == 0).sum()) for name, mask in masks.items()) / 19088
+
+
+@pytest.mark.usefixtures("files")
+def test_people_read_tables_and_machines_json(run):
+    dense = example_checkpoints()["pruned-90"]
+    code, out, err = run("inspect", dense, "net.pt")
+    assert (code, err) == (0, "")
+    for part in (
+        "digits_cnn",
+        "1909 of 19088",
+        "conv2.weight  32x16x3x3",
+        "recipe: pruning",
+        "state_dict_ema  20 tensors",
+        "acc 0.5",
+        "--weights state_dict_ema",
+    ):
+        assert part in out
+    code, out, _ = run("inspect", dense, "net.pt", "--format", "json")
+    first, second = json.loads(out)
+    assert (first["architecture"], first["sparsity"]) == ("digits_cnn", pytest.approx(1 - 1909 / 19088))
+    assert [layer["layer"] for layer in second["layers"]] == [f"{name}.weight" for name in LAYERS]
+    code, out, _ = run("inspect", "net.pt", "--format", "csv")
+    assert out.splitlines()[0] == "file,what,found"
+    assert "| layer | shape | weights | kept | sparsity |" in run("inspect", "net.pt", "--format", "markdown")[1]
+
+
+@pytest.mark.usefixtures("files")
+def test_a_refused_file_is_shown_with_its_reason(run):
+    code, out, err = run("inspect", "odd.pt", "net.pt")
+    assert (code, err) == (1, "")
+    assert "refused" in out
+    assert "holds no weights, only args" in out
+    assert "digits_cnn" in out
+    assert run("inspect", "nowhere.pt")[2] == "thinice: nowhere.pt: no such file\n"
+
+
+def test_masks_weights_and_densities_are_for_the_checkpoints_after_the_first(files, run):
+    def sparsities(*words):
+        code, out, err = run("inspect", *words, "--format", "json")
+        assert code == 0, out + err
+        return [row["sparsity"] for row in json.loads(out)]
+
+    assert sparsities("net.pt", "--masks", "masks.pt") == [files]
+    assert sparsities("net.pt", "net.pt", "--masks", "masks.pt") == [0, files]
+    assert sparsities("net.pt", "net.pt", "--masks", "masks.pt", "--masks", "auto") == [files, 0]
+    assert sparsities("net.pt", "--weights", "state_dict_ema") == [0]
+    tenth = pytest.approx(0.9, abs=1e-3)
+    assert sparsities("net.pt", "hydra.pt", "hydra.pt", "--density", "0.1,0.01") == [
+        0,
+        tenth,
+        pytest.approx(0.99, abs=1e-3),
+    ]
+    assert sparsities("hydra.pt", "hydra.pt", "--density", "0.1") == [tenth, tenth]
+    code, _, err = run("inspect", "net.pt", "net.pt", "net.pt", "--masks", "masks.pt")
+    assert (code, err.count("\n")) == (1, 1)
+    assert (
+        "`--masks` is given 1 times for 3 checkpoints: give it once for each, or once for each after the first" in err
+    )
+    code, _, err = run("inspect", "hydra.pt", "--density", "a,b")
+    assert "`--density` must be fractions such as 0.1 or 0.1,0.01, got 'a,b'" in err
+
+
+@pytest.mark.usefixtures("files")
+def test_all_commands_read_checkpoints_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reading = CheckpointOptions(
+        normalization="none", density="0.1,0.5", masks=["auto", "masks.pt"], weights=["auto", "state_dict_ema"]
+    )
+    paths = [Path("hydra.pt"), Path("net.pt")]
+    (first, second), samples = load(paths, reading, DataOptions(data="digits", limit=4), Messages(quiet=False))
+    assert len(samples) == 4
+    assert first.sparsity == pytest.approx(0.9, abs=1e-3)
+    assert second.sparsity > 0
+    said = capsys.readouterr().err
+    for part in (
+        "density of 0.1",
+        "density=0.5 was not used",
+        "4 masks found under masks.pt",
+        "found under state_dict_ema",
+    ):
+        assert part in said

@@ -1,0 +1,280 @@
+"""What a checkpoint file holds and what `load_classifier` makes of it: everything read, and everything left aside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from thinice.errors import ThinIceError
+from thinice.files import expanded
+from thinice.models.bookkeeping import Record
+from thinice.models.files import FORMAT, Container, detect_format, read_safetensors, read_torch
+from thinice.models.loading import load_classifier
+from thinice.models.mask_files import read_masks
+from thinice.models.normalization import normalization_text
+from thinice.models.pickles import plain
+from thinice.models.research_formats import RawCheckpoint, find_weights, plain_weights
+from thinice.models.research_formats.entries import count_tensors
+from thinice.models.weights import Layer, Masks
+
+if TYPE_CHECKING:
+    import os
+
+    from thinice.models.architectures.user_code import ArchitectureLike
+    from thinice.models.classifier import Classifier
+    from thinice.models.mask_files import MasksLike
+    from thinice.models.normalization import NormalizationLike
+
+__all__ = ["Entry", "Inspection", "inspect_checkpoint"]
+
+ACCURACY = re.compile(r"acc|prec|top_?1|metric|_sa$|^sa$|error", re.IGNORECASE)
+"""In the names under which programs record how good a network is."""
+OPTIONS = re.compile(r"arg|conf|opt|param|cfg|recipe", re.IGNORECASE)
+"""In the names of entries whose content is worth to be shown."""
+MOST_RECORDED = 60
+MOST_ENTRIES = 60
+LONGEST_VALUE = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a file: its name, what it holds, and what became of it (weights, masks, not used)."""
+
+    name: str
+    holds: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a checkpoint file holds, and what `load_classifier` makes of it.
+
+    Attributes
+    ----------
+    path, container, size
+        The file, its kind and its bytes.
+    classifier
+        What was loaded; ``None`` where it was refused.
+    refused
+        Why it was refused, and what to do; ``None`` where it was not.
+    entries
+        What the file holds, one row an entry.
+    recorded
+        The numbers and texts that the file records beside its weights: accuracies first.
+    notes
+        What was found out, converted and left aside, one sentence each; also where loading stopped later.
+
+    Examples
+    --------
+    >>> from thinice.data.digits import example_checkpoints
+    >>> inspection = inspect_checkpoint(example_checkpoints()["pruned-90"])
+    >>> inspection.classifier.architecture, inspection.parameters, [layer.name for layer in inspection.layers]
+    ('digits_cnn', 19258, ['conv1.weight', 'conv2.weight', 'conv3.weight', 'fc.weight'])
+    """
+
+    path: Path
+    container: str
+    size: int
+    classifier: Classifier | None
+    refused: str | None
+    entries: tuple[Entry, ...]
+    recorded: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int | None:
+        """How many parameters the network has; ``None`` where it was refused."""
+        if self.classifier is None:
+            return None
+        return sum(parameter.numel() for parameter in self.classifier.network.parameters())
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """One row a prunable weight, in the order of the network: its shape, and how many of its numbers are kept."""
+        return () if self.classifier is None else Masks.of(self.classifier.network).layers()
+
+    @property
+    def conversions(self) -> tuple[str, ...]:
+        """The notes that say where zeros come from: masks, scores and factors that were applied."""
+        return tuple(note for note in self.notes if " applied" in note or " multiplied" in note)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        network = self.classifier
+        return {
+            "file": str(self.path),
+            "container": self.container,
+            "bytes": self.size,
+            "refused": self.refused,
+            "architecture": network and network.architecture,
+            "arguments": network and {name: value for name, value in network.arguments.items() if name != "structure"},
+            "classes": network and network.classes,
+            "class_names": None if network is None or network.class_names is None else list(network.class_names),
+            "input_shape": None if network is None or network.input_shape is None else list(network.input_shape),
+            "normalization": network and normalization_text(network.normalization),
+            "normalization_known": network and network.normalization_known,
+            "data": network and network.data,
+            "parameters": self.parameters,
+            "prunable": None if network is None else sum(layer.weights for layer in self.layers),
+            "sparsity": network and network.sparsity,
+            "layers": [
+                {
+                    "layer": layer.name,
+                    "shape": list(layer.shape),
+                    "weights": layer.weights,
+                    "kept": layer.kept,
+                    "sparsity": layer.sparsity,
+                }
+                for layer in self.layers
+            ],
+            "masks": list(self.conversions),
+            "recorded": dict(self.recorded),
+            "recipe": None if network is None or network.recipe is None else dict(network.recipe),
+            "parent": network and network.parent,
+            "fingerprint": network and network.fingerprint,
+            "entries": [{"entry": entry.name, "holds": entry.holds, "role": entry.role} for entry in self.entries],
+            "notes": list(self.notes),
+        }
+
+
+def inspect_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    architecture: ArchitectureLike | None = None,
+    architecture_args: Mapping[str, Any] | None = None,
+    normalization: NormalizationLike | None = None,
+    density: float | None = None,
+    masks: MasksLike | None = None,
+    weights: str | None = None,
+    trust_pickle: bool = False,
+) -> Inspection:
+    """Return what a checkpoint file holds, and what `load_classifier` makes of it; a refusal is a part of the answer.
+
+    The arguments are those of `load_classifier`. Nothing in the file can run.
+
+    Raises
+    ------
+    CheckpointError
+        No such file, or one that is no checkpoint at all.
+    """
+    path = expanded(path)
+    container = detect_format(path)
+    classifier, refused = None, None
+    try:
+        classifier = load_classifier(
+            path,
+            architecture=architecture,
+            architecture_args=architecture_args,
+            normalization=normalization,
+            density=density,
+            masks=masks,
+            weights=weights,
+            trust_pickle=trust_pickle,
+        )
+    except ThinIceError as error:
+        refused = str(error)
+    content, checkpoint = None, None
+    if container is not Container.ONNX:
+        try:
+            content = _content(path, container, trust_pickle=trust_pickle)
+            if not _is_own(content):
+                checkpoint = find_weights(content, str(path), density=density, key=weights)
+                checkpoint.masks, checkpoint.masks_from = (None, None) if masks is None else read_masks(masks)
+                plain_weights(checkpoint)
+        except ThinIceError as error:
+            refused = refused or str(error)
+    notes = classifier.notes if classifier is not None else tuple(checkpoint.notes) if checkpoint is not None else ()
+    return Inspection(
+        path=path,
+        container=str(container),
+        size=path.stat().st_size,
+        classifier=classifier,
+        refused=refused,
+        entries=tuple(_entries(content, checkpoint)),
+        recorded=_recorded(content, checkpoint),
+        notes=notes,
+    )
+
+
+def _content(path: Path, container: Container, *, trust_pickle: bool) -> Any:  # noqa: ANN401 - whatever was saved
+    if container is Container.SAFETENSORS:
+        tensors, metadata = read_safetensors(path)
+        return {**metadata, "state_dict": tensors}
+    return read_torch(path, trust_pickle=trust_pickle)
+
+
+def _is_own(content: object) -> bool:
+    return isinstance(content, Mapping) and (content.get("format") == FORMAT or FORMAT in content)
+
+
+def _entries(content: object, checkpoint: RawCheckpoint | None) -> Iterator[Entry]:
+    """Yield a row for each entry of a file; the parameters of a state dict are one."""
+    if not isinstance(content, Mapping):
+        if content is not None:
+            yield Entry("", type(content).__name__, "")
+        return
+    if _is_own(content):
+        yield Entry("state_dict", f"{len(content['state_dict'])} tensors", "weights")
+        return
+    counted: dict[int, tuple[int, int]] = {}
+    direct = [name for name, value in content.items() if isinstance(value, Tensor)]
+    if len(direct) > MOST_ENTRIES // 2 or len(direct) == len(content):
+        yield Entry("", f"{len(direct)} tensors", "weights")
+    else:
+        direct = []
+    others = [name for name in content if name not in direct] if direct else list(content)
+    for name in others[:MOST_ENTRIES]:
+        value = content[name]
+        single = isinstance(value, Tensor) and value.ndim == 0
+        number = 0 if single else count_tensors(value, {}, counted)[0]
+        yield Entry(plain(name), _held(value, number), _role(str(name), checkpoint, holds_tensors=number > 0))
+    if len(others) > MOST_ENTRIES:
+        yield Entry("…", f"{len(others) - MOST_ENTRIES} further entries", "")
+
+
+def _held(value: object, tensors: int) -> str:
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}" if value.ndim else f"{value.item():g}"
+    if tensors:
+        return f"{tensors} tensor{'s' if tensors > 1 else ''}"
+    if isinstance(value, bool | int | float | str) or value is None:
+        return plain(value, LONGEST_VALUE)
+    if isinstance(value, Mapping | list | tuple):
+        return f"{len(value)} entries"
+    return type(value).__name__
+
+
+def _role(name: str, checkpoint: RawCheckpoint | None, *, holds_tensors: bool) -> str:
+    """Return what became of an entry."""
+    if checkpoint is None:
+        return ""
+    if any(used == name or used.startswith(f"{name}.") for used in checkpoint.used):
+        return "masks"
+    if name in checkpoint.outer:
+        return "not used" if holds_tensors else "recorded"
+    return "weights"
+
+
+def _recorded(content: object, checkpoint: RawCheckpoint | None) -> dict[str, Any]:
+    """Return the numbers and texts beside the weights, accuracies first."""
+    outer: Mapping[Any, Any] = {} if checkpoint is None else checkpoint.outer
+    if checkpoint is None and isinstance(content, Mapping) and not _is_own(content):
+        outer = content
+    values: dict[str, Any] = {}
+    for name, entry in outer.items():
+        options = isinstance(entry, Mapping) and (isinstance(entry, Record) or OPTIONS.search(str(name)))
+        inner = {f"{name}.{key}": value for key, value in entry.items()} if options else {str(name): entry}
+        for key, value in inner.items():
+            single = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+            plain_value = value.item() if single else value
+            if isinstance(plain_value, bool | int | float):
+                values[plain(key)] = plain_value
+            elif isinstance(plain_value, str):
+                values[plain(key)] = plain(plain_value, LONGEST_VALUE)
+    order = sorted(values, key=lambda key: not ACCURACY.search(key))
+    return {key: values[key] for key in order[:MOST_RECORDED]}
