@@ -192,7 +192,6 @@ FOREIGN = [
         lambda: changed("densenet121", features__conv0=(1, 1), features__pool0=nn.Identity()),
         slow=True,
     ),
-    row("torchvision:squeezenet1_1:stem-stride-1", SMALL, lambda: changed("squeezenet1_1", features__0=(1, 1))),
 ]
 
 
@@ -223,6 +222,25 @@ def test_every_refusal_fits_into_a_message():
     """What is too long is cut in the middle, and an option that is not shown cannot be given."""
     for name in known_architectures(torchvision=True):
         assert len(choices([name, *variants_of(name)])) < 550, name
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("torchvision:squeezenet1_1:stem-stride-1", lambda: changed("squeezenet1_1", features__0=(1, 1))),
+        ("torchvision:mobilenet_v3_small:stem-stride-1", lambda: changed("mobilenet_v3_small", features__0__0=(1, 1))),
+    ],
+)
+def test_names_of_torchvision_alone_are_its_network_with_a_note_of_the_others(name, make, tmp_path):
+    network, inputs = alive(make(), SMALL), torch.rand(4, *SMALL)
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    usual = load_classifier(tmp_path / "net.pth", normalization="none")
+    assert usual.architecture == base_and_variant(name)[0]
+    others = f"which are those of torchvision; with the same, but computing something else: {name}"
+    assert any(others in note for note in usual.notes)
+    classifier = load_classifier(tmp_path / "net.pth", architecture=name, normalization="none")
+    torch.testing.assert_close(logits(classifier, inputs), logits(network, inputs), rtol=1e-4, atol=1e-4)
+    assert (logits(usual, inputs) - logits(network, inputs)).abs().max() > 1e-3
 
 
 def test_a_file_of_thinice_says_which_variant_it_is(tmp_path):
