@@ -290,7 +290,10 @@ def test_bookkeeping_runs_nothing_and_is_passed_over(new, tmp_path):
     network = trained()
     held = {"state_dict": network.state_dict(), "hparams": AttributeDict(width=3), **bookkeeping()}
     if not new:
-        del held["criterion"]  # in the old format, the source of its class comes along
+        torch.save(held, tmp_path / "net.pt", _use_new_zipfile_serialization=new)
+        with pytest.raises(CheckpointError, match=r"holds a pickled module in torch's old format: .*--trust-pickle"):
+            load_classifier(tmp_path / "net.pt")
+        del held["criterion"]  # the source of its class comes along
     torch.save(held, tmp_path / "net.pt", _use_new_zipfile_serialization=new)
     classifier = load_classifier(tmp_path / "net.pt", normalization="none")
     assert_same(classifier, network)

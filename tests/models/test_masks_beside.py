@@ -353,6 +353,17 @@ def test_one_of_several_sets_of_masks(tmp_path):
         load(held, tmp_path, masks="mask.pth")
 
 
+def test_a_history_of_masks_beside_the_last(tmp_path):
+    network = trained()
+    masks = masks_for(network)
+    held = {"state_dict": network.state_dict(), "masks": masks, "mask_history": [masks_for(network), masks]}
+    with pytest.raises(
+        CheckpointError, match=r"mask_history: is a list of other things.*under masks, mask_history: masks="
+    ):
+        load(held, tmp_path)
+    assert_masked(load(held, tmp_path, masks="masks"), network, masks, "under masks")
+
+
 def test_masks_of_what_is_pruned_are_refused(tmp_path):
     network = trained()
     masks = masks_for(network)

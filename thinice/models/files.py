@@ -184,6 +184,11 @@ def read_torch(path: Path, *, trust_pickle: bool = False) -> Any:  # noqa: ANN40
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
+    if "Only persistent_load of storage is allowed" in str(error):  # the old format keeps the source of a class there
+        return CheckpointError(
+            f"{path}: holds a pickled module in torch's old format: save its state_dict() instead, or give "
+            "trust_pickle=True (--trust-pickle) if you trust who made it"
+        )
     return CheckpointError(f"{path}: is truncated or damaged ({_cause(error)}): download or save it again")
 
 

@@ -53,7 +53,15 @@ def apply_outer_masks(checkpoint: RawCheckpoint) -> None:
         sets = _given(checkpoint.masks, checkpoint.masks_from or "masks")
     else:
         sets = _beside(checkpoint)
-    named = {label: _resolved(checkpoint, label, held) for label, held in sets.items()}
+    named: dict[str, Masks] = {}
+    for label, held in sets.items():
+        try:
+            named[label] = _resolved(checkpoint, label, held)
+        except CheckpointError as error:
+            if len(sets) == 1:
+                raise
+            others = ", ".join(map(plain, sets))
+            raise CheckpointError(f"{error}; there are masks under {others}: masks= (--masks) takes one") from None
     if checkpoint.masks_from is None:
         named |= _unnamed(checkpoint, named)
     named = {label: masks for label, masks in named.items() if masks}
