@@ -205,7 +205,7 @@ def test_another_function_is_never_loaded(name, shape, make, tmp_path):
         load_classifier(path, normalization="none")
     base, variant = base_and_variant(name)
     assert re.search(rf"one of {re.escape(base)}, or {re.escape(base)}:VARIANT with ", str(error.value))
-    assert re.search(rf" {re.escape(variant)}( \(|,|;)", str(error.value))
+    assert not variant or re.search(rf" {re.escape(variant)}( \(|,|;)", str(error.value))
     assert "FILE.py:CLASS" in str(error.value)
     assert "\n" not in str(error.value)
     classifier = load_classifier(path, architecture=name, normalization="none")
