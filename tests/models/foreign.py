@@ -532,3 +532,77 @@ class KuangliuMobileNet(nn.Module):
     def forward(self, x):
         x = self.layers(functional.relu(self.bn1(self.conv1(x))))
         return self.linear(pooled(functional.relu(self.bn2(self.conv2(x)))))
+
+
+class Selected(nn.Module):
+    """Network slimming's layer behind a batch norm: a parameter of ones and zeros selects channels."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.indexes = nn.Parameter(torch.ones(count))
+
+    def forward(self, x):
+        return x[:, self.indexes != 0]
+
+
+class SlimmedPreAct(nn.Module):
+    """Network slimming's pre-activation bottlenecks, after pruning: ``kept`` of four channels everywhere."""
+
+    class Block(nn.Module):
+        def __init__(self, inputs, width, stride):
+            super().__init__()
+            few = 3 * width // 4
+            self.bn1, self.select = nn.BatchNorm2d(inputs), Selected(inputs)
+            self.select.indexes.data[::4] = 0
+            self.conv1 = conv(inputs - len(range(0, inputs, 4)), few, 1)
+            self.bn2, self.conv2 = nn.BatchNorm2d(few), conv(few, few, 3, stride)
+            self.bn3, self.conv3 = nn.BatchNorm2d(few), conv(few, 4 * width, 1)
+            changed = stride != 1 or inputs != 4 * width
+            self.downsample = nn.Sequential(conv(inputs, 4 * width, 1, stride)) if changed else None
+
+        def forward(self, x):
+            out = self.conv1(functional.relu(self.select(self.bn1(x))))
+            out = self.conv2(functional.relu(self.bn2(out)))
+            out = self.conv3(functional.relu(self.bn3(out)))
+            return out + (x if self.downsample is None else self.downsample(x))
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = conv(3, 16)
+        self.layer1 = nn.Sequential(self.Block(16, 16, 1))
+        self.layer2 = nn.Sequential(self.Block(64, 32, 2))
+        self.layer3 = nn.Sequential(self.Block(128, 64, 2))
+        self.bn, self.select = nn.BatchNorm2d(256), Selected(256)
+        self.select.indexes.data[::4] = 0
+        self.fc = nn.Linear(192, 10)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        return self.fc(pooled(functional.relu(self.select(self.bn(x)))))
+
+
+class SmallCNN(nn.Module):
+    """TRADES' network for MNIST."""
+
+    def __init__(self):
+        super().__init__()
+        act = nn.ReLU()
+        self.feature_extractor = nn.Sequential()
+        for number, (inputs, outputs) in enumerate(((1, 32), (32, 32), (32, 64), (64, 64)), start=1):
+            self.feature_extractor.add_module(f"conv{number}", nn.Conv2d(inputs, outputs, 3))
+            self.feature_extractor.add_module(f"relu{number}", act)
+            if number in {2, 4}:
+                self.feature_extractor.add_module(f"maxpool{number // 2}", nn.MaxPool2d(2, 2))
+        self.classifier = nn.Sequential()
+        for name, layer in (
+            ("fc1", nn.Linear(1024, 200)),
+            ("relu1", act),
+            ("drop", nn.Dropout(0.5)),
+            ("fc2", nn.Linear(200, 200)),
+            ("relu2", act),
+            ("fc3", nn.Linear(200, 10)),
+        ):
+            self.classifier.add_module(name, layer)
+
+    def forward(self, x):
+        return self.classifier(self.feature_extractor(x).flatten(1))

@@ -121,16 +121,16 @@ def test_every_architecture_of_torchvision_has_its_mark():
             assert MARKS[family_of(name)] in shapes_of(name, 7), name
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small"])
-def test_torchvision_is_identified_and_loads(name, tmp_path):
-    """By name where others have its parameters; by itself with ImageNet's classes, which are torchvision's own."""
-    for classes, given in ((5, f"torchvision:{name}"), (1000, None)):
-        network = build(f"torchvision:{name}", classes).eval()
-        torch.save(network.state_dict(), tmp_path / "net.pth")
-        classifier = load_classifier(tmp_path / "net.pth", architecture=given)
-        assert (classifier.architecture, classifier.classes) == (f"torchvision:{name}", classes)
-        inputs = torch.rand(2, 3, 64, 64)
-        torch.testing.assert_close(classifier(inputs), network(inputs))
+@pytest.mark.parametrize(("name", "classes"), [("squeezenet1_1", 5), ("mobilenet_v3_small", 5), ("resnet18", 1000)])
+def test_torchvision_is_identified_and_loads(name, classes, tmp_path):
+    """Where its names are torchvision's alone, or with ImageNet's classes."""
+    network = build(f"torchvision:{name}", classes).eval()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    classifier = load_classifier(tmp_path / "net.pth")
+    assert (classifier.architecture, classifier.classes) == (f"torchvision:{name}", classes)
+    assert any("which are those of torchvision" in note for note in classifier.notes)
+    inputs = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(classifier(inputs), network(inputs))
 
 
 def test_vgg11_pools_after_every_second_convolution_and_before_its_batch_norm():

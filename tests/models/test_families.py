@@ -18,7 +18,7 @@ from torch import nn
 from tests.models import foreign
 from tests.models.foreign import settled
 from thinice.errors import CheckpointError, InputError, MissingExtraError
-from thinice.models import as_classifier, build, load_classifier, save_classifier
+from thinice.models import as_classifier, build, load_classifier, prunable_weights, save_classifier
 from thinice.models.architectures import find_architecture, with_options
 from thinice.models.architectures.families import family_members, nearest_member
 from thinice.models.architectures.identify import WAYS_IN, identify
@@ -297,6 +297,36 @@ def test_narrower_networks_load_and_say_so(case, tmp_path):
     assert_equal(again, network)
 
 
+def test_selected_channels_become_zeros(tmp_path):
+    network = settled(foreign.SlimmedPreAct())
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "net.pt")
+    classifier = load_classifier(tmp_path / "net.pt", normalization="none")
+    assert_equal(classifier, network)
+    assert any("narrower than preact_resnet11_cifar in 6 layers" in note for note in classifier.notes)
+    zeros = 16 // 4 * 12 + 64 // 4 * 24 + 128 // 4 * 48 + 256 // 4 * 10
+    total = sum(weight.numel() for weight in prunable_weights(classifier.module).values())
+    assert classifier.sparsity == pytest.approx(zeros / total)
+    state = dict(network.state_dict())
+    state["layer1.0.select.indexes"] = torch.ones(16)
+    torch.save(state, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"layer1\.0\.select\.indexes selects 16 channels, which no layer"):
+        load_classifier(tmp_path / "net.pt")
+
+
+def test_small_cnn_of_trades(tmp_path):
+    network = settled(foreign.SmallCNN())
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    assert_equal(load_classifier(tmp_path / "net.pt", normalization="none"), network, torch.rand(2, 1, 28, 28))
+
+
+def test_another_name_than_the_files_says_what_it_is(tmp_path):
+    torch.save(foreign.Weiaicunzai().state_dict(), tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"do not fit vgg16_bn: they are those of resnet10: give that as"):
+        load_classifier(tmp_path / "net.pt", architecture="vgg16_bn")
+    with pytest.raises(CheckpointError, match=r"do not fit torchvision:resnet18: they are those of resnet10"):
+        load_classifier(tmp_path / "net.pt", architecture="torchvision:resnet18")
+
+
 def test_widths_that_do_not_fit_together_are_refused(tmp_path):
     """The second convolution gives 9 maps, around it go 16: no network computes that."""
     network = foreign.ResNet(blocks=(1, 1, 1), width=16, padded="akamaster")
@@ -418,7 +448,8 @@ def test_every_refusal_offers_a_way_in(case, tmp_path):
     torch.save(REFUSALS[case], tmp_path / "net.pt")
     with pytest.raises(CheckpointError) as caught:
         load_classifier(tmp_path / "net.pt", architecture="resnet20" if case == "another one" else None)
-    assert WAYS_IN in str(caught.value)
+    ways = "your own code, FILE.py:CLASS; an ONNX file; thinice.as_classifier(net)" if case == "several" else WAYS_IN
+    assert ways in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

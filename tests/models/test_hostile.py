@@ -420,7 +420,7 @@ def test_normalisations_that_labels_decide_differently_are_refused(monkeypatch):
     chosen = iter([None, ((0.5,), (0.5,))])
     monkeypatch.setattr(
         measurement,
-        "infer_normalization",
+        "decide",
         lambda classifier, *_: replace(classifier, normalization=next(chosen), normalization_known=True),
     )
     with pytest.raises(ThinIceError, match="--normalization"):

@@ -268,27 +268,26 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
         return classifier
     limit = ALPHA / max(1, len(tried) + len(excluded) - 1) / (2 if excluded else 1)
     everything = (*tried, *excluded)
-    best, rivals = _best(tried, limit)
-    undecided = dict.fromkeys(hypothesis.architecture for hypothesis in (best, *rivals))
+    best, runners_up = _best(tried, limit)
+    undecided = dict.fromkeys(hypothesis.architecture for hypothesis in (best, *runners_up))
     if classifier.architecture_known and classifier.architecture in undecided:
         tried = [hypothesis for hypothesis in tried if hypothesis.architecture == classifier.architecture]
-        best, rivals = _best(tried, limit)
-    if rival := next((rival for rival in rivals if rival.architecture != best.architecture), None):
-        equal = torch.equal(best.predictions, rival.predictions)
-        reason = "all their predictions are equal" if equal else f"p = {best.chance(rival):.2g}"
+        best, runners_up = _best(tried, limit)
+    if runner_up := next((runner_up for runner_up in runners_up if runner_up.architecture != best.architecture), None):
+        equal = torch.equal(best.predictions, runner_up.predictions)
+        reason = "all their predictions are equal" if equal else f"p = {best.chance(runner_up):.2g}"
         raise InputError(
             f"`architecture` is missing for {classifier.name!r}: several networks have its parameter names and shapes, "
             f"and {len(labels)} samples do not decide: accuracy is {_of_architectures(everything)}; "
-            f"{best.architecture} and {rival.architecture} may differ by chance alone ({reason}): give "
+            f"{best.architecture} and {runner_up.architecture} may differ by chance alone ({reason}): give "
             f"architecture= (--architecture), one of {choices(undecided)}"
         )
-    if rivals:
-        rival = rivals[0]
+    if runners_up:
+        first, second = best.normalization_name, runners_up[0].normalization_name
         raise InputError(
             f"`normalization` is missing for {classifier.name!r} and {len(labels)} samples do not decide: "
-            f"accuracy is {_of_normalizations(everything, best)}; {best.normalization_name} and "
-            f"{rival.normalization_name} may differ by chance alone (p = {best.chance(rival):.2g}): give one of them "
-            "(--normalization)"
+            f"accuracy is {_of_normalizations(everything, best)}; {first} and {second} may differ by chance alone "
+            f"(p = {best.chance(runners_up[0]):.2g}): give one of them (--normalization)"
         )
     return _chosen(classifier, best, everything, len(labels))
 

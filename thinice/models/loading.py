@@ -152,7 +152,7 @@ def load_classifier(
     )
     if samples is not None:
         some = deciding(len(samples.labels))
-        return decide(classifier, samples.inputs[some], samples.labels[some])
+        classifier = decide(classifier, samples.inputs[some], samples.labels[some])
     refuse_unknown(classifier)
     return classifier
 
@@ -169,8 +169,8 @@ def refuse_unknown(classifier: Classifier) -> None:
         offered = choices((classifier.architecture, *classifier.alternatives))
         raise CheckpointError(
             f"{classifier.path}: parameters fit several architectures that compute different things: give "
-            f"architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; or labelled samples "
-            "(samples=), which may decide"
+            f"architecture= (--architecture), one of {offered}; or your own code, FILE.py:CLASS; an ONNX file; "
+            "thinice.as_classifier(net) in Python; or labelled samples (samples=), which may decide"
         )
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from thinice.errors import InputError, MissingExtraError
 from thinice.models.architectures.layer_sizes import resize
-from thinice.models.architectures.variants import base_and_variant, change
+from thinice.models.architectures.variants import Variant, base_and_variant, change
 from thinice.registry import Registry
 
 __all__ = [
@@ -58,6 +58,7 @@ ARCHITECTURES: Registry[Builder] = Registry(
             ("resnet", "resnet18_rst", "CIFAR ResNet-18 as robust scratch tickets have it"),
             ("small_cnns", "cnn5", "LeNet-like CNN5 for 28x28 images"),
             ("small_cnns", "digits_cnn", "Small CNN for 8x8 digits"),
+            ("small_cnns", "small_cnn", "SmallCNN of TRADES for 28x28 images"),
             ("vgg", "vgg11", "VGG11-like network of Merkle et al. for 32x32 images"),
             ("vgg", "vgg16_bn", "VGG16 with batch norm as HYDRA, HARP and the adversarial pruning benchmark have it"),
             ("vgg", "vgg16_bn_radmm", "VGG16 with batch norm as R-ADMM, FlyingBird and RobustBird have it"),
@@ -194,8 +195,8 @@ def with_options(name: str) -> tuple[str, dict[str, str]]:
 def find_architecture(name: str) -> Architecture:
     """Return the architecture of a name; InputError tells the nearest names where there is none.
 
-    ``NAME:VARIANT`` is one of its `variants_of`, which has the same parameters and computes something else.
-    Arguments that are words may stand in the name: ``resnet18(stem=cifar-pool)``.
+    Arguments that are words may stand in the name: ``resnet18(stem=cifar-pool)``. ``NAME:VARIANT`` is one of its
+    `variants_of`, which has the same parameters and computes something else.
 
     Examples
     --------
@@ -204,18 +205,20 @@ def find_architecture(name: str) -> Architecture:
     >>> find_architecture("cnn5:tanh").make(4).relu1
     Tanh()
     """
-    name, variant = base_and_variant(name)
+    plain_name, variant = base_and_variant(name)
+    if variant:
+        return _variant(find_architecture(plain_name), change(plain_name, variant))
     base, options = with_options(name)
     if options:
         row = find_architecture(base)
-        return _with_variant(name, variant, functools.partial(row.make, **options), row.input_shape)
+        return Architecture(name, functools.partial(row.make, **options), row.input_shape)
     if name.startswith(TIMM):
         return Architecture(name, functools.partial(_make_timm, name.removeprefix(TIMM)))
     registry = _torchvision() if name.startswith(TORCHVISION) else ARCHITECTURES
     if name not in registry:
         member = _make_family(name)
         if member is not None:
-            return _with_variant(name, variant, member, None)
+            return Architecture(name, member)
         try:
             registry.get(name)
         except InputError as error:
@@ -225,28 +228,22 @@ def find_architecture(name: str) -> Architecture:
             )
             raise InputError(f"{error} (also {ways})") from None
     make = registry.get(name)
-    return _with_variant(name, variant, make, getattr(make, "input_shape", None))
+    return Architecture(name, make, getattr(make, "input_shape", None))
 
 
-def _with_variant(name: str, variant: str, make: Builder, shape: tuple[int, int, int] | None) -> Architecture:
-    if not variant:
-        return Architecture(name, make, shape)
-    changed = change(name, variant)
-    if shape is not None and changed.image_size is not None:
-        shape = shape[0], changed.image_size, changed.image_size
-    return Architecture(f"{name}:{variant}", _varied(make, changed.make), shape)
+def _variant(row: Architecture, changed: Variant) -> Architecture:
+    """Return the architecture with the same parameters whose networks are the variant."""
 
-
-def _varied(make: Builder, make_variant: Callable[[nn.Module], None]) -> Builder:
-    """Return a builder with the same parameters whose networks are the variant."""
-
-    @functools.wraps(make)
+    @functools.wraps(row.make)
     def build_variant(*arguments: Any, **keywords: Any) -> nn.Module:  # noqa: ANN401 - passed on
-        network = make(*arguments, **keywords)
-        make_variant(network)
+        network = row.make(*arguments, **keywords)
+        changed.make(network)
         return network
 
-    return build_variant
+    shape = row.input_shape
+    if shape is not None and changed.image_size is not None:
+        shape = shape[0], changed.image_size, changed.image_size
+    return Architecture(f"{row.name}:{changed.name}", build_variant, shape)
 
 
 def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa: ANN401 - passed to the builder
@@ -256,8 +253,7 @@ def build(name: str, classes: int = 10, **arguments: Any) -> nn.Module:  # noqa:
     ----------
     name
         A name of `known_architectures`, another depth of a family (``resnet110``, ``wrn_40_2``,
-        ``preact_resnet34_cifar``), ``torchvision:NAME`` or ``timm:NAME``; with ``:VARIANT`` a variant of it
-        (`variants_of`).
+        ``preact_resnet34_cifar``), ``torchvision:NAME`` or ``timm:NAME``; with ``:VARIANT`` a variant of it.
     classes
         Number of classes.
     arguments

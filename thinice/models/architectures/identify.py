@@ -1,8 +1,4 @@
-"""Which architectures a state dict may belong to, told from the names and shapes of its parameters.
-
-That is a hypothesis about a function: pools, strides and activations have no parameters. So the variants of an
-architecture come with it, and the published program whose names these are, where they are those of one.
-"""
+"""Which architecture a state dict belongs to, told from the names and shapes of its parameters."""
 
 from __future__ import annotations
 
@@ -126,10 +122,7 @@ def identify(weights: Mapping[str, Tensor], where: str, *, in_file: Iterable[str
     if not matches:
         matches = [match for name in plausible(wanted) if (match := _match(name, wanted))]
     if not matches:
-        members = family_members(weights)
-        if len(members) > 1:
-            raise several(where, [member.architecture for member in members])
-        identity = _of_family(members) or _under_prefix(
+        identity = _of_family(family_members(weights)) or _under_prefix(
             weights, where, lambda inner: identify(inner, where, in_file=in_file)
         )
         if identity is None:
@@ -138,10 +131,15 @@ def identify(weights: Mapping[str, Tensor], where: str, *, in_file: Iterable[str
     first = matches[0]
     if any((match.classes, match.arguments) != (first.classes, first.arguments) for match in matches):
         raise several(where, [match.architecture for match in matches])
-    names = [name for match in matches for name in (match.architecture, *variants_of(match.architecture))]
     source = source_of(first.architecture, first.classes, weights if in_file is None else in_file)
-    told = source is not None and len(matches) == 1
-    return replace(first, alternatives=tuple(names[1:]), source=source.program if source and told else "")
+    program = source.program if source is not None and len(matches) == 1 else ""
+    return _with_variants(first, [match.architecture for match in matches[1:]], program)
+
+
+def _with_variants(identity: Identity, others: Sequence[str], program: str) -> Identity:
+    """Return an identity that lists the other architectures with its parameters, and the variants of all of them."""
+    names = [name for base in (identity.architecture, *others) for name in (base, *variants_of(base))]
+    return replace(identity, alternatives=tuple(names[1:]), source=program)
 
 
 def several(where: str, architectures: Iterable[str]) -> CheckpointError:
@@ -158,21 +156,16 @@ def quoted(architecture: str) -> str:
 
 
 def _of_family(members: Sequence[Member]) -> Identity | None:
-    """Return the identity of the only member of a family that fits, if one does: its names are those of programs."""
+    """Return the first of several members, with the others, which compute something else, as alternatives."""
     if not members:
         return None
     first = members[0]
     remarks = [first.remark] if first.remark else []
     if any(name != own for name, own in first.names.items()):
         remarks.append(f"parameters are named as in {first.programs}")
-    return Identity(
-        first.architecture,
-        first.classes,
-        first.arguments,
-        source=first.programs,
-        names=first.names,
-        remarks=tuple(remarks),
-    )
+    identity = Identity(first.architecture, first.classes, first.arguments, names=first.names, remarks=tuple(remarks))
+    others = [member.architecture for member in members[1:]]
+    return _with_variants(identity, others, "" if others else first.programs)
 
 
 def _under_prefix(
@@ -237,6 +230,12 @@ def fit(
 
     identity = fitting(weights) or _under_prefix(weights, where, fitting)
     if identity is None:
+        others = [member.architecture for member in family_members(weights)]
+        if others and not arguments:
+            raise CheckpointError(
+                f"{where}: parameters do not fit {architecture}: they are those of {', '.join(map(quoted, others))}: "
+                "give that as architecture= (--architecture)"
+            )
         identity = _fit(architecture, signature(weights), classes or 10)
         return identity if arguments is None else replace(identity, arguments=dict(arguments))
     return identity

@@ -1,4 +1,4 @@
-"""The LeNet-like five-layer network of Merkle et al. for 28x28 digits."""
+"""Small networks for digits: the LeNet-like one of Merkle et al., that of TRADES, and that of the demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from thinice.models.architectures import for_images_of
 
-__all__ = ["cnn5", "digits_cnn"]
+__all__ = ["cnn5", "digits_cnn", "small_cnn"]
 
 
 @for_images_of(1, 28, 28)
@@ -67,5 +67,37 @@ def digits_cnn(classes: int = 10, *, channels: int = 1) -> nn.Module:
             relu3=nn.ReLU(),
             flatten=nn.Flatten(),
             fc=nn.Linear(32 * 4 * 4, classes),
+        )
+    )
+
+
+@for_images_of(1, 28, 28)
+def small_cnn(classes: int = 10, *, channels: int = 1) -> nn.Module:
+    """SmallCNN of TRADES for 28x28 images: four 3x3 convolutions without padding, three linear layers.
+
+    Widths 32, 32, 64, 64, each with ReLU, a 2x2 max-pool after every second; then 200, 200, classes.
+
+    Examples
+    --------
+    >>> sum(parameter.numel() for parameter in small_cnn().parameters())
+    312202
+    """
+    features: dict[str, nn.Module] = {}
+    for number, (inputs, outputs) in enumerate(((channels, 32), (32, 32), (32, 64), (64, 64)), start=1):
+        features |= {f"conv{number}": nn.Conv2d(inputs, outputs, 3), f"relu{number}": nn.ReLU()}
+        if number % 2 == 0:
+            features[f"maxpool{number // 2}"] = nn.MaxPool2d(2)
+    classifier = OrderedDict(
+        fc1=nn.Linear(64 * 4 * 4, 200),
+        relu1=nn.ReLU(),
+        fc2=nn.Linear(200, 200),
+        relu2=nn.ReLU(),
+        fc3=nn.Linear(200, classes),
+    )
+    return nn.Sequential(
+        OrderedDict(
+            feature_extractor=nn.Sequential(OrderedDict(features)),
+            flatten=nn.Flatten(),
+            classifier=nn.Sequential(classifier),
         )
     )

@@ -217,8 +217,10 @@ def user_code(architecture: ArchitectureLike | None, arguments: Mapping[str, Any
 def _is_registered(architecture: str) -> bool:
     """Return whether a name is one of torchvision's, or a variant of an architecture and no module of the user's."""
     base, variant = base_and_variant(architecture)
-    if architecture.startswith((TORCHVISION, TIMM)) or not variant or base not in ARCHITECTURES:
-        return architecture.startswith((TORCHVISION, TIMM))
+    if architecture.startswith((TORCHVISION, TIMM)):
+        return True
+    if not variant or base.partition("(")[0] not in ARCHITECTURES:
+        return architecture in variants_of(base)
     return architecture in variants_of(base) or not (Path(f"{base}.py").is_file() or Path(base).is_dir())
 
 

@@ -217,11 +217,12 @@ SOURCES = (
     Source("vgg16_bn_radmm", "FlyingBird", mark=r"^normalize\."),
     Source("vgg16_bn_twinrep", "TwinRep", mark=r"\.aux_weight$"),
     Source("vgg11|preact_resnet8|preact_resnet18|digits_cnn", "thinice"),
+    Source(r"torchvision:(alexnet|efficientnet|mnasnet|mobilenet_v3|regnet|squeezenet|vgg).*", "torchvision"),
     Source(r"torchvision:(?!googlenet|inception_v3).*", "torchvision", classes=1000),
 )
-"""Which parameter names are those of one published program. Torchvision's names are used for networks with other
-strides and pools as well, but hardly with ImageNet's classes; its Inception networks come with and without
-``transform_input`` there too."""
+"""Which parameter names are those of one published program. Published code has torchvision's names for residual and
+dense networks, MobileNetV2 and ShuffleNetV2 with other strides and pools, but hardly with ImageNet's classes; the
+Inception networks come with and without ``transform_input`` there too."""
 
 
 def variants_of(architecture: str) -> tuple[str, ...]:

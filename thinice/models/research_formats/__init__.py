@@ -57,6 +57,7 @@ READERS: Registry[Reader] = Registry(
         for name, target, summary in (
             (COPIES, "housekeeping:drop_copies", "every tensor twice (Li et al. 2020, Madry's robustness)"),
             ("unused", "housekeeping:drop_unused", "layers that no input passes (TRADES, HYDRA), profilers' counters"),
+            ("selection", "channel_selection:spread_selected_channels", "selected channels (network slimming)"),
             ("known", "unreadable:refuse_unreadable", "formats that are known, but cannot be read"),
             ("nncf", "nncf:apply_nncf_masks", "NNCF's magnitude and movement masks"),
             ("prune", "torch_masks:apply_pruning_masks", "torch.nn.utils.prune"),
@@ -91,6 +92,7 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
         if not checkpoint.as_expected():
             READERS.get(COPIES)(checkpoint)
             pick_network(checkpoint)
+        if not checkpoint.as_expected():
             checkpoint.weights, notes = unwrap(checkpoint.weights)
             checkpoint.notes += notes
         strip_prefixes(checkpoint)
