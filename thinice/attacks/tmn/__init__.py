@@ -229,7 +229,7 @@ def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, 
         return converged, torch.ones_like(converged), masked
     # 4, l1: a dense search where the first start ended so, or where less than one entry is predicted (no start at all)
     unsearched = needs_other_search & search.best.isinf()
-    instead, after = settings.restart_steps * settings.restarts + settings.fmn_steps, max(1, left - settings.bracket_steps)
+    instead, after = settings.restart_steps * (settings.restarts + 1), max(1, left - settings.bracket_steps)
     for group, passes in ((unsearched, instead), (needs_other_search & ~unsearched, after)):
         sample = group.nonzero().squeeze(1)
         if len(sample):
@@ -243,7 +243,9 @@ def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, 
     # 4c, l1: FMN for the others, of many restarts
     sample = (~needs_other_search & ~masked).nonzero().squeeze(1)
     if len(sample) and fmn_steps:
-        converged[sample] |= refine_with_fmn(search, sample, fmn_steps)
+        before = search.best[sample]
+        agreed = refine_with_fmn(search, sample, fmn_steps)
+        converged[sample] = agreed | (converged[sample] & (search.best[sample] >= before))
     return converged, torch.ones_like(converged), masked
 
 

@@ -112,8 +112,18 @@ UNUSED: Mapping[Norm, tuple[str, ...]] = MappingProxyType(
     {
         "linf": ("sparse_restarts", "sparse_steps"),
         "l2": ("sparse_restarts", "sparse_steps"),
-        "l1": ("selection_rounds", "steps", "runner_up_classes", "noise", "second_opinions"),
-        "l0": ("selection_rounds", "steps", "runner_up_classes", "noise", "bracket_steps", "restarts", "restart_steps", "fmn_steps", "second_opinions"),
+        "l1": ("selection_rounds", "steps", "runner_up_classes", "noise", "fmn_steps", "second_opinions"),
+        "l0": (
+            "selection_rounds",
+            "steps",
+            "runner_up_classes",
+            "noise",
+            "bracket_steps",
+            "restarts",
+            "restart_steps",
+            "fmn_steps",
+            "second_opinions",
+        ),
     }
 )
 """The settings that change nothing in a norm."""

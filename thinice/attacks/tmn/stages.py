@@ -367,8 +367,9 @@ def second_opinion(search: SearchState, sample: Tensor, steps: int, number: int)
     A descent that heads for one class from the start goes another way than one that chose it on its way. Converged: it
     ends as short as the best.
     """
+    target = search.runner_up(sample, 0)  # the class at the best point; where logits are none, any other
     best, part = search.best[sample], search.subset(sample)
-    part.targets = search.runner_up(sample, 0)  # the class at the best point
+    part.targets = torch.where(target == ANY, (part.labels == 0).long(), target)
     rows = screen_classes(part, 1).candidates
     noise, stride = torch.full_like(rows.length, constants.RESTART_NOISE), constants.STRIDE[search.norm.name]
     schedule = Schedule(torch.full_like(sample, steps), noise, stride)
