@@ -280,7 +280,7 @@ def test_where_the_chosen_class_is_closer_than_predicted_runners_up_get_a_descen
     inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
     epsilon, cost = {}, {}
     for others in (0, 1, 2, 200):
-        nearest = attacked(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others)
+        nearest = attacked(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others, fmn_steps=0)
         assert (nearest.evaluations < 200).all()
         epsilon[others], cost[others] = nearest.epsilon, nearest.evaluations
     assert ((epsilon[0] >= 0.6) & (epsilon[0] < 0.606)).all()
@@ -289,7 +289,8 @@ def test_where_the_chosen_class_is_closer_than_predicted_runners_up_get_a_descen
     assert torch.equal(cost[2], cost[200])  # there are two others
     assert ((cost[1] - cost[0] >= 28) & (cost[1] - cost[0] <= 36)).all()  # they share the steps, at least 27, 1.5 times
     converged = [
-        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others, steps=75).converged for others in (0, 1)
+        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others, steps=75, fmn_steps=0).converged
+        for others in (0, 1)
     ]
     assert torch.cat(converged).all()
     targeted = [
@@ -334,11 +335,11 @@ def test_a_thorough_search_of_a_curved_sample_tries_runner_up_classes_at_the_bes
     asked_for = {"restarts": 10, "restart_steps": 6, "runner_up_classes": 0}
     finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **asked_for)
     assert finds.curved.any()
-    assert [rank for rank, _ in asked] == [1, 2, 1]
+    assert [rank for rank, _ in asked] == [1, 2, 1, 0]  # the last is the second opinion, on the class found
     assert all(other.all() for _, other in asked)
     targeted = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", targets=(labels + 1) % 10)
     assert len(targeted.candidates) == 8
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
 def test_where_nothing_is_found_descents_do_not_start_at_the_input():
@@ -509,7 +510,7 @@ def test_what_was_found_without_a_gradient_is_not_believed_to_be_near(norm):
     alone = make_attack("tmn", norm=norm, fallback=False)(network, inputs, labels, ids)
     assert alone.found.all()
     far = alone.epsilon.numpy() > 1.5 * truth
-    assert far.mean() > 0.3  # found by chance
+    assert far.mean() >= 0.2  # found by chance
     assert not alone.converged[torch.from_numpy(far)].any()
     helped = make_attack("tmn", norm=norm)(network, inputs, labels, ids)
     ratio = helped.epsilon.numpy() / truth

@@ -31,6 +31,7 @@ from thinice.attacks.tmn.stages import (
     refine_with_fmn,
     restart,
     schedule_descent,
+    second_opinion,
     screen_classes,
     select_class,
 )
@@ -55,12 +56,16 @@ class TmnCandidates(Candidates):
 
 
 class CurvedPasses(NamedTuple):
-    """Passes of step 4: of the bracketing, how many restarts, of each, and of FMN, which knows no targets."""
+    """Passes of step 4: of the bracketing, how many restarts, of each, of FMN, and how many second opinions.
+
+    The last two know no targets.
+    """
 
     bracket: int
     restarts: int
     restart: int
     fmn: int
+    opinions: int = 0
 
 
 def tmn(
@@ -157,11 +162,20 @@ def _search_dense(search: SearchState, settings: TmnSettings) -> tuple[Tensor, T
         ended[again] = descend_to_runners_up(search, linear[again], ended[again], schedule[again], runners_up)
         converged[linear] = ended
     # 4 where it is curved, where the distance was badly predicted, or where nothing was found
-    curved |= ~(search.best >= constants.CLOSER * screen.predicted.amin(1)) | search.best.isinf()
+    predicted = screen.predicted.amin(1)
+    curved |= ~(search.best >= constants.CLOSER * predicted) | search.best.isinf()
+    # 3d DOUBT: FMN is asked where the network is not quite linear; where it comes nearer, the sample is curved
+    doubtful = curvature > constants.DOUBTFUL_CURVATURE
+    doubtful |= (search.best / predicted).log().abs() > constants.DOUBTFUL_PREDICTION
+    index = (doubtful & ~curved).nonzero().squeeze(1)
+    if len(index) and settings.fmn_steps and search.targets is None:
+        before = search.best[index]
+        converged[index] = refine_with_fmn(search, index, settings.fmn_steps)
+        curved[index] = search.best[index] < (1 - constants.AGREEMENT) * before
     index = curved.nonzero().squeeze(1)
     if len(index):
-        steps, fmn_steps = settings.restart_steps, settings.restart_steps if search.targets is None else 0
-        passes = CurvedPasses(settings.bracket_steps, settings.restarts, steps, fmn_steps)
+        fmn_steps, opinions = (settings.fmn_steps, settings.second_opinions) if search.targets is None else (0, 0)
+        passes = CurvedPasses(settings.bracket_steps, settings.restarts, settings.restart_steps, fmn_steps, opinions)
         converged[index] = _search_curved(search, screen, probes[index], passes)
     return converged, curved, search.gradient_masked(screen.nearest)
 
@@ -175,7 +189,12 @@ def _search_curved(search: SearchState, screen: Screen, probes: Trajectories, pa
     converged = restart(search, probes, screen, restarts=passes.restarts, steps=passes.restart)
     # 4c FMN: it fails on other samples
     if passes.fmn:
-        converged = refine_with_fmn(search, sample, converged, passes.fmn)
+        converged = refine_with_fmn(search, sample, passes.fmn)
+    # 4d SECOND OPINION: where they disagree, the class found is aimed at from the sample itself
+    for number in range(passes.opinions):
+        left = (~converged).nonzero().squeeze(1)
+        if len(left):
+            converged[left] = second_opinion(search, sample[left], passes.restart, number)
     return converged
 
 
@@ -224,7 +243,9 @@ def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, 
     # 4c, l1: FMN for the others, of many restarts
     sample = (~needs_other_search & ~masked).nonzero().squeeze(1)
     if len(sample) and fmn_steps:
-        converged[sample] = refine_with_fmn(search, sample, converged[sample], fmn_steps)
+        before = search.best[sample]
+        agreed = refine_with_fmn(search, sample, fmn_steps)
+        converged[sample] = agreed | (converged[sample] & (search.best[sample] >= before))
     return converged, torch.ones_like(converged), masked
 
 
@@ -251,6 +272,6 @@ def _share_dense_search(passes: int, settings: TmnSettings, *, fmn: bool) -> Cur
 
 
 ROW = MinNormRow(
-    search=tmn, version=6, defaults=keyword_defaults(TmnSettings), efforts=EFFORTS, ranges=RANGES, idle=UNUSED
+    search=tmn, version=7, defaults=keyword_defaults(TmnSettings), efforts=EFFORTS, ranges=RANGES, idle=UNUSED
 )
 """TMN in the registry."""

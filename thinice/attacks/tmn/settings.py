@@ -36,8 +36,12 @@ class TmnSettings:
     bracket_steps : int
         Curved regions: passes from the probe to a first adversarial, and of the bisection after it (4a).
     restarts, restart_steps : int
-        Curved regions: descents, each from another starting point, and passes of each (4b); FMN gets as many passes as
-        one of them (4c).
+        Curved regions: descents, each from another starting point, and passes of each (4b).
+    fmn_steps : int
+        Curved regions: passes of FMN, the search of another kind (4c).
+    second_opinions : int
+        Curved regions: where the searches disagree, descents from the sample to the class found, and passes of FMN, so
+        many times (4d).
     sparse_restarts, sparse_steps : int
         l0 and l1: starts of the random vertex search, and passes of each (S2). What other searches spend in its place
         follows from these (S3, S4).
@@ -52,6 +56,8 @@ class TmnSettings:
     bracket_steps: int = 9
     restarts: int = 2
     restart_steps: int = 23
+    fmn_steps: int = 50
+    second_opinions: int = 1
     sparse_restarts: int = 3
     sparse_steps: int = 28
 
@@ -66,6 +72,8 @@ EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
             "bracket_steps": 8,
             "restarts": 1,
             "restart_steps": 12,
+            "fmn_steps": 25,
+            "second_opinions": 0,
             "sparse_restarts": 2,
             "sparse_steps": 22,
         },
@@ -75,6 +83,8 @@ EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
             "runner_up_classes": 2,
             "restarts": 10,
             "restart_steps": 32,
+            "fmn_steps": 100,
+            "second_opinions": 2,
             "sparse_restarts": 11,
             "sparse_steps": 33,
         },
@@ -91,6 +101,8 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "bracket_steps": (0, 10**6),
         "restarts": (1, 10**6),
         "restart_steps": (1, 10**6),
+        "fmn_steps": (0, 10**6),
+        "second_opinions": (0, 10**3),
         "sparse_restarts": (1, 10**6),
         "sparse_steps": (1, 10**6),
     }
@@ -100,8 +112,18 @@ UNUSED: Mapping[Norm, tuple[str, ...]] = MappingProxyType(
     {
         "linf": ("sparse_restarts", "sparse_steps"),
         "l2": ("sparse_restarts", "sparse_steps"),
-        "l1": ("selection_rounds", "steps", "runner_up_classes", "noise"),
-        "l0": ("selection_rounds", "steps", "runner_up_classes", "noise", "bracket_steps", "restarts", "restart_steps"),
+        "l1": ("selection_rounds", "steps", "runner_up_classes", "noise", "fmn_steps", "second_opinions"),
+        "l0": (
+            "selection_rounds",
+            "steps",
+            "runner_up_classes",
+            "noise",
+            "bracket_steps",
+            "restarts",
+            "restart_steps",
+            "fmn_steps",
+            "second_opinions",
+        ),
     }
 )
 """The settings that change nothing in a norm."""
@@ -144,6 +166,8 @@ CURVATURE_LIMIT = 0.2
 """Above this difference between the two predicted distances, as |log ratio|, the network counts as curved."""
 CLOSER = 0.4
 """An adversarial at less than this share of the predicted distance makes a sample curved after all."""
+DOUBTFUL_CURVATURE, DOUBTFUL_PREDICTION = 0.1, 0.7
+"""Above these differences, of the probe and of the best length from the prediction (log), FMN is asked as well."""
 
 # ---- 3a select -------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ __all__ = [
     "restart",
     "schedule_descent",
     "screen_classes",
+    "second_opinion",
     "select_class",
 ]
 
@@ -343,7 +344,7 @@ def restart(search: SearchState, probes: Trajectories, screen: Screen, *, restar
     return converged
 
 
-def refine_with_fmn(search: SearchState, sample: Tensor, converged: Tensor, steps: int) -> Tensor:
+def refine_with_fmn(search: SearchState, sample: Tensor, steps: int) -> Tensor:
     """4c: return which samples (R,) have converged, after a run of FMN whose result counts where it is shorter.
 
     Converged: FMN reaches the same length; or the sample had converged before, and FMN found nothing shorter.
@@ -357,4 +358,21 @@ def refine_with_fmn(search: SearchState, sample: Tensor, converged: Tensor, step
     length = torch.where(length > 0, length, torch.inf)  # where it found nothing, it returns the input
     search.offer(sample, length, delta)
     change = (length / best).nan_to_num(torch.inf).log()
-    return (change.abs() < constants.AGREEMENT) | (converged & (change > 0))
+    return change.abs() < constants.AGREEMENT
+
+
+def second_opinion(search: SearchState, sample: Tensor, steps: int, number: int) -> Tensor:
+    """4d: return which samples (R,) have converged, after descents from the samples themselves to the classes found.
+
+    A descent that heads for one class from the start goes another way than one that chose it on its way. Converged: it
+    ends as short as the best.
+    """
+    target = search.runner_up(sample, 0)  # the class at the best point; where logits are none, any other
+    best, part = search.best[sample], search.subset(sample)
+    part.targets = torch.where(target == ANY, (part.labels == 0).long(), target)
+    rows = screen_classes(part, 1).candidates
+    noise, stride = torch.full_like(rows.length, constants.RESTART_NOISE), constants.STRIDE[search.norm.name]
+    schedule = Schedule(torch.full_like(sample, steps), noise, stride)
+    ended = annealed_descent(part, rows, schedule, draw_index("opinion", number))
+    search.merge(sample, part)
+    return ended & ((part.best / best).log().abs() < constants.AGREEMENT)

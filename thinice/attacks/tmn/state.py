@@ -26,8 +26,8 @@ __all__ = ["ANY", "SearchState", "Stream", "Trajectories", "draw_index"]
 
 ANY = -1
 """As a trajectory's target: the best class other than the true one, at each point anew."""
-Stream = Literal["probe", "vertices", "descend", "restart"]
-"""The stages that draw random signs: steps 2, S2, 3b with 3c, and 4b."""
+Stream = Literal["probe", "vertices", "descend", "restart", "opinion"]
+"""The stages that draw random signs: steps 2, S2, 3b with 3c, 4b, and 4d."""
 
 
 def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
@@ -38,10 +38,10 @@ def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
 
     Parameters
     ----------
-    stage : {"probe", "vertices", "descend", "restart"}
-        Step 2; S2; 3b and 3c; 4b.
+    stage : {"probe", "vertices", "descend", "restart", "opinion"}
+        Step 2; S2; 3b and 3c; 4b; 4d.
     restart : int
-        Of ``descend``: 0 towards the chosen class, then the rank of the runner-up. Of ``restart``: which, from 0.
+        Of ``descend``: 0 towards the chosen class, then the rank of the runner-up. Of ``restart`` and ``opinion``: which, from 0.
     step : int
         How many vectors this restart (of ``vertices``: the whole stage) has drawn before.
 
@@ -53,8 +53,8 @@ def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
     """
     if stage == "descend":
         block = 10_000 * restart if restart else 100
-    elif stage == "restart":
-        block = 100_000 + 1_000 * (restart + 1)
+    elif stage in {"restart", "opinion"}:
+        block = (100_000 if stage == "restart" else 10_000_000) + 1_000 * (restart + 1)
     else:
         block = 0
     return block + 1 + step
