@@ -201,7 +201,7 @@ def test_at_a_budget_the_order_of_classes_and_a_constant_change_nothing(name, no
     ("name", "norm"),
     [
         pytest.param(name, norm, marks=marks(name) or (() if norm == "linf" else pytest.mark.slow), id=f"{name}-{norm}")
-        for name in FIXED_BUDGET
+        for name in ATTACKS.names("fixed budget")
         for norm in ("l1", "l2", "linf")
     ],
 )

@@ -31,8 +31,8 @@ from thinice.attacks.tmn.stages import (
     refine_with_fmn,
     restart,
     schedule_descent,
-    second_opinion,
     screen_classes,
+    second_opinion,
     select_class,
 )
 from thinice.attacks.tmn.state import SearchState, Trajectories, draw_index
