@@ -33,12 +33,15 @@ from thinice.registry import Registry
 
 OWN = {
     "--attack": {"compare", "measure", "evaluate"},  # the first two minimise the norm, the third takes budgets too
+    "--architecture": {"train"},  # of a new network
+    "--architecture-args": {"train"},
     "--budget": {"compare", "evaluate"},  # in the second it is required, and may be a ladder
-    "--data": {"report", "prune"},  # the latter trains on it
+    "--data": {"report", "prune", "train"},  # the latter two train on it
     "--format": {"export"},
-    "--output": {"report", "prune"},
+    "--normalization": {"train"},
+    "--output": {"report", "prune", "train"},
     "--overwrite": {"report", "export"},
-    "--split": {"prune"},  # "train" by default
+    "--split": {"prune", "train"},  # "train" by default
 }
 """Options that some commands declare for themselves."""
 

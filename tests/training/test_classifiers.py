@@ -29,7 +29,7 @@ def test_data_sets_have_their_usual_normalisation_and_channels_are_counted():
     samples = as_samples(torch.rand(20, 1, 32, 32), torch.arange(20) % 3, name="mnist")
     trained = train_classifier("preact_resnet8", samples, plan(epochs=1))
     assert isinstance(trained.classifier.module, Normalized)
-    assert trained.classifier.normalization == thinice.models.NORMALIZATIONS["mnist"]
+    assert trained.classifier.normalization == thinice.models.NORMALIZATIONS.get("mnist")
     assert trained.classifier.arguments == {"channels": 1}  # the architecture's own number is 3
     assert trained.classifier.classes == 3
     assert usual_normalization("imagenette") == "imagenet"

@@ -39,7 +39,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.evaluate:evaluate",
             "Evaluate which samples are robust at a budget, and store what broke the others.",
         ),
-        "train": ("thinice.cli.train:train", "Train a network by a named recipe, adversarially if it says so."),
+        "train": (
+            "thinice.cli.train:train",
+            "Train a network, and write it to a checkpoint that every other command reads.",
+        ),
         "inspect": (
             "thinice.cli.inspect:inspect",
             "Show what is in a checkpoint: network, sparsity a layer, masks, and what was not read and why.",

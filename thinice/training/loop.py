@@ -233,9 +233,8 @@ class HeldMasks(Hook):
         """Put them in force, and lay them out as the weights lie, on their device."""
         self.masks.apply_(model)
         laid = {}
-        for name, mask in self.masks.kept.items():
-            weight = model.get_parameter(name)
-            laid[name] = torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
+        for name, weight in self.masks.fitting(model).items():
+            laid[name] = torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(self.masks.kept[name])
         self._laid = Masks(laid)
 
     def after_step(self, model: nn.Module) -> None:

@@ -41,7 +41,8 @@ def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
     stage : {"probe", "vertices", "descend", "restart", "opinion"}
         Step 2; S2; 3b and 3c; 4b; 4d.
     restart : int
-        Of ``descend``: 0 towards the chosen class, then the rank of the runner-up. Of ``restart`` and ``opinion``: which, from 0.
+        Of ``descend``: 0 towards the chosen class, then the rank of the runner-up. Of ``restart`` and ``opinion``:
+        which, from 0.
     step : int
         How many vectors this restart (of ``vertices``: the whole stage) has drawn before.
 

@@ -130,6 +130,13 @@ def _dilated(*stages: str) -> Change:
     return make
 
 
+def _raw_shortcuts(network: nn.Module) -> None:
+    """Let the shortcuts of pre-activation blocks start before the first ReLU, as in RobustBench."""
+    for block in network.modules():
+        if hasattr(block, "activated"):
+            vars(block)["activated"] = False
+
+
 def _stride_in_1x1(network: nn.Module) -> None:
     """Move the stride of every bottleneck from its 3x3 convolution to the 1x1 before it."""
     for block in network.modules():
@@ -155,6 +162,7 @@ VARIANTS = (
     Variant(MAX_AT_THE_END, "average-pool", _instead("pool", lambda: nn.AvgPool2d(2)), "the last pool is an average"),
     Variant("vgg16_bn_(mad|li20)", "max-pool", _instead("pool", lambda: nn.MaxPool2d(2)), "the last pool is a maximum"),
     Variant(VGGS, "average-pools", _each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "every pool is an average"),
+    Variant("preact_resnet18_cifar", "raw-shortcut", _raw_shortcuts, "shortcuts start before the first ReLU"),
     Variant("cnn5", "tanh", _each(nn.ReLU, nn.Tanh), "tanh for ReLU"),
     Variant("cnn5", "sigmoid", _each(nn.ReLU, nn.Sigmoid), "sigmoid for ReLU"),
     Variant("cnn5", "average-pool", _each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "average pools"),
@@ -208,7 +216,7 @@ SOURCES = (
     Source("resnet18", "kuangliu/pytorch-cifar"),
     Source("resnet18_rst|vgg16_bn_rst", "robust scratch tickets"),
     Source("wrn_.*", "TRADES"),
-    Source("preact_resnet18_cifar", "FlyingBird"),
+    Source("preact_resnet18_cifar", "FlyingBird", mark=r"^normalize\."),
     Source("vgg16_bn", "HYDRA"),
     Source("vgg16_bn_mad", "network slimming and MAD"),
     Source("vgg16_bn_li20", "Li et al. 2020"),
