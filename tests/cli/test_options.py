@@ -38,10 +38,14 @@ OWN = {
     "--budget": {"compare", "evaluate"},  # in the second it is required, and may be a ladder
     "--data": {"report", "prune", "train"},  # the latter two train on it
     "--format": {"export"},
+    "--compile": {"train"},  # the training, not the search
     "--normalization": {"train"},
+    "--objective": {"prune"},  # "natural" by default
     "--output": {"report", "prune", "train"},
     "--overwrite": {"report", "export"},
+    "--seed": {"train"},  # of the weights
     "--split": {"prune", "train"},  # "train" by default
+    "--steps": {"train"},  # that craft an input
 }
 """Options that some commands declare for themselves."""
 
