@@ -20,8 +20,17 @@ from thinice.types import EFFORTS, NORMS, Outcome
 
 ids = torch.arange
 OWN = ("tmn", "fmn", "ho-fmn")
+ORDINARY = {"tmn": NORMS, "fmn": ("l0", "l2"), "ho-fmn": ("l1", "linf")}
+"""Norms that are not left to the slow tests: all of the default attack, and each of the others' once."""
 every_attack = pytest.mark.parametrize("name", OWN)
-every_norm = pytest.mark.parametrize("norm", NORMS)
+every_pair = pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        pytest.param(name, norm, id=f"{norm}-{name}", marks=() if norm in ORDINARY[name] else pytest.mark.slow)
+        for name in OWN
+        for norm in NORMS
+    ],
+)
 
 
 def quick(
@@ -103,8 +112,7 @@ def test_where_there_is_no_adversarial_none_is_found_and_nothing_is_claimed(name
     assert nearest.evaluations.isfinite().all()
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_nan_at_the_input_is_not_found_and_does_not_disturb_the_others(name, norm):
     known = linear(classes=3, count=6)
 
@@ -122,8 +130,7 @@ def test_nan_at_the_input_is_not_found_and_does_not_disturb_the_others(name, nor
     assert nearest.found[others].all()
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_a_saturated_softmax_yields_no_lie(name, norm):
     known = linear(classes=3, count=6)
 
@@ -134,8 +141,7 @@ def test_a_saturated_softmax_yields_no_lie(name, norm):
     assert_honest(nearest, probabilities, known)
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_a_staircase_yields_no_lie(name, norm):
     inputs = torch.full((3, 1, 4, 4), 0.5)
     nearest = quick(name, norm, steps_of_a_staircase, inputs, torch.zeros(3, dtype=torch.int64))
@@ -152,8 +158,7 @@ def assert_honest(nearest: MinNormResult, model, known: Known) -> None:
     assert (nearest.epsilon[nearest.found] >= truth[nearest.found] * (1 - 1e-3)).all()
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_two_identical_logits_at_the_input_put_it_on_the_boundary(name, norm):
     """The label comes first, so argmax takes it; the boundary is a float away."""
 
@@ -167,8 +172,7 @@ def test_two_identical_logits_at_the_input_put_it_on_the_boundary(name, norm):
     assert (nearest.epsilon <= (1 if norm == "l0" else 0.05)).all()
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_twin_classes_do_not_hide_the_third(name, norm):
     """Classes 0 and 1 have the same logit everywhere, so the margin to the best other class has no gradient."""
     known = linear(classes=2, count=6)
@@ -185,8 +189,7 @@ def test_twin_classes_do_not_hide_the_third(name, norm):
     assert (nearest.epsilon <= truth * 2).all()
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_a_batch_of_which_everything_is_misclassified_costs_one_forward_pass(name, norm):
     known = linear(classes=3, count=6)
     wrong = (known.labels + 1) % 3
@@ -198,16 +201,14 @@ def test_a_batch_of_which_everything_is_misclassified_costs_one_forward_pass(nam
     assert nearest.evaluations.tolist() == pytest.approx([FORWARD] * 6)
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_an_empty_batch_is_an_empty_result(name, norm):
     nearest = quick(name, norm, curved(), torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64))
     assert len(nearest) == 0
     assert nearest.adversarials.shape == (0, 3, 8, 8)
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_misclassified_samples_do_not_disturb_their_neighbours(name, norm):
     known = linear(classes=3, count=8)
     alone = quick(name, norm, known.model, known.inputs[::2], known.labels[::2], known.sample_ids[::2])
@@ -222,8 +223,7 @@ def test_misclassified_samples_do_not_disturb_their_neighbours(name, norm):
 # -- the same sample, the same result --------------------------------------------------------------------------------
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_batch_order_and_neighbours_change_nothing(name, norm):
     model, inputs = curved().double(), images(10)
     labels = model(inputs.double()).argmax(1)
@@ -240,8 +240,7 @@ def test_batch_order_and_neighbours_change_nothing(name, norm):
     torch.testing.assert_close(parts, whole.epsilon, rtol=1e-4, atol=1e-6)
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_a_seed_repeats_to_the_last_bit_and_the_callers_random_numbers_are_left_alone(name, norm):
     model, inputs = curved(), images(6)
     labels = model(inputs).argmax(1)
@@ -252,8 +251,7 @@ def test_a_seed_repeats_to_the_last_bit_and_the_callers_random_numbers_are_left_
     assert torch.equal(first.adversarials, second.adversarials)
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_memory_layout_changes_nothing(name, norm):
     model, inputs = curved(), images(6)
     labels = model(inputs).argmax(1)
@@ -286,8 +284,7 @@ def test_it_works_under_no_grad_with_frozen_or_trainable_weights_and_leaves_them
     assert not inputs.requires_grad
 
 
-@every_attack
-@every_norm
+@every_pair
 def test_evaluations_are_what_the_model_saw(name, norm):
     """Counted independently: rows forward through the model, and rows of gradient back out of its logits.
 
@@ -311,8 +308,7 @@ def test_evaluations_are_what_the_model_saw(name, norm):
 # -- making one ------------------------------------------------------------------------------------------------------
 
 
-@every_attack
-@every_norm
+@every_pair
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_every_effort_can_be_made_recorded_and_sent_to_a_worker(name, norm, effort):
     attack = make_attack(name, norm=norm, effort=effort, seed=7)

@@ -281,7 +281,7 @@ def test_a_network_that_throws_dice_is_told_and_crossed_where_it_is_sure(norm):
 @every_norm
 def test_the_result_of_a_sample_is_its_own(norm):
     whole = run(one_hot, norm)
-    for k in range(8):
+    for k in (0, 4, 7):
         part = slice(k, k + 1)
         alone = blind(norm)(one_hot, KNOWN.inputs[part], KNOWN.labels[part], KNOWN.sample_ids[part])
         assert alone.epsilon.item() == pytest.approx(whole.epsilon[k].item(), rel=1e-4)

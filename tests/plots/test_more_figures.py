@@ -85,7 +85,7 @@ def test_dots_are_the_shares_lost_in_groups_of_equal_size():
 
 
 @pytest.mark.parametrize("columns", ODD)
-@pytest.mark.parametrize("norm", ["linf", "l0"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l0", marks=pytest.mark.slow)])
 def test_risk_can_be_read(columns, norm):
     epsilon, transition = sample_columns(**columns)
     ax = plot_risk(epsilon, transition, norm=norm)
