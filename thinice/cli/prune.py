@@ -12,9 +12,8 @@ import typer
 from thinice.cli.loading import load, load_networks
 from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import plan_value
+from thinice.cli.recipes import objectives, plan_value, recipes, reporter
 from thinice.cli.stopping import exit_on_interrupt
-from thinice.cli.train import objectives, recipes, reporter
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
