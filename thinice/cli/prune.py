@@ -135,7 +135,7 @@ def prune(
 
     say = Messages(quiet=printing.quiet)
     targets = sparsities(sparsity, rate)
-    place = pick_device(device)
+    chosen_device = pick_device(device)
     beside = [name for name, asked in (("small", shrink), ("masks", save_masks)) if asked]
     files = output_files(expanded(output, "output"), targets, expanded(checkpoint), beside)
     method = method_of(ranking)
@@ -144,7 +144,7 @@ def prune(
     plan = None
     if retraining.finetune is not None and samples is not None:
         plan = plan_value(retraining.finetune, retraining.objective, samples, say)
-    dense = dense.to(place)
+    dense = dense.to(chosen_device)
     snapshots = expanded(output).with_name(f"{output.name}.stages")
     rows = []
     with exit_on_interrupt("The same command goes on where it was." if plan else ""):
@@ -282,17 +282,17 @@ def saved(
     """Return a pruned network, which is saved now, and the row of the table about it."""
     from thinice.models import save_classifier
     from thinice.models.classifier import with_weights
-    from thinice.training.classifiers import told as training_told
+    from thinice.training.classifiers import plan_facts
 
-    told: dict[str, object] = {"pruning": pruned.recipe}
+    facts: dict[str, object] = {"pruning": pruned.recipe}
     if samples is not None and plan is not None:
         start = "new weights" if retraining.reinitialise else "the weights that were kept"
-        told |= {
+        facts |= {
             "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
-            "training": {"start": start if retraining.rewind is None else retraining.rewind.name} | training_told(plan),
+            "training": {"start": start if retraining.rewind is None else retraining.rewind.name} | plan_facts(plan),
         }
     classifier = with_weights(
-        dense, pruned.module, name=file.stem, recipe=told, parent=dense.fingerprint, masks=pruned.masks
+        dense, pruned.module, name=file.stem, recipe=facts, parent=dense.fingerprint, masks=pruned.masks
     )
     save_classifier(classifier, file)
     convolutions = pruned.masks.convolutions()
