@@ -322,7 +322,8 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     reasons = [doubt for doubt in (*output_doubts(ready, probed), *grave) if doubt not in ready.notes]
     if reasons:
         warn(DoubtfulWarning(reasons, ready.name))
-    return replace(ready, notes=tuple(dict.fromkeys((*ready.notes, *reasons, *notes))))
+    all_notes = tuple(dict.fromkeys((*ready.notes, *reasons, *notes)))
+    return ready if all_notes == ready.notes else replace(ready, notes=all_notes)
 
 
 def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:
