@@ -73,6 +73,15 @@ def test_rates_go_in_stages_and_the_small_networks_beside(run, dense, tmp_path):
     assert not any((mask & ~first.kept[name]).any() for name, mask in second.kept.items())
 
 
+def test_a_recipe_keeps_its_own_objective(run, dense):
+    """An adversarial recipe trains adversarially, unless another objective is asked for."""
+    words = ("prune", dense, "--sparsity", "0.5", "--limit", "40", "--finetune", "finetune-fast,epochs=1")
+    for chosen, objective in ((), "fast"), (("--objective", "natural"), "natural"):
+        code, _, err = run(*words, *chosen, "-o", f"{objective}.pt")
+        assert code == 0, err
+        assert load_classifier(f"{objective}.pt").recipe["training"]["objective"] == objective
+
+
 def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
     """The second stage is stopped before it is saved; afterwards the files are those of an undisturbed run."""
     words = ("prune", dense, "--rate", "2", "--rate", "4", *FINETUNE)

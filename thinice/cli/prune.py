@@ -65,9 +65,9 @@ class RetrainingOptions:
             "finetune,epochs=5,learning_rate=0.02.",
         ),
     ] = None
-    objective: Annotated[str, typer.Option("--objective", help=f"What this training minimises: {objectives()}.")] = (
-        "natural"
-    )
+    objective: Annotated[
+        str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
+    ] = None
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="NAME|PATH", help="What it is trained on. Default: what the checkpoint names."),
