@@ -12,7 +12,7 @@ import typer
 from thinice.cli.loading import load, load_networks
 from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import objectives, plan_value, recipes, reporter
+from thinice.cli.recipes import Objective, plan_value, recipes, reporter
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
@@ -49,7 +49,9 @@ class RankingOptions:
     skip: Annotated[
         str, typer.Option("--skip", metavar="PATTERNS", help="Weights that stay whole, by name: '*shortcut*,conv1.*'.")
     ] = ""
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Repeats the result.")] = 0
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of --method random; training has its own: --finetune natural,seed=1.")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,7 @@ class RetrainingOptions:
             "finetune,epochs=5,learning_rate=0.02.",
         ),
     ] = None
-    objective: Annotated[
-        str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
-    ] = None
+    objective: Objective = None
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="NAME|PATH", help="What it is trained on. Default: what the checkpoint names."),
@@ -297,7 +297,7 @@ def saved(
     save_classifier(classifier, file)
     convolutions = pruned.masks.convolutions()
     row: dict[str, Any] = {
-        "file": str(file),
+        "checkpoint": str(file),
         "asked": target,
         "sparsity": pruned.masks.sparsity,
         "compression_rate": pruned.masks.compression_rate,
@@ -307,7 +307,11 @@ def saved(
     }
     if pruned.history:
         last = pruned.history[(getattr(pruned.history, "chosen", 0) or 0) - 1]
-        row |= {"epochs": len(pruned.history), "accuracy": last.accuracy, "held_out": last.validation_accuracy}
+        row |= {
+            "epochs": len(pruned.history),
+            "accuracy": last.accuracy,
+            "validation_accuracy": last.validation_accuracy,
+        }
     return classifier, row
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
 
 from thinice.cli.options import one_of
 from thinice.errors import InputError
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from thinice.data import Samples
     from thinice.training import Epoch, Plan
 
-__all__ = ["fitted_plan", "objectives", "plan_value", "recipes", "reporter", "setting"]
+__all__ = ["Objective", "fitted_plan", "plan_value", "recipes", "reporter", "setting"]
 
 
 def recipes() -> str:
@@ -31,6 +33,11 @@ def objectives() -> str:
     from thinice.training import OBJECTIVES
 
     return one_of(OBJECTIVES.names())
+
+
+Objective: TypeAlias = Annotated[
+    str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
+]
 
 
 def plan_value(text: str, objective: str | None, samples: Samples, say: Callable[[str], object]) -> Plan:

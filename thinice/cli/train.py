@@ -25,7 +25,7 @@ from thinice.cli.options import (
     options,
 )
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import fitted_plan, objectives, recipes, reporter, setting
+from thinice.cli.recipes import Objective, fitted_plan, recipes, reporter, setting
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
@@ -70,9 +70,7 @@ def train(
         int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help=f"How to train: {recipes()}.")] = "natural",
-    objective: Annotated[
-        str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
-    ] = None,
+    objective: Objective = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Learning rate.")] = None,
     budget: Annotated[
