@@ -12,7 +12,7 @@ import typer
 from thinice.cli.loading import load, load_networks
 from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import Objective, plan_value, recipes, reporter
+from thinice.cli.recipes import Objective, plan_value, recipes, refuse_test_samples, reporter
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
@@ -218,6 +218,8 @@ def read(
     for name in () if train else (*without, "reinitialise"):
         if getattr(retraining, name) != getattr(usual, name):
             raise InputError(f"`--{name}` changes nothing without training: give `--finetune`, or leave it out")
+    if train:
+        refuse_test_samples(retraining.split)
     (dense,) = load_networks([checkpoint], reading)
     samples = None
     if train or (shrink and dense.input_shape is None):

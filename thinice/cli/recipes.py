@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from thinice.data import Samples
     from thinice.training import Epoch, Plan
 
-__all__ = ["Objective", "fitted_plan", "plan_value", "recipes", "reporter", "setting"]
+__all__ = ["Objective", "fitted_plan", "plan_value", "recipes", "refuse_test_samples", "reporter", "setting"]
 
 
 def recipes() -> str:
@@ -77,6 +77,12 @@ def fitted_plan(
 
 
 WORDS = {"true": True, "false": False, "none": None}
+
+
+def refuse_test_samples(split: str) -> None:
+    """Refuse to train on the samples that networks are measured on."""
+    if split == "test":
+        raise InputError("`--split` test is what networks are measured on: train on another part, such as train")
 
 
 def setting(text: str) -> dict[str, object]:

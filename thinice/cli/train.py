@@ -25,7 +25,7 @@ from thinice.cli.options import (
     options,
 )
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import Objective, fitted_plan, recipes, reporter, setting
+from thinice.cli.recipes import Objective, fitted_plan, recipes, refuse_test_samples, reporter, setting
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
@@ -114,8 +114,7 @@ def train(
     prepare(drawing.folder)
     if (architecture is None) == (checkpoint is None):
         raise InputError("give either --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
-    if split == "test":
-        raise InputError("`--split` test is what networks are measured on: train on another part, such as train")
+    refuse_test_samples(split)
     samples = load_samples(data, split=split, limit=limit, image_size=image_size)
     say.notes(samples.name, samples.notes)
     given: dict[str, object] = {
