@@ -11,7 +11,7 @@ import torch
 
 import thinice
 from tests.conftest import ROOT
-from thinice.cli.recipes import setting
+from thinice.cli.train import setting
 from thinice.errors import InputError
 
 SMALL = (

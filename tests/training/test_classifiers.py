@@ -13,7 +13,7 @@ from thinice.errors import CheckpointError, InputError, StoreError
 from thinice.models import Normalized
 from thinice.store import open_store
 from thinice.training import preset
-from thinice.training.classifiers import normalization_of_data, train_classifier
+from thinice.training.classifiers import train_classifier, usual_normalization
 
 
 def plan(**changes):
@@ -32,8 +32,8 @@ def test_data_sets_have_their_usual_normalisation_and_channels_are_counted():
     assert trained.classifier.normalization == thinice.models.NORMALIZATIONS.get("mnist")
     assert trained.classifier.arguments == {"channels": 1}  # the architecture's own number is 3
     assert trained.classifier.classes == 3
-    assert normalization_of_data("imagenette") == "imagenet"
-    assert normalization_of_data("npz:digits.npz") is None
+    assert usual_normalization("imagenette") == "imagenet"
+    assert usual_normalization("npz:digits.npz") is None
     assert (
         train_classifier("preact_resnet8", samples, plan(epochs=1), normalization="none").classifier.normalization
         is None

@@ -12,8 +12,9 @@ import typer
 from thinice.cli.loading import load, load_networks
 from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import Objective, plan_value, recipes, refuse_test_samples, reporter
+from thinice.cli.recipes import plan_value
 from thinice.cli.stopping import exit_on_interrupt
+from thinice.cli.train import objectives, recipes, reporter
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class RetrainingOptions:
             "finetune,epochs=5,learning_rate=0.02.",
         ),
     ] = None
-    objective: Objective = None
+    objective: Annotated[
+        str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
+    ] = None
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="NAME|PATH", help="What it is trained on. Default: what the checkpoint names."),
@@ -135,7 +138,7 @@ def prune(
 
     say = Messages(quiet=printing.quiet)
     targets = sparsities(sparsity, rate)
-    chosen_device = pick_device(device)
+    place = pick_device(device)
     beside = [name for name, asked in (("small", shrink), ("masks", save_masks)) if asked]
     files = output_files(expanded(output, "output"), targets, expanded(checkpoint), beside)
     method = method_of(ranking)
@@ -144,7 +147,7 @@ def prune(
     plan = None
     if retraining.finetune is not None and samples is not None:
         plan = plan_value(retraining.finetune, retraining.objective, samples, say)
-    dense = dense.to(chosen_device)
+    dense = dense.to(place)
     snapshots = expanded(output).with_name(f"{output.name}.stages")
     rows = []
     with exit_on_interrupt("The same command goes on where it was." if plan else ""):
@@ -210,6 +213,7 @@ def read(
     shrink: bool,
 ) -> tuple[Classifier, Samples | None]:
     """Return the network and, where it is to be trained or its image size is not known, samples."""
+    from thinice.cli.train import refuse_test_samples
     from thinice.models.files import check_savable
     from thinice.models.loading import refuse_unknown
 
@@ -284,17 +288,17 @@ def saved(
     """Return a pruned network, which is saved now, and the row of the table about it."""
     from thinice.models import save_classifier
     from thinice.models.classifier import with_weights
-    from thinice.training.classifiers import plan_facts
+    from thinice.training.classifiers import told as training_told
 
-    facts: dict[str, object] = {"pruning": pruned.recipe}
+    told: dict[str, object] = {"pruning": pruned.recipe}
     if samples is not None and plan is not None:
         start = "new weights" if retraining.reinitialise else "the weights that were kept"
-        facts |= {
+        told |= {
             "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
-            "training": {"start": start if retraining.rewind is None else retraining.rewind.name} | plan_facts(plan),
+            "training": {"start": start if retraining.rewind is None else retraining.rewind.name} | training_told(plan),
         }
     classifier = with_weights(
-        dense, pruned.module, name=file.stem, recipe=facts, parent=dense.fingerprint, masks=pruned.masks
+        dense, pruned.module, name=file.stem, recipe=told, parent=dense.fingerprint, masks=pruned.masks
     )
     save_classifier(classifier, file)
     convolutions = pruned.masks.convolutions()
@@ -309,11 +313,7 @@ def saved(
     }
     if pruned.history:
         last = pruned.history[(getattr(pruned.history, "chosen", 0) or 0) - 1]
-        row |= {
-            "epochs": len(pruned.history),
-            "accuracy": last.accuracy,
-            "validation_accuracy": last.validation_accuracy,
-        }
+        row |= {"epochs": len(pruned.history), "accuracy": last.accuracy, "held_out": last.validation_accuracy}
     return classifier, row
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,11 +26,29 @@ from thinice.cli.options import (
     options,
 )
 from thinice.cli.output import Messages, put_rows
-from thinice.cli.recipes import Objective, fitted_plan, recipes, refuse_test_samples, reporter, setting
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thinice.training import Epoch
+
 __all__ = ["train"]
+
+
+def recipes() -> str:
+    """Return what ``--recipe`` takes."""
+    from thinice.training import RECIPES
+
+    return one_of(RECIPES.names())
+
+
+def objectives() -> str:
+    """Return what ``--objective`` takes."""
+    from thinice.training import OBJECTIVES
+
+    return one_of(OBJECTIVES.names())
 
 
 def settings() -> str:
@@ -70,7 +89,9 @@ def train(
         int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help=f"How to train: {recipes()}.")] = "natural",
-    objective: Objective = None,
+    objective: Annotated[
+        str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Learning rate.")] = None,
     budget: Annotated[
@@ -108,7 +129,9 @@ def train(
     is kept, where the recipe says so.
     """
     from thinice import load_classifier, load_samples
+    from thinice.training import preset
     from thinice.training.classifiers import train_classifier
+    from thinice.training.presets import fitting
 
     say = Messages(quiet=printing.quiet)
     prepare(drawing.folder)
@@ -127,7 +150,10 @@ def train(
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     for text in change or []:
         changes |= setting(text)
-    plan = fitted_plan(recipe, objective, samples, {"seed": seed, **changes}, say)
+    fitted, notes = fitting(recipe, samples, {"seed": seed, **changes})
+    for note in notes:
+        say(note)
+    plan = preset(recipe, objective=objective, **fitted)
     network = architecture if checkpoint is None else load_classifier(checkpoint)
     with exit_on_interrupt("The same command goes on after the last whole epoch."):
         trained = train_classifier(
@@ -149,9 +175,69 @@ def train(
     put_rows([trained.to_dict()], printing.format)
 
 
+def refuse_test_samples(split: str) -> None:
+    """Refuse to train on the samples that networks are measured on."""
+    if split == "test":
+        raise InputError("`--split` test is what networks are measured on: train on another part, such as train")
+
+
 def number(text: str, option: str) -> float:
     """Return the value of a number, which may be a fraction such as 8/255."""
     try:
         return float(Fraction(text.replace(" ", "")))
     except (ValueError, ZeroDivisionError, OverflowError):
         raise InputError(f"`{option}` must be a number such as 8/255 or 0.03, got {text!r}") from None
+
+
+WORDS = {"true": True, "false": False, "none": None}
+
+
+def setting(text: str) -> dict[str, object]:
+    """Return the name and the value that ``--set NAME=VALUE`` gives.
+
+    >>> setting("milestones=0.4,0.75"), setting("flip=false"), setting("step-size=2/255")["step_size"] * 255
+    ({'milestones': (0.4, 0.75)}, {'flip': False}, 2.0)
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise InputError(f"`--set` takes NAME=VALUE, such as momentum=0.8, got {text!r}")
+    name = name.strip().replace("-", "_")
+    if name == "objective":
+        raise InputError(f"`--set` changes settings, and the objective is none: give --objective {value.strip()}")
+    return {name: _value(value.strip())}
+
+
+def _value(text: str) -> object:
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    if "," in text:
+        return tuple(_value(part.strip()) for part in text.split(",") if part.strip())
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return text
+
+
+def reporter(say: Messages, epochs: int) -> Callable[[Epoch], None]:
+    """Return what says one line an epoch, with the time that is left at the mean speed so far."""
+    from thinice.engines.progress import duration
+
+    start, first = time.monotonic(), 0
+
+    def report(epoch: Epoch) -> None:
+        nonlocal first
+        first = first or epoch.number
+        seconds = (time.monotonic() - start) / (epoch.number - first + 1)
+        left = f", {duration(seconds * (epochs - epoch.number))} left" if epoch.number < epochs else ""
+        parts = [f"loss {epoch.loss:.3f}", f"accuracy {epoch.accuracy:.1%}"]
+        if epoch.validation_accuracy is not None:
+            parts.append(f"held out {epoch.validation_accuracy:.1%}")
+        if epoch.robust_accuracy is not None:
+            parts.append(f"robust {epoch.robust_accuracy:.1%}")
+        say(f"epoch {epoch.number}/{epochs}{left}: {', '.join(parts)}")
+
+    return report

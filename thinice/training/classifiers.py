@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from thinice.data import Samples
 
-__all__ = ["Trained", "normalization_of_data", "plan_facts", "train_classifier"]
+__all__ = ["Trained", "told", "train_classifier", "usual_normalization"]
 
 NORMALIZATION_OF = {"imagenette": "imagenet"}
 """Data sets whose usual normalisation has another name."""
@@ -78,7 +78,7 @@ class Trained:
             "network": self.classifier.name,
             "architecture": self.classifier.architecture,
             "data": self.classifier.data,
-            "objective": plan_facts(self.plan)["objective"],
+            "objective": told(self.plan)["objective"],
             "sparsity": self.classifier.sparsity,
             "epochs": len(self.history),
             "chosen_epoch": self.history.chosen,
@@ -92,13 +92,13 @@ class Trained:
         }
 
 
-def plan_facts(plan: Plan) -> dict[str, Any]:
+def told(plan: Plan) -> dict[str, Any]:
     """Return what a file says of a training: the objective with its settings, and those of the recipe.
 
     Examples
     --------
     >>> from thinice.training import preset
-    >>> facts = plan_facts(preset("fast", epochs=3))
+    >>> facts = told(preset("fast", epochs=3))
     >>> facts["objective"], facts["epochs"], round(facts["objective_settings"]["budget"] * 255)
     ('fast', 3, 8)
 
@@ -115,12 +115,12 @@ def _name_of(objective: Objective) -> str:
     return next((name for name, (there, *_) in OBJECTIVES.rows.items() if there in {target, kind}), target)
 
 
-def normalization_of_data(data: str) -> NormalizationLike | None:
+def usual_normalization(data: str) -> NormalizationLike | None:
     """Return the normalisation that networks for a named data set have: its own, else none.
 
     Examples
     --------
-    >>> normalization_of_data("imagenette"), normalization_of_data("digits")
+    >>> usual_normalization("imagenette"), usual_normalization("digits")
     ('imagenet', None)
 
     """
@@ -186,22 +186,22 @@ def train_classifier(
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         writable(target, argument="path", like=is_checkpoint, kind="a checkpoint")
-    device = pick_device(device)
+    place = pick_device(device)
     samples = in_memory(samples)
     module, masks, parent = _prepared(network, samples, recipe.seed, architecture_args, normalization)
-    module.to(device)
+    module.to(place)
     facts: dict[str, Any] = {
         "class_names": samples.classes,
         "data": samples.name,
         "parent": parent,
         "recipe": {
             "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
-            "training": plan_facts(Plan(recipe, objective)),
+            "training": told(Plan(recipe, objective)),
         },
     }
     name = target.stem if target is not None else str(getattr(network, "name", network))
     plan = Plan(recipe, objective)
-    with _recorded(store, plan, device, command) as run:
+    with _recorded(store, plan, place, command) as run:
         record = None if run is None else _Record(run, name, module, samples, plan, masks=masks, parent=parent)
         seen: list[Epoch] = []
 
@@ -252,7 +252,7 @@ def _recorded(
     opened = store if isinstance(store, Store) else open_store(store, new=True)
     recipe = plan.recipe
     with opened.run(
-        command, device=str(device), precision=recipe.precision, seed=recipe.seed, settings=plan_facts(plan)
+        command, device=str(device), precision=recipe.precision, seed=recipe.seed, settings=told(plan)
     ) as run:
         yield run
 
@@ -272,7 +272,7 @@ class _Record:
         parent: str | None,
     ) -> None:
         self.run, self.samples = run, samples
-        facts = plan_facts(plan)
+        facts = told(plan)
         key = snapshot_key(module, samples, plan.recipe, objective=plan.objective, masks=masks, hooks=())
         start = fingerprint_of("start", {}, module.state_dict(), None)
         self.training_id = run.training(
@@ -353,5 +353,5 @@ def _prepared(
         settings.setdefault("channels", samples.inputs.shape[1])
     with global_stream(torch.device("cpu"), seed, "weights"):
         bare = build(name, len(samples.classes), **settings)
-    pair = parse_normalization(normalization_of_data(samples.name) if normalization is None else normalization)
+    pair = parse_normalization(usual_normalization(samples.name) if normalization is None else normalization)
     return bare if pair is None else Normalized(bare, mean=pair[0], std=pair[1]), None, None
