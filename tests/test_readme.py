@@ -65,7 +65,7 @@ def test_three_commands_train_prune_and_compare(tmp_path, monkeypatch, capsys):
             main()
         assert not end.value.code
         outputs.append(capsys.readouterr().out)
-    shown, printed = block("train and prune output"), "".join(outputs[1:])
+    shown, printed = block("train and prune output"), outputs[-1]
     lines, measured = (re.sub("─+", "-", NUMBER.sub("#", text)).split() for text in (shown, printed))
     assert lines == measured
     loses, auc = (float(re.search(pattern, printed)[1]) for pattern in (r"loses (\d+) of", r"\nAUC +([\d.]+)"))
