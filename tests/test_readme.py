@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -51,6 +52,27 @@ def test_demo_prints_what_the_readme_shows(tmp_path, monkeypatch, capsys):
     assert measured == pytest.approx(claimed, rel=0.02, abs=0.011)
 
 
+@pytest.mark.slow
+def test_three_commands_train_prune_and_compare(tmp_path, monkeypatch, capsys):
+    """In other versions, and on other processors, training ends in other weights with similar numbers."""
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line) for line in block("train and prune").splitlines()]
+    assert [command[:2] for command in commands] == [["thinice", name] for name in ("train", "prune", "compare")]
+    outputs = []
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", [*command, "--quiet"])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+        outputs.append(capsys.readouterr().out)
+    shown, printed = block("train and prune output"), outputs[-1]
+    lines, measured = (re.sub("─+", "-", NUMBER.sub("#", text)).split() for text in (shown, printed))
+    assert lines == measured
+    loses, auc = (float(re.search(pattern, printed)[1]) for pattern in (r"loses (\d+) of", r"\nAUC +([\d.]+)"))
+    assert 20 < loses < 180
+    assert 0.65 < auc < 0.95
+
+
 def test_every_file_that_is_linked_is_there():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
@@ -61,7 +83,7 @@ def test_the_table_of_commands_has_each_once_and_no_other():
 
 
 def test_the_table_of_functions_has_each_once_and_says_what_its_docstring_says():
-    rows = re.findall(r"^\| `([a-z_]+)` \| (Return|Write|Draw)(.*) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_]+)` \| (Return|Write|Draw|Yield)(.*) \|$", README, re.MULTILINE)
     functions = {name: getattr(thinice, name) for name in thinice.__all__}
     first_lines = {
         name: inspect.getdoc(value).splitlines()[0].replace("``", "`").rstrip(".")

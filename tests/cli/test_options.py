@@ -40,10 +40,9 @@ OWN = {
     "--format": {"export"},
     "--compile": {"train"},  # the training, not the search
     "--normalization": {"train"},
-    "--objective": {"prune"},  # "natural" by default
     "--output": {"report", "prune", "train"},
     "--overwrite": {"report", "export"},
-    "--seed": {"train"},  # of the weights
+    "--seed": {"prune", "train"},  # of random masks; of the weights
     "--split": {"prune", "train"},  # "train" by default
     "--steps": {"train"},  # that craft an input
 }

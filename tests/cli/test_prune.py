@@ -33,7 +33,7 @@ def test_at_once_it_is_the_function(run, dense, tmp_path):
     assert pruned.recipe == {"pruning": expected.recipe}
     (row,) = json.loads(out)
     assert row == {
-        "file": "pruned.pt",
+        "checkpoint": "pruned.pt",
         "asked": 0.95,
         "sparsity": pruned.masks.sparsity,
         "compression_rate": pruned.masks.compression_rate,
@@ -53,7 +53,7 @@ def test_rates_go_in_stages_and_the_small_networks_beside(run, dense, tmp_path):
     assert code == 0, err
     assert err.count("epoch 1/1: loss") == 2
     rows = json.loads(out)
-    assert [row["file"] for row in rows] == ["folder/halved-rate-2.pt", "folder/halved-rate-4.pt"]
+    assert [row["checkpoint"] for row in rows] == ["folder/halved-rate-2.pt", "folder/halved-rate-4.pt"]
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
         "halved-rate-2-small.pt",
         "halved-rate-2.pt",
@@ -61,7 +61,7 @@ def test_rates_go_in_stages_and_the_small_networks_beside(run, dense, tmp_path):
         "halved-rate-4.pt",
     ]
     for row in rows:
-        network, small = load_classifier(row["file"]), load_classifier(row["small"])
+        network, small = load_classifier(row["checkpoint"]), load_classifier(row["small"])
         inputs = thinice.load_samples("digits", limit=20).inputs[:]
         assert torch.allclose(network(inputs), small(inputs), atol=1e-4)
         assert row["small_parameters"] < row["parameters"] == 19258
@@ -69,8 +69,17 @@ def test_rates_go_in_stages_and_the_small_networks_beside(run, dense, tmp_path):
         assert network.recipe["training"]["epochs"] == 1
         assert network.recipe["data"]["split"] == "train"
         assert network.recipe["pruning"]["structure"] == "filter"
-    first, second = (load_classifier(row["file"]).masks for row in rows)
+    first, second = (load_classifier(row["checkpoint"]).masks for row in rows)
     assert not any((mask & ~first.kept[name]).any() for name, mask in second.kept.items())
+
+
+def test_a_recipe_keeps_its_own_objective(run, dense):
+    """An adversarial recipe trains adversarially, unless another objective is asked for."""
+    words = ("prune", dense, "--sparsity", "0.5", "--limit", "40", "--finetune", "finetune-fast,epochs=1")
+    for chosen, objective in ((), "fast"), (("--objective", "natural"), "natural"):
+        code, _, err = run(*words, *chosen, "-o", f"{objective}.pt")
+        assert code == 0, err
+        assert load_classifier(f"{objective}.pt").recipe["training"]["objective"] == objective
 
 
 def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
@@ -115,6 +124,7 @@ def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
         (("--sparsity", "0.5", "--limit", "5"), "`--limit` changes nothing without training"),
         (("--rate", "4", "--rate", "2", *FINETUNE), "`sparsities` must rise from above 0, got 0.5 after 0.75"),
         (("--rate", "2", *FINETUNE, "--rewind", "other.pt"), "`rewind` has another architecture"),
+        (("--rate", "2", *FINETUNE, "--split", "test"), "`--split` test is what networks are measured on"),
         (("--rate", "2", *FINETUNE, "--objective", "robust"), "`objective` 'robust' is unknown"),
         (
             ("--rate", "2", *FINETUNE, "--split", "trial"),

@@ -55,7 +55,7 @@ def doubts(classifier: Classifier, logits: Tensor, samples: Samples) -> tuple[tu
     """
     count, classes = logits.shape
     right = int((logits.argmax(1) == samples.labels).sum())
-    known = len(samples.classes)
+    labelled = len(samples.classes)
     grave = (
         PROBABILITIES if looks_like_probabilities(logits) else "",
         _other_than_recorded(classifier, right, count),
@@ -64,8 +64,8 @@ def doubts(classifier: Classifier, logits: Tensor, samples: Samples) -> tuple[tu
     )
     light = (
         _near_chance(classifier, right, count, classes),
-        f"labels use {known} of the network's {classes} classes: they must be its own numbers of these classes"
-        if known <= FEW * classes
+        f"labels use {labelled} of the network's {classes} classes: they must be its own numbers of these classes"
+        if labelled <= FEW * classes
         else "",
     )
     return tuple(filter(None, grave)), tuple(filter(None, light))
@@ -79,8 +79,8 @@ def _undefined_logits(logits: Tensor) -> str:
     '1 of 2 samples have logits that are NaN, and so no class: they count as wrong, and have no epsilon'
     """
     count = int(logits.isnan().any(1).sum())
-    told = f"{count} of {len(logits)} samples have logits that are NaN, and so no class"
-    return f"{told}: they count as wrong, and have no epsilon" if count else ""
+    undefined = f"{count} of {len(logits)} samples have logits that are NaN, and so no class"
+    return f"{undefined}: they count as wrong, and have no epsilon" if count else ""
 
 
 def _shifted_labels(logits: Tensor, labels: Tensor) -> str:

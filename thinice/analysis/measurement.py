@@ -319,10 +319,11 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     logits = forward(ready, some, LocalEngine(ready.device))
     probed = some.inputs[: min(len(some), PROBING)].to(ready.device)
     grave, notes = doubts(ready, logits, some)
-    told = [doubt for doubt in (*output_doubts(ready, probed), *grave) if doubt not in ready.notes]
-    if told:
-        warn(DoubtfulWarning(told, ready.name))
-    return replace(ready, notes=tuple(dict.fromkeys((*ready.notes, *told, *notes))))
+    reasons = [doubt for doubt in (*output_doubts(ready, probed), *grave) if doubt not in ready.notes]
+    if reasons:
+        warn(DoubtfulWarning(reasons, ready.name))
+    all_notes = tuple(dict.fromkeys((*ready.notes, *reasons, *notes)))
+    return ready if all_notes == ready.notes else replace(ready, notes=all_notes)
 
 
 def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:

@@ -284,8 +284,8 @@ class MeasurementSession:
         rows = self.store.sql(query("dynamics_of_samples"), key)
         if rows.empty:
             return None
-        place = np.searchsorted(np.sort(self.sample_ids), rows["sample_id"].to_numpy())
-        at = np.argsort(self.sample_ids)[place]
+        ranks = np.searchsorted(np.sort(self.sample_ids), rows["sample_id"].to_numpy())
+        at = np.argsort(self.sample_ids)[ranks]
         columns = {}
         for name, column in DYNAMICS.items():
             columns[name] = np.full(len(self.samples), np.nan)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thinice.cli.loading import AUTO, arguments_value, densities_value, for_each, for_pruned
-from thinice.cli.options import CheckpointOptions, Format, FormatOptions, normalization_value, options
+from thinice.cli.loading import readings
+from thinice.cli.options import CheckpointOptions, Format, FormatOptions, options
 from thinice.cli.output import put, put_rows, render
 
 if TYPE_CHECKING:
@@ -38,30 +38,9 @@ def inspect(
     """
     from thinice import inspect_checkpoint
 
-    number = len(checkpoint)
-    given = zip(
-        checkpoint,
-        for_each(reading.architecture, number, "--architecture"),
-        for_each(reading.architecture_args, number, "--architecture-args"),
-        densities_value(reading.density, number),
-        for_pruned(reading.masks, number, "--masks"),
-        for_each(reading.weights, number, "--weights"),
-        strict=True,
-    )
+    each = readings(reading, len(checkpoint))
     with redirect_stdout(sys.stderr):  # what the user's own code prints is no number
-        inspections = [
-            inspect_checkpoint(
-                path,
-                architecture=None if name == AUTO else name,
-                architecture_args=arguments_value(arguments),
-                normalization=normalization_value(reading.normalization),
-                density=density,
-                masks=None if masks == AUTO else masks,
-                weights=None if entry == AUTO else entry,
-                trust_pickle=reading.trust_pickle,
-            )
-            for path, name, arguments, density, masks, entry in given
-        ]
+        inspections = [inspect_checkpoint(path, **arguments) for path, arguments in zip(checkpoint, each, strict=True)]
     if printing.format is Format.JSON:
         put_rows([inspection.to_dict() for inspection in inspections], printing.format)
     elif printing.format is Format.CSV:

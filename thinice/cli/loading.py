@@ -16,10 +16,10 @@ from thinice.errors import InputError
 if TYPE_CHECKING:
     from thinice import Classifier, Samples
 
-__all__ = ["load", "load_networks"]
+__all__ = ["load", "load_networks", "readings"]
 
 AUTO = "auto"
-"""The architecture that the file itself says."""
+"""What the file itself says."""
 
 
 def load(
@@ -52,29 +52,13 @@ def load_networks(paths: Sequence[Path], reading: CheckpointOptions) -> list[Cla
     """Return the networks in the files, as they are before anybody has seen samples."""
     from thinice.models.loading import read_classifier, unused_density
 
-    densities = densities_value(reading.density, len(paths))
-    architectures = for_each(reading.architecture, len(paths), "--architecture")
-    arguments = for_each(reading.architecture_args, len(paths), "--architecture-args")
-    weights = for_each(reading.weights, len(paths), "--weights")
-    masks = for_pruned(reading.masks, len(paths), "--masks")
+    each = readings(reading, len(paths))
     with redirect_stdout(sys.stderr):  # what the user's own code prints is no number
-        loaded = [
-            read_classifier(
-                path,
-                architecture=None if name == AUTO else name,
-                architecture_args=arguments_value(text),
-                normalization=normalization_value(reading.normalization),
-                density=density,
-                masks=None if mask == AUTO else mask,
-                weights=None if entry == AUTO else entry,
-                trust_pickle=reading.trust_pickle,
-            )
-            for path, name, text, density, mask, entry in zip(
-                paths, architectures, arguments, densities, masks, weights, strict=True
-            )
-        ]
+        loaded = [read_classifier(path, **arguments) for path, arguments in zip(paths, each, strict=True)]
     given = [
-        (density, classifier) for density, classifier in zip(densities, loaded, strict=True) if density is not None
+        (arguments["density"], classifier)
+        for arguments, classifier in zip(each, loaded, strict=True)
+        if arguments["density"] is not None
     ]
     if given and all(unused_density(density) in classifier.notes for density, classifier in given):
         files = "the checkpoint holds none" if len(loaded) == 1 else "no checkpoint holds any"
@@ -82,6 +66,30 @@ def load_networks(paths: Sequence[Path], reading: CheckpointOptions) -> list[Cla
             f"`--density` {reading.density} says how many weights pruning scores keep, and {files}: leave it out"
         )
     return loaded
+
+
+def readings(reading: CheckpointOptions, checkpoints: int) -> list[dict[str, Any]]:
+    """Return what the options say of each checkpoint, as keyword arguments of what reads one."""
+    columns = zip(
+        for_each(reading.architecture, checkpoints, "--architecture"),
+        for_each(reading.architecture_args, checkpoints, "--architecture-args"),
+        densities_value(reading.density, checkpoints),
+        for_pruned(reading.masks, checkpoints, "--masks"),
+        for_each(reading.weights, checkpoints, "--weights"),
+        strict=True,
+    )
+    return [
+        {
+            "architecture": None if architecture == AUTO else architecture,
+            "architecture_args": arguments_value(arguments),
+            "normalization": normalization_value(reading.normalization),
+            "density": density,
+            "masks": None if masks == AUTO else masks,
+            "weights": None if weights == AUTO else weights,
+            "trust_pickle": reading.trust_pickle,
+        }
+        for architecture, arguments, density, masks, weights in columns
+    ]
 
 
 def for_each(values: Sequence[str] | None, checkpoints: int, option: str) -> Sequence[str | None]:

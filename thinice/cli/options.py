@@ -85,7 +85,8 @@ def architectures() -> str:
     """Return what ``--architecture`` takes, from the registry of architectures."""
     from thinice.models.architectures import known_architectures
 
-    return one_of([*known_architectures(), "torchvision:NAME", "NAME:VARIANT"])
+    names = one_of([*known_architectures(), "torchvision:NAME", "timm:NAME", "NAME:VARIANT"])
+    return f"{names}; other depths and widths as resnet110, wrn_40_2"
 
 
 def normalizations() -> str:

@@ -50,7 +50,9 @@ class RankingOptions:
     skip: Annotated[
         str, typer.Option("--skip", metavar="PATTERNS", help="Weights that stay whole, by name: '*shortcut*,conv1.*'.")
     ] = ""
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Repeats the result.")] = 0
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of --method random; training has its own: --finetune natural,seed=1.")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,9 @@ class RetrainingOptions:
             "finetune,epochs=5,learning_rate=0.02.",
         ),
     ] = None
-    objective: Annotated[str, typer.Option("--objective", help=f"What this training minimises: {objectives()}.")] = (
-        "natural"
-    )
+    objective: Annotated[
+        str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
+    ] = None
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="NAME|PATH", help="What it is trained on. Default: what the checkpoint names."),
@@ -211,6 +213,7 @@ def read(
     shrink: bool,
 ) -> tuple[Classifier, Samples | None]:
     """Return the network and, where it is to be trained or its image size is not known, samples."""
+    from thinice.cli.train import refuse_test_samples
     from thinice.models.files import check_savable
     from thinice.models.loading import refuse_unknown
 
@@ -219,6 +222,8 @@ def read(
     for name in () if train else (*without, "reinitialise"):
         if getattr(retraining, name) != getattr(usual, name):
             raise InputError(f"`--{name}` changes nothing without training: give `--finetune`, or leave it out")
+    if train:
+        refuse_test_samples(retraining.split)
     (dense,) = load_networks([checkpoint], reading)
     samples = None
     if train or (shrink and dense.input_shape is None):
@@ -298,7 +303,7 @@ def saved(
     save_classifier(classifier, file)
     convolutions = pruned.masks.convolutions()
     row: dict[str, Any] = {
-        "file": str(file),
+        "checkpoint": str(file),
         "asked": target,
         "sparsity": pruned.masks.sparsity,
         "compression_rate": pruned.masks.compression_rate,

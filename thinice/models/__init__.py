@@ -7,6 +7,7 @@ from thinice.models.hypotheses import decide
 from thinice.models.infer_normalization import NormalizationCandidate, infer_normalization, normalization_candidates
 from thinice.models.inspection import Inspection, inspect_checkpoint
 from thinice.models.loading import load_classifier
+from thinice.models.mask_files import load_masks, save_masks
 from thinice.models.normalization import (
     NORMALIZATIONS,
     Normalization,
@@ -15,7 +16,6 @@ from thinice.models.normalization import (
     normalization_text,
     parse_normalization,
 )
-from thinice.models.saved_masks import load_masks, save_masks
 from thinice.models.weights import Masks, prunable_weights, sparsity
 
 __all__ = [

@@ -294,8 +294,8 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
 
 def _tried(classifier: Classifier, inputs: Inputs, labels: Tensor) -> tuple[Sequence[Hypothesis], Sequence[Hypothesis]]:
     """Return the hypotheses on all samples, the best first, and those that a few samples excluded before."""
-    known = [(normalization_text(classifier.normalization), classifier.normalization)]
-    normalizations = known if classifier.normalization_known else usual_normalizations(inputs.shape[1])
+    its_own = [(normalization_text(classifier.normalization), classifier.normalization)]
+    normalizations = its_own if classifier.normalization_known else usual_normalizations(inputs.shape[1])
     count = len(labels)
     if not classifier.alternatives or count <= SCREENING:
         return hypotheses(classifier, inputs, labels, normalizations), ()

@@ -30,7 +30,7 @@ from thinice.models.classifier import (
 )
 from thinice.models.files import FORMAT, FORMAT_VERSION, MASKS, Container, detect_format, read_safetensors, read_torch
 from thinice.models.hypotheses import choices, decide, deciding
-from thinice.models.mask_files import GivenMasks, MasksLike, read_masks
+from thinice.models.mask_files import GivenMasks, MasksLike, masks_of, read_masks
 from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
 from thinice.models.onnx_models import MOST_NUMBERS
 from thinice.models.pickles import plain
@@ -43,7 +43,6 @@ from thinice.models.research_formats import (
     find_weights,
     plain_weights,
 )
-from thinice.models.saved_masks import masks_of
 
 if TYPE_CHECKING:
     import os

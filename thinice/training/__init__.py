@@ -220,11 +220,15 @@ class _Training:
                 )
             rate = float(recipe.rate((number - 1) / recipe.epochs, lowered_rate))
             with nullcontext() if self.average is None else self.average.in_force(module):
-                right, surprise = (None, None) if choosing is None else accuracy_and_loss(self.passes, choosing)
+                validation_accuracy, validation_loss = (
+                    (None, None) if choosing is None else accuracy_and_loss(self.passes, choosing)
+                )
                 threat = objective.threat()
                 robust = None if threat is None else robust_accuracy(self.passes, checked, threat, recipe.seed)
             seconds = time.monotonic() - start
-            self.history.append(Epoch(number, rate, loss, correct, right, seconds, surprise, robust))
+            self.history.append(
+                Epoch(number, rate, loss, correct, validation_accuracy, seconds, validation_loss, robust)
+            )
             if objective.spoilt(self.history, len(checked)) is not None:
                 self.kept = last_good if self.kept is None else self.kept
             elif recipe.select != "last" and best_epoch(self.history, recipe.select) == number:

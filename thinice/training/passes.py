@@ -181,8 +181,8 @@ class Feed:
         """Yield positions (on the CPU), inputs and labels (on the device) of each batch of positions."""
         if self.stored is not None:
             for index in order:
-                place = index.to(self.device, non_blocking=True)
-                yield index, _pixels(self.stored[place]), self.labels[place]
+                on_device = index.to(self.device, non_blocking=True)
+                yield index, _pixels(self.stored[on_device]), self.labels[on_device]
             return
         with ThreadPoolExecutor(2) as threads:
             waiting: deque[Future[Tensor]] = deque()

@@ -164,10 +164,10 @@ def _search_dense(search: SearchState, settings: TmnSettings) -> tuple[Tensor, T
     # 4 where it is curved, where the distance was badly predicted, or where nothing was found
     predicted = screen.predicted.amin(1)
     curved |= ~(search.best >= constants.CLOSER * predicted) | search.best.isinf()
-    # 3d DOUBT: FMN is asked where the network is not quite linear; where it comes nearer, the sample is curved
-    doubtful = curvature > constants.DOUBTFUL_CURVATURE
-    doubtful |= (search.best / predicted).log().abs() > constants.DOUBTFUL_PREDICTION
-    index = (doubtful & ~curved).nonzero().squeeze(1)
+    # 3d CROSS-CHECK: FMN is asked where the network is not quite linear; where it comes nearer, the sample is curved
+    unsure = curvature > constants.CROSS_CHECK_CURVATURE
+    unsure |= (search.best / predicted).log().abs() > constants.CROSS_CHECK_PREDICTION
+    index = (unsure & ~curved).nonzero().squeeze(1)
     if len(index) and settings.fmn_steps and search.targets is None:
         before = search.best[index]
         converged[index] = refine_with_fmn(search, index, settings.fmn_steps)

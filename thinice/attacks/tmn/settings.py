@@ -166,7 +166,7 @@ CURVATURE_LIMIT = 0.2
 """Above this difference between the two predicted distances, as |log ratio|, the network counts as curved."""
 CLOSER = 0.4
 """An adversarial at less than this share of the predicted distance makes a sample curved after all."""
-DOUBTFUL_CURVATURE, DOUBTFUL_PREDICTION = 0.1, 0.7
+CROSS_CHECK_CURVATURE, CROSS_CHECK_PREDICTION = 0.1, 0.7
 """Above these differences, of the probe and of the best length from the prediction (log), FMN is asked as well."""
 
 # ---- 3a select -------------------------------------------------------------------------------------------------------

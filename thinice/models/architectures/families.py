@@ -169,15 +169,15 @@ def _told_apart(members: list[Member]) -> list[Member]:
     """Return members whose names show the arguments in which they differ, where there are several."""
     keys = sorted({key for member in members for key in member.arguments})
     differing = [key for key in keys if any(m.arguments.get(key) != members[0].arguments.get(key) for m in members)]
-    told = []
+    named = []
     for member in members:
         parameters = inspect.signature(find_architecture(member.architecture).make).parameters
         shown = ",".join(f"{key}={member.arguments.get(key, parameters[key].default)}" for key in differing)
         rest = {key: value for key, value in member.arguments.items() if key not in differing}
-        told.append(
+        named.append(
             replace(member, architecture=f"{member.architecture}({shown})", arguments=rest) if shown else member
         )
-    return told
+    return named
 
 
 def _planned(reading: Reading, arguments: Mapping[str, Any]) -> Shapes | None:
@@ -384,12 +384,12 @@ def _read_vgg(shapes: Shapes) -> list[Reading]:
 
 def _positions(shapes: Shapes, layer: str, dimensions: int) -> list[int]:
     """Return where in a sequence the weights of so many dimensions stand, in their order."""
-    found = (
+    matches = (
         re.fullmatch(rf"{layer}\.(\d{{1,4}})\.weight", name)
         for name, shape in shapes.items()
         if len(shape) == dimensions
     )
-    return sorted(int(match[1]) for match in found if match)
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def _classifier(shapes: Shapes) -> dict[str, Any] | None:

@@ -290,10 +290,10 @@ def change(architecture: str, variant: str) -> Variant:
     names = variant.split("+")
     for name in names:
         if name not in rows:
-            known = ", ".join(f"{architecture}:{known}" for known in rows)
+            variants = ", ".join(f"{architecture}:{row}" for row in rows)
             raise InputError(
                 f"`architecture` {architecture} has no variant {name!r}: "
-                + (f"give {architecture}, or one of {known}" if known else f"give {architecture}, it has none")
+                + (f"give {architecture}, or one of {variants}" if variants else f"give {architecture}, it has none")
             )
     size = next((rows[name].image_size for name in names if rows[name].image_size), None)
     return Variant(
