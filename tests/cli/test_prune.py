@@ -129,7 +129,7 @@ def test_a_bad_word_is_one_line_and_loses_nothing(run, dense, tmp_path, words, m
     save_classifier(build("cnn5"), tmp_path / "other.pt")
     (tmp_path / "old.pt").write_bytes(dense.read_bytes())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    code, out, err = run("prune", dense, *words, "-o", "old.pt", "--quiet")
+    code, out, err = run("prune", dense, *words, "-o", "old.pt", "--overwrite", "--quiet")
     assert (code, out) == (1, "")
     assert message in err
     assert len(err.splitlines()) == 1
