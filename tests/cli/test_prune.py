@@ -139,7 +139,7 @@ def test_a_bad_word_is_one_line_and_loses_nothing(run, dense, tmp_path, words, m
     save_classifier(build("cnn5"), tmp_path / "other.pt")
     (tmp_path / "old.pt").write_bytes(dense.read_bytes())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    code, out, err = run("prune", dense, *words, "-o", "old.pt", "--quiet")
+    code, out, err = run("prune", dense, *words, "-o", "old.pt", "--overwrite", "--quiet")
     assert (code, out) == (1, "")
     assert message in err
     assert len(err.splitlines()) == 1
@@ -187,3 +187,46 @@ def test_recipes_are_named_and_changed():
     ):
         with pytest.raises(InputError, match=message):
             plan_value(text, None, samples, notes.append)
+
+
+def test_the_same_command_again_prunes_nothing_and_another_one_replaces_nothing(run, dense, tmp_path):
+    words = ("prune", dense, "--rate", "2", "--rate", "4", *FINETUNE, "-o", "halved.pt", "--format", "json")
+    code, first, err = run(*words)
+    assert code == 0
+    assert "stage 1/2, epoch 1/1: loss " in err
+    assert "stage 2/2, epoch 1/1: loss " in err
+    files = [tmp_path / f"halved-rate-{rate}.pt" for rate in (2, 4)]
+    before = [file.read_bytes() for file in files]
+    code, out, err = run(*words)
+    assert (code, out) == (0, first)
+    assert "halved-rate-2.pt, halved-rate-4.pt: there already, pruned this very way; --overwrite prunes anew" in err
+    assert "epoch" not in err
+    for change, difference in (
+        (("--scope", "local"), "pruning.scope was 'global', is 'local'"),
+        (("--finetune", "epochs=2,learning_rate=0.01"), "training.epochs was 1, is 2"),
+        (("--rewind", dense), "training.start was 'the weights that were kept', is 'dense"),
+    ):
+        code, out, err = run(*words, *change)
+        assert (code, out) == (1, "")
+        assert difference in err.splitlines()[-1]
+    assert [file.read_bytes() for file in files] == before
+    files[0].unlink()
+    code, out, err = run(*words)  # one is missing: both are made again, the same
+    assert (code, out) == (0, first)
+    assert [load_classifier(file).recipe["result"]["epochs"] for file in files] == [1, 1]
+    code, _, err = run(*words, "--scope", "local", "--overwrite")
+    assert code == 0, err
+    assert load_classifier(files[1]).recipe["pruning"]["scope"] == "local"
+
+
+def test_the_objective_is_that_of_the_recipe_unless_another_is_named(run, dense):
+    words = ("prune", dense, "--sparsity", "0.5", "--limit", "60", "--quiet", "--finetune")
+    for recipe, more, objective in (
+        ("finetune-fast,epochs=1", (), "fast"),
+        ("finetune-pgd,epochs=1", (), "pgd"),
+        ("epochs=1", (), "natural"),
+        ("finetune-fast,epochs=1", ("--objective", "natural"), "natural"),
+    ):
+        code, _, err = run(*words, recipe, *more, "-o", f"{objective}{len(more)}.pt")
+        assert code == 0, err
+        assert load_classifier(f"{objective}{len(more)}.pt").recipe["training"]["objective"] == objective

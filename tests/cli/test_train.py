@@ -1,5 +1,6 @@
 """`thinice train` as people type it: a checkpoint that others read, resumed after a crash, refusals of one line."""
 
+import io
 import json
 import os
 import signal
@@ -11,8 +12,11 @@ import torch
 
 import thinice
 from tests.conftest import ROOT
-from thinice.cli.train import setting
-from thinice.errors import InputError
+from thinice.cli.output import Messages
+from thinice.cli.train import TrainingReporter, setting
+from thinice.errors import CheckpointError, InputError
+from thinice.training import Epoch, preset
+from thinice.training.classifiers import train_classifier
 
 SMALL = (
     "train",
@@ -210,3 +214,104 @@ def test_values_of_settings():
     for text in ("=3", "epochs=", "epochs"):
         with pytest.raises(InputError, match="`--set` takes NAME=VALUE"):
             setting(text)
+
+
+def test_the_same_command_again_trains_nothing_and_another_one_replaces_nothing(run, tmp_path):
+    words = (*SMALL, "--epochs", "2", "-o", "net.pt", "--format", "json")
+    code, first, _ = run(*words)
+    assert code == 0
+    before = (tmp_path / "net.pt").read_bytes()
+    code, out, err = run(*words)
+    assert code == 0
+    assert "net.pt is there already, of this very training: nothing was done; --overwrite trains anew" in err
+    assert "epoch 1/2" not in err
+    assert {**row(out), "seconds": 0} == {**row(first), "seconds": 0}
+    for change, difference in (
+        (("--epochs", "3"), "training.epochs was 2, is 3"),
+        (("--seed", "1"), "training.seed was 0, is 1"),
+        (("--limit", "100"), "data.fingerprint was"),
+        (("--normalization", "half"), "normalization was 'none', is "),
+        (("--architecture", "small_cnn"), "architecture was 'digits_cnn', is 'small_cnn'"),
+    ):
+        code, out, err = run(*words, *change)
+        assert (code, out) == (1, "")
+        assert difference in err.splitlines()[-1]
+        assert err.endswith("choose another path, or replace it: `--overwrite`, in Python `overwrite=True`\n")
+    assert (tmp_path / "net.pt").read_bytes() == before
+    assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from runs where outcome = 'finished'")) == 1
+    code, out, err = run(*words, "--epochs", "3", "--overwrite")
+    assert code == 0, err
+    assert row(out)["epochs"] == 3
+    assert row(out)["fingerprint"] == thinice.load_classifier(tmp_path / "net.pt").fingerprint
+
+
+def test_masks_in_the_file_say_what_stays_zero_and_are_in_the_new_file(run, tmp_path):
+    """A weight that is zero by accident, but kept, is trained."""
+    pruned = thinice.prune(thinice.load_classifier(thinice.example_checkpoints()["dense"]), sparsity=0.9)
+    with torch.no_grad():
+        pruned.module.fc.weight[pruned.masks.kept["fc.weight"]] = 0.0
+    thinice.save_classifier(pruned.module, tmp_path / "pruned.pt", data="digits", masks=pruned.masks)
+    words = ("train", "--from", "pruned.pt", "--data", "digits", "--limit", "100", "--no-figures", "--epochs", "1")
+    code, _, err = run(*words, "-o", "tuned.pt")
+    assert code == 0, err
+    assert "holds no masks" not in err
+    tuned = thinice.load_classifier(tmp_path / "tuned.pt")
+    kept = pruned.masks.kept["fc.weight"]
+    assert float((tuned.network.fc.weight[kept] != 0).float().mean()) > 0.5  # some features are always zero
+    assert not bool(tuned.network.fc.weight[~kept].any())
+    assert all(torch.equal(mask, tuned.masks.kept[name]) for name, mask in pruned.masks.kept.items())
+    thinice.save_classifier(pruned.module, tmp_path / "plain.pt", data="digits")
+    code, _, err = run(*words, "--from", "plain.pt", "-o", "plainly.pt")
+    assert code == 0, err
+    assert "plain: holds no masks: its zeros, " in err
+    assert not bool(thinice.load_classifier(tmp_path / "plainly.pt").network.fc.weight.any())
+
+
+def test_a_snapshot_of_another_network_is_not_gone_on_with(run, tmp_path):
+    paths = thinice.example_checkpoints()
+    words = ("train", "--data", "digits", "--limit", "100", "--no-figures", "--epochs", "1", "-o", "tuned.pt")
+    assert run(*words, "--from", paths["pruned-90"])[0] == 0
+    (tmp_path / "dense.pt").write_bytes(paths["dense"].read_bytes())
+    code, _, err = run(*words, "--from", "dense.pt", "-o", "dense.pt")
+    assert code == 1
+    assert "`path` dense.pt is the network to train on itself: choose another path" in err
+    other = thinice.as_classifier(thinice.load_classifier(paths["dense"]))
+    with torch.no_grad():
+        other.network.fc.bias += 1
+    thinice.save_classifier(other.network, tmp_path / "other.pt")
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    samples, plan = thinice.load_samples("digits", limit=50), preset("finetune", epochs=2, shift=0, flip=False)
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(thinice.load_classifier("other.pt"), samples, plan, path=tmp_path / "more.pt", progress=stop)
+    with pytest.raises(CheckpointError, match=r"belongs to another training \(hooks.fingerprint was"):
+        train_classifier(thinice.load_classifier("dense.pt"), samples, plan, path=tmp_path / "more.pt")
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_long_epochs_show_how_far_they_are(monkeypatch):
+    """Two epochs of four steps, a second each: after the second step of the first, six are left."""
+    clock, screen = [100.0], Screen()
+    monkeypatch.setattr("thinice.cli.train.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("sys.stderr", screen)
+    watch = TrainingReporter(Messages(quiet=False), 2)
+    for number in (1, 2):
+        for step in range(1, 5):
+            clock[0] += 1
+            watch.step(number, step, 4)
+        watch(Epoch(number, 0.1, 1.0, 0.5, None, 4.0))
+    text = screen.getvalue()
+    assert "epoch 1/2 [############............] 2/4 steps, 6 s left" in text
+    assert "epoch 2/2 [##################......] 3/4 steps, 1 s left" in text
+    assert "\r\x1b[2Kepoch 1/2, 4 s left: loss 1.000, accuracy 50.0%\n" in text
+    assert text.count("\n") == 2
+    watch.begin("stage 2/3, ")
+    clock[0] += 5
+    watch.step(1, 1, 4)
+    assert "stage 2/3, epoch 1/2 [######..................] 1/4 steps, 35 s left" in screen.getvalue()

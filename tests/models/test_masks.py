@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune as torch_prune
 
 from thinice.errors import CheckpointError, InputError
 from thinice.models import Masks, build, load_classifier, load_masks, save_classifier, save_masks
+from thinice.models.inspection import inspect_checkpoint
+from thinice.models.research_formats import RawCheckpoint
 from thinice.models.weights import STRUCTURES, grouped, spread
 from thinice.pruning import prune
 
@@ -147,3 +150,46 @@ def test_masks_of_other_programs(tmp_path):
         torch.save(content, path)
         with pytest.raises(CheckpointError, match=message):
             load_masks(path)
+
+
+def test_masks_of_other_programs_are_the_masks_of_the_network(tmp_path):
+    """By `torch.nn.utils.prune`, under a prefix, of two layers and a bias; one weight is kept and zero."""
+    network = build("digits_cnn")
+    torch_prune.random_unstructured(network.conv1, "weight", 0.5)
+    torch_prune.random_unstructured(network.fc, "weight", 0.9)
+    torch_prune.random_unstructured(network.fc, "bias", 0.5)
+    expected = {name: getattr(network, name).weight_mask.bool() for name in ("conv1", "fc")}
+    place = tuple(int(part) for part in expected["fc"].nonzero()[0])
+    with torch.no_grad():
+        network.fc.weight_orig[place] = 0.0
+    torch.save({f"module.{name}": value for name, value in network.state_dict().items()}, tmp_path / "theirs.pt")
+    theirs = load_classifier(tmp_path / "theirs.pt")
+    assert theirs.masks is not None
+    assert list(theirs.masks.kept) == ["conv1.weight", "conv2.weight", "conv3.weight", "fc.weight"]
+    for name, mask in theirs.masks.kept.items():
+        assert torch.equal(mask, expected.get(name.partition(".")[0], torch.ones_like(mask)))
+    assert theirs.network.fc.weight[place] == 0
+    inspection = inspect_checkpoint(tmp_path / "theirs.pt")
+    assert inspection.conversions == ("torch.nn.utils.prune: 3 masks applied",)
+    assert inspection.layers[-1].kept == int(expected["fc"].sum())
+    save_classifier(theirs, tmp_path / "ours.pt")
+    kept, weights = (sum(getattr(layer, field) for layer in theirs.masks.layers()) for field in ("kept", "weights"))
+    assert inspect_checkpoint(tmp_path / "ours.pt").conversions == (
+        f"masks in the file, which keep {kept} of {weights} weights, 1 of them zero",
+    )
+    torch.save(build("digits_cnn").state_dict(), tmp_path / "dense.pt")
+    assert load_classifier(tmp_path / "dense.pt").masks is None
+    beside = load_classifier(tmp_path / "dense.pt", masks={"conv1.weight": expected["conv1"]})
+    assert torch.equal(beside.masks.kept["conv1.weight"], expected["conv1"])
+
+
+def test_masks_that_are_applied_twice_keep_what_both_keep():
+    checkpoint = RawCheckpoint("here", {}, {})
+    first, second = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+    weight = checkpoint.masked(checkpoint.masked(torch.ones(4), first), second)
+    assert weight.tolist() == [1, 0, 0, 0]
+    (remembered,) = checkpoint.kept.values()
+    assert remembered[1].tolist() == [True, False, False, False]
+    layer = torch.nn.Linear(4, 1)
+    checkpoint.weights["elsewhere"] = torch.ones(4)  # a weight that masks were applied to is gone: no half of them
+    assert checkpoint.masks_for(layer) is None

@@ -204,7 +204,7 @@ def test_another_pruning_does_not_go_on_there(tmp_path, change, message):
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff" * 20])
 def test_a_damaged_plan_is_told(tmp_path, content):
     (tmp_path / "stages.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match="is not the plan of a pruning in stages: give `resume` another folder"):
+    with pytest.raises(CheckpointError, match="is not the plan of a pruning in stages: choose another path"):
         staged(resume=tmp_path)
 
 

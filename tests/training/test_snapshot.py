@@ -70,7 +70,7 @@ def test_another_training_is_not_resumed(tmp_path, case):
         resumed(path, **changes)
     message = str(error.value)
     assert message.startswith(f"{path} belongs to another training ({difference}")
-    assert message.endswith("remove it, or give `resume` another path")
+    assert message.endswith("remove it, or choose another path")
     assert "\n" not in message
     assert path.read_bytes() == before
     path.unlink()  # the way out works
@@ -157,9 +157,7 @@ def test_a_damaged_snapshot_is_one_line(tmp_path, case):
     path = tmp_path / "state.pt"
     resumed(path)
     torch.save(damage(torch.load(path, weights_only=True), case), path)
-    with pytest.raises(
-        CheckpointError, match="is a damaged snapshot: remove it, or give `resume` another path"
-    ) as error:
+    with pytest.raises(CheckpointError, match="is a damaged snapshot: remove it, or choose another path") as error:
         resumed(path)
     assert "\n" not in str(error.value)
 
@@ -207,7 +205,7 @@ def test_odd_content_is_one_line(tmp_path, part, odd):
     holder = {"key": state, "format": state, "recipe": state["key"], "epochs": state["key"]["recipe"]}[part]
     holder[part] = odd
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match="give `resume` another path") as error:
+    with pytest.raises(CheckpointError, match="choose another path") as error:
         resumed(path)
     assert "\n" not in str(error.value)
 

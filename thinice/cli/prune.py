@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, O
 from thinice.cli.output import Messages, put_rows
 from thinice.cli.recipes import plan_value
 from thinice.cli.stopping import exit_on_interrupt
-from thinice.cli.train import objectives, recipes, reporter
+from thinice.cli.train import TrainingReporter, objectives, recipes
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,6 +123,9 @@ def prune(
     ] = False,
     reading: CheckpointOptions,
     device: Device = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace checkpoints that are there already, and prune anew.")
+    ] = False,
     printing: OutputOptions,
 ) -> None:
     """Zero the weights of a network that matter least, train what is left, and save it with its masks.
@@ -147,17 +150,24 @@ def prune(
     plan = None
     if retraining.finetune is not None and samples is not None:
         plan = plan_value(retraining.finetune, retraining.objective, samples, say)
-    dense = dense.to(place)
+    facts = facts_of(samples, plan, retraining)
     snapshots = expanded(output).with_name(f"{output.name}.stages")
+    on_the_way = plan is not None and snapshots.exists()
+    there = [] if overwrite or on_the_way else there_already(files, dense, method, facts)
+    dense = dense.to(place)
     rows = []
     with exit_on_interrupt("The same command goes on where it was." if plan else ""):
-        for pruned, (target, file) in zip(
-            networks(dense, method, targets, samples, plan, retraining, snapshots, say), files.items(), strict=True
-        ):
-            classifier, row = saved(pruned, file, target, dense, samples, plan, retraining)
-            say.notes(file.name, pruned.notes)
-            if save_masks:
-                thinice.save_masks(pruned.masks, named(file, "masks"), overwrite=True)
+        if len(there) == len(files):
+            say(f"{', '.join(map(str, files.values()))}: there already, pruned this very way; --overwrite prunes anew")
+            made: Iterable[Classifier] = there
+        else:
+            made = saved(
+                networks(dense, method, targets, samples, plan, retraining, snapshots, say), files, dense, facts, say
+            )
+        for classifier, (target, file) in zip(made, files.items(), strict=True):
+            if save_masks and classifier.masks is not None:
+                thinice.save_masks(classifier.masks, named(file, "masks"), overwrite=True)
+            row = row_of(classifier, file, target)
             rows.append({**row, **(shrunk(classifier, file, samples, say) if shrink else {})})
     if plan is not None:
         remove_snapshots(snapshots)
@@ -262,7 +272,8 @@ def networks(
         return
 
     rewind = None if retraining.rewind is None else thinice.load_classifier(retraining.rewind)
-    yield from thinice.prune_in_stages(
+    watch = None if say.quiet else TrainingReporter(say, plan.recipe.epochs)
+    made = thinice.prune_in_stages(
         dense,
         method,
         sparsities=[*targets.values()],
@@ -271,50 +282,92 @@ def networks(
         objective=plan.objective,
         rewind=rewind,
         reinitialise=retraining.reinitialise,
-        progress=None if say.quiet else reporter(say, plan.recipe.epochs),
+        progress=watch,
         resume=snapshots,
     )
+    for number in range(1, len(targets) + 1):
+        if watch is not None and len(targets) > 1:
+            watch.begin(f"stage {number}/{len(targets)}, ")
+        yield next(made)
+
+
+def facts_of(samples: Samples | None, plan: Plan | None, retraining: RetrainingOptions) -> dict[str, object]:
+    """Return what the files say of the training under the masks; nothing where there is none."""
+    import thinice
+    from thinice.training.classifiers import told
+
+    if samples is None or plan is None:
+        return {}
+    start = "new weights" if retraining.reinitialise else "the weights that were kept"
+    if retraining.rewind is not None:
+        start = f"{retraining.rewind.name} ({thinice.load_classifier(retraining.rewind).fingerprint})"
+    return {
+        "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
+        "training": {"start": start} | told(plan),
+    }
+
+
+def there_already(
+    files: Mapping[float, Path], dense: Classifier, method: PruningMethod, facts: dict[str, object]
+) -> list[Classifier]:
+    """Return the networks that the same command saved before; refuse to replace others."""
+    from dataclasses import replace
+
+    from thinice.training.classifiers import made_alike
+
+    there = []
+    for sparsity, file in files.items():
+        recipe = {"pruning": replace(method, sparsity=sparsity).described()} | facts
+        if file.exists() and file.stat().st_size:
+            there.append(made_alike(file, replace(dense, recipe=recipe, parent=dense.fingerprint)))
+    return there
 
 
 def saved(
-    pruned: Pruned,
-    file: Path,
-    target: float,
+    networks: Iterable[Pruned],
+    files: Mapping[float, Path],
     dense: Classifier,
-    samples: Samples | None,
-    plan: Plan | None,
-    retraining: RetrainingOptions,
-) -> tuple[Classifier, dict[str, object]]:
-    """Return a pruned network, which is saved now, and the row of the table about it."""
+    facts: dict[str, object],
+    say: Messages,
+) -> Iterator[Classifier]:
+    """Yield the pruned networks, each saved before."""
     from thinice.models import save_classifier
     from thinice.models.classifier import with_weights
-    from thinice.training.classifiers import told as training_told
+    from thinice.training.classifiers import RESULT, result_of
 
-    told: dict[str, object] = {"pruning": pruned.recipe}
-    if samples is not None and plan is not None:
-        start = "new weights" if retraining.reinitialise else "the weights that were kept"
-        told |= {
-            "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
-            "training": {"start": start if retraining.rewind is None else retraining.rewind.name} | training_told(plan),
-        }
-    classifier = with_weights(
-        dense, pruned.module, name=file.stem, recipe=told, parent=dense.fingerprint, masks=pruned.masks
-    )
-    save_classifier(classifier, file)
-    convolutions = pruned.masks.convolutions()
+    for pruned, file in zip(networks, files.values(), strict=True):
+        recipe: dict[str, object] = {"pruning": pruned.recipe} | facts
+        if pruned.history:
+            recipe[RESULT] = result_of(pruned.history)
+        classifier = with_weights(
+            dense, pruned.module, name=file.stem, recipe=recipe, parent=dense.fingerprint, masks=pruned.masks
+        )
+        save_classifier(classifier, file)
+        say.notes(file.name, pruned.notes)
+        yield classifier
+
+
+def row_of(classifier: Classifier, file: Path, target: float) -> dict[str, object]:
+    """Return the row of the table about a pruned network."""
+    from thinice.models import Masks
+    from thinice.training.classifiers import RESULT
+
+    masks = Masks.of(classifier.network) if classifier.masks is None else classifier.masks
+    convolutions = masks.convolutions()
     row: dict[str, Any] = {
         "checkpoint": str(file),
         "asked": target,
-        "sparsity": pruned.masks.sparsity,
-        "compression_rate": pruned.masks.compression_rate,
+        "sparsity": masks.sparsity,
+        "compression_rate": masks.compression_rate,
         "of_convolutions": convolutions.sparsity if convolutions.kept else None,
-        "weights": sum(layer.weights for layer in pruned.masks.layers()),
-        "kept": sum(layer.kept for layer in pruned.masks.layers()),
+        "weights": sum(layer.weights for layer in masks.layers()),
+        "kept": sum(layer.kept for layer in masks.layers()),
     }
-    if pruned.history:
-        last = pruned.history[(getattr(pruned.history, "chosen", 0) or 0) - 1]
-        row |= {"epochs": len(pruned.history), "accuracy": last.accuracy, "held_out": last.validation_accuracy}
-    return classifier, row
+    result = (classifier.recipe or {}).get(RESULT)
+    if result is not None:
+        row |= {"epochs": result["epochs"], "accuracy": result["accuracy"], "held_out": result["validation_accuracy"]}
+        row |= {"robust": result["robust_accuracy"]}
+    return row
 
 
 def shrunk(classifier: Classifier, file: Path, samples: Samples | None, say: Messages) -> dict[str, object]:

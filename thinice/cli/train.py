@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,8 +32,7 @@ from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from thinice import Classifier
     from thinice.training import Epoch
 
 __all__ = ["train"]
@@ -117,6 +118,9 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="The checkpoint.", show_default=True)
     ] = Path("trained.pt"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there already, and train anew.")
+    ] = False,
     store: StorePath = STORE,
     drawing: FigureOptions,
     printing: OutputOptions,
@@ -154,10 +158,15 @@ def train(
     for note in notes:
         say(note)
     plan = preset(recipe, objective=objective, **fitted)
-    network = architecture if checkpoint is None else load_classifier(checkpoint)
+    network: str | Classifier = architecture or ""
+    if checkpoint is not None:
+        network = load_classifier(checkpoint)
+        say.notes(network.name, network.notes)
+        if network.masks is None and network.sparsity:
+            say(f"{network.name}: holds no masks: its zeros, {network.sparsity:.1%}, are kept as they are")
     with exit_on_interrupt("The same command goes on after the last whole epoch."):
         trained = train_classifier(
-            network if network is not None else "",
+            network,
             samples,
             plan,
             architecture_args=arguments_value(architecture_args),
@@ -165,9 +174,12 @@ def train(
             path=output,
             store=store,
             device=device,
-            progress=None if printing.quiet else reporter(say, plan.recipe.epochs),
+            progress=None if printing.quiet else TrainingReporter(say, plan.recipe.epochs),
+            overwrite=overwrite,
         )
-    if drawing.folder is not None:
+    if trained.already:
+        say(f"{output} is there already, of this very training: nothing was done; --overwrite trains anew")
+    elif drawing.folder is not None:
         from thinice.plots.training import save_training_figure
 
         files = save_training_figure(trained.history, drawing.folder, name=trained.classifier.name)
@@ -222,22 +234,68 @@ def _value(text: str) -> object:
         return text
 
 
-def reporter(say: Messages, epochs: int) -> Callable[[Epoch], None]:
-    """Return what says one line an epoch, with the time that is left at the mean speed so far."""
-    from thinice.engines.progress import duration
+REDRAWN = 0.1
+"""Seconds between two looks of a line that is rewritten."""
 
-    start, first = time.monotonic(), 0
 
-    def report(epoch: Epoch) -> None:
-        nonlocal first
-        first = first or epoch.number
-        seconds = (time.monotonic() - start) / (epoch.number - first + 1)
-        left = f", {duration(seconds * (epochs - epoch.number))} left" if epoch.number < epochs else ""
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A moment within an epoch, as `thinice.engines.progress` shows it."""
+
+    title: str
+    done: int
+    total: int
+    text: str
+
+    @property
+    def line(self) -> str:
+        """The title and the text."""
+        return f"{self.title}: {self.text}"
+
+
+class TrainingReporter:
+    """Says one line an epoch, with the time that is left at the mean speed so far, and how far a long epoch is."""
+
+    def __init__(self, say: Messages, epochs: int) -> None:
+        from thinice.engines.progress import auto_reporter
+
+        self.say, self.epochs = say, epochs
+        self.show_steps = auto_reporter()
+        self.rewritten = sys.stderr.isatty()
+        self.begin("")
+
+    def begin(self, stage: str) -> None:
+        """Begin another training, which lines name."""
+        self.stage, self.start, self.first, self.shown = stage, time.monotonic(), 0, 0.0
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Say what came out of an epoch."""
+        self.first = self.first or epoch.number
+        rest = self._left(epoch.number - self.first + 1, self.epochs - epoch.number)
+        left = f", {rest} left" if epoch.number < self.epochs else ""
         parts = [f"loss {epoch.loss:.3f}", f"accuracy {epoch.accuracy:.1%}"]
         if epoch.validation_accuracy is not None:
             parts.append(f"held out {epoch.validation_accuracy:.1%}")
         if epoch.robust_accuracy is not None:
             parts.append(f"robust {epoch.robust_accuracy:.1%}")
-        say(f"epoch {epoch.number}/{epochs}{left}: {', '.join(parts)}")
+        if self.shown and self.rewritten:
+            sys.stderr.write("\r\x1b[2K")
+        self.say(f"{self.stage}epoch {epoch.number}/{self.epochs}{left}: {', '.join(parts)}")
 
-    return report
+    def step(self, number: int, done: int, steps: int) -> None:
+        """Show how far an epoch is."""
+        self.first = self.first or number
+        now = time.monotonic()
+        if done == steps or now - self.shown < REDRAWN:
+            return
+        self.shown = now
+        seen = (number - self.first) * steps + done
+        total = self.epochs * steps
+        rest = self._left(seen, total - (number - 1) * steps - done)
+        text = f"{done}/{steps} steps, {rest} left"
+        self.show_steps(Steps(f"{self.stage}epoch {number}/{self.epochs}", done, steps, text))
+
+    def _left(self, done: int, rest: int) -> str:
+        from thinice.engines.progress import duration
+
+        return duration((time.monotonic() - self.start) / done * rest)

@@ -14,7 +14,7 @@ from torch import Tensor
 from thinice.printable import shown
 from thinice.types import Norm, Outcome
 
-__all__ = ["Progress", "ProgressCounter", "Reporter", "auto_reporter", "in_notebook"]
+__all__ = ["Progress", "ProgressCounter", "Reporter", "Shown", "auto_reporter", "in_notebook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,30 @@ class Progress:
         return ", ".join(parts)
 
 
+class Shown(Protocol):
+    """What a reporter shows: `Progress`, and that of a training."""
+
+    @property
+    def title(self) -> str:
+        """What is going on."""
+
+    @property
+    def done(self) -> int:
+        """How much of it is done."""
+
+    @property
+    def total(self) -> int:
+        """How much there is."""
+
+    @property
+    def text(self) -> str:
+        """One line for people, without the title."""
+
+    @property
+    def line(self) -> str:
+        """One line for people, with the title."""
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them.
 
@@ -91,7 +115,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-Reporter = Callable[[Progress], None]
+Reporter = Callable[[Shown], None]
 """Called with each new `Progress`; the last call has ``done == total``."""
 
 
@@ -157,7 +181,7 @@ def _notebook() -> Reporter:
 
     handles: dict[str, object] = {}
 
-    def report(progress: Progress) -> None:
+    def report(progress: Shown) -> None:
         shown = {"text/plain": progress.line}
         handle = handles.get(progress.title)
         if handle is None:
@@ -171,7 +195,7 @@ def _notebook() -> Reporter:
 def _terminal(stream: Stream) -> Reporter:
     """One line with a bar that is rewritten in place: it needs no thread, so it cannot outlive an error."""
 
-    def report(progress: Progress) -> None:
+    def report(progress: Shown) -> None:
         width = 24
         filled = width * progress.done // max(progress.total, 1)
         stream.write(f"\r\x1b[2K{shown(progress.title)} [{'#' * filled}{'.' * (width - filled)}] {progress.text}")
@@ -185,7 +209,7 @@ def _terminal(stream: Stream) -> Reporter:
 def _log(stream: Stream, every: float) -> Reporter:
     last = time.monotonic()
 
-    def report(progress: Progress) -> None:
+    def report(progress: Shown) -> None:
         nonlocal last
         if progress.done == progress.total or time.monotonic() - last >= every:
             last = time.monotonic()

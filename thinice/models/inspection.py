@@ -95,13 +95,31 @@ class Inspection:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """One row a prunable weight, in the order of the network: its shape, and how many of its numbers are kept."""
-        return () if self.classifier is None else Masks.of(self.classifier.network).layers()
+        """One row a prunable weight, in the order of the network: its shape, and how many of its numbers are kept.
+
+        Kept is what masks keep, where there are any, else what is not zero.
+        """
+        if self.classifier is None:
+            return ()
+        zeros = Masks.of(self.classifier.network)
+        masks = self.classifier.masks
+        if masks is None:
+            return zeros.layers()
+        return Masks({name: masks.kept.get(name, mask) for name, mask in zeros.kept.items()}).layers()
 
     @property
     def conversions(self) -> tuple[str, ...]:
-        """The notes that say where zeros come from: masks, scores and factors that were applied."""
-        return tuple(note for note in self.notes if " applied" in note or " multiplied" in note)
+        """Sentences that say where zeros come from: masks in the file; masks, scores and factors that were applied."""
+        applied = tuple(note for note in self.notes if " applied" in note or " multiplied" in note)
+        masks = None if self.classifier is None else self.classifier.masks
+        if applied or masks is None or self.classifier is None:
+            return applied
+        kept, weights = (sum(getattr(layer, field) for layer in masks.layers()) for field in ("kept", "weights"))
+        zeros = sum(int((weight == 0).sum()) for weight in masks.fitting(self.classifier.network).values())
+        more = zeros - (weights - kept)
+        return (
+            f"masks in the file, which keep {kept} of {weights} weights" + (f", {more} of them zero" if more else ""),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""

@@ -516,6 +516,7 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
         architecture_known=architecture_known,
         alternatives=alternatives,
         recorded_accuracy=recorded_accuracy(checkpoint.outer),
+        masks=checkpoint.masks_for(network),
         path=request.path,
         notes=(*checkpoint.notes, *(() if known else request.unknown_normalization_note())),
     )
@@ -667,6 +668,7 @@ def _from_module(module: nn.Module, beside: dict[str, Any], request: _Request) -
         normalization_known=known,
         input_shape=classifier.input_shape,
         recorded_accuracy=recorded_accuracy(beside),
+        masks=checkpoint.masks_for(classifier.network),
         path=request.path,
         notes=(
             "a whole pickled module, unpickled because you trusted it",

@@ -293,12 +293,12 @@ def _folder(
         except (ValueError, RecursionError):
             written = None
         if not isinstance(written, dict):
-            raise CheckpointError(f"{path} is not the plan of a pruning in stages: give `resume` another folder")
+            raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
         differing = [name for name, value in plan.items() if written.get(name) != value]
         if differing:
             raise CheckpointError(
-                f"{folder} belongs to another pruning ({', '.join(differing)} differ): remove it, or give `resume` "
-                "another folder"
+                f"{folder} belongs to another pruning ({', '.join(differing)} differ): remove it, or choose another "
+                "path"
             )
     else:
         with temporary_folder(folder) as unfinished:

@@ -105,7 +105,8 @@ def train(
         Measured after every epoch, in place of the part that the recipe holds out of the samples; the recipe may let
         it choose the epoch, so never give test samples then.
     progress : callable, optional
-        Called with each `Epoch`.
+        Called with each `Epoch`. Where it has a method ``step``, that is called after each step, with the number of the
+        epoch, the steps of it that are done, and how many it has.
     resume : path, optional
         A file that is written after every epoch. Where it exists, training goes on after its last epoch, with
         the same result as an undisturbed run, to the bit on a CPU.
@@ -209,6 +210,7 @@ class _Training:
                 optimizer=optimizer,
                 number=number,
                 reductions=lowered_rate,
+                after_step=getattr(progress, "step", None),
             )
             if not math.isfinite(loss) or not _is_finite(self._measured_state()):
                 what = "a weight is not finite" if math.isfinite(loss) else f"the loss is {loss}"

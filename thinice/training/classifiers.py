@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,19 +31,20 @@ from thinice.models import (
 )
 from thinice.models.classifier import fingerprint_of, own_copy
 from thinice.models.files import is_checkpoint
+from thinice.models.normalization import normalization_text
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
-from thinice.training import OBJECTIVES, Epoch, History, Objective, Plan, preset, train
+from thinice.training import OBJECTIVES, Epoch, History, Hook, Objective, Plan, preset, train
 from thinice.training.passes import in_memory
 from thinice.training.presets import settings_of
-from thinice.training.snapshot import cause_of, snapshot_key
+from thinice.training.snapshot import cause_of, differences, snapshot_key
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from thinice.data import Samples
 
-__all__ = ["Trained", "told", "train_classifier", "usual_normalization"]
+__all__ = ["RESULT", "Trained", "made_alike", "result_of", "told", "train_classifier", "usual_normalization"]
 
 NORMALIZATION_OF = {"imagenette": "imagenet"}
 """Data sets whose usual normalisation has another name."""
@@ -63,6 +64,8 @@ class Trained:
         Recipe and objective.
     path : Path or None
         The checkpoint, where one was written.
+    already : bool
+        The checkpoint was there before, of the same training: nothing was trained now, and the history is empty.
 
     """
 
@@ -70,26 +73,44 @@ class Trained:
     history: History
     plan: Plan
     path: Path | None
+    already: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return one flat row: what was trained how, and the numbers of the epoch whose weights it has."""
-        chosen = self.history[self.history.chosen - 1] if self.history.chosen else None
+        recipe = self.classifier.recipe or {}
+        result = recipe.get(RESULT, {})
         return {
             "network": self.classifier.name,
             "architecture": self.classifier.architecture,
             "data": self.classifier.data,
             "objective": told(self.plan)["objective"],
             "sparsity": self.classifier.sparsity,
-            "epochs": len(self.history),
-            "chosen_epoch": self.history.chosen,
-            "loss": None if chosen is None else chosen.loss,
-            "accuracy": None if chosen is None else chosen.accuracy,
-            "validation_accuracy": None if chosen is None else chosen.validation_accuracy,
-            "robust_accuracy": None if chosen is None else chosen.robust_accuracy,
+            **{name: result.get(name) for name in ("epochs", "chosen_epoch", *MEASURED)},
             "seconds": sum(epoch.seconds for epoch in self.history),
             "checkpoint": None if self.path is None else str(self.path),
             "fingerprint": self.classifier.fingerprint,
         }
+
+
+RESULT = "result"
+"""The part of a recipe that says how the training went; it is no part of what tells two trainings apart."""
+MEASURED = ("loss", "accuracy", "validation_accuracy", "robust_accuracy")
+"""What it says of the epoch whose weights the network has."""
+
+
+def result_of(history: Sequence[Epoch]) -> dict[str, Any]:
+    """Return what a file says of how a training went: its length, and the numbers of the epoch that was kept.
+
+    Examples
+    --------
+    >>> result_of(History([Epoch(1, 0.1, 2.3, 0.25, None, 1.0)], chosen=1))["accuracy"]
+    0.25
+
+    """
+    number = getattr(history, "chosen", len(history))
+    chosen = history[number - 1] if number else None
+    numbers = {name: None if chosen is None else getattr(chosen, name) for name in MEASURED}
+    return {"epochs": len(history), "chosen_epoch": number, **numbers}
 
 
 def told(plan: Plan) -> dict[str, Any]:
@@ -140,6 +161,7 @@ def train_classifier(
     device: str | torch.device = "auto",
     progress: Callable[[Epoch], object] | None = None,
     command: Sequence[str] | None = None,
+    overwrite: bool = True,
 ) -> Trained:
     """Return a trained network and its history; the weights that it ends with are written to a checkpoint.
 
@@ -150,7 +172,8 @@ def train_classifier(
     ----------
     network : str or Classifier
         The name of an architecture, which begins with random weights that the recipe's seed decides; or a classifier,
-        to train it on. Where that one has zeros among its prunable weights, they stay zero.
+        to train it on. What its masks removed stays zero; where it has no masks, so do all zeros among its prunable
+        weights.
     samples : Samples
         What it is trained on, the held-out part included.
     plan : str or Plan
@@ -167,9 +190,12 @@ def train_classifier(
     device : str
         "auto", "cpu", "cuda" or "cuda:K".
     progress : callable, optional
-        Called with each `Epoch`.
+        As of `thinice.training.train`.
     command : sequence of str, optional
         What the store shall name as origin; by default the command line of this process.
+    overwrite : bool
+        Train also where a checkpoint is there already. With False, the one that the same training made is returned as
+        it is, and any other is refused.
 
     Raises
     ------
@@ -181,26 +207,27 @@ def train_classifier(
 
     """
     recipe, objective = preset(plan) if isinstance(plan, str) else plan
-    target = None if path is None else expanded(path)
+    target = None if path is None else _target(path, network)
     snapshot = None if target is None else target.with_name(f"{target.name}.snapshot")
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writable(target, argument="path", like=is_checkpoint, kind="a checkpoint")
     place = pick_device(device)
-    samples = in_memory(samples)
     module, masks, parent = _prepared(network, samples, recipe.seed, architecture_args, normalization)
-    module.to(place)
+    start = network.fingerprint if isinstance(network, Classifier) else None
     facts: dict[str, Any] = {
         "class_names": samples.classes,
         "data": samples.name,
         "parent": parent,
         "recipe": {
             "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
-            "training": told(Plan(recipe, objective)),
+            "training": told(Plan(recipe, objective)) | ({} if start is None else {"start": start}),
         },
     }
-    name = target.stem if target is not None else str(getattr(network, "name", network))
     plan = Plan(recipe, objective)
+    if target is not None and not overwrite and _is_done(target, snapshot):
+        there = made_alike(target, as_classifier(module, **facts))
+        return Trained(there, History([]), plan, target, already=True)
+    samples = in_memory(samples)
+    module.to(place)
+    name = target.stem if target is not None else str(getattr(network, "name", network))
     with _recorded(store, plan, place, command) as run:
         record = None if run is None else _Record(run, name, module, samples, plan, masks=masks, parent=parent)
         seen: list[Epoch] = []
@@ -212,17 +239,29 @@ def train_classifier(
             if progress is not None:
                 progress(epoch)
 
+        note.step = getattr(progress, "step", None)  # type: ignore[attr-defined]  # what `train` looks for
+
         try:
-            history = train(module, samples, recipe, objective=objective, masks=masks, progress=note, resume=snapshot)
+            history = train(
+                module,
+                samples,
+                recipe,
+                objective=objective,
+                masks=masks,
+                hooks=() if start is None else [_Start(start)],
+                progress=note,
+                resume=snapshot,
+            )
         except InputError as error:
             if target is not None and (seen or (snapshot is not None and snapshot.exists())):
-                _save(module, target, snapshot, facts)
+                _save(module, target, snapshot, masks, facts)
                 raise InputError(f"{error}, which are in {target}") from error
             raise
+        facts["recipe"][RESULT] = result_of(history)
         if target is None:
-            classifier = as_classifier(module.cpu(), name=name, **facts)
+            classifier = replace(as_classifier(module.cpu(), name=name, **facts), masks=masks)
         else:
-            classifier = load_classifier(_save(module, target, snapshot, facts))
+            classifier = load_classifier(_save(module, target, snapshot, masks, facts))
         if record is not None:
             record.end(classifier, history)
     if snapshot is not None:
@@ -230,10 +269,72 @@ def train_classifier(
     return Trained(classifier, history, plan, target)
 
 
-def _save(module: nn.Module, target: Path, snapshot: Path | None, facts: Mapping[str, Any]) -> Path:
+def _target(path: str | PathLike[str], network: str | PathLike[str] | Classifier) -> Path:
+    """Return where the checkpoint goes, after a look whether it can be written there."""
+    target = expanded(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    writable(target, argument="path", like=is_checkpoint, kind="a checkpoint")
+    source = network.path if isinstance(network, Classifier) else None
+    if source is not None and target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"`path` {target} is the network to train on itself: choose another path")
+    return target
+
+
+def _is_done(target: Path, snapshot: Path | None) -> bool:
+    """Return whether there is a checkpoint, and no training on its way to replace it."""
+    return target.exists() and target.stat().st_size > 0 and not (snapshot is not None and snapshot.exists())
+
+
+@dataclass
+class _Start(Hook):
+    """Tells snapshots apart by the network that is trained on: a file holds only where its weights got to."""
+
+    fingerprint: str
+
+
+def made_alike(path: Path, planned: Classifier) -> Classifier:
+    """Return the network in a file where it came about as planned, whatever its weights are.
+
+    Raises
+    ------
+    InputError
+        Where anything differs: the message says what.
+
+    """
+    there = load_classifier(path)
+    old, new = _origin(there), _origin(planned)
+    differing = differences(old, new) if old != new else []
+    if not differing and "training" in old and RESULT not in (there.recipe or {}):
+        differing = ["it does not say that its training came to its end"]
+    if differing:
+        raise InputError(
+            f"{path} is there already, and not what was asked for ({'; '.join(differing)}): choose another path, or "
+            "replace it: `--overwrite`, in Python `overwrite=True`"
+        )
+    return there
+
+
+def _origin(network: Classifier) -> dict[str, Any]:
+    """Return how a network came about, in the plain values that a file holds."""
+    recipe = {part: settings for part, settings in (network.recipe or {}).items() if part != RESULT}
+    if isinstance(recipe.get("pruning"), Mapping):
+        recipe["pruning"] = {name: value for name, value in recipe["pruning"].items() if name != "reached"}
+    facts = {
+        "architecture": network.architecture,
+        "arguments": dict(network.arguments),
+        "normalization": normalization_text(network.normalization),
+        "parent": network.parent,
+    }
+    origin: dict[str, Any] = json.loads(json.dumps(facts | recipe))
+    return origin
+
+
+def _save(
+    module: nn.Module, target: Path, snapshot: Path | None, masks: Masks | None, facts: Mapping[str, Any]
+) -> Path:
     """Return the path of the checkpoint, or say where the training is where it cannot be written."""
     try:
-        return save_classifier(module.cpu(), target, **facts)
+        return save_classifier(module.cpu(), target, masks=masks, **facts)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"{target} could not be written ({cause_of(error, target.parent)}): the training is in {snapshot}; make "
@@ -346,7 +447,9 @@ def _prepared(
         if arguments is not None or normalization is not None:
             raise InputError("`network` is a classifier: its arguments and its normalisation are its own")
         module = own_copy(network.module).requires_grad_(requires_grad=True)
-        masks = Masks.of(module) if network.sparsity else None
+        masks = network.masks
+        if masks is None and network.sparsity:
+            masks = Masks.of(module)
         return module, masks, network.parent or network.fingerprint
     name, settings = str(network), dict(arguments or {})
     if "channels" in inspect.signature(find_architecture(name).make).parameters:

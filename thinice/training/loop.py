@@ -257,12 +257,14 @@ def run_epoch(
     optimizer: torch.optim.Optimizer,
     number: int,
     reductions: int = 0,
+    after_step: Callable[[int, int, int], object] | None = None,
 ) -> tuple[float, float]:
     """Return mean loss and accuracy of one pass over the samples; its random numbers belong to seed and number alone.
 
     Three streams: order and augmentation; what the objective draws; torch's global state, which dropout and
     hooks draw from. The model is left in eval mode. `passes` is the model as the objective sees it. The loss is what it
-    is where it is not finite; then the epoch ends early.
+    is where it is not finite; then the epoch ends early. `after_step` gets the number,
+    how many steps are done, and how many there are.
     """
     device, samples = feed.device, feed.samples
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -300,6 +302,8 @@ def run_epoch(
                 hook.after_batch(batch)
             loss_sum += batch.loss * len(index)
             correct += (batch.logits.argmax(1) == labels).sum()
+            if after_step is not None:
+                after_step(number, step + 1, len(order))
             if step % LOOK == LOOK - 1 and not bool(loss_sum.isfinite()):
                 break
         else:

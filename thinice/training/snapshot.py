@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thinice.models.weights import Masks
     from thinice.training.recipe import Recipe
 
-__all__ = ["Key", "Snapshot", "cause_of", "read_snapshot", "snapshot_key", "write_snapshot"]
+__all__ = ["Key", "Snapshot", "cause_of", "differences", "read_snapshot", "snapshot_key", "write_snapshot"]
 
 FORMAT = 2
 Key: TypeAlias = dict[str, Any]
@@ -166,17 +166,17 @@ def read_snapshot(
                 check_zipped(file, path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         format_version, other = int(state["format"]), dict(state["key"])
-        differences = [] if other == key else _differences(other, key) or ["fields are missing"]
+        differing = [] if other == key else differences(other, key) or ["fields are missing"]
     except (*DAMAGED, CheckpointError) as error:
-        raise CheckpointError(f"{path} is not a snapshot of a training: give `resume` another path") from error
+        raise CheckpointError(f"{path} is not a snapshot of a training: choose another path") from error
     if format_version != FORMAT:
         raise CheckpointError(
             f"{path} is a snapshot of format {format_version}, this version reads format {FORMAT}: "
-            "remove it, or give `resume` another path"
+            "remove it, or choose another path"
         )
-    if differences:
+    if differing:
         raise CheckpointError(
-            f"{path} belongs to another training ({'; '.join(differences)}): remove it, or give `resume` another path"
+            f"{path} belongs to another training ({'; '.join(differing)}): remove it, or choose another path"
         )
     try:
         history = [Epoch(**epoch) for epoch in state["history"]]
@@ -191,7 +191,7 @@ def read_snapshot(
         if kept is not None:
             kept = _fitting(dict(kept), module)
     except DAMAGED as error:
-        raise CheckpointError(f"{path} is a damaged snapshot: remove it, or give `resume` another path") from error
+        raise CheckpointError(f"{path} is a damaged snapshot: remove it, or choose another path") from error
     return Snapshot(history, kept)
 
 
@@ -257,19 +257,19 @@ def _name_of(thing: object) -> str:
     return f"{type(thing).__module__}:{type(thing).__qualname__}"
 
 
-def _differences(there: object, here: object, name: str = "") -> list[str]:
+def differences(there: object, here: object, name: str = "") -> list[str]:
     """Return which settings differ, as text of one line each; what the file says is shortened and quoted."""
     if isinstance(there, dict) and isinstance(here, dict):
         names = [*here, *(key for key in there if key not in here)]
         parts = [
-            _differences(there.get(key), here.get(key), f"{name}.{key}" if name else str(key))
+            differences(there.get(key), here.get(key), f"{name}.{key}" if name else str(key))
             for key in names
             if there.get(key) != here.get(key)
         ]
         texts = [text for part in parts for text in part]
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         pairs = [(old, new) for old, new in zip(there, here, strict=True) if old != new]
-        texts = [text for old, new in pairs for text in _differences(old, new, name)]
+        texts = [text for old, new in pairs for text in differences(old, new, name)]
     else:
         texts = [f"{name} was {reprlib.repr(there)}, is {reprlib.repr(here)}"]
     return [" ".join(text.split())[:200] for text in texts[:5]]

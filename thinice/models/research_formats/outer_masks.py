@@ -311,7 +311,7 @@ def _apply(checkpoint: RawCheckpoint, label: str, masks: Masks) -> None:
         marks_kept = marks_kept or not bool(is_zero[keeps].all())
         kept, total = kept + int(keeps.sum()), total + weight.numel()
         checkpoint.without_masks.discard(target)
-        weights[target] = torch.where(keeps, weight, torch.zeros_like(weight))
+        weights[target] = checkpoint.masked(weight, keeps)
     if marks_pruned and not marks_kept and kept:
         raise checkpoint.fail(
             f"{plain(label)}: masks keep only weights that are zero already, so they mark what is pruned: give them "

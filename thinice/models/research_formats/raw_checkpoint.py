@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from thinice.errors import CheckpointError
+from thinice.models.weights import Masks, prunable_weights
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from thinice.models.normalization import Normalization
 
@@ -47,6 +50,9 @@ class RawCheckpoint:
         The weights whose masks are not in the state dict, though they have some.
     versions : mapping
         The versions of layers that torch stores with a state dict, by the name of the layer.
+    kept : mapping
+        Each weight that masks were applied to, and which of its numbers they keep, by the identity of the tensor: names
+        may still change.
     notes : list of str
         One sentence for the user for each conversion.
     """
@@ -63,11 +69,32 @@ class RawCheckpoint:
     used: set[str] = field(default_factory=set)
     without_masks: set[str] = field(default_factory=set)
     versions: dict[str, Any] = field(default_factory=dict)
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def layers(self, leaf: str) -> list[str]:
         """Return the layers that have a tensor of this name, as prefixes that end in a dot (or are empty)."""
         return [name[: -len(leaf)] for name in self.weights if name == leaf or name.endswith(f".{leaf}")]
+
+    def masked(self, weight: Tensor, keeps: Tensor) -> Tensor:
+        """Return the weight with zeros where it is not kept, and remember which those are."""
+        result = torch.where(keeps, weight, torch.zeros_like(weight))
+        _, before = self.kept.get(id(weight), (weight, keeps))
+        self.kept[id(result)] = result, keeps & before
+        self.kept.pop(id(weight), None)
+        return result
+
+    def masks_for(self, network: nn.Module) -> Masks | None:
+        """Return the masks of a network with these weights; ``None`` where there were none, or not all are found again.
+
+        Layers without a mask are kept whole.
+        """
+        names = prunable_weights(network)
+        applied = {name: self.kept[id(value)][1] for name, value in self.weights.items() if id(value) in self.kept}
+        if not applied or len(applied) < len(self.kept) or not applied.keys() & names.keys():
+            return None
+        masks = Masks.whole(network) & Masks({name: applied[name] for name in names if name in applied})
+        return masks if masks.hold(network) else None
 
     def without_prefix(self, prefix: str) -> None:
         """Leave out weights whose names do not begin so, and the beginning of all others."""

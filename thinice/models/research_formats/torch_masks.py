@@ -132,7 +132,7 @@ def refuse_left_masks(checkpoint: RawCheckpoint) -> None:
 
 def masked(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tensor) -> Tensor:
     """Return the weight with zeros where its mask has zeros or False; `key` names the mask in errors."""
-    return torch.where(fitted_mask(checkpoint, key, weight, mask), weight, torch.zeros_like(weight))
+    return checkpoint.masked(weight, fitted_mask(checkpoint, key, weight, mask))
 
 
 def fitted_mask(checkpoint: RawCheckpoint, key: str, weight: Tensor, mask: Tensor) -> Tensor:
