@@ -76,6 +76,8 @@ def test_help_names_them():
     )
     unwrapped = " ".join(measure.split()).replace("- ", "-")  # lines also break behind a hyphen
     assert all(name in unwrapped for name in ("toy-near", "toy-data"))
+    train = " ".join(run(SCRIPT, "train", "-h", folder=ROOT).split()).replace("- ", "-")
+    assert all(name in train for name in ("toy-margin", "toy-net", "noise"))
     assert "toy-ball" in evaluate
     assert "greet" in top
     assert "Say hello." in top

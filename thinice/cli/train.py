@@ -60,6 +60,15 @@ def settings() -> str:
     return one_of(settings_of(Recipe))
 
 
+def objective_settings() -> str:
+    """Return what ``--set`` takes of objectives, but for what has an option of its own."""
+    from thinice.training import OBJECTIVES
+    from thinice.training.presets import settings_of_objective
+
+    names = (setting for name in OBJECTIVES.names() for setting in settings_of_objective(name))
+    return one_of(dict.fromkeys(name for name in names if name not in {"budget", "steps"}))
+
+
 @options
 def train(
     *,
@@ -106,8 +115,8 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help=f"Any other setting of the recipe ({settings()}) or of the objective (beta, step_size, norm, start, "
-            "mode, label_smoothing). May be given again.",
+            help=f"Any other setting of the recipe ({settings()}) or of the objective ({objective_settings()}). May be "
+            "given again.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the initial weights, and all chance.")] = 0,

@@ -19,7 +19,7 @@ from thinice.training.recipe import Recipe
 if TYPE_CHECKING:
     from thinice.data import Samples
 
-__all__ = ["RECIPES", "Plan", "Preset", "fitting", "preset", "settings_of"]
+__all__ = ["RECIPES", "Plan", "Preset", "fitting", "preset", "settings_of", "settings_of_objective"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ def preset(name: str, /, *, objective: str | None = None, **changes: object) -> 
     """
     row = RECIPES.get(name)
     chosen = row.objective if objective is None else objective
-    known, own = settings_of(Recipe), _settings_of_objective(chosen)
+    known, own = settings_of(Recipe), settings_of_objective(chosen)
     unknown = [change for change in changes if change not in known and change not in own]
     if unknown:
         raise InputError(
@@ -231,6 +231,7 @@ def fitting(name: str, samples: Samples, changes: Mapping[str, object]) -> tuple
     return changes, notes
 
 
-def _settings_of_objective(name: str) -> tuple[str, ...]:
+def settings_of_objective(name: str) -> tuple[str, ...]:
+    """Return the settings of an objective by name; none where a function makes it."""
     kind = OBJECTIVES.get(name)
     return settings_of(kind) if isinstance(kind, type) else ()
