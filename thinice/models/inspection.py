@@ -14,7 +14,7 @@ from thinice.errors import ThinIceError
 from thinice.files import expanded
 from thinice.models.bookkeeping import Record
 from thinice.models.files import FORMAT, Container, detect_format, read_safetensors, read_torch
-from thinice.models.loading import load_classifier
+from thinice.models.loading import read_classifier, refuse_unknown
 from thinice.models.mask_files import read_masks
 from thinice.models.normalization import normalization_text
 from thinice.models.pickles import plain
@@ -166,7 +166,7 @@ def inspect_checkpoint(
     container = detect_format(path)
     classifier, refused = None, None
     try:
-        classifier = load_classifier(
+        classifier = read_classifier(
             path,
             architecture=architecture,
             architecture_args=architecture_args,
@@ -176,6 +176,7 @@ def inspect_checkpoint(
             weights=weights,
             trust_pickle=trust_pickle,
         )
+        refuse_unknown(classifier)
     except ThinIceError as error:
         refused = str(error)
     content, checkpoint = None, None
