@@ -185,7 +185,7 @@ LAYOUTS = {
 def offered(message):
     """The architectures that a message offers."""
     listed, _, variants = message.partition("one of ")[2].partition("; or ")[0].partition("VARIANT with ")
-    plain = [name.strip("', ") for name in re.findall(r"'\w+\(.*?\)'|^\w+", listed)]
+    plain = [name.strip("', ") for name in re.findall(r"'\w+\(.*?\)'|^[\w:]+", listed)]
     named = re.sub(r" \((?:[^()]|\([^()]*\))*\)", "", variants).split(", ") if variants else []
     return [*plain, *(f"{name}:{variant}" for name in plain for variant in named)]
 

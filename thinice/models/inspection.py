@@ -59,7 +59,8 @@ class Inspection:
     path, container, size
         The file, its kind and its bytes.
     classifier
-        What was loaded; ``None`` where it was refused.
+        What was loaded; ``None`` where it was refused, unless it is only undecided what it computes: then one of the
+        networks that it may be, with the others as its `alternatives`.
     refused
         Why it was refused, and what to do; ``None`` where it was not.
     entries
@@ -88,7 +89,7 @@ class Inspection:
 
     @property
     def parameters(self) -> int | None:
-        """How many parameters the network has; ``None`` where it was refused."""
+        """How many parameters the network has; ``None`` without a classifier."""
         if self.classifier is None:
             return None
         return sum(parameter.numel() for parameter in self.classifier.network.parameters())
