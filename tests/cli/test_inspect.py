@@ -11,6 +11,7 @@ from thinice.cli.loading import load
 from thinice.cli.options import CheckpointOptions, DataOptions
 from thinice.cli.output import Messages
 from thinice.data.digits import example_checkpoints
+from thinice.models import build
 
 
 @pytest.fixture
@@ -104,3 +105,14 @@ def test_all_commands_read_checkpoints_so(tmp_path, capsys, monkeypatch):
         "found under state_dict_ema",
     ):
         assert part in said
+
+
+def test_a_long_refusal_is_shown_whole(run, tmp_path):
+    """Tables cut long cells in the middle, where the names to give may stand."""
+    torch.save(build("resnet10(stem=imagenet)", blocks=[1, 1, 1, 1]).state_dict(), tmp_path / "net.pt")
+    code, out, _ = run("inspect", tmp_path / "net.pt")
+    assert code == 1
+    for name in ("'resnet10(stem=imagenet-stride-1-no-pool)'", "leaky-relu (leaky ReLU of slope 0.1 for ReLU)"):
+        assert name in " ".join(out.split())
+    assert "…" not in out.partition("layer ")[0]
+    assert "resnet10(stem=imagenet-stride-1):gelu" in out

@@ -63,7 +63,15 @@ def slimmed_vgg(end):
     return foreign.VGG(SMALL, classifier, features="feature", bias=False, end=end)
 
 
-# Each program's network, and its architecture; with options where the names and shapes leave several functions.
+def averaging(network):
+    for place, layer in enumerate(network.features):
+        if isinstance(layer, nn.MaxPool2d):
+            network.features[place] = nn.AvgPool2d(2)
+    return network
+
+
+# Each program's network, and its architecture; with options or a variant (or none, after the colon) where the names and
+# shapes leave several functions.
 LAYOUTS = {
     "kuangliu resnet": (foreign.ResNet, "resnet10"),
     "kuangliu resnet, bottleneck": (lambda: foreign.ResNet(bottleneck=True), "resnet14"),
@@ -93,7 +101,19 @@ LAYOUTS = {
     ),
     "torchvision resnet, gray": (
         lambda: foreign.ResNet(around="downsample", head="fc", kernel=7, pool=True, channels=1),
+        "resnet10(stem=imagenet)",
+    ),
+    "torchvision resnet, without the pool": (
+        lambda: foreign.ResNet(around="downsample", head="fc", kernel=7),
+        "resnet10(stem=imagenet-no-pool)",
+    ),
+    "torchvision resnet, ImageNet": (
+        lambda: foreign.ResNet(around="downsample", head="fc", kernel=7, pool=True, classes=1000),
         "resnet10",
+    ),
+    "padded resnet, head of another name": (
+        lambda: foreign.ResNet(blocks=(1, 1, 1), width=16, head="classifier", padded="rethinking"),
+        "resnet8(shortcut=averaged-padded-after)",
     ),
     "weiaicunzai resnet": (foreign.Weiaicunzai, "resnet10"),
     "weiaicunzai resnet, bottleneck": (lambda: foreign.Weiaicunzai(bottleneck=True), "resnet14"),
@@ -131,8 +151,9 @@ LAYOUTS = {
     "chenyaofo vgg": (lambda: foreign.VGG(SMALL, head(16, 20, 20, 10), end=nn.MaxPool2d(2)), "vgg(pool=max)"),
     "hydra vgg": (
         lambda: foreign.VGG(SMALL, head(64, 20, 20, 10, positions="close"), bias=False),
-        "vgg",
+        "vgg:",
     ),
+    "vgg of average pools": (lambda: averaging(foreign.VGG(SMALL, nn.Linear(64, 10))), "vgg:average-pools"),
     "hydra vgg4": (
         lambda: foreign.VGG(
             (8, 8, "M", 12, 12),
@@ -161,6 +182,14 @@ LAYOUTS = {
 }
 
 
+def offered(message):
+    """The architectures that a message offers."""
+    listed, _, variants = message.partition("one of ")[2].partition("; or ")[0].partition("VARIANT with ")
+    plain = [name.strip("', ") for name in re.findall(r"'\w+\(.*?\)'|^[\w:]+", listed)]
+    named = re.sub(r" \((?:[^()]|\([^()]*\))*\)", "", variants).split(", ") if variants else []
+    return [*plain, *(f"{name}:{variant}" for name in plain for variant in named)]
+
+
 def logits(network, images=IMAGES):
     with torch.no_grad():
         return network(images)
@@ -177,15 +206,16 @@ def test_loads_with_the_logits_of_its_program_or_asks_which(layout, tmp_path):
     network, path = settled(make()), tmp_path / "net.pth"
     images = IMAGES[:, : next(iter(network.state_dict().values())).shape[1]]
     torch.save(network.state_dict(), path)
-    base, options = with_options(architecture)
+    options = "(" in architecture or ":" in architecture
     if not options:
         classifier = load_classifier(path, normalization="none")
-        assert classifier.architecture == base
+        assert with_options(classifier.architecture)[0] == architecture
         assert_equal(classifier, network, images)
     else:
         with pytest.raises(CheckpointError, match=r"fit several architectures that compute different things") as caught:
             load_classifier(path, normalization="none")
-        names = re.findall(r"'(\w+\(.*?\))'", str(caught.value).partition("one of ")[2].partition("; or ")[0])
+        architecture = architecture.removesuffix(":")
+        names = offered(str(caught.value))
         assert architecture in names
         for name in names:
             classifier = load_classifier(path, architecture=name, normalization="none")
@@ -234,8 +264,8 @@ def test_a_head_with_dropout(tmp_path):
     network.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 7))
     settled(network)
     torch.save(network.state_dict(), tmp_path / "net.pt")
-    classifier = load_classifier(tmp_path / "net.pt", normalization="none")
-    assert (classifier.architecture, classifier.arguments) == ("resnet18", {"stem": "imagenet"})
+    classifier = load_classifier(tmp_path / "net.pt", architecture="resnet18(stem=imagenet)", normalization="none")
+    assert (classifier.architecture, classifier.alternatives) == ("resnet18(stem=imagenet)", ())
     assert_equal(classifier, network)
 
 
@@ -251,7 +281,13 @@ NARROWER = {
     ),
     "resnet of torchvision": (
         lambda: foreign.ResNet(
-            inner=(7, 5, 9, 3), outputs=(6, 10, 12, 20), around="downsample", head="fc", kernel=7, pool=True
+            inner=(7, 5, 9, 3),
+            outputs=(6, 10, 12, 20),
+            around="downsample",
+            head="fc",
+            kernel=7,
+            pool=True,
+            classes=1000,
         ),
         "narrower than resnet10 in 12 layers",
     ),
@@ -397,9 +433,10 @@ def test_what_lies_beside_the_network_is_dropped_and_named(case, tmp_path):
 
 def test_what_may_compute_with_the_network_is_not_dropped(tmp_path):
     """A second head, or a layer before the network: without it the function is another."""
-    for name in ("projector.0.weight", "temperature"):
+    beside = {"projector.0.weight": torch.ones(4, 10), "temperature": torch.ones(1), "scale": torch.tensor(2.0)}
+    for name, value in beside.items():
         state = {"agent." + key: value for key, value in build("resnet20").state_dict().items()}
-        torch.save({**state, name: torch.ones(4, 10)}, tmp_path / "net.pt")
+        torch.save({**state, name: value}, tmp_path / "net.pt")
         with pytest.raises(CheckpointError, match=rf"under agent\. lies resnet20, but beside it {re.escape(name)}"):
             load_classifier(tmp_path / "net.pt")
 

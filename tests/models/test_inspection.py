@@ -122,3 +122,19 @@ def test_safetensors(tmp_path):
     assert inspection.recorded == {"note": "mine"}
     own = save_classifier(build("digits_cnn"), tmp_path / "own.safetensors")
     assert thinice.inspect_checkpoint(own).classifier.architecture == "digits_cnn"
+
+
+def test_an_undecided_network_is_shown_with_its_alternatives(tmp_path):
+    """What it may be is a part of the answer, in full; until it is said, the file is refused."""
+    torch.save(build("torchvision:mobilenet_v3_small", 10).state_dict(), tmp_path / "net.pt")
+    inspection = thinice.inspect_checkpoint(tmp_path / "net.pt")
+    assert "torchvision:mobilenet_v3_small:VARIANT with stem-stride-1" in inspection.refused
+    assert inspection.classifier.architecture == "torchvision:mobilenet_v3_small"
+    assert inspection.classifier.alternatives == ("torchvision:mobilenet_v3_small:stem-stride-1",)
+    assert inspection.parameters == sum(
+        parameter.numel() for parameter in build("torchvision:mobilenet_v3_small", 10).parameters()
+    )
+    assert any("computing something else" in note for note in inspection.notes)
+    said = inspection.classifier.alternatives[0]
+    inspection = thinice.inspect_checkpoint(tmp_path / "net.pt", architecture=said)
+    assert (inspection.refused, inspection.classifier.architecture) == (None, said)

@@ -175,6 +175,11 @@ FOREIGN = [
     row("torchvision:googlenet:transform-input", LARGE, lambda: transforming("googlenet"), slow=True),
     row("torchvision:inception_v3:transform-input", (3, 96, 96), lambda: transforming("inception_v3"), slow=True),
     row("torchvision:googlenet:transform-input", LARGE, lambda: transforming("googlenet", auxiliary=True), slow=True),
+    row(
+        "torchvision:mobilenet_v3_small:stem-stride-1",
+        LARGE,
+        lambda: changed("mobilenet_v3_small", features__0__0=(1, 1)),
+    ),
     row("torchvision:resnet18", SMALL, lambda: changed("resnet18"), slow=True),
     row("torchvision:resnet18:no-stem-pool", SMALL, lambda: changed("resnet18", maxpool=nn.Identity())),
     row("torchvision:resnet18:stem-stride-1", SMALL, lambda: changed("resnet18", conv1=(1, 1)), slow=True),
@@ -228,8 +233,11 @@ def test_every_refusal_fits_into_a_message():
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("torchvision:squeezenet1_1:stem-stride-1", lambda: changed("squeezenet1_1", features__0=(1, 1))),
-        ("torchvision:mobilenet_v3_small:stem-stride-1", lambda: changed("mobilenet_v3_small", features__0__0=(1, 1))),
+        ("torchvision:squeezenet1_1:stem-stride-1", lambda: changed("squeezenet1_1", 1000, features__0=(1, 1))),
+        (
+            "torchvision:mobilenet_v3_small:stem-stride-1",
+            lambda: changed("mobilenet_v3_small", 1000, features__0__0=(1, 1)),
+        ),
     ],
 )
 def test_names_of_torchvision_alone_are_its_network_with_a_note_of_the_others(name, make, tmp_path):
@@ -510,9 +518,9 @@ def test_a_recorded_accuracy_is_compared_with_the_measured_one(entries, warned, 
     network = spread_out(alive(LeNet(torch.relu, functional.max_pool2d), DIGITS), DIGITS)
     torch.save({"net": network.state_dict(), **entries}, tmp_path / "net.th")
     classifier = load_classifier(tmp_path / "net.th", architecture="cnn5", normalization="none")
-    doubted = nullcontext() if warned is None else pytest.warns(DoubtfulWarning, match="but the file records")
-    with doubted:
-        notes = "; ".join(prepare_classifier(classifier, answered(network, DIGITS)).notes)
+    samples = answered(network, DIGITS)
+    with nullcontext() if warned is None else pytest.warns(DoubtfulWarning, match=warned):
+        notes = "; ".join(prepare_classifier(classifier, samples).notes)
     assert ("but the file records" in notes) == (warned is not None)
     if warned is not None:
         assert re.search(warned, notes)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 REFUSED = 1
+WIDTH = 120
+"""Letters of a line that tells what was found."""
 SHORT = 12
 """Letters of a fingerprint in tables."""
 
@@ -67,9 +70,22 @@ def _page(inspection: Inspection, how: Format) -> str:
         {"entry": entry.name or "(the file itself)", "holds": entry.holds, "role": entry.role}
         for entry in inspection.entries
     ]
-    facts: list[dict[str, object]] = [{"what": what, "found": found} for what, found in _facts(inspection)]
-    notes: list[dict[str, object]] = [{"read and not read": note} for note in inspection.notes]
+    facts: list[dict[str, object]] = [
+        {"what": "" if number else what, "found": line}
+        for what, found in _facts(inspection)
+        for number, line in enumerate(_wrapped(found))
+    ]
+    notes: list[dict[str, object]] = [
+        {"read and not read": f"  {line}" if number else line}
+        for note in inspection.notes
+        for number, line in enumerate(_wrapped(note))
+    ]
     return "\n\n".join(render(rows, how) for rows in (facts, layers, entries, notes) if rows)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return a text in lines, so that none of it is cut away: what may be given stands anywhere in it."""
+    return wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _lines(inspection: Inspection) -> Iterator[dict[str, object]]:

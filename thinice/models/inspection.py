@@ -14,7 +14,7 @@ from thinice.errors import ThinIceError
 from thinice.files import expanded
 from thinice.models.bookkeeping import Record
 from thinice.models.files import FORMAT, Container, detect_format, read_safetensors, read_torch
-from thinice.models.loading import load_classifier
+from thinice.models.loading import read_classifier, refuse_unknown
 from thinice.models.mask_files import read_masks
 from thinice.models.normalization import normalization_text
 from thinice.models.pickles import plain
@@ -59,7 +59,8 @@ class Inspection:
     path, container, size
         The file, its kind and its bytes.
     classifier
-        What was loaded; ``None`` where it was refused.
+        What was loaded; ``None`` where it was refused, unless it is only undecided what it computes: then one of the
+        networks that it may be, with the others as its `alternatives`.
     refused
         Why it was refused, and what to do; ``None`` where it was not.
     entries
@@ -88,7 +89,7 @@ class Inspection:
 
     @property
     def parameters(self) -> int | None:
-        """How many parameters the network has; ``None`` where it was refused."""
+        """How many parameters the network has; ``None`` without a classifier."""
         if self.classifier is None:
             return None
         return sum(parameter.numel() for parameter in self.classifier.network.parameters())
@@ -184,7 +185,7 @@ def inspect_checkpoint(
     container = detect_format(path)
     classifier, refused = None, None
     try:
-        classifier = load_classifier(
+        classifier = read_classifier(
             path,
             architecture=architecture,
             architecture_args=architecture_args,
@@ -194,6 +195,7 @@ def inspect_checkpoint(
             weights=weights,
             trust_pickle=trust_pickle,
         )
+        refuse_unknown(classifier)
     except ThinIceError as error:
         refused = str(error)
     content, checkpoint = None, None

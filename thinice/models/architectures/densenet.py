@@ -82,7 +82,7 @@ def densenet(
     layers: dict[str, nn.Module] = {"conv1": convolution}
     if stem_norm:
         layers |= {"norm0": nn.BatchNorm2d(maps), "relu0": nn.ReLU()}
-    if stem != "cifar":
+    if not isinstance(pool, nn.Identity):
         layers["maxpool"] = pool
     for index, number in enumerate(blocks):
         block = nn.Sequential()

@@ -1,10 +1,10 @@
-"""What the depth in a name stands for: blocks of residual networks, widths of VGGs."""
+"""What the depth in a name stands for (blocks of residual networks, widths of VGGs), and the stems there are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["VGG_WIDTHS", "resnet_defaults", "stages"]
+__all__ = ["LARGE_STEMS", "SMALL_STEMS", "VGG_WIDTHS", "resnet_defaults", "stages"]
 
 FOUR_STAGES = {
     18: ((2, 2, 2, 2), "basic"),
@@ -21,6 +21,10 @@ VGG_WIDTHS = {
     19: (64, 64, 128, 128, *(256,) * 4, *(512,) * 8),
 }
 """Widths of the convolutions, by the number in the name (Simonyan and Zisserman 2015, table 1)."""
+SMALL_STEMS = ("cifar", "cifar-pool")
+"""A 3x3 convolution; the same and a 3x3 max-pool of stride 2."""
+LARGE_STEMS = ("imagenet", "imagenet-no-pool", "imagenet-stride-1", "imagenet-stride-1-no-pool")
+"""A 7x7 convolution of stride 2 and that max-pool; and what people make of it for small images."""
 
 
 def resnet_defaults(depth: int) -> tuple[tuple[int, ...] | None, str]:

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import isqrt, prod
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import torch
 
 from thinice.errors import InputError
 from thinice.models.architectures import build, find_architecture
-from thinice.models.architectures.depths import VGG_WIDTHS, resnet_defaults
+from thinice.models.architectures.depths import LARGE_STEMS, VGG_WIDTHS, resnet_defaults
 from thinice.models.architectures.naming import SCHEMES, Scheme, translate
 from thinice.models.architectures.rebuild import WithoutMemory, signature
 
@@ -30,6 +31,7 @@ __all__ = ["Member", "family_members", "nearest_member"]
 Shapes = Mapping[str, tuple[int, ...]]
 IMAGE = 32
 """Height and width of the images that networks with small stems take."""
+IMAGENET_CLASSES = 1000
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 """Factors that wide residual networks have before channels are removed."""
 SHOWN = 3
@@ -55,6 +57,8 @@ class Member:
         Who names parameters so.
     remark : str
         Where it is narrower than the architecture; empty where it is not.
+    known : bool
+        The names are those of programs that compute this, and not what other members do.
     """
 
     architecture: str
@@ -63,6 +67,7 @@ class Member:
     names: Mapping[str, str]
     programs: str
     remark: str = ""
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Reading:
         As of `Member`; what is read here goes before what the naming scheme says.
     possible : mapping of str to tuple
         The values that an argument of the naming scheme may have with these shapes.
+    open : mapping of str to tuple
+        Arguments that neither names nor shapes show, whatever the naming scheme, and the values that they may have.
     dense : bool
         Of the usual widths: the file's may be narrower.
     remark : str
@@ -85,6 +92,7 @@ class Reading:
     classes: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     possible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    open: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dense: bool = False
     remark: str = ""
 
@@ -145,19 +153,21 @@ def _members(reading: Reading, scheme: Scheme, names: Mapping[str, str], own: Sh
         remark = _narrower(reading.architecture, planned, own) if sizes else reading.remark
         given = arguments | ({"layer_sizes": sizes} if sizes else {})
         members.append(Member(reading.architecture, reading.classes, given, names, scheme.programs, remark))
-    return _told_apart(members)
+    known = len(members) == 1 if scheme.known is None or reading.open else scheme.known
+    return [replace(member, known=known) for member in _told_apart(members)]
 
 
 def _functions(reading: Reading, scheme: Scheme) -> list[dict[str, Any]]:
     """Return the arguments of each function that a scheme's programs compute with what was read, without defaults."""
     parameters = inspect.signature(find_architecture(reading.architecture).make).parameters
     functions: list[dict[str, Any]] = []
-    for function in scheme.functions:
+    left_open = [dict(zip(reading.open, values, strict=True)) for values in product(*reading.open.values())]
+    for function, more in product(scheme.functions, left_open):
         if any(function.get(key, values[0]) not in values for key, values in reading.possible.items()):
             continue
         arguments = {
             key: value
-            for key, value in {**function, **reading.arguments}.items()
+            for key, value in {**function, **reading.arguments, **more}.items()
             if value is not None and value != parameters[key].default
         }
         if arguments not in functions:
@@ -292,9 +302,7 @@ def _read_resnet(shapes: Shapes) -> list[Reading]:
     four = "layer4.0.conv1.weight" in shapes
     projected = any(name.endswith(".shortcut.0.weight") for name in shapes)
     more: dict[str, Any] = {}
-    if stem[2:] == (7, 7):
-        more["stem"] = "imagenet"
-    elif not four:
+    if stem[2:] == (3, 3) and not four:
         more["stem"] = "cifar"
     if projected:
         more["shortcut"] = None if four else "projected"
@@ -302,9 +310,16 @@ def _read_resnet(shapes: Shapes) -> list[Reading]:
     if "layer1.0.conv3.weight" in shapes and len(grouped) == 4 and inner[0] > grouped[1]:
         more["groups"] = inner[0] // grouped[1]
     return [
-        Reading(f"resnet{depth}", head[0], {**arguments, **more}, dense=dense)
+        Reading(f"resnet{depth}", head[0], {**arguments, **more}, open=_open_stem(stem, head[0]), dense=dense)
         for depth, arguments, dense in _residual(shapes)
     ]
+
+
+def _open_stem(convolution: tuple[int, ...], classes: int) -> dict[str, tuple[str, ...]]:
+    """Return what a stem of this shape may be: people change torchvision's, but hardly for ImageNet's classes."""
+    if convolution[2:] != (7, 7):
+        return {}
+    return {"stem": LARGE_STEMS[:1] if classes == IMAGENET_CLASSES else LARGE_STEMS}
 
 
 def _read_preact_resnet(shapes: Shapes) -> list[Reading]:
@@ -449,9 +464,7 @@ def _read_densenet(shapes: Shapes) -> list[Reading]:
         "transitions": None if transitions == halves else transitions,
         "stem_norm": "norm0.weight" in shapes,
     }
-    if stem[2:] == (7, 7):
-        arguments["stem"] = "imagenet"
-    return [Reading("densenet", head[0], arguments)]
+    return [Reading("densenet", head[0], arguments, open=_open_stem(stem, head[0]))]
 
 
 def _read_mobilenet_v2(shapes: Shapes) -> list[Reading]:

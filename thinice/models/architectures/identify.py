@@ -165,7 +165,7 @@ def _of_family(members: Sequence[Member]) -> Identity | None:
         remarks.append(f"parameters are named as in {first.programs}")
     identity = Identity(first.architecture, first.classes, first.arguments, names=first.names, remarks=tuple(remarks))
     others = [member.architecture for member in members[1:]]
-    return _with_variants(identity, others, "" if others else first.programs)
+    return _with_variants(identity, others, first.programs if first.known else "")
 
 
 def _under_prefix(
@@ -188,7 +188,7 @@ def _under_prefix(
             raise
     if identity is None:
         return None
-    parts = [name for name in beside if weights[name].is_floating_point() and weights[name].numel() > 1]
+    parts = [name for name in beside if weights[name].is_floating_point()]
     if parts:
         raise CheckpointError(
             f"{where}: under {prefix} lies {identity.architecture}, but beside it {', '.join(map(plain, parts[:3]))}, "
@@ -216,6 +216,7 @@ def fit(
         Several members of its family fit that compute different things, and neither name nor arguments say which.
     """
     find_architecture(architecture)
+    base, variant = base_and_variant(architecture)
 
     def fitting(inner: Mapping[str, Tensor]) -> Identity | None:
         exact = None
@@ -223,10 +224,13 @@ def fit(
             exact = None if architecture.startswith(TIMM) else _match(architecture, signature(inner))
         if exact is not None and not set(arguments or {}) - set(exact.arguments):
             return exact
-        members = [member for member in family_members(inner) if _is_meant(member, architecture, arguments or {})]
-        if len(members) > 1:
+        members = [member for member in family_members(inner) if _is_meant(member, base, arguments or {})]
+        if len(members) > 1 and not members[0].known:
             raise several(where, [member.architecture for member in members])
-        return _of_family(members)
+        identity = _of_family(members)
+        if identity is None or not variant:
+            return identity
+        return replace(identity, architecture=f"{identity.architecture}:{variant}")
 
     identity = fitting(weights) or _under_prefix(weights, where, fitting)
     if identity is None:
@@ -238,7 +242,7 @@ def fit(
             )
         identity = _fit(architecture, signature(weights), classes or 10)
         return identity if arguments is None else replace(identity, arguments=dict(arguments))
-    return identity
+    return replace(identity, alternatives=())  # it was said which
 
 
 def _is_meant(member: Member, architecture: str, arguments: Mapping[str, Any]) -> bool:

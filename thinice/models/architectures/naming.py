@@ -35,6 +35,9 @@ class Scheme:
     functions : tuple of mappings
         Arguments of the builder that names and shapes do not show: one mapping for each thing that is computed under
         these names.
+    known : bool, optional
+        Whether the names are those of programs that compute the first of these functions, so that the others are only
+        noted. Without it, where there is no other.
     """
 
     programs: str
@@ -43,6 +46,7 @@ class Scheme:
     renames: Renames = ()
     without: str = ""
     functions: tuple[Mapping[str, str | bool], ...] = field(default=({},))
+    known: bool | None = None
 
 
 def _counted(pattern: str, template: str, *offsets: int) -> tuple[str, Callable[[re.Match[str]], str]]:
@@ -55,7 +59,8 @@ def _counted(pattern: str, template: str, *offsets: int) -> tuple[str, Callable[
     return pattern, replace
 
 
-HEAD = (r"^(fc|classifier|output|last_linear|logits|head\.fc|head|linear)\.(\d+\.)?(?=weight$|bias$)", "linear.")
+OTHER_HEADS = r"fc|classifier|output|last_linear|logits|head\.fc|head"
+HEAD = (rf"^({OTHER_HEADS}|linear)\.(\d+\.)?(?=weight$|bias$)", "linear.")
 """One linear layer, also after a dropout in a sequence."""
 DOWNSAMPLE = (r"\.(downsample|down_sample|skip)\.", ".shortcut.")
 BACKBONE = (r"^(backbone|encoder|features|feature_extractor)\.(?=(conv1|bn1|layer\d+)\.)", "")
@@ -84,7 +89,7 @@ SCHEMES = (
         "resnet",
         r"^layer1\.0\.conv1\.weight$",
         (BACKBONE, HEAD),
-        without=r"downsample|^fc\.",
+        without=rf"downsample|^({OTHER_HEADS})\.",
     ),
     Scheme("OpenOOD and others after kuangliu", "resnet", r"\.shortcut\.1\.", (BACKBONE, HEAD)),
     Scheme(
@@ -97,8 +102,8 @@ SCHEMES = (
     Scheme(
         "rethinking-network-pruning, and others with padded shortcuts",
         "resnet",
-        r"^fc\.weight$",
-        (HEAD,),
+        rf"^({OTHER_HEADS})\.(\d+\.)?weight$",
+        (BACKBONE, HEAD),
         without=r"\.(downsample|shortcut|skip)\.",
         functions=({"shortcut": "averaged-padded-after"}, {"shortcut": "padded-after"}, {"shortcut": "padded"}),
     ),
@@ -211,7 +216,8 @@ SCHEMES = (
         "vgg",
         r"^feature\.0\.weight$",
         ((r"^feature\.", "features."), (r"^(fc|linear)\.", "classifier.")),
-        functions=({"pool": "mean"},),
+        functions=({"pool": "mean"}, {"pool": "max"}),
+        known=True,
     ),
     Scheme(
         "pytorch-cifar (kuangliu), chenyaofo, huyvnphan, weiaicunzai, bearpaw, HYDRA, torchvision",
@@ -219,6 +225,7 @@ SCHEMES = (
         r"^(features|layers)\.0\.weight$",
         ((r"^layers\.", "features."), (r"^(fc|linear)\.", "classifier.")),
         functions=({"pool": "max"}, {"pool": "max-mean"}, {"pool": "mean"}, {"pool": "none"}),
+        known=False,  # every sequence of layers is named so, whatever its pools and activations
     ),
     Scheme("pytorch-cifar (kuangliu)", "densenet", r"^trans1\.conv\.", (HEAD,), functions=({"order": "before"},)),
     Scheme(

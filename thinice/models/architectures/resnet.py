@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thinice.models.architectures.depths import stages
+from thinice.models.architectures.depths import LARGE_STEMS, SMALL_STEMS, stages
 
 __all__ = ["resnet", "resnet18", "resnet18_rst", "resnet20", "resnet32", "resnet44", "resnet56"]
 
@@ -100,17 +100,16 @@ class Bottleneck(nn.Module):
 
 
 BLOCKS: dict[str, type[Block | Bottleneck]] = {"basic": Block, "bottleneck": Bottleneck}
-STEMS = ("cifar", "cifar-pool", "imagenet")
-"""A 3x3 convolution; the same and a 3x3 max-pool of stride 2; a 7x7 convolution of stride 2 and that max-pool."""
 
 
 def stem_layers(channels: int, width: int, stem: str) -> tuple[nn.Module, nn.Module]:
-    """Return the first convolution of one of the `STEMS`, and its pool."""
-    if stem not in STEMS:
-        raise ValueError(f"stem is {stem!r}, not {', '.join(STEMS)}")
-    pool = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, stride=2, padding=1)
-    if stem == "imagenet":
-        return nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False), pool
+    """Return the first convolution of one of the `SMALL_STEMS` or `LARGE_STEMS`, and its pool."""
+    stems = (*SMALL_STEMS, *LARGE_STEMS)
+    if stem not in stems:
+        raise ValueError(f"stem is {stem!r}, not {', '.join(stems)}")
+    pool = nn.Identity() if stem == "cifar" or stem.endswith("no-pool") else nn.MaxPool2d(3, stride=2, padding=1)
+    if stem in LARGE_STEMS:
+        return nn.Conv2d(channels, width, 7, stride=1 if "stride-1" in stem else 2, padding=3, bias=False), pool
     return nn.Conv2d(channels, width, 3, padding=1, bias=False), pool
 
 
@@ -189,8 +188,8 @@ def resnet(
     width
         Maps of the first stage; each further one has twice as many.
     stem
-        ``cifar`` (3x3), ``cifar-pool`` (3x3, then a max-pool of stride 2) or ``imagenet`` (7x7 of stride 2, then that
-        max-pool).
+        ``cifar`` (3x3), ``cifar-pool`` (3x3, then a max-pool of stride 2), ``imagenet`` (7x7 of stride 2, then that
+        max-pool), or the last without the pool, with stride 1, or both (``imagenet-stride-1-no-pool``).
     shortcut
         Where the shape changes: ``projected``; ``padded`` (every second pixel, zeros on both sides, option A),
         ``padded-after``, or ``averaged-padded-after``. Without it, padded for three stages, else projected.

@@ -146,7 +146,7 @@ def _stride_in_1x1(network: nn.Module) -> None:
 
 
 RELU = (
-    r"resnet\d+|resnet18_rst|wrn_.*|preact_resnet\d+_cifar|vgg|vgg16_bn.*"
+    r"resnet\d+|resnet18_rst|wrn_.*|preact_resnet\d+_cifar|small_cnn|vgg|vgg16_bn.*"
     r"|torchvision:(resnet|resnext|wide_resnet|vgg|alexnet).*"
 )
 MOBILENET = "torchvision:mobilenet_v2"
@@ -155,7 +155,8 @@ BOTTLENECKS = r"torchvision:(resnet(50|101|152)|resnext\d+.*|wide_resnet\d+.*)"
 STRIDED = r"torchvision:(alexnet|efficientnet|mnasnet|mobilenet_v3|regnet|squeezenet).*"
 SHUFFLENETS = r"torchvision:shufflenet_v2.*"
 DENSENETS = r"torchvision:densenet.*"
-VGGS = r"vgg16_bn.*|torchvision:vgg.*"
+VGGS = r"vgg|vgg16_bn.*|torchvision:vgg.*"
+KUANGLIU = r"resnet(10|18|26|34|50|101|152)"
 MAX_AT_THE_END = "vgg16_bn_(radmm|twinrep)"
 
 VARIANTS = (
@@ -189,7 +190,13 @@ VARIANTS = (
     Variant(DENSENETS, "stem-stride-1", _layer("features.conv0", stride=(1, 1)), "the first layer keeps the size"),
     Variant(DENSENETS, "no-stem-pool", _instead("features.pool0", nn.Identity), "no pooling after the first layer"),
     Variant(STRIDED, "stem-stride-1", _first_stride, "the first layer keeps the size"),
-    Variant("resnet18", "stem-stride-2", _layer("conv1", stride=(2, 2)), "the first layer halves the size"),
+    Variant(KUANGLIU, "stem-stride-2", _layer("conv1", stride=(2, 2)), "the first layer halves the size"),
+    Variant(
+        KUANGLIU,
+        "stem-pool",
+        _instead("maxpool", lambda: nn.MaxPool2d(3, stride=2, padding=1)),
+        "a max-pool after the first layer",
+    ),
     Variant(
         "torchvision:(googlenet|inception_v3)",
         "transform-input",
@@ -224,13 +231,14 @@ SOURCES = (
     Source("vgg16_bn_radmm", "R-ADMM", mark=r"(^|\.)basic_model\."),
     Source("vgg16_bn_radmm", "FlyingBird", mark=r"^normalize\."),
     Source("vgg16_bn_twinrep", "TwinRep", mark=r"\.aux_weight$"),
+    Source("small_cnn", "TRADES"),
     Source("vgg11|preact_resnet8|preact_resnet18|digits_cnn", "thinice"),
-    Source(r"torchvision:(alexnet|efficientnet|mnasnet|mobilenet_v3|regnet|squeezenet|vgg).*", "torchvision"),
+    Source(r"torchvision:vgg.*", "torchvision"),
     Source(r"torchvision:(?!googlenet|inception_v3).*", "torchvision", classes=1000),
 )
-"""Which parameter names are those of one published program. Published code has torchvision's names for residual and
-dense networks, MobileNetV2 and ShuffleNetV2 with other strides and pools, but hardly with ImageNet's classes; the
-Inception networks come with and without ``transform_input`` there too."""
+"""Which parameter names are those of one published program. Published code has torchvision's names for networks
+with strides in their stem with other strides and pools, but hardly with ImageNet's classes; the Inception networks come
+with and without ``transform_input`` there too."""
 
 
 def variants_of(architecture: str) -> tuple[str, ...]:
@@ -306,9 +314,10 @@ def change(architecture: str, variant: str) -> Variant:
 
 
 def _rows(architecture: str) -> list[Variant]:
-    has_activation = "(activation=" in architecture or ",activation=" in architecture
+    options = architecture.partition("(")[2]
+    said = {RELU: "activation=" in options, KUANGLIU: "stem=" in options}
     rows = [row for row in VARIANTS if _is_one_of(row.architectures, architecture)]
-    return [row for row in rows if not (has_activation and row.architectures == RELU)]
+    return [row for row in rows if not said.get(row.architectures)]
 
 
 def _is_one_of(pattern: str, architecture: str) -> bool:

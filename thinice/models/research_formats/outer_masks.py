@@ -20,6 +20,8 @@ from thinice.models.research_formats.torch_masks import fitted_mask
 __all__ = ["apply_outer_masks"]
 
 NO_MASKS = "none"
+OF_PRUNED = re.compile(r"pruned|remov|dropped|zero|delet|inver|negat")
+"""In the names of zeros and ones that may be ones where a weight is pruned."""
 BESIDE = "beside the weights"
 """How masks are called that lie there one by one."""
 MOST_LEVELS = 6
@@ -140,6 +142,11 @@ def _unnamed(checkpoint: RawCheckpoint, named: Mapping[str, Masks]) -> dict[str,
         if any(0 < int((mask != 0).sum()) < mask.numel() for mask in weighty):
             with suppress(CheckpointError):
                 sets[path] = _resolved(checkpoint, path, value)
+            if path in sets and OF_PRUNED.search(path.lower()):
+                raise checkpoint.fail(
+                    f"{plain(path)}: holds zeros and ones, which may be ones where a weight is pruned: give masks that "
+                    "are ones where a weight is kept (masks=, --masks FILE), or leave them out (--masks none)"
+                )
     return sets
 
 
