@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-__all__ = ["HEAD", "expanded", "read_whole", "refuse_folder", "temporary_folder", "unwritable", "writable"]
+__all__ = [
+    "HEAD",
+    "expanded",
+    "make_folder",
+    "read_whole",
+    "refuse_folder",
+    "temporary_folder",
+    "unwritable",
+    "writable",
+]
 
 
 def expanded(path: str | os.PathLike[str], argument: str = "path") -> Path:
@@ -166,6 +175,17 @@ def refuse_folder(folder: Path, named: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"{named} cannot be written: {error.strerror or error}") from None
+
+
+def make_folder(folder: Path, named: str) -> None:
+    """Make a folder, and those above it, or raise InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{named} cannot be written: the folder {folder} cannot be made ({error.strerror or error}): choose "
+            "another path"
+        ) from None
 
 
 def _same(target: Path, other: Path) -> bool:

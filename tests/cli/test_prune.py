@@ -130,6 +130,9 @@ def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
             ("--rate", "2", *FINETUNE, "--split", "trial"),
             "`split` of digits must be one of test, train, all, got 'trial'",
         ),
+        (("--rate", "2", *FINETUNE, "--split", "test"), "`--split` test is what networks are measured on"),
+        (("--sparsity", "0.1", "--sparsity", "0.1000000001"), "`--sparsity` 0.1 is given twice, and both would be"),
+        (("--rate", "8", "--rate", "8"), "`--rate` 8 is given twice, and both would be called rate-8: give it once"),
         (("--rate", "2", "--finetune", "fats"), "`recipe` 'fats' is unknown: did you mean fast"),
         (("--rate", "2", "--finetune", "beta=3"), "`beta` is no setting of recipe 'finetune' with objective 'natural'"),
         (("--rate", "2", "--device", "tpu"), "`device` must be auto, cpu, cuda or cuda:K, got 'tpu'"),
@@ -150,7 +153,11 @@ def test_what_must_not_be_written_is_not(run, dense, tmp_path):
     own = tmp_path / "dense.pt"
     own.write_bytes(dense.read_bytes())
     (tmp_path / "notes.txt").write_text("mine")
-    for output, message in (("dense.pt", "is the network to prune itself"), ("notes.txt", "is not a checkpoint")):
+    for output, message in (
+        ("dense.pt", "is the network to prune itself"),
+        ("notes.txt", "is not a checkpoint"),
+        ("notes.txt/pruned.pt", "cannot be written: the folder notes.txt cannot be made (File exists): choose another"),
+    ):
         code, _, err = run("prune", own, "--sparsity", "0.5", "-o", output)
         assert code == 1
         assert message in err
@@ -177,10 +184,12 @@ def test_recipes_are_named_and_changed():
     assert plan.objective.budget * 255 == pytest.approx(1)
     assert [note.partition(":")[0] for note in notes] == ["shift 1", "flip off"]
     assert plan_value("epochs=5", "trades", samples, notes.append).objective.beta == 6
+    stepped = plan_value("schedule=step,milestones=0.4, 0.75,epochs=8", None, samples, notes.append).recipe
+    assert (stepped.milestones, stepped.epochs) == ((0.4, 0.75), 8)
     assert plan_value("merkle-mnist", None, samples, notes.append).recipe.patience == 5
     for text, message in (
         ("", "`recipe` '' is unknown"),
-        ("learning_rate=", "`--set` takes NAME=VALUE"),
+        ("learning_rate=", "`--finetune` takes NAME=VALUE"),
         ("epochs=1,epochs=2", "epochs is given twice"),
         ("epochs=many", "`epochs` must be a whole number"),
         ("epochs=1,schedule=cos", "`schedule` 'cos' is unknown"),

@@ -180,9 +180,14 @@ def sparsities(sparsity: Sequence[float] | None, rate: Sequence[float] | None) -
 
     if bool(sparsity) == bool(rate):
         raise InputError("`--sparsity` or `--rate` must be given, not both: --sparsity 0.9 zeroes 90 % of the weights")
-    if rate:
-        return {f"rate-{value:g}": sparsity_of(value) for value in rate}
-    return {f"{100 * value:g}": value for value in sparsity or ()}
+    option, values = ("--rate", rate) if rate else ("--sparsity", sparsity or [])
+    named: dict[str, float] = {}
+    for value in values:
+        name = f"rate-{value:g}" if rate else f"{100 * value:g}"
+        if name in named:
+            raise InputError(f"`{option}` {value:g} is given twice, and both would be called {name}: give it once")
+        named[name] = sparsity_of(value) if rate else value
+    return named
 
 
 def named(file: Path, what: str) -> Path:
@@ -192,11 +197,11 @@ def named(file: Path, what: str) -> Path:
 
 def output_files(output: Path, targets: dict[str, float], checkpoint: Path, beside: Sequence[str]) -> dict[float, Path]:
     """Return where each network goes, by its sparsity, after a look whether it can be written there."""
-    from thinice.files import writable
+    from thinice.files import make_folder, writable
     from thinice.models.files import is_checkpoint
 
     names = [output] if len(targets) == 1 else [output.with_stem(f"{output.stem}-{name}") for name in targets]
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent, f"`--output` {output}")
     for file in [*names, *(named(file, what) for file in names for what in beside)]:
         writable(file, argument="--output", like=is_checkpoint, kind="a checkpoint")
         if file.exists() and checkpoint.exists() and file.samefile(checkpoint):

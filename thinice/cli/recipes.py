@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from thinice.cli.train import setting
@@ -30,11 +31,11 @@ def plan_value(text: str, objective: str | None, samples: Samples, say: Callable
     from thinice.training import preset
     from thinice.training.presets import fitting
 
-    first, *rest = (part.strip() for part in text.split(","))
+    first, *rest = (part.strip() for part in re.split(r",(?=[^,]*=)", text))  # commas within a value stay
     name, rest = (first, rest) if "=" not in first else ("finetune", [first, *rest])
     changes: dict[str, object] = {}
     for part in rest:
-        for field, value in setting(part).items():
+        for field, value in setting(part, "--finetune").items():
             if field in changes:
                 raise InputError(f"`--finetune` {text!r}: {field} is given twice: give it once")
             changes[field] = value

@@ -213,18 +213,18 @@ def number(text: str, option: str) -> float:
 WORDS = {"true": True, "false": False, "none": None}
 
 
-def setting(text: str) -> dict[str, object]:
-    """Return the name and the value that ``--set NAME=VALUE`` gives.
+def setting(text: str, option: str = "--set") -> dict[str, object]:
+    """Return the name and the value that ``NAME=VALUE`` of an option gives.
 
     >>> setting("milestones=0.4,0.75"), setting("flip=false"), setting("step-size=2/255")["step_size"] * 255
     ({'milestones': (0.4, 0.75)}, {'flip': False}, 2.0)
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
-        raise InputError(f"`--set` takes NAME=VALUE, such as momentum=0.8, got {text!r}")
+        raise InputError(f"`{option}` takes NAME=VALUE, such as momentum=0.8, got {text!r}")
     name = name.strip().replace("-", "_")
     if name == "objective":
-        raise InputError(f"`--set` changes settings, and the objective is none: give --objective {value.strip()}")
+        raise InputError(f"`{option}` changes settings, and the objective is none: give --objective {value.strip()}")
     return {name: _value(value.strip())}
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from thinice.errors import CheckpointError, InputError
-from thinice.files import expanded, writable
+from thinice.files import expanded, make_folder, writable
 from thinice.models import (
     NORMALIZATIONS,
     Classifier,
@@ -272,7 +272,7 @@ def train_classifier(
 def _target(path: str | PathLike[str], network: str | PathLike[str] | Classifier) -> Path:
     """Return where the checkpoint goes, after a look whether it can be written there."""
     target = expanded(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent, f"`path` {target}")
     writable(target, argument="path", like=is_checkpoint, kind="a checkpoint")
     source = network.path if isinstance(network, Classifier) else None
     if source is not None and target.exists() and source.exists() and target.samefile(source):

@@ -185,7 +185,7 @@ class Recipe:
         for name in ("learning_rate", "decay"):
             value = getattr(self, name)
             if not _is_number(value) or not 0 < value < math.inf:
-                raise InputError(f"`{name}` must be above 0, got {value!r}")
+                raise InputError(f"`{name}` must be above 0, such as 0.1, got {value!r}")
         for name, above in FRACTIONS.items():
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < above:
