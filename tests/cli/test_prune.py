@@ -124,7 +124,6 @@ def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
         (("--sparsity", "0.5", "--limit", "5"), "`--limit` changes nothing without training"),
         (("--rate", "4", "--rate", "2", *FINETUNE), "`sparsities` must rise from above 0, got 0.5 after 0.75"),
         (("--rate", "2", *FINETUNE, "--rewind", "other.pt"), "`rewind` has another architecture"),
-        (("--rate", "2", *FINETUNE, "--split", "test"), "`--split` test is what networks are measured on"),
         (("--rate", "2", *FINETUNE, "--objective", "robust"), "`objective` 'robust' is unknown"),
         (
             ("--rate", "2", *FINETUNE, "--split", "trial"),
