@@ -32,6 +32,8 @@ DECIDING = 512
 """So many samples decide."""
 SCREENING = 64
 """So many of them exclude hypotheses that are far off, where there are variants to be tried."""
+MOST_SHOWN = 6
+"""Architectures whose accuracies a message tells."""
 SAME = 1e-3
 """Normalisations whose numbers differ by less are one candidate: no data set tells them apart."""
 ROUNDING = 1e-4
@@ -146,10 +148,13 @@ def choices(architectures: Iterable[str]) -> str:
         sentence = f" ({change(base, variant).sentence})" if variant and "+" not in variant else ""
         described[variant] = f"{variant}{sentence}"
     offers = [", ".join(_quoted(base) for base, described in variants.items() if "" in described)]
-    listed = {base: ", ".join(text for text in described.values() if text) for base, described in variants.items()}
-    if len(listed) > 1 and len(set(listed.values())) == 1:
-        listed = {"NAME": next(iter(listed.values()))}
-    offers += [f"{base}:VARIANT with {text}" for base, text in listed.items() if text]
+    kinds = {frozenset(described) - {""} for described in variants.values()}
+    if len(kinds) == 1:
+        name = _quoted(next(iter(variants))) if len(variants) == 1 else "NAME"
+        listed = {name: [text for text in next(iter(variants.values())).values() if text]}
+    else:  # without what is special to each: a message has its limits
+        listed = {_quoted(base): [variant for variant in described if variant] for base, described in variants.items()}
+    offers += [f"{base}:VARIANT with {', '.join(texts)}" for base, texts in listed.items() if texts]
     return ", or ".join(offer for offer in offers if offer)
 
 
@@ -329,10 +334,13 @@ def _of_architectures(tried: Sequence[Hypothesis]) -> str:
     for hypothesis in tried:
         best[hypothesis.architecture] = max(best.get(hypothesis.architecture, 0), hypothesis.accuracy)
     alone = len({base_and_variant(architecture)[0] for architecture in best}) == 1
-    return ", ".join(
+    ranked = sorted(best.items(), key=lambda pair: -pair[1])
+    told = [
         f"{(alone and base_and_variant(architecture)[1]) or architecture} {accuracy:.3f}"
-        for architecture, accuracy in sorted(best.items(), key=lambda pair: -pair[1])
-    )
+        for architecture, accuracy in ranked[:MOST_SHOWN]
+    ]
+    others = [f"{len(ranked) - MOST_SHOWN} others at most {ranked[MOST_SHOWN][1]:.3f}"] if ranked[MOST_SHOWN:] else []
+    return ", ".join(told + others)
 
 
 def _of_normalizations(tried: Sequence[Hypothesis], best: Hypothesis) -> str:
