@@ -141,8 +141,7 @@ def train(
     prepare(drawing.folder)
     if (architecture is None) == (checkpoint is None):
         raise InputError("give either --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
-    if split == "test":
-        raise InputError("`--split` test is what networks are measured on: train on another part, such as train")
+    refuse_test(split)
     samples = load_samples(data, split=split, limit=limit, image_size=image_size)
     say.notes(samples.name, samples.notes)
     given: dict[str, object] = {
@@ -186,6 +185,15 @@ def train(
         files = save_training_figure(trained.history, drawing.folder, name=trained.classifier.name)
         say(f"learning curves in {files[0]}, and in {store}: thinice sql 'from epochs'")
     put_rows([trained.to_dict()], printing.format)
+
+
+def refuse_test(split: str) -> None:
+    """Raise InputError for a part of a data set that holds the samples that networks are measured on."""
+    if split in {"test", "all"}:
+        what = "is" if split == "test" else "holds"
+        raise InputError(
+            f"`--split` {split} {what} what networks are measured on: train on another part, such as train"
+        )
 
 
 def number(text: str, option: str) -> float:
