@@ -130,6 +130,7 @@ def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
             "`split` of digits must be one of test, train, all, got 'trial'",
         ),
         (("--rate", "2", *FINETUNE, "--split", "test"), "`--split` test is what networks are measured on"),
+        (("--rate", "2", *FINETUNE, "--split", "all"), "`--split` all holds what networks are measured on"),
         (("--sparsity", "0.1", "--sparsity", "0.1000000001"), "`--sparsity` 0.1 is given twice, and both would be"),
         (("--rate", "8", "--rate", "8"), "`--rate` 8 is given twice, and both would be called rate-8: give it once"),
         (("--rate", "2", "--finetune", "fats"), "`recipe` 'fats' is unknown: did you mean fast"),
@@ -238,3 +239,26 @@ def test_the_objective_is_that_of_the_recipe_unless_another_is_named(run, dense)
         code, _, err = run(*words, recipe, *more, "-o", f"{objective}{len(more)}.pt")
         assert code == 0, err
         assert load_classifier(f"{objective}{len(more)}.pt").recipe["training"]["objective"] == objective
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("enforce fail at inline")])
+@pytest.mark.parametrize("place", ["thinice.models.files.torch.save", "thinice.models.saved_masks.torch.save"])
+def test_a_full_disk_names_the_file_and_the_way_on(run, dense, tmp_path, monkeypatch, error, place):
+    words = ("prune", dense, "--sparsity", "0.5", "-o", "half.pt", "--save-masks", "--quiet")
+    write = torch.save
+
+    def full(content, *arguments, **settings):
+        if ("format" in content) == place.startswith("thinice.models.files"):
+            raise error
+        write(content, *arguments, **settings)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(place, full)
+        code, _, err = run(*words)
+    assert code == 1
+    name = "half.pt" if place.startswith("thinice.models.files") else "half-masks.pt"
+    assert err.startswith(f"thinice: {name} could not be written (")
+    assert err.endswith("): make room, then give the same command again\n")
+    assert len(err.splitlines()) == 1
+    assert run(*words)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half-masks.pt", "half.pt"]

@@ -32,6 +32,9 @@ SMALL = (
 )
 
 
+DENSE = str(thinice.example_checkpoints()["dense"])
+
+
 def row(output):
     (only,) = json.loads(output)
     return only
@@ -185,11 +188,12 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_network(run, tmp_path):
         (("--recipe", "pgd", "--budget", "eight"), "`--budget` must be a number such as 8/255 or 0.03, got 'eight'"),
         (("--set", "momentum"), "`--set` takes NAME=VALUE, such as momentum=0.8, got 'momentum'"),
         (("--set", "momentun=0.8"), "`momentun` is no setting of recipe 'natural'"),
+        (("--epochs", "1", "--set", "epochs=2"), "`--set` epochs=2: epochs is given twice: give it once"),
         (("--set", "objective=pgd"), "`--set` changes settings, and the objective is none: give --objective pgd"),
         (("--set", "momentum=fast"), "`momentum` must lie from 0 to below 1, got 'fast'"),
         (("--set", "select=loss"), "`select` 'loss' needs samples that are not trained on"),
         (("--split", "test"), "`--split` test is what networks are measured on: train on another part, such as train"),
-        (("--from", "dense.pt"), "give either --architecture NAME, for a new network, or --from CHECKPOINT"),
+        (("--from", DENSE, "--architecture", "cnn5"), "`architecture` "),
         (("--architecture", "cnn5"), "`module` cannot read `samples` of shape (120, 1, 8, 8)"),
         (("--normalization", "cifr"), "`normalization` 'cifr' is not known: give one of"),
         (("-o", "notes.txt"), "is there already and is not a checkpoint: choose another path"),
@@ -315,3 +319,21 @@ def test_long_epochs_show_how_far_they_are(monkeypatch):
     clock[0] += 5
     watch.step(1, 1, 4)
     assert "stage 2/3, epoch 1/2 [######..................] 1/4 steps, 35 s left" in screen.getvalue()
+
+
+def test_a_file_of_another_program_is_read_as_other_commands_read_it(run, tmp_path):
+    """Its normalisation is asked for, told, or found out; one that a file tells is not changed."""
+    network = thinice.load_classifier(DENSE).network
+    torch.save(network.state_dict(), tmp_path / "theirs.pth")
+    words = ("train", "--data", "digits", "--limit", "100", "--epochs", "1", "--no-figures", "--overwrite")
+    code, _, err = run(*words, "--from", "theirs.pth", "--normalization", "half", "-o", "half.pt")
+    assert code == 0, err
+    assert thinice.load_classifier(tmp_path / "half.pt").normalization == ((0.5,), (0.5,))
+    code, _, err = run(*words, "--from", "theirs.pth", "--architecture", "digits_cnn", "-o", "none.pt")
+    assert code == 0, err
+    assert "theirs: normalisation none chosen on 100 samples" in err
+    assert thinice.load_classifier(tmp_path / "none.pt").normalization is None
+    code, _, err = run(*words, "--from", DENSE, "--normalization", "half", "-o", "half.pt")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "normalization" in err

@@ -172,11 +172,16 @@ def test_masks_of_other_programs_are_the_masks_of_the_network(tmp_path):
     inspection = inspect_checkpoint(tmp_path / "theirs.pt")
     assert inspection.conversions == ("torch.nn.utils.prune: 3 masks applied",)
     assert inspection.layers[-1].kept == int(expected["fc"].sum())
+    tensors = len(theirs.network.state_dict())
     save_classifier(theirs, tmp_path / "ours.pt")
     kept, weights = (sum(getattr(layer, field) for layer in theirs.masks.layers()) for field in ("kept", "weights"))
     assert inspect_checkpoint(tmp_path / "ours.pt").conversions == (
         f"masks in the file, which keep {kept} of {weights} weights, 1 of them zero",
     )
+    save_classifier(theirs, tmp_path / "ours.safetensors")
+    for name in ("ours.pt", "ours.safetensors"):
+        entries = [(entry.name, entry.holds, entry.role) for entry in inspect_checkpoint(tmp_path / name).entries]
+        assert entries == [("state_dict", f"{tensors} tensors", "weights"), ("masks", "4 tensors", "masks")]
     torch.save(build("digits_cnn").state_dict(), tmp_path / "dense.pt")
     assert load_classifier(tmp_path / "dense.pt").masks is None
     beside = load_classifier(tmp_path / "dense.pt", masks={"conv1.weight": expected["conv1"]})

@@ -337,7 +337,9 @@ def test_an_average_keeps_what_is_masked_at_zero():
     "settings", [{"select": "loss"}, {"select": "accuracy"}, {"patience": 3}, {"schedule": "plateau"}]
 )
 def test_without_held_out_samples_nothing_can_be_chosen(settings):
-    with pytest.raises(InputError, match=r"needs samples that are not trained on.*give `held_out`, such as 0\.1"):
+    (name,) = settings
+    needs = rf"`{name}` .* needs samples that are not trained on.*give `held_out`, such as 0\.1"
+    with pytest.raises(InputError, match=needs):
         train(network(), blobs(), Recipe(epochs=2, **settings))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +15,8 @@ from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, O
 from thinice.cli.output import Messages, put_rows
 from thinice.cli.recipes import plan_value
 from thinice.cli.stopping import exit_on_interrupt
-from thinice.cli.train import TrainingReporter, objectives, recipes
-from thinice.errors import InputError
+from thinice.cli.train import TrainingReporter, objectives, recipes, refuse_test
+from thinice.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from thinice import Classifier, Samples
@@ -166,7 +167,8 @@ def prune(
             )
         for classifier, (target, file) in zip(made, files.items(), strict=True):
             if save_masks and classifier.masks is not None:
-                thinice.save_masks(classifier.masks, named(file, "masks"), overwrite=True)
+                with told_if_full(named(file, "masks")):
+                    thinice.save_masks(classifier.masks, named(file, "masks"), overwrite=True)
             row = row_of(classifier, file, target)
             rows.append({**row, **(shrunk(classifier, file, samples, say) if shrink else {})})
     if plan is not None:
@@ -228,7 +230,6 @@ def read(
     shrink: bool,
 ) -> tuple[Classifier, Samples | None]:
     """Return the network and, where it is to be trained or its image size is not known, samples."""
-    from thinice.cli.train import refuse_test_samples
     from thinice.models.files import check_savable
     from thinice.models.loading import refuse_unknown
 
@@ -238,7 +239,7 @@ def read(
         if getattr(retraining, name) != getattr(usual, name):
             raise InputError(f"`--{name}` changes nothing without training: give `--finetune`, or leave it out")
     if train:
-        refuse_test_samples(retraining.split)
+        refuse_test(retraining.split)
     (dense,) = load_networks([checkpoint], reading)
     samples = None
     if train or (shrink and dense.input_shape is None):
@@ -347,9 +348,23 @@ def saved(
         classifier = with_weights(
             dense, pruned.module, name=file.stem, recipe=recipe, parent=dense.fingerprint, masks=pruned.masks
         )
-        save_classifier(classifier, file)
+        with told_if_full(file):
+            save_classifier(classifier, file)
         say.notes(file.name, pruned.notes)
         yield classifier
+
+
+@contextmanager
+def told_if_full(file: Path) -> Iterator[None]:
+    """Tell which file could not be written, and that nothing is lost."""
+    from thinice.training.snapshot import cause_of
+
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+        raise CheckpointError(
+            f"{file} could not be written ({cause_of(error, file.parent)}): make room, then give the same command again"
+        ) from error
 
 
 def row_of(classifier: Classifier, file: Path, target: float) -> dict[str, object]:
@@ -386,7 +401,8 @@ def shrunk(classifier: Classifier, file: Path, samples: Samples | None, say: Mes
     say.notes(named(file, "small").name, small.notes)
     row: dict[str, object] = {"small": str(named(file, "small")) if small.layer_sizes else None}
     if small.layer_sizes:
-        thinice.save_classifier(small.network, named(file, "small"))
+        with told_if_full(named(file, "small")):
+            thinice.save_classifier(small.network, named(file, "small"))
     for field in ("parameters", "flops", "seconds"):
         row |= {field: getattr(small.before, field), f"small_{field}": getattr(small.after, field)}
     return row

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thinice.cli.compare import prepare
-from thinice.cli.loading import arguments_value
+from thinice.cli.loading import arguments_value, load
 from thinice.cli.options import (
     STORE,
+    CheckpointOptions,
+    DataOptions,
     Device,
     FigureOptions,
     Limit,
@@ -74,7 +76,12 @@ def train(
     *,
     architecture: Annotated[
         str | None,
-        typer.Option("--architecture", metavar="NAME", help=f"Architecture of a new network: {architectures()}."),
+        typer.Option(
+            "--architecture",
+            metavar="NAME",
+            help=f"Architecture of a new network: {architectures()}; or of that of "
+            "--from, where the file does not say it.",
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -89,7 +96,8 @@ def train(
         typer.Option(
             "--normalization",
             metavar="NAME|MEAN/STD",
-            help=f"Normalisation inside a new network: {normalizations()}; or M,M,M/S,S,S. Default: that of the data.",
+            help=f"Normalisation inside a new network: {normalizations()}; or M,M,M/S,S,S. Default: that of the data. "
+            "With --from, where the file does not say it.",
         ),
     ] = None,
     data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help=f"Data set: {data_sets()}.")],
@@ -141,18 +149,30 @@ def train(
     last whole epoch, with the same result. A part of the training samples, never the test samples, chooses which epoch
     is kept, where the recipe says so.
     """
-    from thinice import load_classifier, load_samples
+    from thinice import load_samples
     from thinice.training import preset
     from thinice.training.classifiers import train_classifier
     from thinice.training.presets import fitting
 
     say = Messages(quiet=printing.quiet)
     prepare(drawing.folder)
-    if (architecture is None) == (checkpoint is None):
-        raise InputError("give either --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
-    refuse_test_samples(split)
-    samples = load_samples(data, split=split, limit=limit, image_size=image_size)
-    say.notes(samples.name, samples.notes)
+    if architecture is None and checkpoint is None:
+        raise InputError("give --architecture NAME, for a new network, or --from CHECKPOINT, to train one on")
+    refuse_test(split)
+    network: str | Classifier = architecture or ""
+    if checkpoint is None:
+        samples = load_samples(data, split=split, limit=limit, image_size=image_size)
+        say.notes(samples.name, samples.notes)
+    else:
+        reading = CheckpointOptions(
+            architecture=None if architecture is None else [architecture],
+            architecture_args=None if architecture_args is None else [architecture_args],
+            normalization=normalization,
+        )
+        (network,), samples = load([checkpoint], reading, DataOptions(data, split, limit, image_size), say)
+        if network.masks is None and network.sparsity:
+            say(f"{network.name}: holds no masks: its zeros, {network.sparsity:.1%}, are kept as they are")
+        architecture_args = normalization = None
     given: dict[str, object] = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -162,17 +182,14 @@ def train(
     given["budget"] = None if budget is None else number(budget, "--budget")
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     for text in change or []:
-        changes |= setting(text)
+        for name, value in setting(text).items():
+            if name in changes:
+                raise InputError(f"`--set` {text}: {name} is given twice: give it once")
+            changes[name] = value
     fitted, notes = fitting(recipe, samples, {"seed": seed, **changes})
     for note in notes:
         say(note)
     plan = preset(recipe, objective=objective, **fitted)
-    network: str | Classifier = architecture or ""
-    if checkpoint is not None:
-        network = load_classifier(checkpoint)
-        say.notes(network.name, network.notes)
-        if network.masks is None and network.sparsity:
-            say(f"{network.name}: holds no masks: its zeros, {network.sparsity:.1%}, are kept as they are")
     with exit_on_interrupt("The same command goes on after the last whole epoch."):
         trained = train_classifier(
             network,
@@ -196,10 +213,13 @@ def train(
     put_rows([trained.to_dict()], printing.format)
 
 
-def refuse_test_samples(split: str) -> None:
-    """Refuse to train on the samples that networks are measured on."""
-    if split == "test":
-        raise InputError("`--split` test is what networks are measured on: train on another part, such as train")
+def refuse_test(split: str) -> None:
+    """Raise InputError for a part of a data set that holds the samples that networks are measured on."""
+    if split in {"test", "all"}:
+        what = "is" if split == "test" else "holds"
+        raise InputError(
+            f"`--split` {split} {what} what networks are measured on: train on another part, such as train"
+        )
 
 
 def number(text: str, option: str) -> float:

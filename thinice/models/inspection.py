@@ -13,7 +13,7 @@ from torch import Tensor
 from thinice.errors import ThinIceError
 from thinice.files import expanded
 from thinice.models.bookkeeping import Record
-from thinice.models.files import FORMAT, Container, detect_format, read_safetensors, read_torch
+from thinice.models.files import FORMAT, MASKS, Container, detect_format, read_safetensors, read_torch
 from thinice.models.loading import read_classifier, refuse_unknown
 from thinice.models.mask_files import read_masks
 from thinice.models.normalization import normalization_text
@@ -239,7 +239,11 @@ def _entries(content: object, checkpoint: RawCheckpoint | None) -> Iterator[Entr
             yield Entry("", type(content).__name__, "")
         return
     if _is_own(content):
-        yield Entry("state_dict", f"{len(content['state_dict'])} tensors", "weights")
+        tensors, masks = content["state_dict"], content.get("masks") or {}
+        beside = sum(str(name).startswith(MASKS) for name in tensors)  # safetensors has but one level
+        yield Entry("state_dict", f"{len(tensors) - beside} tensors", "weights")
+        if number := len(masks) + beside:
+            yield Entry("masks", f"{number} tensors", "masks")
         return
     counted: dict[int, tuple[int, int]] = {}
     direct = [name for name, value in content.items() if isinstance(value, Tensor)]

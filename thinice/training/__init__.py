@@ -251,6 +251,12 @@ class _Training:
         robust = recipe.select == "robust" and self.objective.threat() is None
         wanted = recipe.select != "last" or recipe.patience is not None or recipe.schedule == "plateau"
         if robust or (wanted and chooses is None):
+            if recipe.select == "last":
+                cause = "patience" if recipe.patience is not None else "schedule"
+                raise InputError(
+                    f"`{cause}` {getattr(recipe, cause)} needs samples that are not trained on: give `held_out`, "
+                    "such as 0.1, or leave it out"
+                )
             blank = Epoch(0, 0, 0, 0, None if chooses is None else 0, 0, None if chooses is None else 0)
             score(blank, recipe.select)
 
