@@ -233,12 +233,12 @@ SOURCES = (
     Source("vgg16_bn_twinrep", "TwinRep", mark=r"\.aux_weight$"),
     Source("small_cnn", "TRADES"),
     Source("vgg11|preact_resnet8|preact_resnet18|digits_cnn", "thinice"),
-    Source(r"torchvision:vgg.*", "torchvision"),
+    Source(r"torchvision:(mnasnet|vgg).*", "torchvision"),
     Source(r"torchvision:(?!googlenet|inception_v3).*", "torchvision", classes=1000),
 )
 """Which parameter names are those of one published program. Published code has torchvision's names for networks
 with strides in their stem with other strides and pools, but hardly with ImageNet's classes; the Inception networks come
-with and without ``transform_input`` there too."""
+with and without ``transform_input`` there too. MNASNet and torchvision's VGGs hardly have others' strides or pools."""
 
 
 def variants_of(architecture: str) -> tuple[str, ...]:
