@@ -241,6 +241,10 @@ def test_the_same_command_again_trains_nothing_and_another_one_replaces_nothing(
         assert (code, out) == (1, "")
         assert difference in err.splitlines()[-1]
         assert err.endswith("choose another path, or replace it: `--overwrite`, in Python `overwrite=True`\n")
+    torch.save({"some": torch.ones(3)}, tmp_path / "some.pt")
+    code, _, err = run(*words, "-o", "some.pt")
+    assert code == 1
+    assert "thinice: some.pt is there already, and no network that can be read: choose another path, or replace" in err
     assert (tmp_path / "net.pt").read_bytes() == before
     assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from runs where outcome = 'finished'")) == 1
     code, out, err = run(*words, "--epochs", "3", "--overwrite")

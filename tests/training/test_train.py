@@ -30,6 +30,20 @@ def test_learns_and_tells():
     )
 
 
+def test_who_wants_to_know_each_step_is_told():
+    class Watch(list):
+        def __call__(self, epoch):
+            self.append(epoch.number)
+
+        def step(self, *counts):
+            self.append(counts)
+
+    watch, samples = Watch(), blobs()
+    size = math.ceil(len(samples) / 2)
+    train(network(), samples, Recipe(epochs=2, batch_size=size), progress=watch)
+    assert watch == [(1, 1, 2), (1, 2, 2), 1, (2, 1, 2), (2, 2, 2), 2]
+
+
 def test_one_step_is_on_paper():
     """One sample, one step of a linear network: the gradient of the smoothed cross-entropy by hand."""
     module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
@@ -193,7 +207,7 @@ def test_diverging_is_an_error():
         ({"batch_size": 0}, "`batch_size`"),
         ({"shift": -1}, "`shift` must be a whole number of at least 0, got -1"),
         ({"schedule": "cosin"}, "`schedule` 'cosin' is unknown: did you mean cosine?"),
-        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, got 0.0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, such as 0.1, got 0.0"),
         ({"learning_rate": math.nan}, "`learning_rate`"),
         ({"momentum": 1.0}, "`momentum` must lie from 0 to below 1, got 1.0"),
         ({"epochs": 10**6 + 1}, "`epochs` must be a whole number below 1000001, got 1000001"),
@@ -202,7 +216,7 @@ def test_diverging_is_an_error():
         ({"optimizer": "adamm"}, "`optimizer` 'adamm' is unknown: did you mean adam or adamw?"),
         ({"milestones": (0.5, 1.5)}, "`milestones` must be parts of all steps between 0 and 1, such as (0.5, 0.75)"),
         ({"milestones": 0.5}, "`milestones` must be parts of all steps between 0 and 1, such as (0.5, 0.75), got 0.5"),
-        ({"decay": 0}, "`decay` must be above 0, got 0"),
+        ({"decay": 0}, "`decay` must be above 0, such as 0.1, got 0"),
         ({"warmup": 1.0}, "`warmup` must lie from 0 to below 1, got 1.0"),
         ({"held_out": 1.0}, "`held_out` must lie from 0 to below 1, got 1.0"),
         ({"average": "0.9"}, "`average` must lie from 0 to below 1, got '0.9'"),
@@ -210,7 +224,7 @@ def test_diverging_is_an_error():
         ({"precision": "fp16"}, "`precision` must be one of float32, tf32, bf16, got 'fp16'"),
         ({"patience": 0}, "`patience` must be a whole number of at least 1, got 0"),
         ({"flip": "yes"}, "`flip` must be one of True, False, got 'yes'"),
-        ({"learning_rate": True}, "`learning_rate` must be above 0, got True"),
+        ({"learning_rate": True}, "`learning_rate` must be above 0, such as 0.1, got True"),
     ],
 )
 def test_a_recipe_refuses_in_one_line(arguments, message):

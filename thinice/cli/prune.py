@@ -370,7 +370,7 @@ def told_if_full(file: Path) -> Iterator[None]:
 def row_of(classifier: Classifier, file: Path, target: float) -> dict[str, object]:
     """Return the row of the table about a pruned network."""
     from thinice.models import Masks
-    from thinice.training.classifiers import RESULT
+    from thinice.training.classifiers import told_result
 
     masks = Masks.of(classifier.network) if classifier.masks is None else classifier.masks
     convolutions = masks.convolutions()
@@ -383,10 +383,9 @@ def row_of(classifier: Classifier, file: Path, target: float) -> dict[str, objec
         "weights": sum(layer.weights for layer in masks.layers()),
         "kept": sum(layer.kept for layer in masks.layers()),
     }
-    result = (classifier.recipe or {}).get(RESULT)
-    if result is not None:
-        row |= {"epochs": result["epochs"], "accuracy": result["accuracy"], "held_out": result["validation_accuracy"]}
-        row |= {"robust": result["robust_accuracy"]}
+    if result := told_result(classifier):
+        columns = {"accuracy": "accuracy", "held_out": "validation_accuracy", "robust": "robust_accuracy"}
+        row |= {"epochs": result.get("epochs")} | {column: result.get(name) for column, name in columns.items()}
     return row
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from thinice.errors import CheckpointError, InputError
+from thinice.errors import CheckpointError, InputError, ThinIceError
 from thinice.files import expanded, make_folder, writable
 from thinice.models import (
     NORMALIZATIONS,
@@ -44,7 +44,16 @@ if TYPE_CHECKING:
 
     from thinice.data import Samples
 
-__all__ = ["RESULT", "Trained", "made_alike", "result_of", "told", "train_classifier", "usual_normalization"]
+__all__ = [
+    "RESULT",
+    "Trained",
+    "made_alike",
+    "result_of",
+    "told",
+    "told_result",
+    "train_classifier",
+    "usual_normalization",
+]
 
 NORMALIZATION_OF = {"imagenette": "imagenet"}
 """Data sets whose usual normalisation has another name."""
@@ -77,8 +86,7 @@ class Trained:
 
     def to_dict(self) -> dict[str, Any]:
         """Return one flat row: what was trained how, and the numbers of the epoch whose weights it has."""
-        recipe = self.classifier.recipe or {}
-        result = recipe.get(RESULT, {})
+        result = told_result(self.classifier)
         return {
             "network": self.classifier.name,
             "architecture": self.classifier.architecture,
@@ -111,6 +119,12 @@ def result_of(history: Sequence[Epoch]) -> dict[str, Any]:
     chosen = history[number - 1] if number else None
     numbers = {name: None if chosen is None else getattr(chosen, name) for name in MEASURED}
     return {"epochs": len(history), "chosen_epoch": number, **numbers}
+
+
+def told_result(classifier: Classifier) -> Mapping[str, Any]:
+    """Return what the file of a network says of how its training went; nothing where it says nothing."""
+    result = (classifier.recipe or {}).get(RESULT)
+    return result if isinstance(result, Mapping) else {}
 
 
 def told(plan: Plan) -> dict[str, Any]:
@@ -301,16 +315,17 @@ def made_alike(path: Path, planned: Classifier) -> Classifier:
         Where anything differs: the message says what.
 
     """
-    there = load_classifier(path)
+    way_out = "choose another path, or replace it: `--overwrite`, in Python `overwrite=True`"
+    try:
+        there = load_classifier(path)
+    except ThinIceError as error:
+        raise InputError(f"{path} is there already, and no network that can be read: {way_out}") from error
     old, new = _origin(there), _origin(planned)
     differing = differences(old, new) if old != new else []
-    if not differing and "training" in old and RESULT not in (there.recipe or {}):
+    if not differing and "training" in old and not told_result(there):
         differing = ["it does not say that its training came to its end"]
     if differing:
-        raise InputError(
-            f"{path} is there already, and not what was asked for ({'; '.join(differing)}): choose another path, or "
-            "replace it: `--overwrite`, in Python `overwrite=True`"
-        )
+        raise InputError(f"{path} is there already, and not what was asked for ({'; '.join(differing)}): {way_out}")
     return there
 
 
