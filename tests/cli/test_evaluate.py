@@ -30,7 +30,7 @@ def rows(output):
 
 
 def test_command_line_and_api_give_equal_rows_and_equal_warnings(run, paths, tmp_path, monkeypatch):
-    monkeypatch.setattr("thinice.checks.SAMPLES", 2)
+    monkeypatch.setattr("thinice.checks.run.SAMPLES", 2)
     (tmp_path / "paper.csv").write_text("checkpoint,reported\ndense,90%\npruned-95,40%\n")
     budgets = ("--budget", "40/255", "--budget", "ladder")
     words = ("evaluate", paths["dense"], paths["pruned-95"], *budgets, "--attack", "fmn", "--effort", "quick")

@@ -41,7 +41,7 @@ OWN = {
     "--compile": {"train"},  # the training, not the search
     "--normalization": {"train"},
     "--output": {"report", "prune", "train"},
-    "--overwrite": {"report", "export"},
+    "--overwrite": {"report", "export", "prune", "train"},
     "--seed": {"prune", "train"},  # of random masks; of the weights
     "--split": {"prune", "train"},  # "train" by default
     "--steps": {"train"},  # that craft an input

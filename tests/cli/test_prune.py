@@ -242,7 +242,7 @@ def test_the_objective_is_that_of_the_recipe_unless_another_is_named(run, dense)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("enforce fail at inline")])
-@pytest.mark.parametrize("place", ["thinice.models.files.torch.save", "thinice.models.saved_masks.torch.save"])
+@pytest.mark.parametrize("place", ["thinice.models.files.torch.save", "thinice.models.mask_files.torch.save"])
 def test_a_full_disk_names_the_file_and_the_way_on(run, dense, tmp_path, monkeypatch, error, place):
     words = ("prune", dense, "--sparsity", "0.5", "-o", "half.pt", "--save-masks", "--quiet")
     write = torch.save

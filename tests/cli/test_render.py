@@ -10,7 +10,8 @@ import math
 import numpy as np
 import pytest
 
-from thinice.cli.options import Format, batch_size_value, normalization_value
+from thinice.analysis.options import RunOptions, declared
+from thinice.cli.options import Format, normalization_value
 from thinice.cli.output import aligned, render
 from thinice.errors import InputError
 
@@ -56,11 +57,12 @@ def test_no_rows(how, text):
 
 
 def test_batch_size_option():
-    assert batch_size_value("auto") == "auto"
-    assert batch_size_value("12") == 12
+    read = declared(RunOptions)["batch_size"][1].read
+    assert read("auto") == "auto"
+    assert read("12") == 12
     for wrong in ("0", "-1", "many", "1.5"):
         with pytest.raises(InputError, match="--batch-size"):
-            batch_size_value(wrong)
+            read(wrong)
 
 
 def test_normalization_option():
