@@ -40,7 +40,6 @@ OWN = {
     "--format": {"export"},
     "--compile": {"train"},  # the training, not the search
     "--normalization": {"train"},
-    "--objective": {"prune"},  # "natural" by default
     "--output": {"report", "prune", "train"},
     "--overwrite": {"report", "export"},
     "--seed": {"train"},  # of the weights
