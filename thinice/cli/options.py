@@ -45,6 +45,7 @@ __all__ = [
     "Limit",
     "NormOption",
     "OutputOptions",
+    "Overwrite",
     "Quiet",
     "StorePath",
     "Timeout",
@@ -112,6 +113,9 @@ Limit: TypeAlias = Annotated[
     typer.Option(
         "--limit", min=1, help="Only N samples: balanced, as many of each class, and the same ones every time."
     ),
+]
+Overwrite: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Replace checkpoints that are there already, and make them anew.")
 ]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", help="No progress and no messages; numbers and errors only.")

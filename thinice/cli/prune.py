@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinice.cli.loading import load, load_networks
-from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, one_of, options
+from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, Overwrite, one_of, options
 from thinice.cli.output import Messages, put_rows
 from thinice.cli.recipes import plan_value
 from thinice.cli.stopping import exit_on_interrupt
@@ -124,9 +124,7 @@ def prune(
     ] = False,
     reading: CheckpointOptions,
     device: Device = "auto",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace checkpoints that are there already, and prune anew.")
-    ] = False,
+    overwrite: Overwrite = False,
     printing: OutputOptions,
 ) -> None:
     """Zero the weights of a network that matter least, train what is left, and save it with its masks.

@@ -21,6 +21,7 @@ from thinice.cli.options import (
     FigureOptions,
     Limit,
     OutputOptions,
+    Overwrite,
     StorePath,
     architectures,
     data_sets,
@@ -135,9 +136,7 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="The checkpoint.", show_default=True)
     ] = Path("trained.pt"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there already, and train anew.")
-    ] = False,
+    overwrite: Overwrite = False,
     store: StorePath = STORE,
     drawing: FigureOptions,
     printing: OutputOptions,
