@@ -30,6 +30,7 @@ LEVELS = [
     {"studies", "plots"},
     {"report"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 FORBIDDEN = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import runpy
 import subprocess
 import sys
 from importlib import metadata
@@ -125,3 +126,10 @@ def test_an_empty_log_is_said_to_be_empty(facts, tmp_path):
     assert "store's log" not in facts()
     path.with_name("thinice.duckdb.wal").touch()
     assert "is empty: if it held anything, that is lost" in facts()["store's log"]
+
+
+def test_the_package_runs_as_the_command_does(monkeypatch):
+    called = []
+    monkeypatch.setattr("thinice.cli.console", lambda: called.append("console"))
+    runpy.run_module("thinice", run_name="__main__")
+    assert called == ["console"]
