@@ -180,7 +180,9 @@ def test_another_search_is_not_resumed(tmp_path):
     stop_after(1, path)
     with pytest.raises(CheckpointError, match=r"\(hooks\.sparsity was 0\.9, is 0\.5\): remove it"):
         searched(sparsity=0.5, resume=path)
-    with pytest.raises(CheckpointError, match=r"\(hooks\.strength was 0\.1, is 0\.2\): remove it, or choose another path"):
+    with pytest.raises(
+        CheckpointError, match=r"\(hooks\.strength was 0\.1, is 0\.2\): remove it, or choose another path"
+    ):
         searched(strength=0.2, resume=path)
     with pytest.raises(
         CheckpointError, match=r"\(objective\.class was '.*', is '.*Natural'; objective\.label_smoothing"
@@ -194,7 +196,9 @@ def test_a_search_in_another_network_is_not_resumed(tmp_path):
     """Frozen weights are what the masks are searched for: with others, the file's masks would be of another network."""
     path = tmp_path / "search.pt"
     searched(resume=path)
-    with pytest.raises(CheckpointError, match=r"\(network\.frozen was '.*', is '.*'\): remove it, or choose another path"):
+    with pytest.raises(
+        CheckpointError, match=r"\(network\.frozen was '.*', is '.*'\): remove it, or choose another path"
+    ):
         prune(network(seed=5), "toy-scores", samples=blobs(), recipe=SEARCH, objective="toy-margin", resume=path)
 
 

@@ -37,7 +37,7 @@ def load(
         limit=selection.limit,
         image_size=selection.image_size,
     )
-    if reading.one_by_one:
+    if selection.one_by_one:
         loaded = [as_classifier(classifier, one_by_one=True) for classifier in loaded]
     samples = in_network_classes(samples, loaded)
     with say.doubts() as said:

@@ -183,14 +183,6 @@ class CheckpointOptions:
             "checkpoints, or once for each (auto: the usual one).",
         ),
     ] = None
-    one_by_one: Annotated[
-        bool,
-        typer.Option(
-            "--one-by-one",
-            help="Give each network one sample at a time, where its logits depend on the batch: slow, but epsilons are "
-            "those of the sample alone.",
-        ),
-    ] = False
     trust_pickle: Annotated[
         bool,
         typer.Option(
@@ -202,7 +194,7 @@ class CheckpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """Which samples of which data set."""
+    """Which samples of which data set, and how many of them a network gets at once."""
 
     data: Annotated[
         str | None,
@@ -217,6 +209,14 @@ class DataOptions:
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
     ] = None
+    one_by_one: Annotated[
+        bool,
+        typer.Option(
+            "--one-by-one",
+            help="Give each network one sample at a time, where its logits depend on the batch: slow, but epsilons are "
+            "those of the sample alone.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
