@@ -393,6 +393,7 @@ def test_a_setting_that_changes_nothing_in_a_norm_is_refused(norm, setting, inst
 def test_tmn_uses_every_setting_that_is_not_idle(norm, monkeypatch):
     """Each setting, when changed much, changes what TMN spends or finds."""
     monkeypatch.setattr(tmn_settings, "IMPROVEMENT", {norm: -1.0})  # every chosen class gets runners-up
+    monkeypatch.setattr(tmn_settings, "AGREEMENT", 0.0)  # and no two searches agree
     row, generator = attack_row("tmn"), torch.Generator().manual_seed(0)
     hidden, out = torch.randn(64, 36, generator=generator), torch.randn(10, 64, generator=generator)
 
@@ -408,7 +409,6 @@ def test_tmn_uses_every_setting_that_is_not_idle(norm, monkeypatch):
 
     usual = figures()
     for setting in row.defaults:
-        changed = not torch.equal(
-            usual, figures(**{setting: 0 if setting in ("runner_up_classes", "noise", "bracket_steps") else 1})
-        )
+        little = 0 if setting in ("runner_up_classes", "noise", "bracket_steps", "second_opinions") else 1
+        changed = not torch.equal(usual, figures(**{setting: little}))
         assert changed == (setting not in row.idle[norm]), setting

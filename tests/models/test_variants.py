@@ -412,7 +412,7 @@ def test_one_function_under_two_descriptions_is_no_ambiguity(tmp_path):
     network = spread_out(alive(transforming("googlenet"), LARGE), LARGE)
     torch.save(network.state_dict(), tmp_path / "net.pth")
     classifier = load_classifier(tmp_path / "net.pth", architecture="torchvision:googlenet")
-    usual = [(name, thinice.models.NORMALIZATIONS[name]) for name in ("imagenet", "half")]
+    usual = [(name, thinice.models.NORMALIZATIONS.get(name)) for name in ("imagenet", "half")]
     names = ["torchvision:googlenet", "torchvision:googlenet:transform-input"]
     inputs = torch.rand(8, *LARGE)
     tried = hypotheses(classifier, inputs, torch.zeros(8).long(), usual, names)
