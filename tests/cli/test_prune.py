@@ -156,6 +156,7 @@ def test_what_must_not_be_written_is_not(run, dense, tmp_path):
     for output, message in (
         ("dense.pt", "is the network to prune itself"),
         ("notes.txt", "is not a checkpoint"),
+        ("pruned.onnx", "has the name of a program: write a checkpoint, .pt or .safetensors"),
         ("notes.txt/pruned.pt", "cannot be written: the folder notes.txt cannot be made (File exists): choose another"),
     ):
         code, _, err = run("prune", own, "--sparsity", "0.5", "-o", output)

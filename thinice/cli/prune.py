@@ -197,13 +197,13 @@ def named(file: Path, what: str) -> Path:
 
 def output_files(output: Path, targets: dict[str, float], checkpoint: Path, beside: Sequence[str]) -> dict[float, Path]:
     """Return where each network goes, by its sparsity, after a look whether it can be written there."""
-    from thinice.files import make_folder, writable
-    from thinice.models.files import is_checkpoint
+    from thinice.files import make_folder
+    from thinice.models.files import writable_checkpoint
 
     names = [output] if len(targets) == 1 else [output.with_stem(f"{output.stem}-{name}") for name in targets]
     make_folder(output.parent, f"`--output` {output}")
     for file in [*names, *(named(file, what) for file in names for what in beside)]:
-        writable(file, argument="--output", like=is_checkpoint, kind="a checkpoint")
+        writable_checkpoint(file, argument="--output")
         if file.exists() and checkpoint.exists() and file.samefile(checkpoint):
             raise InputError(f"`--output` {file} is the network to prune itself: choose another path")
     return dict(zip(targets.values(), names, strict=True))

@@ -25,7 +25,7 @@ def plan_value(text: str, objective: str | None, samples: Samples, say: Callable
     >>> from thinice.data import load_samples
     >>> plan_value("epochs=5,weight_decay=0", None, load_samples("digits"), print).recipe.epochs
     shift 1: recipe 'finetune' moves images of 32 pixels by 4
-    flip off: digits of digits are not mirrored
+    flip off: images of digits are not mirrored
     5
     """
     from thinice.training import preset

@@ -44,6 +44,7 @@ __all__ = [
     "read_safetensors",
     "read_torch",
     "save_classifier",
+    "writable_checkpoint",
 ]
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -265,6 +266,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 FORMAT = "thinice"
+PROGRAMS = (".onnx", ".pt2")
+"""Suffixes of files that hold a program, which is not what is written here."""
 MASKS = "thinice-mask/"
 """What the names of masks begin with in a safetensors file, where they lie among the weights."""
 FORMAT_VERSION = 1
@@ -366,7 +369,7 @@ def save_classifier(
     header = _header(classifier)
     weights = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    writable(path, argument="path", like=is_checkpoint, kind="a checkpoint", overwrite=overwrite)
+    writable_checkpoint(path, argument="path", overwrite=overwrite)
     with temporary_folder(path.parent) as unfinished:
         temporary = unfinished / path.name
         if path.suffix == ".safetensors":
@@ -377,6 +380,19 @@ def save_classifier(
                 torch.save(header | {"state_dict": weights} | ({"masks": kept} if kept else {}), file)
         temporary.replace(path)
     return path
+
+
+def writable_checkpoint(path: Path, *, argument: str, overwrite: bool | None = None) -> Path:
+    """Return the path of a checkpoint that may be written, as `thinice.files.writable` does.
+
+    Raises
+    ------
+    InputError
+        The file must not be written, or its suffix is that of a program, which no checkpoint is.
+    """
+    if path.suffix.lower() in PROGRAMS:
+        raise InputError(f"`{argument}` {path} has the name of a program: write a checkpoint, .pt or .safetensors")
+    return writable(path, argument=argument, like=is_checkpoint, kind="a checkpoint", overwrite=overwrite)
 
 
 def is_checkpoint(head: bytes) -> bool:

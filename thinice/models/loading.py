@@ -56,7 +56,10 @@ __all__ = ["load_classifier", "read_classifier", "refuse_unknown", "unused_densi
 COMPUTABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
 
-ANOTHER_FILE = ("take another checkpoint", "save it again", "update thinice", "take the checkpoint of that task")
+ANOTHER_FILE = (
+    *("take another checkpoint", "save it again", "update thinice", "take the checkpoint of that task"),
+    *("no such file", "not a file"),
+)
 """How errors end where the file itself must be another one."""
 
 

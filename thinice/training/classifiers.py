@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from thinice.errors import CheckpointError, InputError, ThinIceError
-from thinice.files import expanded, make_folder, writable
+from thinice.files import expanded, make_folder
 from thinice.models import (
     NORMALIZATIONS,
     Classifier,
@@ -30,7 +30,7 @@ from thinice.models import (
     save_classifier,
 )
 from thinice.models.classifier import fingerprint_of, own_copy
-from thinice.models.files import is_checkpoint
+from thinice.models.files import writable_checkpoint
 from thinice.models.normalization import normalization_text
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
@@ -287,7 +287,7 @@ def _target(path: str | PathLike[str], network: str | PathLike[str] | Classifier
     """Return where the checkpoint goes, after a look whether it can be written there."""
     target = expanded(path)
     make_folder(target.parent, f"`path` {target}")
-    writable(target, argument="path", like=is_checkpoint, kind="a checkpoint")
+    writable_checkpoint(target, argument="path")
     source = network.path if isinstance(network, Classifier) else None
     if source is not None and target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"`path` {target} is the network to train on itself: choose another path")

@@ -227,7 +227,7 @@ def fitting(name: str, samples: Samples, changes: Mapping[str, object]) -> tuple
         notes.append(f"shift {changes['shift']}: recipe {name!r} moves images of {USUAL_SIDE} pixels by {shift}")
     if row.get("flip") and "flip" not in changes and samples.name in DIGITS:
         changes["flip"] = False
-        notes.append(f"flip off: digits of {samples.name} are not mirrored")
+        notes.append(f"flip off: images of {samples.name} are not mirrored")
     return changes, notes
 
 
