@@ -32,6 +32,7 @@ from thinice.models import (
 from thinice.models.classifier import fingerprint_of, own_copy
 from thinice.models.files import writable_checkpoint
 from thinice.models.normalization import normalization_text
+from thinice.models.stored import store_checkpoint
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
 from thinice.training import OBJECTIVES, Epoch, History, Hook, Objective, Plan, preset, train
@@ -423,19 +424,7 @@ class _Record:
         if dynamics is not None:
             columns = {name: getattr(dynamics, name).numpy() for name in DYNAMICS}
             self.run.add_dynamics(self.training_id, dynamics.sample_ids.numpy(), **columns)
-        checkpoint_id = self.run.checkpoint(
-            fingerprint=classifier.fingerprint,
-            name=classifier.name,
-            architecture=classifier.architecture,
-            classes=classifier.classes or len(self.samples.classes),
-            sparsity=classifier.sparsity,
-            path=classifier.path,
-            class_names=classifier.class_names,
-            data=classifier.data,
-            normalization=classifier.normalization,
-            notes=classifier.notes,
-            parent=classifier.parent,
-        )
+        checkpoint_id = store_checkpoint(self.run, classifier, len(self.samples.classes))
         self.run.end_training(
             self.training_id, checkpoint_id=checkpoint_id, chosen_epoch=history.chosen, notes=history.notes
         )
