@@ -106,14 +106,14 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
 
 MERKLE_METHODS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        f"{method}-{scope}-{name}": {"method": method, "scope": scope, "structure": structure}
+        f"{method}-{scope}-{name}": {"method": method, "scope": scope, "structure": structure, "skip": "shortcuts"}
         for name, structure in (("unstructured", "weight"), ("kernel", "kernel"), ("filter", "filter"))
         for method, scope in (("magnitude", "global"), ("magnitude", "local"), ("random", "local"))
     }
 )
 """The nine methods of Merkle, Samsinger and Schöttle (2022) by the names of their files, as arguments of `prune`.
 
-Their 1x1 shortcuts are never pruned: ``skip="*shortcut*"`` with residual networks.
+Structures are those of convolutions; 1x1 convolutions of shortcuts are never pruned, and no part of the sparsity.
 """
 
 
