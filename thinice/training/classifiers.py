@@ -176,7 +176,7 @@ def train_classifier(
     device: str | torch.device = "auto",
     progress: Callable[[Epoch], object] | None = None,
     command: Sequence[str] | None = None,
-    overwrite: bool = True,
+    overwrite: bool = False,
 ) -> Trained:
     """Return a trained network and its history; the weights that it ends with are written to a checkpoint.
 
@@ -209,8 +209,9 @@ def train_classifier(
     command : sequence of str, optional
         What the store shall name as origin; by default the command line of this process.
     overwrite : bool
-        Train also where a checkpoint is there already. With False, the one that the same training made is returned as
-        it is, and any other is refused.
+        Train also where a checkpoint is there already, and begin anew where the snapshot is one of another training.
+        Without, the checkpoint that the same training made is returned as it is; any other, and the snapshot of another
+        training, are refused.
 
     Raises
     ------
@@ -266,6 +267,7 @@ def train_classifier(
                 hooks=() if start is None else [_Start(start)],
                 progress=note,
                 resume=snapshot,
+                overwrite=overwrite,
             )
         except InputError as error:
             if target is not None and (seen or (snapshot is not None and snapshot.exists())):
