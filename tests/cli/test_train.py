@@ -340,7 +340,7 @@ def test_long_epochs_show_how_far_they_are(monkeypatch):
     assert "epoch 2/2 [##################......] 3/4 steps, 1 s left" in text
     assert "\r\x1b[2Kepoch 1/2, 4 s left: loss 1.000, accuracy 50.0%\n" in text
     assert text.count("\n") == 2
-    watch.begin("stage 2/3, ")
+    watch.begin("stage 2/3", 2)
     clock[0] += 5
     watch.step(1, 1, 4)
     assert "stage 2/3, epoch 1/2 [######..................] 1/4 steps, 35 s left" in screen.getvalue()
