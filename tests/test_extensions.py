@@ -78,6 +78,10 @@ def test_help_names_them():
     assert all(name in unwrapped for name in ("toy-near", "toy-data"))
     train = " ".join(run(SCRIPT, "train", "-h", folder=ROOT).split()).replace("- ", "-")
     assert all(name in train for name in ("toy-margin", "toy-net", "noise"))
+    prune = " ".join(run(SCRIPT, "prune", "-h", folder=ROOT).split()).replace("- ", "-")
+    assert "learned scores" in prune
+    assert "of toy-scores seed, strength" in prune
+    assert "toy-scores (by default finetune)" in prune
     assert "toy-ball" in evaluate
     assert "greet" in top
     assert "Say hello." in top

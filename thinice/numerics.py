@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from thinice.errors import InputError
 from thinice.types import PRECISIONS, Precision
 
-__all__ = ["column", "exact", "global_stream", "lowered", "pick_device", "random_directions", "stream"]
+__all__ = ["as_number", "column", "exact", "global_stream", "lowered", "pick_device", "random_directions", "stream"]
 
 
 def _switches() -> tuple[object, ...]:
@@ -104,6 +105,30 @@ def lowered(
         yield rounded
     else:
         yield model
+
+
+def as_number(value: float | str, argument: str) -> float:
+    """Return a number that is given as one, or as text that may be a fraction: ``"8/255"``.
+
+    Raises
+    ------
+    InputError
+        For what is no number, naming the argument.
+
+    Examples
+    --------
+    >>> as_number("8/255", "budget") == 8 / 255, as_number(" 1 / 4", "budget"), as_number(3, "budget")
+    (True, 0.25, 3.0)
+    >>> as_number("8/0", "--budget")
+    Traceback (most recent call last):
+    ...
+    thinice.errors.InputError: `--budget` must be a number such as 8/255 or 0.03, got '8/0'
+
+    """
+    try:
+        return float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        raise InputError(f"`{argument}` must be a number such as 8/255 or 0.03, got {value!r}") from None
 
 
 def stream(seed: int, *names: str | int) -> torch.Generator:

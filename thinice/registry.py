@@ -109,18 +109,28 @@ class Registry(Generic[T]):
 
         """
         factory = self.get(name)
-        parameters = inspect.signature(factory).parameters.values()
-        known = sorted(
-            parameter.name
-            for parameter in parameters
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        )
+        known = self.settings(name)
         unknown = [setting for setting in settings if setting not in known]
-        if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        kinds = {parameter.kind for parameter in inspect.signature(factory).parameters.values()}
+        if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
             raise InputError(
                 f"`{self.argument}` {name!r} has no setting {unknown[0]!r}: it has {', '.join(known) or 'none'}"
             )
         return factory(**settings)
+
+    def settings(self: Registry[Callable[..., Made]], name: str, /) -> dict[str, inspect.Parameter]:
+        """Return what `make` takes for a name, in the order of the alphabet.
+
+        Examples
+        --------
+        >>> list(Registry("number", {"fraction": ("fractions:Fraction", "exact")}).settings("fraction"))
+        ['denominator', 'numerator']
+
+        """
+        parameters = inspect.signature(self.get(name)).parameters
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        own = sorted(setting for setting in parameters if not setting.startswith("_"))
+        return {setting: parameters[setting] for setting in own if parameters[setting].kind in named}
 
     def add(self, name: str, target: str | T, summary: str = "", kind: str = "") -> None:
         """Enter one more name.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import thinice
-from thinice.cli.recipes import plan_value
+from thinice.cli.train import plan_value
 from thinice.data.digits import example_checkpoints
 from thinice.errors import InputError
 from thinice.models import build, load_classifier, save_classifier
@@ -114,8 +114,8 @@ def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
             "`rate` must be above 1, got 1.0: 2 keeps half of the weights, 1 is the dense network itself",
         ),
         (("--sparsity", "1"), "`sparsity` must be a fraction from 0 to below 1, got 1.0"),
-        ((), "`--sparsity` or `--rate` must be given, not both"),
-        (("--sparsity", "0.5", "--rate", "2"), "`--sparsity` or `--rate` must be given, not both"),
+        ((), "`sparsity` or `rate` must be given, not both"),
+        (("--sparsity", "0.5", "--rate", "2"), "`sparsity` or `rate` must be given, not both"),
         (("--sparsity", "0.5", "--structure", "row"), "`structure` must be one of weight, kernel, filter, channel"),
         (("--sparsity", "0.5", "--method", "hydro"), "`method` 'hydro' is unknown"),
         (("--sparsity", "0.5", "--seed", "1"), "`method` 'magnitude' has no setting 'seed'"),
@@ -131,8 +131,8 @@ def test_the_same_command_goes_on(run, dense, tmp_path, monkeypatch):
         ),
         (("--rate", "2", *FINETUNE, "--split", "test"), "`--split` test is what networks are measured on"),
         (("--rate", "2", *FINETUNE, "--split", "all"), "`--split` all holds what networks are measured on"),
-        (("--sparsity", "0.1", "--sparsity", "0.1000000001"), "`--sparsity` 0.1 is given twice, and both would be"),
-        (("--rate", "8", "--rate", "8"), "`--rate` 8 is given twice, and both would be called rate-8: give it once"),
+        (("--sparsity", "0.1", "--sparsity", "0.1000000001"), "`sparsity` 0.1 is given twice, and both would be"),
+        (("--rate", "8", "--rate", "8"), "`rate` 8 is given twice, and both would be called rate-8: give it once"),
         (("--rate", "2", "--finetune", "fats"), "`recipe` 'fats' is unknown: did you mean fast"),
         (("--rate", "2", "--finetune", "beta=3"), "`beta` is no setting of recipe 'finetune' with objective 'natural'"),
         (("--rate", "2", "--device", "tpu"), "`device` must be auto, cpu, cuda or cuda:K, got 'tpu'"),
@@ -180,23 +180,27 @@ def test_collapse_and_nothing_to_shrink_are_told(run, dense):
 def test_recipes_are_named_and_changed():
     samples = thinice.load_samples("digits", limit=10)
     notes = []
-    plan = plan_value("finetune-pgd, epochs=5,learning_rate=0.02,budget=1/255", None, samples, notes.append)
-    assert (plan.recipe.epochs, plan.recipe.learning_rate, plan.recipe.select) == (5, 0.02, "robust")
-    assert plan.objective.budget * 255 == pytest.approx(1)
+
+    def plan(text, objective=None):
+        return plan_value(text, samples, notes.append, option="--finetune", usual="finetune", objective=objective)
+
+    changed = plan("finetune-pgd, epochs=5,learning_rate=0.02,budget=1/255")
+    assert (changed.recipe.epochs, changed.recipe.learning_rate, changed.recipe.select) == (5, 0.02, "robust")
+    assert changed.objective.budget * 255 == pytest.approx(1)
     assert [note.partition(":")[0] for note in notes] == ["shift 1", "flip off"]
-    assert plan_value("epochs=5", "trades", samples, notes.append).objective.beta == 6
-    stepped = plan_value("schedule=step,milestones=0.4, 0.75,epochs=8", None, samples, notes.append).recipe
+    assert plan("epochs=5", "trades").objective.beta == 6
+    stepped = plan("schedule=step,milestones=0.4, 0.75,epochs=8").recipe
     assert (stepped.milestones, stepped.epochs) == ((0.4, 0.75), 8)
-    assert plan_value("merkle-mnist", None, samples, notes.append).recipe.patience == 5
+    assert plan("merkle-mnist").recipe.patience == 5
     for text, message in (
         ("", "`recipe` '' is unknown"),
         ("learning_rate=", "`--finetune` takes NAME=VALUE"),
-        ("epochs=1,epochs=2", "epochs is given twice"),
+        ("epochs=1,epochs=2", "`--finetune` 'epochs=1,epochs=2': epochs is given twice: give it once"),
         ("epochs=many", "`epochs` must be a whole number"),
         ("epochs=1,schedule=cos", "`schedule` 'cos' is unknown"),
     ):
         with pytest.raises(InputError, match=message):
-            plan_value(text, None, samples, notes.append)
+            plan(text)
 
 
 def test_the_same_command_again_prunes_nothing_and_another_one_replaces_nothing(run, dense, tmp_path):

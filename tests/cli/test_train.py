@@ -298,6 +298,27 @@ def test_a_snapshot_of_another_network_is_not_gone_on_with(run, tmp_path):
         train_classifier(thinice.load_classifier("dense.pt"), samples, plan, path=tmp_path / "more.pt")
 
 
+def test_overwriting_begins_anew_where_a_snapshot_is_of_another_training(run, tmp_path, monkeypatch):
+    words = (*SMALL, "--quiet", "--format", "json")
+    assert run(*words, "--epochs", "2", "-o", "undisturbed.pt")[0] == 0
+
+    def interrupted(_self, _epoch):
+        raise InputError("stopped here")
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(TrainingReporter, "__call__", interrupted)
+        assert run(*words[:-3], "--epochs", "3", "-o", "net.pt")[0] == 1
+    assert (tmp_path / "net.pt.snapshot").exists()
+    (tmp_path / "net.pt").unlink()  # the network so far
+    code, _, err = run(*words, "--epochs", "2", "-o", "net.pt")
+    assert code == 1
+    assert "net.pt.snapshot belongs to another training (recipe.epochs was 3, is 2)" in err
+    code, out, err = run(*words, "--epochs", "2", "-o", "net.pt", "--overwrite")
+    assert code == 0, err
+    assert row(out)["fingerprint"] == thinice.load_classifier("undisturbed.pt").fingerprint
+    assert not (tmp_path / "net.pt.snapshot").exists()
+
+
 class Screen(io.StringIO):
     def isatty(self):
         return True
@@ -319,7 +340,7 @@ def test_long_epochs_show_how_far_they_are(monkeypatch):
     assert "epoch 2/2 [##################......] 3/4 steps, 1 s left" in text
     assert "\r\x1b[2Kepoch 1/2, 4 s left: loss 1.000, accuracy 50.0%\n" in text
     assert text.count("\n") == 2
-    watch.begin("stage 2/3, ")
+    watch.begin("stage 2/3", 2)
     clock[0] += 5
     watch.step(1, 1, 4)
     assert "stage 2/3, epoch 1/2 [######..................] 1/4 steps, 35 s left" in screen.getvalue()

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from thinice.errors import InputError
-from thinice.models import Classifier, as_classifier
+from thinice.models import Classifier, as_classifier, build, prunable_weights
 from thinice.models.weights import STRUCTURES
-from thinice.pruning import Masks, prune
-from thinice.pruning.magnitude import SCOPES, lowest_masks
+from thinice.pruning import MERKLE_METHODS, Masks, prune
+from thinice.pruning.magnitude import SCOPES, Magnitude, lowest_masks
 
 
 def network():
@@ -246,6 +246,39 @@ def test_refuses_in_one_line(arguments, message):
         prune(network(), **arguments)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights"),
+    [
+        ("preact_resnet8", 1_164_640),  # as Merkle et al. count them, who never prune the 1x1 shortcuts
+        ("preact_resnet18", 11_000_000),
+        ("torchvision:resnet18", 11_000_000),
+        ("wrn_28_4", 5_799_856),
+        ("digits_cnn", 19_088),  # all of them: it has none
+    ],
+)
+def test_shortcuts_of_any_name_stay_whole(architecture, weights):
+    network = build(architecture, 10)
+    method = Magnitude(skip="shortcuts")
+    parameters = prunable_weights(network)
+    assert sum(parameters[name].numel() for name in method.ranked(network)) == weights
+    for name in set(parameters) - set(method.ranked(network)):
+        assert parameters[name].shape[2:] == (1, 1)
+
+
+@pytest.mark.parametrize("name", MERKLE_METHODS)
+def test_methods_of_merkle_leave_shortcuts_and_count_without_them(name):
+    arguments = dict(MERKLE_METHODS[name])
+    torch.manual_seed(0)
+    pruned = prune(build("preact_resnet8"), arguments.pop("method"), sparsity=0.5, **arguments)
+    shortcuts = [name for name in pruned.masks.kept if "shortcut" in name]
+    assert len(shortcuts) == 3
+    assert pruned.masks.part(shortcuts).sparsity == 0
+    assert not set(shortcuts) & set(pruned.ranked)
+    assert pruned.masks.part(pruned.ranked).sparsity == pytest.approx(0.5, abs=0.01)
+    if arguments["structure"] != "weight":
+        assert pruned.masks.kept["fc.weight"].all()
 
 
 def test_refuses_a_network_without_such_layers():

@@ -60,6 +60,7 @@ class ToyScores(PruningMethod):
     """Scores are trained while the weights are frozen; the lowest of each layer go."""
 
     searches = True
+    search_recipe = "finetune"
     strength: float = 0.1
     seed: int = 0
 

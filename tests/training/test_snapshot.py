@@ -1,5 +1,6 @@
 """Snapshots: what they refuse to continue, in words that name it, and what they survive."""
 
+import copy
 import os
 import pickle
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import nn
 from tests.training.small import blobs, network, weights
 from thinice.data import as_samples
 from thinice.errors import CheckpointError, InputError
+from thinice.models import Normalized, build
 from thinice.pruning import prune
 from thinice.training import Hook, Recipe, train
 from thinice.training.natural import Natural
@@ -44,6 +46,7 @@ def others():
     smoother = nn.Sequential(*[nn.GELU() if isinstance(layer, nn.ReLU) else layer for layer in network()])
     frozen = network()
     frozen[0].requires_grad_(requires_grad=False)
+    brightened = Normalized(network(), mean=(0.25,), std=(0.5,))
     return {
         "epochs": ({"recipe": Recipe(epochs=2)}, "recipe.epochs was 1, is 2"),
         "two": ({"recipe": Recipe(epochs=2, seed=5)}, "recipe.epochs was 1, is 2; recipe.seed was 0, is 5"),
@@ -55,6 +58,10 @@ def others():
         "layers": ({"module": unbiased}, "network.structure was '"),
         "activation": ({"module": smoother}, "network.structure was '"),
         "chosen by": ({"validation": samples[:20]}, "validation was None, is '"),
+        "normalised": (
+            {"module": brightened},
+            "network.normalization was None, is '0.25/0.5'; network.structure was '",
+        ),
         "frozen": ({"module": frozen}, "network.structure was '"),
         "hooks": ({"hooks": [Hook()]}, "hooks was [], is [{'class': "),
     }
@@ -75,6 +82,60 @@ def test_another_training_is_not_resumed(tmp_path, case):
     assert path.read_bytes() == before
     path.unlink()  # the way out works
     assert len(resumed(path, **changes)) == changes.get("recipe", RECIPE).epochs
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "difference"),
+    [
+        (
+            Normalized(network(), mean=(0.5,), std=(0.5,)),
+            Normalized(network(), mean=(0.25,), std=(0.5,)),
+            "network.normalization was 'half', is '0.25/0.5'",
+        ),
+        (
+            build("preact_resnet18_cifar", 2, channels=1, width=4, shortcut="activated"),
+            build("preact_resnet18_cifar", 2, channels=1, width=4, shortcut="raw"),
+            "network.arguments.shortcut was 'activated', is 'raw'",
+        ),
+    ],
+)
+def test_the_same_layers_may_be_another_network(tmp_path, first, second, difference):
+    """What neither names nor shapes of layers tell: a file would bring its own normalisation, or train on for raw."""
+    path, samples = tmp_path / "state.pt", as_samples(torch.rand(8, 1, 16, 16), torch.arange(8) % 2)
+    samples = blobs(8) if isinstance(first, Normalized) else samples
+    resumed(path, first, samples)
+    with pytest.raises(CheckpointError, match="belongs to another training") as error:
+        resumed(path, second, samples)
+    assert difference in str(error.value)
+
+
+@pytest.mark.parametrize("case", others())
+def test_overwriting_begins_anew(tmp_path, case):
+    """The same weights as without a snapshot: nothing of the other training is left."""
+    path, changes = tmp_path / "state.pt", others()[case][0]
+    resumed(path)
+    module = changes.pop("module", network())
+    undisturbed = copy.deepcopy(module)
+    history = resumed(path, module, overwrite=True, **changes)
+    assert len(history) == changes.get("recipe", RECIPE).epochs
+    changes = {"samples": blobs(), "recipe": RECIPE} | changes
+    train(undisturbed, changes.pop("samples"), changes.pop("recipe"), **changes)
+    assert torch.equal(weights(module), weights(undisturbed))
+
+
+def test_overwriting_goes_on_with_its_own_snapshot_and_leaves_what_is_none(tmp_path):
+    path = tmp_path / "state.pt"
+    resumed(path)
+    told = []
+    assert len(resumed(path, overwrite=True, progress=told.append)) == 1
+    assert not told
+    torch.save(torch.load(path, weights_only=True) | {"format": 0}, path)
+    resumed(path, overwrite=True, progress=told.append)
+    assert len(told) == 1
+    path.write_text("my notes")
+    with pytest.raises(CheckpointError, match="is not a snapshot of a training: choose another path"):
+        resumed(path, overwrite=True)
+    assert path.read_text() == "my notes"
 
 
 def test_settings_of_hooks_are_compared(tmp_path):

@@ -30,6 +30,7 @@ from thinice.data import Samples, as_samples
 from thinice.engines import ProgressCounter, Reporter, auto_reporter
 from thinice.losses import margin
 from thinice.models import Classifier, as_classifier
+from thinice.models.stored import store_checkpoint
 from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
 from thinice.stats import Separation, statistic_values
 from thinice.store import Run, Store, open_store, query, stored_adversarial
@@ -294,19 +295,7 @@ class MeasurementSession:
 
     def checkpoint(self, classifier: Classifier) -> int:
         """Return the store's key of a network."""
-        return self.running.checkpoint(
-            fingerprint=classifier.fingerprint,
-            name=classifier.name,
-            architecture=classifier.architecture,
-            classes=classifier.classes or len(self.samples.classes),
-            sparsity=classifier.sparsity,
-            path=classifier.path,
-            class_names=classifier.class_names,
-            data=classifier.data,
-            normalization=classifier.normalization,
-            notes=classifier.notes,
-            parent=classifier.parent,
-        )
+        return store_checkpoint(self.running, classifier, len(self.samples.classes))
 
     def adversarials(self, measured: Measured, positions: NDArray[np.int64]) -> list[AdversarialExample]:
         """Return the samples at these positions that have an adversarial in the store, in this order."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from typing import cast
 
@@ -18,7 +17,7 @@ from thinice.attacks.result import FORWARD, Candidates, Model, predict
 from thinice.attacks.rows import FixedBudgetRow, SearchFunction, Setting
 from thinice.errors import InputError
 from thinice.norms import NORM_TABLE
-from thinice.numerics import column
+from thinice.numerics import as_number, column
 from thinice.types import NORMS, PRECISIONS, Norm, Precision
 
 __all__ = [
@@ -70,10 +69,7 @@ def budget_value(budget: float | str, norm: Norm, shape: Sequence[int] | None = 
     thinice.errors.InputError: `budget` 9 is beyond any linf perturbation of inputs in [0, 1], 1: did you mean 9/255?
 
     """
-    try:
-        value = float(Fraction(budget.replace(" ", ""))) if isinstance(budget, str) else float(budget)
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        raise InputError(f"`budget` must be a number such as 8/255 or 0.03, got {budget!r}") from None
+    value = as_number(budget, "budget")
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"`budget` must be above 0 (at 0 it is the clean accuracy), got {budget}")
     if norm == "l0" and value != int(value):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,10 +35,12 @@ from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
-    from thinice import Classifier
-    from thinice.training import Epoch
+    from collections.abc import Callable, Mapping
 
-__all__ = ["train"]
+    from thinice import Classifier, Samples
+    from thinice.training import Epoch, Plan
+
+__all__ = ["TrainingReporter", "objectives", "plan_value", "recipes", "refuse_test", "setting", "train"]
 
 
 def recipes() -> str:
@@ -149,9 +151,8 @@ def train(
     is kept, where the recipe says so.
     """
     from thinice import load_samples
-    from thinice.training import preset
+    from thinice.numerics import as_number
     from thinice.training.classifiers import train_classifier
-    from thinice.training.presets import fitting
 
     say = Messages(quiet=printing.quiet)
     prepare(drawing.folder)
@@ -175,20 +176,15 @@ def train(
     given: dict[str, object] = {
         "epochs": epochs,
         "learning_rate": learning_rate,
+        "budget": None if budget is None else as_number(budget, "--budget"),
         "steps": steps,
+        "seed": seed or None,
         "compiled": compiled or None,
     }
-    given["budget"] = None if budget is None else number(budget, "--budget")
-    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in given.items() if value is not None}
     for text in change or []:
-        for name, value in setting(text).items():
-            if name in changes:
-                raise InputError(f"`--set` {text}: {name} is given twice: give it once")
-            changes[name] = value
-    fitted, notes = fitting(recipe, samples, {"seed": seed, **changes})
-    for note in notes:
-        say(note)
-    plan = preset(recipe, objective=objective, **fitted)
+        changes |= once(setting(text), changes, f"`--set` {text}")
+    plan = plan_value(recipe, samples, say, option="--recipe", usual="natural", objective=objective, changes=changes)
     with exit_on_interrupt("The same command goes on after the last whole epoch."):
         trained = train_classifier(
             network,
@@ -221,12 +217,47 @@ def refuse_test(split: str) -> None:
         )
 
 
-def number(text: str, option: str) -> float:
-    """Return the value of a number, which may be a fraction such as 8/255."""
-    try:
-        return float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise InputError(f"`{option}` must be a number such as 8/255 or 0.03, got {text!r}") from None
+def plan_value(
+    text: str,
+    samples: Samples,
+    say: Callable[[str], object],
+    *,
+    option: str,
+    usual: str,
+    objective: str | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> Plan:
+    """Return what text such as ``finetune,epochs=5,learning_rate=0.02`` spells out: a named recipe, some of it changed.
+
+    Without a name it is the `usual` recipe. `changes` are those that other options make. What fits the images is
+    changed too, and told.
+
+    >>> from thinice.data import load_samples
+    >>> digits = load_samples("digits")
+    >>> plan_value("epochs=5,weight_decay=0", digits, print, option="--finetune", usual="finetune").recipe.epochs
+    shift 1: recipe 'finetune' moves images of 32 pixels by 4
+    flip off: images of digits are not mirrored
+    5
+    """
+    from thinice.training.presets import fitted_preset
+
+    first, *rest = (part.strip() for part in re.split(r",(?=[^,]*=)", text))  # commas within a value stay
+    name, rest = (first, rest) if "=" not in first else (usual, [first, *rest])
+    changes = dict(changes or {})
+    for part in rest:
+        changes |= once(setting(part, option), changes, f"`{option}` {text!r}")
+    plan, notes = fitted_preset(name, samples, objective=objective, **changes)
+    for note in notes:
+        say(note)
+    return plan
+
+
+def once(added: Mapping[str, object], changes: Mapping[str, object], option: str) -> Mapping[str, object]:
+    """Return what an option adds, or raise InputError where it is among the changes already."""
+    for name in added:
+        if name in changes:
+            raise InputError(f"{option}: {name} is given twice: give it once")
+    return added
 
 
 WORDS = {"true": True, "false": False, "none": None}
@@ -256,9 +287,11 @@ def _value(text: str) -> object:
         return int(text)
     except ValueError:
         pass
+    from thinice.numerics import as_number
+
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        return as_number(text, "--set")
+    except InputError:
         return text
 
 
@@ -284,17 +317,18 @@ class Steps:
 class TrainingReporter:
     """Says one line an epoch, with the time that is left at the mean speed so far, and how far a long epoch is."""
 
-    def __init__(self, say: Messages, epochs: int) -> None:
+    def __init__(self, say: Messages, epochs: int = 0) -> None:
         from thinice.engines.progress import auto_reporter
 
-        self.say, self.epochs = say, epochs
+        self.say = say
         self.show_steps = auto_reporter()
         self.rewritten = sys.stderr.isatty()
-        self.begin("")
+        self.begin("", epochs)
 
-    def begin(self, stage: str) -> None:
-        """Begin another training, which lines name."""
-        self.stage, self.start, self.first, self.shown = stage, time.monotonic(), 0, 0.0
+    def begin(self, stage: str, epochs: int) -> None:
+        """Begin another training of so many epochs, which lines name where it has a name."""
+        self.stage, self.epochs = f"{stage}, " if stage else "", epochs
+        self.start, self.first, self.shown = time.monotonic(), 0, 0.0
 
     def __call__(self, epoch: Epoch) -> None:
         """Say what came out of an epoch."""

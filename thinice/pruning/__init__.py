@@ -9,10 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from thinice.errors import InputError
-from thinice.models import Classifier, as_classifier
-from thinice.models.classifier import own_copy
+from thinice.models import Classifier
 from thinice.models.weights import Layer, Masks, prunable_weights
-from thinice.pruning.schedules import HALVINGS, Pruned, one_shot, sparsity_of, stages
+from thinice.pruning.schedules import HALVINGS, Pruned, masks_before, one_shot, sparsity_of, stages, trainable_copy
 from thinice.registry import Registry
 from thinice.training import Hook
 
@@ -38,6 +37,12 @@ __all__ = [
 ]
 
 
+def check_sparsity(sparsity: object) -> None:
+    """Raise InputError for what is no sparsity."""
+    if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity < 1:
+        raise InputError(f"`sparsity` must be a fraction from 0 to below 1, got {sparsity!r}: 0.9 zeroes 90 %")
+
+
 @dataclass(kw_only=True)
 class PruningMethod(Hook, ABC):
     """How the weights that go are found; one file each, and one row in `METHODS`.
@@ -45,7 +50,9 @@ class PruningMethod(Hook, ABC):
     A dataclass whose fields are the method's settings. It takes part in the training that searches as a
     `thinice.training.Hook`: scores, duals or learned rates are made in `prepare` (as parameters of the model, by
     ``torch.nn.utils.parametrize``, or as `parameters` of its own) while the weights may be frozen; what is not in the
-    model belongs in `state_dict`. A method whose `searches` is False needs no training: it has `masks` alone.
+    model belongs in `state_dict`. A method whose `searches` is False needs no training: it has `masks` alone. One that
+    searches names in `search_recipe` which of the recipes in `thinice.training.RECIPES` it is trained by where nobody
+    names another.
 
     Attributes
     ----------
@@ -68,11 +75,11 @@ class PruningMethod(Hook, ABC):
     """
 
     searches: ClassVar[bool] = False
+    search_recipe: ClassVar[str] = "natural"
     sparsity: float = 0.9
 
     def __post_init__(self) -> None:
-        if isinstance(self.sparsity, bool) or not isinstance(self.sparsity, int | float) or not 0 <= self.sparsity < 1:
-            raise InputError(f"`sparsity` must be a fraction from 0 to below 1, got {self.sparsity!r}: 0.9 zeroes 90 %")
+        check_sparsity(self.sparsity)
 
     @abstractmethod
     def masks(self, model: nn.Module) -> Masks:
@@ -106,14 +113,14 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
 
 MERKLE_METHODS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        f"{method}-{scope}-{name}": {"method": method, "scope": scope, "structure": structure}
+        f"{method}-{scope}-{name}": {"method": method, "scope": scope, "structure": structure, "skip": "shortcuts"}
         for name, structure in (("unstructured", "weight"), ("kernel", "kernel"), ("filter", "filter"))
         for method, scope in (("magnitude", "global"), ("magnitude", "local"), ("random", "local"))
     }
 )
 """The nine methods of Merkle, Samsinger and Schöttle (2022) by the names of their files, as arguments of `prune`.
 
-Their 1x1 shortcuts are never pruned: ``skip="*shortcut*"`` with residual networks.
+Structures are those of convolutions; 1x1 convolutions of shortcuts are never pruned, and no part of the sparsity.
 """
 
 
@@ -160,7 +167,7 @@ def prune(
     (90, 10)
 
     """
-    method, name = _made(method, settings)
+    method, name = make_method(method, settings)
     training = {"samples": samples, "recipe": recipe}
     missing = [argument for argument, value in training.items() if value is None]
     if method.searches and missing:
@@ -174,14 +181,14 @@ def prune(
             "to fine-tune, call thinice.training.train with the masks"
         )
     return one_shot(
-        _trainable_copy(network),
+        trainable_copy(network),
         method,
         samples=samples,
         recipe=recipe,
         objective=objective,
         progress=progress,
         resume=resume,
-        before=_masks_before(network),
+        before=masks_before(network),
     )
 
 
@@ -198,6 +205,7 @@ def prune_in_stages(
     reinitialise: bool = False,
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
+    overwrite: bool = False,
     **settings: object,
 ) -> Iterator[Pruned]:
     """Yield one network a sparsity: pruned further out of the one before, then trained again under its masks.
@@ -211,7 +219,8 @@ def prune_in_stages(
     sparsities : sequence of float
         Rising; one alone is pruning and fine-tuning. ``[sparsity_of(rate) for rate in HALVINGS]`` halves six times.
     samples, recipe, objective, validation, progress
-        How every stage is trained, as in `thinice.training.train`.
+        How every stage is trained, as in `thinice.training.train`. Where `progress` has a method ``begin``, that is
+        called before each training with its name, such as ``"stage 1/2"``, and the number of its epochs.
     rewind : nn.Module or Classifier, optional
         The network whose weights every stage starts from, under its masks: an early state of the dense one (Frankle
         et al. 2020). By default each goes on from the weights that were kept.
@@ -220,6 +229,8 @@ def prune_in_stages(
     resume : path, optional
         A folder that keeps a snapshot of each stage. Where it has some, pruning goes on there, with the same networks
         as an undisturbed run, to the bit on a CPU.
+    overwrite : bool
+        Where `resume` belongs to another pruning, remove its snapshots and begin, instead of refusing.
 
     Raises
     ------
@@ -244,10 +255,10 @@ def prune_in_stages(
     [2, 4]
 
     """
-    made, _ = _made(method, settings)
+    method, _ = make_method(method, settings)
     return stages(
-        _trainable_copy(network),
-        made,
+        trainable_copy(network),
+        method,
         sparsities,
         samples=samples,
         recipe=recipe,
@@ -257,18 +268,12 @@ def prune_in_stages(
         reinitialise=reinitialise,
         progress=progress,
         resume=resume,
-        before=_masks_before(network),
+        overwrite=overwrite,
+        before=masks_before(network),
     )
 
 
-def _masks_before(network: nn.Module | Classifier) -> Masks | None:
-    """Return the masks of an earlier pruning, where they cover every prunable weight."""
-    if not isinstance(network, Classifier) or network.masks is None:
-        return None
-    return network.masks if network.masks.kept.keys() == prunable_weights(network.network).keys() else None
-
-
-def _made(method: str | PruningMethod, settings: Mapping[str, object]) -> tuple[PruningMethod, str]:
+def make_method(method: str | PruningMethod, settings: Mapping[str, object]) -> tuple[PruningMethod, str]:
     """Return a method and what messages call it."""
     if not isinstance(method, PruningMethod):
         return METHODS.make(method, **settings), method
@@ -276,9 +281,3 @@ def _made(method: str | PruningMethod, settings: Mapping[str, object]) -> tuple[
     if settings:
         raise InputError(f"`{next(iter(settings))}` is a setting of the method: give it to {name}(…)")
     return method, name
-
-
-def _trainable_copy(network: nn.Module | Classifier) -> nn.Module:
-    if isinstance(network, Classifier):
-        return own_copy(as_classifier(network, one_by_one=False).module).requires_grad_(requires_grad=True)
-    return own_copy(network)

@@ -23,6 +23,9 @@ __all__ = ["SCOPES", "Magnitude", "Random", "Ranking", "lowest_masks"]
 
 SCOPES = ("global", "local")
 
+GROUPS = {"shortcuts": ("*shortcut*", "*downsample*", "*down_sample*", "*.skip.*")}
+"""What `skip` knows by a name of its own: the 1x1 convolutions that these patterns name; a network may have none."""
+
 
 @dataclass(kw_only=True)
 class Ranking(PruningMethod):
@@ -40,7 +43,8 @@ class Ranking(PruningMethod):
         What is removed as one: a weight, the kernel of an (output, input) pair, an output channel, an input channel.
     skip : str
         Patterns of the names of weights that are not ranked and stay whole, as of a shell, with commas between them;
-        case does not matter: ``"*shortcut*"``, ``"conv1.*,fc.*"``.
+        case does not matter: ``"conv1.*,fc.*"``. ``"shortcuts"`` stands for the 1x1 convolutions of residual shortcuts,
+        whatever an architecture calls them.
 
     Notes
     -----
@@ -60,7 +64,7 @@ class Ranking(PruningMethod):
             if value not in known:
                 raise InputError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
         if not isinstance(self.skip, str):
-            raise InputError(f"`skip` must be text such as '*shortcut*', got {self.skip!r}")
+            raise InputError(f"`skip` must be text such as 'shortcuts' or 'conv1.*,fc.*', got {self.skip!r}")
 
     def scores(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a score for each weight, in its shape, by the name of the layer's; the lowest go first."""
@@ -76,23 +80,35 @@ class Ranking(PruningMethod):
 
         """
         weights = prunable_weights(inner(model))
-        patterns = [pattern.strip().casefold() for pattern in self.skip.split(",") if pattern.strip()]
-        for pattern in patterns:
-            if not any(fnmatchcase(name.casefold(), pattern) for name in weights):
-                raise InputError(f"`skip` {pattern!r} is the name of no weight: there are {', '.join(weights)}")
+        skipped_weights = self._skipped({name: tuple(weight.shape) for name, weight in weights.items()})
         names = tuple(
             name
             for name, weight in weights.items()
-            if has_units(tuple(weight.shape), self.structure)
-            and not any(fnmatchcase(name.casefold(), pattern) for pattern in patterns)
+            if has_units(tuple(weight.shape), self.structure) and name not in skipped_weights
         )
         if not names:
-            skipped = " that is not skipped" if patterns else ""
+            skipped = " that is not skipped" if skipped_weights else ""
             raise InputError(
                 f"`network` has nothing to prune: no layer{skipped} has units of structure {self.structure!r}; "
                 "convolutions have all of them, linear layers weights alone"
             )
         return names
+
+    def _skipped(self, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
+        """Return the names of the weights that stay whole."""
+        skipped: set[str] = set()
+        for pattern in (part.strip().casefold() for part in self.skip.split(",") if part.strip()):
+            if pattern in GROUPS:
+                pointwise = [name for name, shape in shapes.items() if len(shape) > 2 and set(shape[2:]) == {1}]
+                skipped.update(
+                    name for name in pointwise if any(fnmatchcase(name.casefold(), each) for each in GROUPS[pattern])
+                )
+                continue
+            named = [name for name in shapes if fnmatchcase(name.casefold(), pattern)]
+            if not named:
+                raise InputError(f"`skip` {pattern!r} is the name of no weight: there are {', '.join(shapes)}")
+            skipped.update(named)
+        return skipped
 
     def masks(self, model: nn.Module) -> Masks:
         """Return the masks without the lowest units.

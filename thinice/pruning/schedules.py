@@ -1,4 +1,4 @@
-"""When pruning happens: at once, after a search where the method needs one; or in stages, with training after each."""
+"""When pruning happens: at once, after a search where the method needs one, or in stages; and training after each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 
 from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded, temporary_folder
-from thinice.models.classifier import as_classifier, fingerprint_of, own_copy
+from thinice.models.classifier import Classifier, as_classifier, fingerprint_of, own_copy
 from thinice.models.normalization import inner
-from thinice.models.weights import Masks
+from thinice.models.weights import Masks, prunable_weights
 from thinice.numerics import global_stream
-from thinice.training import OBJECTIVES, Objective, train
+from thinice.training import OBJECTIVES, Objective, Plan, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,17 @@ if TYPE_CHECKING:
     from thinice.pruning import PruningMethod
     from thinice.training import Epoch, Recipe
 
-__all__ = ["HALVINGS", "Pruned", "one_shot", "sparsity_of", "stages"]
+__all__ = [
+    "HALVINGS",
+    "Pruned",
+    "masks_before",
+    "one_shot",
+    "remove_snapshots",
+    "searches",
+    "sparsity_of",
+    "stages",
+    "trainable_copy",
+]
 
 HALVINGS = (2, 4, 8, 16, 32, 64)
 """The compression rates of Merkle et al.: half of what is left goes each time."""
@@ -50,7 +60,7 @@ class Pruned:
     masks : Masks
         One for each prunable weight; ``masks.sparsity`` is a fraction of all of them.
     history : tuple of Epoch
-        One row for each epoch of the search, or of the retraining of a stage; none where there was neither.
+        One row for each epoch of the training under the masks, or where there was none, of the search for them.
     method : PruningMethod or None
         What found the masks, with the sparsity that was asked for.
     ranked : tuple of str
@@ -89,6 +99,7 @@ def one_shot(
     objective: str | Objective = "natural",
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
+    overwrite: bool = False,
     before: Masks | None = None,
 ) -> Pruned:
     """Return the module itself, pruned in place: let the method search, if samples and a recipe say how, then cut.
@@ -102,13 +113,36 @@ def one_shot(
     if samples is None or recipe is None:
         method.prepare(module)
     else:
-        history = train(module, samples, recipe, objective=objective, hooks=[method], progress=progress, resume=resume)
+        history = train(
+            module,
+            samples,
+            recipe,
+            objective=objective,
+            hooks=[method],
+            progress=progress,
+            resume=resume,
+            overwrite=overwrite,
+        )
     masks = method.masks(module) if before is None or method.searches else method.masks_within(module, before)
     method.finish(module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(trainable[name])
     masks.apply_(module)
     return Pruned(module, masks, history, method, ranked, _notes(method, masks, ranked))
+
+
+def masks_before(network: nn.Module | Classifier) -> Masks | None:
+    """Return the masks of an earlier pruning, where they cover every prunable weight."""
+    if not isinstance(network, Classifier) or network.masks is None:
+        return None
+    return network.masks if network.masks.kept.keys() == prunable_weights(network.network).keys() else None
+
+
+def trainable_copy(network: nn.Module | Classifier) -> nn.Module:
+    """Return a copy to be pruned and trained; of a classifier, all parameters need a gradient."""
+    if isinstance(network, Classifier):
+        return own_copy(as_classifier(network, one_by_one=False).module).requires_grad_(requires_grad=True)
+    return own_copy(network)
 
 
 def sparsity_of(rate: float) -> float:
@@ -144,6 +178,7 @@ def stages(
     reinitialise: bool = False,
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
+    overwrite: bool = False,
     before: Masks | None = None,
 ) -> Iterator[Pruned]:
     """Yield one network a sparsity, each pruned further out of the one before and trained again under its masks.
@@ -151,59 +186,127 @@ def stages(
     The arguments are those of `thinice.pruning.prune_in_stages`; `network` belongs to this function, which trains it.
     """
     targets = _checked_targets(method, sparsities)
-    if reinitialise and rewind is not None:
-        raise InputError("`reinitialise` and `rewind` exclude each other: weights start anew, or at those of a network")
     method.ranked(network)
-    if not isinstance(objective, Objective):
-        objective = OBJECTIVES.make(objective)
-    start = None if rewind is None else _start_of(network, rewind)
-    folder = None if resume is None else _folder(resume, network, method, targets, start=start, anew=reinitialise)
-    return _staged(
-        network,
-        method,
-        targets,
-        start=start,
-        reinitialise=reinitialise,
-        folder=folder,
-        masks=Masks.whole(inner(network)) if before is None else before,
-        training={
-            "samples": samples,
-            "recipe": recipe,
-            "objective": objective,
-            "validation": validation,
-            "progress": progress,
-        },
+    start = _start(network, rewind, reinitialise=reinitialise)
+    plan = Plan(recipe, objective if isinstance(objective, Objective) else OBJECTIVES.make(objective))
+    folder = None
+    if resume is not None:
+        folder = _folder(resume, network, method, targets, start=start, anew=reinitialise, overwrite=overwrite)
+    retraining = _Retraining(
+        samples, plan, validation, start, reinitialise, progress, len(targets), folder, overwrite=overwrite
     )
+    return _staged(network, method, targets, retraining, Masks.whole(inner(network)) if before is None else before)
 
 
 def _staged(
-    module: nn.Module,
-    method: PruningMethod,
-    targets: Sequence[float],
-    *,
-    start: dict[str, torch.Tensor] | None,
-    reinitialise: bool,
-    folder: Path | None,
-    masks: Masks,
-    training: dict[str, Any],
+    module: nn.Module, method: PruningMethod, targets: Sequence[float], retraining: _Retraining, masks: Masks
 ) -> Iterator[Pruned]:
     for number, sparsity in enumerate(targets, start=1):
         method = replace(method, sparsity=sparsity)
         masks = method.masks_within(module, masks)
-        if start is not None:
-            inner(module).load_state_dict(start)
-        elif reinitialise:
-            _reinitialise(module, training["recipe"].seed, number)
-        snapshot = None if folder is None else folder / f"stage-{number}.pt"
-        history = train(module, masks=masks, resume=snapshot, **training)
-        ranked = method.ranked(module)
-        notes = (*_notes(method, masks, ranked), *_told_by(history), *_constant(module, training["samples"]))
-        yield Pruned(own_copy(module), masks, history, method, ranked, notes)
+        pruned = Pruned(module, masks, (), method, method.ranked(module), _notes(method, masks, method.ranked(module)))
+        yield retraining(pruned, number)
 
 
-def _told_by(history: tuple[Epoch, ...]) -> tuple[str, ...]:
-    """Return what training itself has to say of how it ended."""
-    return tuple(getattr(history, "notes", ()))
+def searches(
+    network: nn.Module,
+    method: PruningMethod,
+    sparsities: Sequence[float],
+    *,
+    samples: Samples,
+    search: Plan,
+    plan: Plan | None = None,
+    rewind: nn.Module | None = None,
+    reinitialise: bool = False,
+    progress: Callable[[Epoch], object] | None = None,
+    resume: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> Iterator[Pruned]:
+    """Yield one network a sparsity, whose masks a search finds in the network as it is; where a plan says how, trained.
+
+    The other arguments are those of `thinice.pruning.prune_in_stages`; of `network`, each search gets a copy.
+    """
+    targets = list(sparsities)
+    for sparsity in targets:
+        replace(method, sparsity=sparsity)  # refuses what is no sparsity
+    method.ranked(network)
+    start = _start(network, rewind, reinitialise=reinitialise)
+    folder = None
+    if resume is not None:
+        folder = _folder(resume, network, method, targets, start=start, anew=reinitialise, overwrite=overwrite)
+    retraining = None
+    if plan is not None:
+        retraining = _Retraining(
+            samples, plan, None, start, reinitialise, progress, len(targets), folder, overwrite=overwrite
+        )
+
+    def searched() -> Iterator[Pruned]:
+        for number, sparsity in enumerate(targets, start=1):
+            _announce(progress, "search" if len(targets) == 1 else f"search {number}/{len(targets)}", search)
+            pruned = one_shot(
+                own_copy(network),
+                replace(method, sparsity=sparsity),
+                samples=samples,
+                recipe=search.recipe,
+                objective=search.objective,
+                progress=progress,
+                resume=None if folder is None else folder / f"search-{number}.pt",
+                overwrite=overwrite,
+            )
+            yield pruned if retraining is None else retraining(pruned, number)
+
+    return searched()
+
+
+@dataclass(slots=True)
+class _Retraining:
+    """The training under masks after each stage, or after a search."""
+
+    samples: Samples
+    plan: Plan
+    validation: Samples | None
+    start: dict[str, torch.Tensor] | None
+    reinitialise: bool
+    progress: Callable[[Epoch], object] | None
+    stages: int
+    snapshots: Path | None
+    overwrite: bool
+
+    def __call__(self, pruned: Pruned, number: int) -> Pruned:
+        """Return a copy of a pruned network after training it, in place; `number` is that of the stage."""
+        module = pruned.module
+        if self.start is not None:
+            inner(module).load_state_dict(self.start)
+        elif self.reinitialise:
+            _reinitialise(module, self.plan.recipe.seed, number)
+        _announce(self.progress, "" if self.stages == 1 else f"stage {number}/{self.stages}", self.plan)
+        history = train(
+            module,
+            self.samples,
+            self.plan.recipe,
+            objective=self.plan.objective,
+            masks=pruned.masks,
+            validation=self.validation,
+            progress=self.progress,
+            resume=None if self.snapshots is None else self.snapshots / f"stage-{number}.pt",
+            overwrite=self.overwrite,
+        )
+        notes = (*pruned.notes, *history.notes, *_constant(module, self.samples))
+        return replace(pruned, module=own_copy(module), history=history, notes=notes)
+
+
+def _announce(progress: Callable[[Epoch], object] | None, name: str, plan: Plan) -> None:
+    """Tell those who want to know which training begins, and of how many epochs."""
+    begin = getattr(progress, "begin", None)
+    if begin is not None:
+        begin(name, plan.recipe.epochs)
+
+
+def _start(network: nn.Module, rewind: nn.Module | None, *, reinitialise: bool) -> dict[str, torch.Tensor] | None:
+    """Return the weights that training under masks starts from, where they are not those that were kept, nor new."""
+    if reinitialise and rewind is not None:
+        raise InputError("`reinitialise` and `rewind` exclude each other: weights start anew, or at those of a network")
+    return None if rewind is None else _start_of(network, rewind)
 
 
 @torch.no_grad()
@@ -220,7 +323,7 @@ def _checked_targets(method: PruningMethod, sparsities: Sequence[float]) -> list
     if method.searches:
         raise InputError(
             f"`method` {type(method).__name__} finds its masks by training, which stages do not: call thinice.prune "
-            "with samples and a recipe, then thinice.train with its masks"
+            "with samples and a recipe, then thinice.train with its masks; thinice.pruning.classifiers does both"
         )
     targets = list(sparsities)
     if not targets:
@@ -272,10 +375,12 @@ def _folder(
     *,
     start: dict[str, torch.Tensor] | None,
     anew: bool,
+    overwrite: bool,
 ) -> Path:
     """Return the folder of the snapshots after a look at whose they are; what else training is, each of them knows.
 
     A snapshot does not know the weights that training began with, and masks by chance are the same for all networks.
+    With `overwrite`, those of another pruning are removed.
     """
     folder = expanded(resume, "resume")
     if folder.exists() and not folder.is_dir():
@@ -288,24 +393,47 @@ def _folder(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PLAN
     if path.exists():
-        try:
-            written = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
-            written = None
-        if not isinstance(written, dict):
-            raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
+        written = _written_plan(path)
         differing = [name for name, value in plan.items() if written.get(name) != value]
-        if differing:
+        if not differing:
+            return folder
+        if not overwrite:
             raise CheckpointError(
                 f"{folder} belongs to another pruning ({', '.join(differing)} differ): remove it, or choose another "
                 "path"
             )
-    else:
-        with temporary_folder(folder) as unfinished:
-            partial = unfinished / PLAN
-            partial.write_text(json.dumps(plan))
-            partial.replace(path)
+        _remove_files(folder)
+    with temporary_folder(folder) as unfinished:
+        partial = unfinished / PLAN
+        partial.write_text(json.dumps(plan))
+        partial.replace(path)
     return folder
+
+
+def _written_plan(path: Path) -> dict[str, Any]:
+    """Return which pruning the snapshots beside a plan belong to."""
+    try:
+        written = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        written = None
+    if not isinstance(written, dict):
+        raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
+    return written
+
+
+def remove_snapshots(folder: Path) -> None:
+    """Remove the snapshots of a pruning, and the folder where it holds nothing else; a folder without a plan stays."""
+    if (folder / PLAN).is_file():
+        _written_plan(folder / PLAN)
+        _remove_files(folder)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _remove_files(folder: Path) -> None:
+    """Remove the snapshots, and then the plan, so that none is ever without it."""
+    for snapshot in (*folder.glob("stage-*.pt"), *folder.glob("search-*.pt"), folder / PLAN):
+        snapshot.unlink(missing_ok=True)
 
 
 def _notes(method: PruningMethod, masks: Masks, ranked: Sequence[str]) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def train(
     validation: Samples | None = None,
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> History:
     """Return one row an epoch after training a network in place, on the device it is on; it is left in eval mode.
 
@@ -110,6 +111,8 @@ def train(
     resume : path, optional
         A file that is written after every epoch. Where it exists, training goes on after its last epoch, with
         the same result as an undisturbed run, to the bit on a CPU.
+    overwrite : bool
+        Where `resume` belongs to another training, remove it and begin, instead of refusing.
 
     Warns
     -----
@@ -148,7 +151,7 @@ def train(
         path.parent.mkdir(parents=True, exist_ok=True)
     with laid_out(module, recipe, _device(module)) as passes:
         training = _Training(module, samples, recipe, passes=passes, objective=objective, masks=masks, hooks=hooks)
-        return training.run(validation, path, progress)
+        return training.run(validation, path, progress, overwrite=overwrite)
 
 
 class _Training:
@@ -172,7 +175,14 @@ class _Training:
         self.kept: dict[str, Tensor] | None = None
         """The state to end with, where it is not that of the last epoch."""
 
-    def run(self, validation: Samples | None, path: Path | None, progress: Callable[[Epoch], object] | None) -> History:
+    def run(
+        self,
+        validation: Samples | None,
+        path: Path | None,
+        progress: Callable[[Epoch], object] | None,
+        *,
+        overwrite: bool,
+    ) -> History:
         """Return the history after the last epoch."""
         module, recipe, objective, samples = self.module, self.recipe, self.objective, self.samples
         fitted, chooses = samples, validation
@@ -195,7 +205,7 @@ class _Training:
             key = snapshot_key(
                 module, samples, recipe, objective=objective, masks=self.masks, hooks=self.hooks, validation=validation
             )
-            self.history, self.kept = read_snapshot(path, key, module, optimizer, takes_part)
+            self.history, self.kept = read_snapshot(path, key, module, optimizer, takes_part, overwrite=overwrite)
         last_good = self._measured_state()
         while not self._ended(len(checked)):
             start, number = time.monotonic(), len(self.history) + 1

@@ -32,6 +32,7 @@ from thinice.models import (
 from thinice.models.classifier import fingerprint_of, own_copy
 from thinice.models.files import writable_checkpoint
 from thinice.models.normalization import normalization_text
+from thinice.models.stored import store_checkpoint
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
 from thinice.training import OBJECTIVES, Epoch, History, Hook, Objective, Plan, preset, train
@@ -175,7 +176,7 @@ def train_classifier(
     device: str | torch.device = "auto",
     progress: Callable[[Epoch], object] | None = None,
     command: Sequence[str] | None = None,
-    overwrite: bool = True,
+    overwrite: bool = False,
 ) -> Trained:
     """Return a trained network and its history; the weights that it ends with are written to a checkpoint.
 
@@ -208,8 +209,9 @@ def train_classifier(
     command : sequence of str, optional
         What the store shall name as origin; by default the command line of this process.
     overwrite : bool
-        Train also where a checkpoint is there already. With False, the one that the same training made is returned as
-        it is, and any other is refused.
+        Train also where a checkpoint is there already, and begin anew where the snapshot is one of another training.
+        Without, the checkpoint that the same training made is returned as it is; any other, and the snapshot of another
+        training, are refused.
 
     Raises
     ------
@@ -265,6 +267,7 @@ def train_classifier(
                 hooks=() if start is None else [_Start(start)],
                 progress=note,
                 resume=snapshot,
+                overwrite=overwrite,
             )
         except InputError as error:
             if target is not None and (seen or (snapshot is not None and snapshot.exists())):
@@ -423,19 +426,7 @@ class _Record:
         if dynamics is not None:
             columns = {name: getattr(dynamics, name).numpy() for name in DYNAMICS}
             self.run.add_dynamics(self.training_id, dynamics.sample_ids.numpy(), **columns)
-        checkpoint_id = self.run.checkpoint(
-            fingerprint=classifier.fingerprint,
-            name=classifier.name,
-            architecture=classifier.architecture,
-            classes=classifier.classes or len(self.samples.classes),
-            sparsity=classifier.sparsity,
-            path=classifier.path,
-            class_names=classifier.class_names,
-            data=classifier.data,
-            normalization=classifier.normalization,
-            notes=classifier.notes,
-            parent=classifier.parent,
-        )
+        checkpoint_id = store_checkpoint(self.run, classifier, len(self.samples.classes))
         self.run.end_training(
             self.training_id, checkpoint_id=checkpoint_id, chosen_epoch=history.chosen, notes=history.notes
         )

@@ -19,7 +19,7 @@ from thinice.training.recipe import Recipe
 if TYPE_CHECKING:
     from thinice.data import Samples
 
-__all__ = ["RECIPES", "Plan", "Preset", "fitting", "preset", "settings_of", "settings_of_objective"]
+__all__ = ["RECIPES", "Plan", "Preset", "fitted_preset", "fitting", "preset", "settings_of", "settings_of_objective"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +229,24 @@ def fitting(name: str, samples: Samples, changes: Mapping[str, object]) -> tuple
         changes["flip"] = False
         notes.append(f"flip off: images of {samples.name} are not mirrored")
     return changes, notes
+
+
+def fitted_preset(
+    name: str, samples: Samples, /, *, objective: str | None = None, **changes: object
+) -> tuple[Plan, list[str]]:
+    """Return what `preset` makes of a name and changes, with an augmentation that fits the images, and notes on that.
+
+    Examples
+    --------
+    >>> from thinice.data import load_samples
+    >>> plan, notes = fitted_preset("finetune", load_samples("digits"), epochs=5)
+    >>> plan.recipe.epochs, plan.recipe.shift, notes[0]
+    (5, 1, "shift 1: recipe 'finetune' moves images of 32 pixels by 4")
+
+    """
+    preset(name, objective=objective, **changes)  # unknown names are told before any fitting is
+    fitted, notes = fitting(name, samples, changes)
+    return preset(name, objective=objective, **fitted), notes
 
 
 def settings_of_objective(name: str) -> tuple[str, ...]:

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from thinice.errors import CheckpointError, InputError
 from thinice.files import temporary_folder, writable
+from thinice.models.architectures import origin_of
 from thinice.models.classifier import fingerprint_of
+from thinice.models.normalization import Normalized, inner, normalization_text
 from thinice.models.pickles import check_zipped
 from thinice.training.history import Epoch
 from thinice.training.loop import Hook, Objective
@@ -34,7 +36,15 @@ if TYPE_CHECKING:
     from thinice.models.weights import Masks
     from thinice.training.recipe import Recipe
 
-__all__ = ["Key", "Snapshot", "cause_of", "differences", "read_snapshot", "snapshot_key", "write_snapshot"]
+__all__ = [
+    "Key",
+    "Snapshot",
+    "cause_of",
+    "differences",
+    "read_snapshot",
+    "snapshot_key",
+    "write_snapshot",
+]
 
 FORMAT = 2
 Key: TypeAlias = dict[str, Any]
@@ -54,9 +64,10 @@ def snapshot_key(
 ) -> Key:
     """Return what two trainings must share for one to go on where the other stopped.
 
-    Settings of recipe, objective and hooks as they are; fingerprints of samples and masks, of the network's structure
-    (layers, names, shapes, what is trained) and of its frozen parameters, which a search for masks starts from. The
-    trained ones at the start are not among them: where they got to is in the file.
+    Settings of recipe, objective and hooks as they are; fingerprints of samples and masks; of the network, its
+    architecture with its arguments, its normalisation, and fingerprints of its structure (layers, names, shapes, what
+    is trained) and of its frozen parameters, which a search for masks starts from. The trained ones at the start are
+    not among them: where they got to is in the file.
 
     Raises
     ------
@@ -71,6 +82,14 @@ def snapshot_key(
     ]
     structure = hashlib.sha256(json.dumps([repr(module), tensors]).encode()).hexdigest()[:32]
     frozen = {name: parameter for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    origin = origin_of(inner(module))
+    network = {
+        "architecture": None if origin is None else origin.architecture,
+        "arguments": None if origin is None else _described(origin.arguments, "network"),
+        "normalization": normalization_text(module.normalization) if isinstance(module, Normalized) else None,
+        "structure": structure,
+        "frozen": fingerprint_of("frozen", {}, frozen, None),
+    }
     return {
         "recipe": _described(recipe, "recipe"),
         "objective": _described(objective, "objective"),
@@ -78,7 +97,7 @@ def snapshot_key(
         "masks": None if masks is None else fingerprint_of("masks", {}, masks.kept, None),
         "data": samples.fingerprint,
         "validation": None if validation is None else validation.fingerprint,
-        "network": {"structure": structure, "frozen": fingerprint_of("frozen", {}, frozen, None)},
+        "network": network,
     }
 
 
@@ -146,9 +165,17 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshot(
-    path: Path, key: Key, module: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]
+    path: Path,
+    key: Key,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    hooks: Sequence[Hook],
+    *,
+    overwrite: bool = False,
 ) -> Snapshot:
     """Return what is in the file after filling module, optimiser and hooks from it; no epochs where there is no file.
+
+    With `overwrite` a snapshot of another training, or of another version, is removed; what is no snapshot never is.
 
     Raises
     ------
@@ -159,16 +186,10 @@ def read_snapshot(
     writable(path, argument="resume", like=lambda _: True)  # what it holds is checked below
     if not path.exists():
         return Snapshot([], None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle in another protocol: it is no snapshot, or it is
-            with path.open("rb") as file:
-                check_zipped(file, path)
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        format_version, other = int(state["format"]), dict(state["key"])
-        differing = [] if other == key else differences(other, key) or ["fields are missing"]
-    except (*DAMAGED, CheckpointError) as error:
-        raise CheckpointError(f"{path} is not a snapshot of a training: choose another path") from error
+    state, format_version, differing = _read(path, key)
+    if overwrite and (format_version != FORMAT or differing):
+        path.unlink()
+        return Snapshot([], None)
     if format_version != FORMAT:
         raise CheckpointError(
             f"{path} is a snapshot of format {format_version}, this version reads format {FORMAT}: "
@@ -193,6 +214,21 @@ def read_snapshot(
     except DAMAGED as error:
         raise CheckpointError(f"{path} is a damaged snapshot: remove it, or choose another path") from error
     return Snapshot(history, kept)
+
+
+def _read(path: Path, key: Key) -> tuple[dict[str, Any], int, list[str]]:
+    """Return what is in a file, its format, and in what its training differs from the one of the key."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle in another protocol: it is no snapshot, or it is
+            with path.open("rb") as file:
+                check_zipped(file, path)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        format_version, other = int(state["format"]), dict(state["key"])
+        differing = [] if other == key else differences(other, key) or ["fields are missing"]
+    except (*DAMAGED, CheckpointError) as error:
+        raise CheckpointError(f"{path} is not a snapshot of a training: choose another path") from error
+    return state, format_version, differing
 
 
 def _fitting(kept: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
