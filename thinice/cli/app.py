@@ -52,6 +52,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.prune:prune",
             "Zero the weights of a network that matter least, train what is left, and save it with its masks.",
         ),
+        "study": (
+            "thinice.cli.study:study",
+            "Train, prune and attack all networks of a grid that one file describes; tables, figures, lost samples.",
+        ),
         "report": (
             "thinice.cli.report:report",
             "Write a store as one HTML page that opens offline: answer, tables, figures, every sample.",

@@ -498,6 +498,17 @@ class Run:
         with self._writing() as connection:
             ask(connection, query("end_training"), training_id=training_id, **facts)
 
+    def add_study_cells(self, cells: Iterable[Mapping[str, Any]]) -> None:
+        """Store cells of studies, by the columns of ``study_cells``; each replaces what was there of it."""
+        with self._writing() as connection:
+            for cell in cells:
+                ask(connection, query("add_study_cell"), **cell, run_id=self.run_id, now=now())
+
+    def keep_study_cells(self, study: str, setup: str, cells: Iterable[str]) -> None:
+        """Let a study's part have no other cells than these, by their hashes; what was measured for others stays."""
+        with self._writing() as connection:
+            ask(connection, query("drop_study_cells"), study=study, setup=setup, cells=list(cells))
+
     @contextmanager
     def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:
         """Yield a connection in a transaction that also notes that this run is alive."""

@@ -6,26 +6,21 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thinice.errors import InputError, MissingExtraError
 from thinice.files import expanded, read_whole
 from thinice.results import Robustness
-
-if TYPE_CHECKING:
-    from yaml.events import Event
-    from yaml.nodes import Node
+from thinice.studies.safe_yaml import parse_yaml
 
 __all__ = ["Reported", "match_reported", "read_reported", "reported_vs_measured"]
 
 FORM = "a list of `checkpoint` and `reported` (54.3% or 0.543), as CSV, JSON or YAML"
 LARGEST = 1_000_000
 """Bytes of such a file; each line is one network."""
-DEEPEST = 10
-"""Lists and objects inside each other; two are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,46 +170,10 @@ def _entries(path: Path, text: str) -> Sequence[Any]:
             raise InputError(f"`reported` {path} is no JSON: {error}") from None
     if kind in {".yaml", ".yml"}:
         try:
-            import yaml  # noqa: PLC0415 (an extra)
-        except ImportError as error:
-            raise MissingExtraError(f"reading {path} (or write it as CSV)", "yaml") from error
-        try:
-            _refuse_knots(path, yaml.parse(text, Loader=yaml.BaseLoader))
-            node = yaml.compose(text, Loader=yaml.BaseLoader)
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"`reported` {path} is no YAML: {reason}") from None
-        return _listed(None if node is None else _plain(path, node))
+            return _listed(parse_yaml(text, f"`reported` {path}", FORM).plain())
+        except MissingExtraError:
+            raise MissingExtraError(f"reading {path} (or write it as CSV)", "yaml") from None
     raise InputError(f"`reported` {path}: the name must end in .csv, .json, .yaml or .yml")
-
-
-def _refuse_knots(path: Path, events: Iterable[Event]) -> None:
-    """Raise `InputError` for YAML that is small on paper and large in memory, before anything is built from it."""
-    depth = 0
-    for event in events:
-        line = f"`reported` {path}, line {event.start_mark.line + 1}"
-        if getattr(event, "anchor", None) is not None:
-            raise InputError(f"{line}: anchors and aliases (& and *) are not read: write the value out")
-        if (tag := getattr(event, "tag", None)) is not None:
-            raise InputError(f"{line}: tags such as {tag} are not read: leave it out")
-        depth += type(event).__name__.endswith("StartEvent") - type(event).__name__.endswith("EndEvent")
-        if depth > DEEPEST:
-            raise InputError(f"{line}: nested too deeply: it must be {FORM}")
-
-
-def _plain(path: Path, node: Node) -> Any:  # noqa: ANN401 (as deep as the file)
-    """Return lists, objects and texts; whether a text is a number, a date or a boolean is not YAML's to decide."""
-    if node.id == "scalar":
-        return node.value
-    if node.id == "sequence":
-        return [_plain(path, item) for item in node.value]
-    content: dict[str, Any] = {}
-    for key, value in node.value:
-        name, line = str(_plain(path, key)), f", line {key.start_mark.line + 1}"
-        if name in content:
-            _refuse_twice(path, [name, name], line)
-        content[name] = _plain(path, value)
-    return content
 
 
 def _refuse_twice(path: Path, keys: Sequence[str], line: str) -> None:

@@ -1,0 +1,618 @@
+"""`read_study` returns what a YAML file asks for: networks, prunings, attacks and budgets, all checked beforehand."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import product
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinice.attacks import make_attack
+from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack, make_ensemble
+from thinice.data import find_dataset
+from thinice.errors import DataError, InputError
+from thinice.files import expanded, read_whole
+from thinice.models.architectures import find_architecture
+from thinice.pruning import MERKLE_METHODS, METHODS, PruningMethod, sparsity_of
+from thinice.studies.safe_yaml import Entry, parse_yaml
+from thinice.training import preset
+from thinice.training.presets import fitting
+from thinice.types import NORMS, Norm
+
+if TYPE_CHECKING:
+    from thinice.data import Samples
+    from thinice.training import Plan
+
+__all__ = [
+    "AttackChoice",
+    "MethodChoice",
+    "Published",
+    "Setup",
+    "Study",
+    "TrainingChoice",
+    "parse_study",
+    "read_study",
+]
+
+FORM = "an object with `rates`, `methods` and `attacks`, and what they are for, as docs/studies.md shows"
+LARGEST = 1_000_000
+"""Bytes of such a file."""
+MOST_CELLS = 1_000_000
+MOST_SEEDS = 1000
+Setting = str | int | float | bool | None | tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingChoice:
+    """How networks are trained: a named recipe with some of its settings changed.
+
+    Attributes
+    ----------
+    recipe : str
+        A name of `thinice.training.RECIPES`.
+    objective : str, optional
+        Another objective than the recipe's.
+    changes : mapping
+        Settings of recipe and objective.
+
+    """
+
+    recipe: str
+    objective: str | None = None
+    changes: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What tables call it: ``merkle-mnist, epochs=5``."""
+        parts = [self.recipe, *([] if self.objective is None else [self.objective])]
+        return ", ".join([*parts, *(f"{name}={value}" for name, value in self.changes.items())])
+
+    def plan(self, seed: int, samples: Samples | None = None) -> Plan:
+        """Return recipe and objective for a seed, with the augmentation that fits the samples."""
+        changes: Mapping[str, object] = self.changes
+        if samples is not None:
+            changes, _ = fitting(self.recipe, samples, self.changes)
+        return preset(self.recipe, objective=self.objective, **{**changes, "seed": seed})
+
+
+@dataclass(frozen=True, slots=True)
+class MethodChoice:
+    """A way of pruning: its name in tables, the name in `thinice.pruning.METHODS`, and its settings."""
+
+    name: str
+    method: str
+    settings: Mapping[str, Setting] = field(hash=False)
+
+    def made(self, rate: float, *, seed: int, skip: str) -> PruningMethod:
+        """Return the method for a compression rate; of a seed and of patterns to skip, where it knows them."""
+        settings: dict[str, object] = dict(self.settings)
+        known = getattr(METHODS.get(self.method), "__dataclass_fields__", {})
+        for name, value in (("seed", seed), ("skip", skip)):
+            if name in known and value:
+                settings.setdefault(name, value)
+        return METHODS.make(self.method, **settings, sparsity=sparsity_of(rate))
+
+
+@dataclass(frozen=True, slots=True)
+class AttackChoice:
+    """An attack with its settings, and the budgets at which it decides which samples are robust."""
+
+    attack: str
+    norm: Norm
+    budgets: tuple[float, ...]
+    settings: Mapping[str, Setting]
+
+    @property
+    def minimises(self) -> bool:
+        """Whether it measures distances, and so answers for all budgets at once."""
+        return not is_budget_attack(self.attack)
+
+    def label(self, budget: float) -> str:
+        """Return what tables call it at a budget: ``pgd linf 8/255``."""
+        return f"{self.attack} {self.norm} {budget_text(budget, self.norm)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publication says: accuracies, as shares, by compression rate.
+
+    Attributes
+    ----------
+    method : str
+        Name of the method.
+    norm, budget
+        Of a robust accuracy; None for the clean one.
+    accuracy : mapping of float to float
+        By rate.
+    source : str
+        Where it says so, for tables; may be empty.
+
+    """
+
+    method: str
+    norm: Norm | None
+    budget: float | None
+    accuracy: Mapping[float, float]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One part of a study: an architecture on a data set, trained in one way, with its attacks.
+
+    Attributes
+    ----------
+    name : str
+        What tables call it.
+    architecture, data : str
+        Names; the data set is trained on in its split ``train``, and attacked in ``test``.
+    training, retraining : TrainingChoice
+        Of the dense network, and after each pruning.
+    attacks : tuple of AttackChoice
+        In the order of the file.
+    samples, training_samples, image_size : int, optional
+        How many samples are attacked and trained on; by default all. The size of images of a folder.
+    skip : str
+        Patterns of the names of weights that are never pruned.
+    published : tuple of Published
+        What is to be shown beside the measured numbers.
+
+    """
+
+    name: str
+    architecture: str
+    data: str
+    training: TrainingChoice
+    retraining: TrainingChoice
+    attacks: tuple[AttackChoice, ...]
+    samples: int | None = None
+    training_samples: int | None = None
+    image_size: int | None = None
+    skip: str = ""
+    published: tuple[Published, ...] = ()
+
+    @property
+    def points(self) -> tuple[tuple[AttackChoice, float], ...]:
+        """All attacks with each of their budgets."""
+        return tuple((attack, budget) for attack in self.attacks for budget in attack.budgets)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A grid: setups x methods x rates x attacks x budgets, each made anew for every seed.
+
+    Attributes
+    ----------
+    name : str
+        What the store calls it.
+    setups : tuple of Setup
+        Architectures, data and training.
+    methods : tuple of MethodChoice
+        How networks are pruned.
+    rates : tuple of float
+        Compression rates that are measured, rising; the first is 1, the dense network.
+    stages : tuple of float
+        All rates that pruning goes through, rising, from above 1.
+    seeds : tuple of int
+        Of weights, training and pruning; everything is made once for each.
+
+    """
+
+    name: str
+    setups: tuple[Setup, ...]
+    methods: tuple[MethodChoice, ...]
+    rates: tuple[float, ...]
+    stages: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def cells(self) -> int:
+        """Points of its tables: setups x methods x rates x attacks and budgets; each is a mean over the seeds."""
+        return sum(len(setup.points) for setup in self.setups) * len(self.methods) * len(self.rates)
+
+    @property
+    def networks(self) -> int:
+        """Networks that are made: for each setup and seed a dense one, and for each method one a stage."""
+        return len(self.setups) * len(self.seeds) * (1 + len(self.methods) * len(self.stages))
+
+
+def read_study(path: str | Path) -> Study:
+    """Return the study that a YAML file describes; nothing is run, downloaded or loaded.
+
+    Needs the extra ``yaml``. docs/studies.md lists the keys.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, and for a key or value that cannot be used: it names file, line, key, value, and
+        what could stand there.
+    MissingExtraError
+        Where PyYAML is not installed, or the library of an attack.
+
+    """
+    path = expanded(path, "study")
+    try:
+        text = read_whole(path, LARGEST).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`study` {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse_study(text, path.stem, str(path))
+
+
+def parse_study(text: str, name: str, named: str = "study") -> Study:
+    r"""Return the study that a text in YAML describes.
+
+    Parameters
+    ----------
+    text : str
+        As in a file of `read_study`.
+    name : str
+        Of the study, where the text gives none.
+    named : str
+        What errors call the text.
+
+    Raises
+    ------
+    InputError, MissingExtraError
+        As of `read_study`.
+
+    Examples
+    --------
+    >>> text = '''
+    ... {architecture: digits_cnn, data: digits, training: natural, methods: [magnitude-global-unstructured],
+    ...  rates: [1, 2, 4], seeds: 2, attacks: [{attack: pgd, norm: linf, budgets: [8/255, 16/255]}]}
+    ... '''
+    >>> study = parse_study(text, "small")
+    >>> study.cells, study.networks, study.setups[0].name
+    (6, 6, 'digits_cnn on digits')
+
+    """
+    return _Reader(f"`study` {named}").study(parse_yaml(text, f"`study` {named}", FORM), name)
+
+
+PARTS = (
+    *("architecture", "data", "training", "retraining", "samples", "training_samples", "image_size", "skip"),
+    *("attacks", "published"),
+)
+"""Keys of a setup; given beside the setups, they are those of all of them that have no own."""
+KEYS = ("name", "seeds", "methods", "rates", "stages", "setups")
+SEVERAL = ("architecture", "data", "training")
+"""Keys of a setup that may be lists: each combination is a setup."""
+
+
+class _Reader:
+    """Checks a study's entries; errors begin with the file and the line."""
+
+    def __init__(self, named: str) -> None:
+        self.named = named
+
+    def study(self, entry: Entry, name: str) -> Study:
+        keys = self.keys(entry, "study", (*KEYS, *PARTS), needed=("methods", "rates"))
+        rates = self.rates(keys["rates"])
+        stages = self.stages(keys.get("stages"), rates)
+        methods = self.methods(keys["methods"], rates)
+        shared = {key: keys[key] for key in PARTS if key in keys}
+        setups = self.setups(entry, keys.get("setups"), shared, methods)
+        study = Study(
+            name=self.text(keys["name"], "name") if "name" in keys else name,
+            setups=setups,
+            methods=methods,
+            rates=rates,
+            stages=stages,
+            seeds=self.seeds(keys["seeds"]) if "seeds" in keys else (0,),
+        )
+        if study.cells * len(study.seeds) > MOST_CELLS:
+            raise self.error(
+                entry, f"{study.cells * len(study.seeds):,} cells are more than {MOST_CELLS:,}: leave some out"
+            )
+        return study
+
+    # what the whole study has
+
+    def rates(self, entry: Entry) -> tuple[float, ...]:
+        rates = tuple(self.number(item, "rates") for item in self.items(entry, "rates"))
+        if rates[0] != 1:
+            raise self.error(entry, "`rates` must begin with 1, the dense network that the others are compared with")
+        if list(rates) != sorted(set(rates)):
+            raise self.error(entry, f"`rates` must rise, got {_listed(rates)}")
+        if len(rates) == 1:
+            raise self.error(entry, "`rates` is the dense network alone: add compression rates, such as [1, 2, 4]")
+        return rates
+
+    def stages(self, entry: Entry | None, rates: Sequence[float]) -> tuple[float, ...]:
+        if entry is None:
+            return tuple(rates[1:])
+        stages = tuple(self.number(item, "stages") for item in self.items(entry, "stages"))
+        missing = [rate for rate in rates[1:] if rate not in stages]
+        if missing:
+            raise self.error(
+                entry, f"`stages` lacks {missing[0]:g}, one of `rates`: it lists all that pruning goes through"
+            )
+        if list(stages) != sorted(set(stages)) or stages[0] <= 1:
+            raise self.error(entry, f"`stages` must rise from above 1, got {_listed(stages)}")
+        return tuple(stage for stage in stages if stage <= rates[-1])
+
+    def seeds(self, entry: Entry) -> tuple[int, ...]:
+        if isinstance(entry.value, str):
+            count = self.whole(entry, "seeds", least=1)
+            if count > MOST_SEEDS:
+                raise self.error(entry, f"`seeds` must be at most {MOST_SEEDS}, got {count}")
+            return tuple(range(count))
+        seeds = tuple(self.whole(item, "seeds", least=0) for item in self.items(entry, "seeds"))
+        if len(set(seeds)) < len(seeds):
+            raise self.error(entry, f"`seeds` must differ, got {_listed(seeds)}")
+        return seeds
+
+    def methods(self, entry: Entry, rates: Sequence[float]) -> tuple[MethodChoice, ...]:
+        methods = [self.method(item, rates[-1]) for item in self.items(entry, "methods")]
+        names = [method.name for method in methods]
+        for name in names:
+            if names.count(name) > 1 or name == "dense":
+                reason = "is what the network before pruning is called" if name == "dense" else "stands there twice"
+                raise self.error(entry, f"`methods` {name!r} {reason}: give each another `name`")
+        return tuple(methods)
+
+    def method(self, entry: Entry, rate: float) -> MethodChoice:
+        if isinstance(entry.value, str):
+            row = MERKLE_METHODS.get(entry.value)
+            if row is None:
+                known = ", ".join(MERKLE_METHODS)
+                raise self.error(
+                    entry,
+                    f"`methods` {entry.value!r} is unknown: choose from {known}; or write one out, "
+                    "{name: mine, method: magnitude, scope: local}",
+                )
+            choice = MethodChoice(entry.value, row["method"], {k: v for k, v in row.items() if k != "method"})
+        else:
+            keys = self.keys(entry, "methods", None, needed=("name", "method"))
+            settings = {key: self.setting(item) for key, item in keys.items() if key not in {"name", "method"}}
+            choice = MethodChoice(self.text(keys["name"], "name"), self.text(keys["method"], "method"), settings)
+            if "sparsity" in settings:
+                raise self.error(entry, "`sparsity` of a method follows from `rates`: leave it out")
+        with self.at(entry):
+            made = choice.made(rate, seed=0, skip="")
+        if made.searches:
+            raise self.error(
+                entry, f"`methods` {choice.method!r} finds its masks by training, which a study does not: leave it out"
+            )
+        return choice
+
+    # setups
+
+    def setups(
+        self, entry: Entry, setups: Entry | None, shared: Mapping[str, Entry], methods: Sequence[MethodChoice]
+    ) -> tuple[Setup, ...]:
+        made: list[tuple[Entry, Setup]] = []
+        for part in [entry] if setups is None else self.items(setups, "setups"):
+            own = {} if setups is None else self.keys(part, "setups", ("name", *PARTS), needed=())
+            keys = {**shared, **own}
+            for key in (*SEVERAL, "attacks"):
+                if key not in keys:
+                    raise self.error(part, f"`{key}` is missing: {MEANINGS[key]}")
+            choices = [
+                self.items(keys[key], key) if isinstance(keys[key].value, list) else [keys[key]] for key in SEVERAL
+            ]
+            for combination in product(*choices):
+                each = keys | dict(zip(SEVERAL, combination, strict=True))
+                made.append((part, self.setup(each, methods)))
+        same = Counter(setup.name for _, setup in made)
+        named = dict[str, Setup]()
+        for part, setup in made:
+            name = setup.name if same[setup.name] == 1 else f"{setup.name}, {setup.training.label}"
+            if name in named:
+                raise self.error(part, f"`setups` has {name!r} twice: leave one out, or give each a `name`")
+            named[name] = replace(setup, name=name)
+        return tuple(named.values())
+
+    def setup(self, keys: Mapping[str, Entry], methods: Sequence[MethodChoice]) -> Setup:
+        architecture, data = self.text(keys["architecture"], "architecture"), self.text(keys["data"], "data")
+        with self.at(keys["architecture"]):
+            shape = find_architecture(architecture).input_shape
+        with self.at(keys["data"]):
+            find_dataset(data)
+        training = self.training(keys["training"], "training")
+        attacks = tuple(self.attack(item, shape) for item in self.items(keys["attacks"], "attacks"))
+        points = Counter(attack.label(budget) for attack in attacks for budget in attack.budgets)
+        for point, count in points.items():
+            if count > 1:
+                raise self.error(keys["attacks"], f"`attacks` has {point} twice: leave one out")
+        counts = {
+            key: self.whole(keys[key], key, least=1) if key in keys else None
+            for key in ("samples", "training_samples", "image_size")
+        }
+        return Setup(
+            name=self.text(keys["name"], "name") if "name" in keys else f"{architecture} on {data}",
+            architecture=architecture,
+            data=data,
+            training=training,
+            retraining=self.training(keys["retraining"], "retraining") if "retraining" in keys else training,
+            attacks=attacks,
+            **counts,
+            skip=self.text(keys["skip"], "skip") if "skip" in keys else "",
+            published=self.published(keys.get("published"), methods, shape),
+        )
+
+    def training(self, entry: Entry, key: str) -> TrainingChoice:
+        if isinstance(entry.value, str):
+            choice = TrainingChoice(self.text(entry, key))
+        else:
+            keys = self.keys(entry, key, None, needed=("recipe",))
+            if "seed" in keys:
+                raise self.error(keys["seed"], f"`seed` of `{key}` is that of the study: give `seeds`")
+            changes = {name: self.setting(item) for name, item in keys.items() if name not in {"recipe", "objective"}}
+            objective = self.text(keys["objective"], "objective") if "objective" in keys else None
+            choice = TrainingChoice(self.text(keys["recipe"], "recipe"), objective, changes)
+        with self.at(entry):
+            choice.plan(0)
+        return choice
+
+    def attack(self, entry: Entry, shape: tuple[int, int, int] | None) -> AttackChoice:
+        keys = self.keys(entry, "attacks", None, needed=("attack", "norm", "budgets"))
+        attack, norm = self.text(keys["attack"], "attack"), self.norm(keys["norm"])
+        with self.at(keys["attack"]):
+            at_budget = is_budget_attack(attack)
+        budgets = []
+        for item in self.items(keys["budgets"], "budgets"):
+            with self.at(item):
+                budgets.append(budget_value(self.text(item, "budgets"), norm, shape))
+        if len(set(budgets)) < len(budgets):
+            raise self.error(keys["budgets"], f"`budgets` must differ, got {_listed(sorted(budgets))}")
+        settings = {key: self.setting(item) for key, item in keys.items() if key not in {"attack", "norm", "budgets"}}
+        choice = AttackChoice(attack, norm, tuple(sorted(budgets)), settings)
+        with self.at(entry):
+            if at_budget:
+                known: dict[str, Any] = {"classes": 10, "shape": shape or (3, 224, 224)}
+                make_ensemble(attack, norm=norm, budget=choice.budgets[0], **known, **settings)  # type: ignore[arg-type]  # checked there
+            else:
+                make_attack(attack, norm=norm, **settings)  # type: ignore[arg-type]  # checked there
+        return choice
+
+    def published(
+        self, entry: Entry | None, methods: Sequence[MethodChoice], shape: tuple[int, int, int] | None
+    ) -> tuple[Published, ...]:
+        if entry is None:
+            return ()
+        return tuple(self.publication(item, methods, shape) for item in self.items(entry, "published"))
+
+    def publication(
+        self, entry: Entry, methods: Sequence[MethodChoice], shape: tuple[int, int, int] | None
+    ) -> Published:
+        known = ("method", "norm", "budget", "accuracy", "source")
+        keys = self.keys(entry, "published", known, needed=("method", "accuracy"))
+        method = self.text(keys["method"], "method")
+        if method not in [choice.name for choice in methods]:
+            names = ", ".join(choice.name for choice in methods)
+            raise self.error(keys["method"], f"`method` {method!r} is none of `methods`: {names}")
+        norm, budget = None, None
+        if "norm" in keys or "budget" in keys:
+            if not {"norm", "budget"} <= set(keys):
+                raise self.error(entry, "`norm` and `budget` go together; the clean accuracy has neither")
+            norm = self.norm(keys["norm"])
+            with self.at(keys["budget"]):
+                budget = budget_value(self.text(keys["budget"], "budget"), norm, shape)
+        accuracy = {}
+        for rate, item in self.keys(keys["accuracy"], "accuracy", None, needed=()).items():
+            percent = self.number(item, "accuracy")
+            if not 0 <= percent <= 100:
+                raise self.error(item, f"`accuracy` must be percent, from 0 to 100, got {percent:g}")
+            accuracy[self.number(Entry(rate, item.line), "accuracy")] = percent / 100
+        source = self.text(keys["source"], "source") if "source" in keys else ""
+        return Published(method, norm, budget, accuracy, source)
+
+    # values
+
+    def norm(self, entry: Entry) -> Norm:
+        text = self.text(entry, "norm")
+        for norm in NORMS:
+            if norm == text:
+                return norm
+        raise self.error(entry, f"`norm` must be one of {', '.join(NORMS)}, got {text!r}")
+
+    def keys(self, entry: Entry, key: str, known: Sequence[str] | None, *, needed: Sequence[str]) -> dict[str, Entry]:
+        """Return the entries of an object, after a look at their names; `known` None means that others check them."""
+        if not isinstance(entry.value, dict):
+            form = f"must be {FORM}" if key == "study" else f"`{key}` must be an object, {{key: value}}"
+            raise self.error(entry, form + (f", with {', '.join(needed)}" if needed and key != "study" else ""))
+        for name, item in entry.value.items():
+            if known is not None and name not in known:
+                raise self.error(item, f"`{name}` is no key here: choose from {', '.join(known)}")
+        for name in needed:
+            if name not in entry.value:
+                raise self.error(entry, f"`{name}` is missing: {MEANINGS[name]}")
+        return entry.value
+
+    def items(self, entry: Entry, key: str) -> list[Entry]:
+        """Return the entries of a list that is not empty."""
+        if not isinstance(entry.value, list) or not entry.value:
+            got = "an empty one" if entry.value in ([], "") else "one value"
+            if isinstance(entry.value, dict):
+                got = "an object"
+            raise self.error(entry, f"`{key}` must be a list, such as [first, second], got {got}")
+        return entry.value
+
+    def text(self, entry: Entry, key: str) -> str:
+        if not isinstance(entry.value, str) or not entry.value.strip():
+            got = "nothing" if isinstance(entry.value, str) else "a list or an object"
+            raise self.error(entry, f"`{key}` must be one value, got {got}")
+        return entry.value.strip()
+
+    def number(self, entry: Entry, key: str) -> float:
+        text = self.text(entry, key)
+        value = _fraction(text)
+        if value is None:
+            raise self.error(entry, f"`{key}` must be a number such as 2, 0.5 or 8/255, got {text!r}")
+        return value
+
+    def whole(self, entry: Entry, key: str, *, least: int) -> int:
+        text = self.text(entry, key)
+        if re.fullmatch(r"\d{1,18}", text) is None or int(text) < least:
+            raise self.error(entry, f"`{key}` must be a whole number of at least {least}, got {text!r}")
+        return int(text)
+
+    def setting(self, entry: Entry) -> Setting:
+        """Return what a setting's text stands for: a number, true or false, none, several of them, or a word."""
+        if isinstance(entry.value, dict):
+            raise self.error(entry, "a setting must be a value or a list of them, not an object")
+        if isinstance(entry.value, list):
+            return tuple(self.setting(item) for item in entry.value)
+        text = entry.value.strip()
+        words = {"true": True, "false": False, "none": None, "null": None}
+        if text.casefold() in words:
+            return words[text.casefold()]
+        if re.fullmatch(r"[-+]?\d{1,18}", text):
+            return int(text)
+        value = _fraction(text)
+        return text if value is None else value
+
+    @contextmanager
+    def at(self, entry: Entry) -> Iterator[None]:
+        """Add file and line to what is wrong with a value."""
+        try:
+            yield
+        except (InputError, DataError) as error:
+            if str(error).startswith(self.named):
+                raise
+            raise self.error(entry, str(error)) from None
+
+    def error(self, entry: Entry, reason: str) -> InputError:
+        return InputError(f"{self.named}, line {entry.line}: {reason}")
+
+
+MEANINGS: Mapping[str, str] = {
+    "methods": "a list of prunings, such as [magnitude-global-unstructured]",
+    "rates": "a list of compression rates, such as [1, 2, 4, 8]",
+    "architecture": "the name of an architecture, such as cnn5",
+    "data": "the name of a data set, such as mnist",
+    "training": "a recipe, such as natural or {recipe: natural, epochs: 5}",
+    "attacks": "a list such as [{attack: pgd, norm: linf, budgets: [8/255]}]",
+    "attack": "its name, such as pgd or tmn",
+    "norm": f"one of {', '.join(NORMS)}",
+    "budgets": "a list of radii, such as [4/255, 8/255]",
+    "recipe": "its name, such as natural",
+    "name": "what tables call it",
+    "method": "its name, such as magnitude",
+    "accuracy": "percent by rate, such as {1: 98.9, 2: 98.7}",
+}
+
+
+def _fraction(text: str) -> float | None:
+    """Return the number that a text is, fractions such as 8/255 included; None where it is none."""
+    if len(text) > 40 or not re.fullmatch(r"[-+0-9./eE ]+", text):
+        return None
+    exponent = re.search(r"[eE][-+]?(\d+)", text)
+    if exponent is not None and int(exponent[1]) > 300:
+        return None
+    try:
+        value = float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return value if isfinite(value) else None
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

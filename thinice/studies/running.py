@@ -1,0 +1,299 @@
+"""`run_study`: the networks of a study made and measured, one after the other; what is there is not made again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from thinice.analysis.session import MeasurementSession
+from thinice.data import load_samples
+from thinice.engines import ENGINES, auto_reporter
+from thinice.engines.progress import duration
+from thinice.errors import ThinIceError
+from thinice.files import expanded, make_folder, refuse_folder
+from thinice.numerics import pick_device
+from thinice.store import Store, open_store
+from thinice.studies.measuring import CellMeasurements
+from thinice.studies.networks import NetworkFiles, NetworkPlan, NetworkTask, reason_of, waves
+from thinice.training.passes import in_memory
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from thinice.data import Samples
+    from thinice.engines import Engine, Reporter
+    from thinice.engines.progress import Shown
+    from thinice.studies.definition import Setup, Study
+    from thinice.training import Epoch
+
+__all__ = ["NETWORKS", "Failure", "StudyProgress", "StudyRun", "load_setup", "run_study"]
+
+NETWORKS = "thinice-networks"
+"""The folder of the networks of studies, unless another is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A network of a study that could not be made or measured, and why, in one line."""
+
+    setup: str
+    network: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.setup}, {self.network}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """What a call of `run_study` did.
+
+    Attributes
+    ----------
+    networks : int
+        Networks that the study measures.
+    measured : int
+        Those that were measured now, wholly or in part; the others were measured before, or failed.
+    failures : tuple of Failure
+        What has no result.
+
+    """
+
+    networks: int
+    measured: int
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyProgress:
+    """A moment of a study, as `thinice.engines.progress` shows it.
+
+    Attributes
+    ----------
+    title : str
+        Name of the study.
+    done, total : int
+        Networks finished and wanted.
+    seconds_left : float or None
+        At the mean time of those that were finished now; None before the first.
+    doing : str
+        What is going on.
+
+    """
+
+    title: str
+    done: int
+    total: int
+    seconds_left: float | None
+    doing: str
+
+    @property
+    def text(self) -> str:
+        """One line for people, without the title."""
+        left = "" if self.seconds_left is None or self.done == self.total else f", {duration(self.seconds_left)} left"
+        return f"{self.done}/{self.total} networks{left}" + (f": {self.doing}" if self.doing else "")
+
+    @property
+    def line(self) -> str:
+        """One line for people, with the title."""
+        return f"{self.title}: {self.text}"
+
+
+def run_study(
+    study: Study,
+    *,
+    store: str | PathLike[str] | Store = "thinice.duckdb",
+    networks: str | PathLike[str] = NETWORKS,
+    device: str = "auto",
+    engine: str = "local",
+    progress: Reporter | bool = True,
+    say: Callable[[str], object] | None = None,
+    command: Sequence[str] | None = None,
+) -> StudyRun:
+    """Return what could not be made or measured of a study, after everything else was: `study_results` reads it.
+
+    Networks are files in a folder, results are in the store. What is there already, of this study or of another that
+    asked for the same, is not made again; so after Ctrl-C or a crash the same call goes on, in the middle of a
+    training too, with the same results as an undisturbed one. What fails is told and stored, and the rest goes on.
+
+    Parameters
+    ----------
+    study : Study
+        As `thinice.studies.read_study` returns it.
+    store : path or Store
+        The DuckDB file; made where there is none.
+    networks : path
+        The folder of the networks.
+    device, engine : str
+        As of `thinice.measure`; networks are made by the engine too, one at a time.
+    progress : bool or callable
+        True shows a line where that makes sense; a callable gets each `StudyProgress`.
+    say : callable, optional
+        Called with a line for each note on a network, and each failure.
+    command : sequence of str, optional
+        What the store notes as the origin; by default this process's command line.
+
+    Raises
+    ------
+    InputError, StoreError
+        For a folder or a store that cannot be written: nothing was done.
+
+    """
+    folder = expanded(networks, "networks")
+    make_folder(folder, f"`networks` {folder}")
+    refuse_folder(folder, f"`networks` {folder}")
+    opened = store if isinstance(store, Store) else open_store(store, new=True)
+    say = say or (lambda _: None)
+    counter = _Counter(study, auto_reporter() if progress is True else progress or None)
+    maker = ENGINES.make(engine, device=pick_device(device), batch_size=1)
+    failures: list[Failure] = []
+
+    def fail(setup: Setup, network: str, reason: str) -> None:
+        failures.append(Failure(setup.name, network, reason))
+        say(f"failed: {failures[-1]}")
+
+    for setup in study.setups:
+        counter.show(f"loading {setup.data}")
+        try:
+            training, samples = load_setup(setup)
+        except ThinIceError as error:
+            fail(setup, "all networks", str(error))
+            counter.done += counter.total // len(study.setups)
+            continue
+        for note in (*training.notes, *samples.notes):
+            say(f"{setup.name}: {note}")
+
+        files = NetworkFiles(setup, training, folder, opened, progress=partial(counter.epoch, setup), command=command)
+        session = MeasurementSession(opened, samples, progress=counter.attack, engine=engine, device=device)
+        measurements = CellMeasurements(study, setup, files, session, command)
+        part = _SetupRun(list(waves(study)), files, measurements, counter=counter, fail=partial(fail, setup), say=say)
+        part.run(maker)
+    return StudyRun(counter.total, counter.measured, tuple(failures))
+
+
+def load_setup(setup: Setup, *, download: bool = True) -> tuple[Samples, Samples]:
+    """Return the samples that a setup's networks are trained on, in memory, and those that they are attacked on."""
+    size = setup.image_size
+    training = load_samples(setup.data, split="train", limit=setup.training_samples, image_size=size, download=download)
+    samples = load_samples(setup.data, split="test", limit=setup.samples, image_size=size, download=download)
+    return in_memory(training), samples
+
+
+class _SetupRun:
+    """The networks of one setup on their way: made by an engine, wave after wave, and measured as they come."""
+
+    def __init__(
+        self,
+        plans: Sequence[Sequence[NetworkPlan]],
+        files: NetworkFiles,
+        measurements: CellMeasurements,
+        *,
+        counter: _Counter,
+        fail: Callable[[str, str], object],
+        say: Callable[[str], object],
+    ) -> None:
+        self.waves, self.files, self.measurements = plans, files, measurements
+        self.counter, self.fail, self.say = counter, fail, say
+        self.failed: set[NetworkPlan] = set()
+
+    def run(self, maker: Engine) -> None:
+        """Make and measure what is not finished."""
+        plans = [plan for wave in self.waves for plan in wave]
+        self.measurements.look_up(plans)
+        needed = _needed(plans, self.files, self.measurements)
+        for wave in self.waves:
+            wanted = [plan for plan in wave if plan in needed and plan.before not in self.failed]
+            for plan in wave:
+                if plan not in needed:
+                    self.counter.finish(plan)
+                elif plan.before is not None and plan.before in self.failed:
+                    self._end(plan, f"it is pruned out of {plan.before.label}, which failed")
+            if wanted:
+                self._make(wanted, maker)
+
+    def _make(self, wanted: Sequence[NetworkPlan], maker: Engine) -> None:
+        self._show(wanted[0])
+        for _, results in maker.run(NetworkTask(wanted, self.files)):
+            for made in results:
+                for note in made.notes:
+                    self.say(f"{self.files.setup.name}, {made.plan.label}: {note}")
+                if made.error is not None:
+                    self._end(made.plan, made.error)
+                else:
+                    self._measure(made.plan)
+
+    def _measure(self, plan: NetworkPlan) -> None:
+        reason = None
+        if self.measurements.unfinished(plan):
+            self._show(plan)
+            try:
+                self.measurements.measure(plan)
+            except Exception as error:  # noqa: BLE001 (told and stored, and the other networks go on)
+                reason = reason_of(error)
+        self._end(plan, reason, made=True)
+
+    def _end(self, plan: NetworkPlan, reason: str | None, *, made: bool = False) -> None:
+        if reason is not None:
+            if not made:
+                self.failed.add(plan)
+            self.measurements.fail(plan, reason)
+            self.fail(plan.label, reason)
+        self.counter.finish(plan, now=made)
+
+    def _show(self, plan: NetworkPlan) -> None:
+        self.counter.show(f"{self.files.setup.name}, {plan.label}")
+
+
+def _needed(plans: Sequence[NetworkPlan], files: NetworkFiles, measurements: CellMeasurements) -> set[NetworkPlan]:
+    """Return the networks that have to be made or measured: those with unfinished cells, and what these are made of."""
+    needed: set[NetworkPlan] = set()
+
+    def need(plan: NetworkPlan) -> None:
+        needed.add(plan)
+        made_of = [plan.dense, *([] if plan.before is None or files.is_made(plan) else [plan.before])]
+        for other in made_of:
+            if other not in needed and not files.is_made(other):
+                need(other)
+
+    for plan in plans:
+        if measurements.unfinished(plan):
+            need(plan)
+    return needed
+
+
+class _Counter:
+    """Counts the networks of a study, and reports how far it is."""
+
+    def __init__(self, study: Study, report: Reporter | None) -> None:
+        self._study, self._report = study, report
+        each = len(study.seeds) * (1 + len(study.methods) * (len(study.rates) - 1))
+        self.total = len(study.setups) * each
+        self.done = self.measured = 0
+        self._start = time.monotonic()
+
+    def finish(self, plan: NetworkPlan, *, now: bool = False) -> None:
+        """Count a network, if it is one that the study measures."""
+        if plan.rate in self._study.rates:
+            self.done += 1
+            self.measured += now
+        self.show()
+
+    def epoch(self, setup: Setup, plan: NetworkPlan, epoch: Epoch) -> None:
+        """Report how far the training of a network is."""
+        self.show(f"{setup.name}, {plan.label}, epoch {epoch.number}")
+
+    def attack(self, progress: Shown) -> None:
+        """Report how far an attack on a network is."""
+        self.show(progress.line)
+
+    def show(self, doing: str = "") -> None:
+        """Report how far the study is."""
+        if self._report is None:
+            return
+        left = None
+        if self.measured:
+            left = (time.monotonic() - self._start) / self.measured * (self.total - self.done)
+        self._report(StudyProgress(self._study.name, self.done, self.total, left, doing))
