@@ -1,4 +1,4 @@
-"""Lower bounds beside epsilons: stored once, copied between selections, never above an epsilon; claims are only shown."""
+"""Lower bounds beside epsilons: stored once, copied between selections, never above an epsilon; claims are shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_bound_above_an_epsilon_is_an_error_that_names_the_sample(store, bench
 
 
 def test_an_epsilon_below_a_bound_is_one_too_whichever_attack_finds_it(store, bench):
-    network, data, norm = key = measured(bench)
+    network, data, _ = key = measured(bench)
     bench.run.add_lower_bounds(*key, IDS, epsilon_lower=[0.1, 0.2, 0.2])
     stronger = bench.run.measurement(network, data, bench.attack(steps=500))
     with pytest.raises(StoreError, match=r"sample 4 \(and 1 more\) of dense has an adversarial at 0.15 by fmn"):

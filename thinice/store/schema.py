@@ -1,7 +1,8 @@
 """The schema of a store: its tables and views, their version, and what a file must be to count as a store.
 
-Tables are made once (``sql/tables.sql``), those that came later where they are missing (`LATER_TABLES`). Views, and a column of ``statistics`` for each statistic that
-`thinice.stats` knows, are made anew by every thinice that defines them otherwise than the last one did.
+Tables are made once (``sql/tables.sql``), those that came later where they are missing (`LATER_TABLES`). Views, and a
+column of ``statistics`` for each statistic that `thinice.stats` knows, are made anew by every thinice that defines them
+otherwise than the last one did.
 """
 
 from __future__ import annotations
