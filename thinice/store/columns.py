@@ -184,7 +184,7 @@ def write(
     return int(count)
 
 
-def positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
+def positions(connection: Connection, name: str, columns: Columns, **key: int | str) -> npt.NDArray[np.int64]:
     """Return the positions (K,) among columns that a named query answers with."""
     _register(connection, columns)
     rows = ask(connection, query(name), **key)
