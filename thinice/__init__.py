@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thinice.attacks import Attack as Attack
     from thinice.attacks import MinNormResult as MinNormResult
     from thinice.attacks import make_attack as make_attack
+    from thinice.certification import lower_bounds as lower_bounds
     from thinice.checks.stored import StoreCheck as StoreCheck
     from thinice.checks.stored import check as check
     from thinice.data import Samples as Samples
@@ -94,6 +95,7 @@ _HOMES = {
     "load_classifier": "models",
     "load_masks": "models",
     "load_samples": "data",
+    "lower_bounds": "certification",
     "make_attack": "attacks",
     "measure": "analysis.measurement",
     "measure_all": "analysis.session",

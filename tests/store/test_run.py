@@ -183,9 +183,13 @@ def test_everything_leads_to_its_run(store, bench):
     bench.shard(measurement, [1])
     bench.run.add_predictions(bench.checkpoint("pruned"), 1, [1], predictions=[1])
     bench.run.comparison(measurement, bench.checkpoint("pruned"))
+    bounded = (bench.checkpoint(), 1, "linf", [1])
+    bench.run.add_lower_bounds(*bounded, epsilon_lower=[0.1])
+    bench.run.add_claimed_bounds(*bounded, verifier="v", source="r.csv", claimed_lower=[0.1])
     tables = store.sql("select table_name from duckdb_columns() where column_name = 'run_id' and not internal")
     facts = set(tables["table_name"]) - {"runs", "statistics"}
     filled = {"checkpoints", "datasets", "attacks", "measurements", "predictions", "epsilons", "comparisons"}
+    filled |= {"lower_bounds", "claimed_bounds"}
     assert facts == filled | {"robustness", "transfers", "findings", "trainings", "epochs", "dynamics", "study_cells"}
     for table in filled:
         assert store.sql(f"select distinct run_id from {table}")["run_id"].tolist() == [bench.run.run_id]

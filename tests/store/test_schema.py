@@ -27,7 +27,8 @@ def test_the_facts_and_views_of_the_design_are_there(store):
     kinds = store.tables().set_index("name")["kind"]
     facts = (
         "checkpoints datasets samples attacks runs measurements predictions epsilons adversarials robustness "
-        "comparisons statistics transfers findings trainings epochs dynamics study_cells"
+        "comparisons statistics transfers findings trainings epochs dynamics study_cells lower_bounds "
+        "claimed_bounds"
     )
     assert set(kinds[kinds == "table"].index) == {*facts.split(), "thinice_schema"}
     assert set(kinds[kinds == "view"].index) == {
@@ -41,6 +42,8 @@ def test_the_facts_and_views_of_the_design_are_there(store):
         "warnings",
         "cells",
         "studies",
+        "intervals",
+        "claims",
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from thinice.analysis.certifying import certify, refuse_hours, refuse_uncertifiable
 from thinice.analysis.evaluation import bind_attack, verdicts
 from thinice.analysis.measurement import in_network_classes, minimum_norm_attack, prepare_classifiers
 from thinice.analysis.options import CompareOptions, SearchOptions, chosen, search_options
@@ -22,7 +23,7 @@ from thinice.data import DATASETS, Samples, load_samples
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, same_task
 from thinice.models.loading import read_classifier
-from thinice.results import Comparison, Robustness
+from thinice.results import Comparison, Measured, Robustness
 from thinice.stats import separation, transition_counts, transitions
 from thinice.types import BASES, DISTANCES, Basis, Distances, Outcome, Transition
 
@@ -75,6 +76,8 @@ def compare(
         The attack that decides which samples are robust, as of `thinice.evaluate`: ``"autoattack"``. It searches with
         its standard settings on all samples of both networks, whatever the store knows of them. By default the minimum
         norms of both, by the attack that measures.
+    certify, certify_hours : bool, float
+        Of the dense network, as of `measure_all`: `Comparison.epsilon_lower`.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
@@ -113,6 +116,7 @@ def compare_all(
     """
     given = chosen(CompareOptions, options)
     distances, budget, robust_by = given["distances"], given["budget"], given["robust_by"]
+    refuse_hours(options)
     bound = minimum_norm_attack(given["attack"], **search_options(options, CompareOptions))
     _refuse(distances, given["basis"], budget, robust_by)
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
@@ -126,12 +130,18 @@ def compare_all(
     seed, command = bound.seed, options.get("command")
     with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
         comparisons = []
+        if given["certify"]:
+            refuse_uncertifiable(session, first, bound.norm, hours=given["certify_hours"])
+        measured = session.measure(first, bound)
+        if given["certify"]:
+            measured = certify(session, first, measured, bound)
         for other in others:
             robust = None
             if budget is not None:
                 verify = _verdicts_by(session, bound, robust_by, budget, seed)
                 robust = verify(first), verify(other)
-            comparisons.append(_compare(session, first, other, bound, both=distances == "both", robust=robust))
+            both = distances == "both"
+            comparisons.append(_compare(session, first, other, bound, measured, both=both, robust=robust))
         patterns = stored_patterns(session.store)
     return tuple(
         replace(comparison, patterns=tuple(pattern for pattern in patterns if comparison.pruned in pattern.subjects))
@@ -188,12 +198,13 @@ def _compare(
     dense: Classifier,
     pruned: Classifier,
     attack: Attack,
+    measured: Measured,
     *,
     both: bool,
     robust: tuple[Robustness, Robustness] | None,
 ) -> Comparison:
     """Return the comparison of two networks that were prepared, and store it."""
-    samples, measured, predicted = session.samples, session.measure(dense, attack), session.predict(dense)
+    samples, predicted = session.samples, session.predict(dense)
     labels = samples.labels.numpy()
     dense_predictions, pruned_predictions = measured.clean_predictions, session.predict(pruned).predictions
     dense_right, pruned_right, basis = dense_predictions == labels, pruned_predictions == labels, ComparisonBasis()
@@ -247,6 +258,8 @@ def _compare(
         pruned_distances=session.pruned_distances(comparison_id, measured, pruned, attack) if both else None,
         dense_broken_by=None if robust is None else robust[0].broken_by,
         pruned_broken_by=None if robust is None else robust[1].broken_by,
+        epsilon_lower=measured.epsilon_lower,
+        second_epsilon=measured.second_epsilon,
     )
 
 

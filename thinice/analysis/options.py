@@ -37,6 +37,7 @@ else:  # what is typed in a terminal
     Reporter = Samples = object
 
 __all__ = [
+    "CertifyOptions",
     "CompareOptions",
     "EvaluateOptions",
     "MeasureOptions",
@@ -162,7 +163,25 @@ class MeasureOptions(SearchOptions, RunOptions, total=False):
     progress: Reporter | bool
 
 
-class StoredMeasureOptions(MeasureOptions, StoreOptions, total=False):
+class CertifyOptions(TypedDict, total=False):
+    """Whether distances are bounded from below, too."""
+
+    certify: Annotated[
+        bool,
+        Option(
+            False,
+            "Also prove a radius within which each sample has no adversarial at all, where the network (dense, in a "
+            "comparison) is made of linear layers, convolutions, batch norm, ReLU and pools; not in l0.",
+            "--certify",
+        ),
+    ]
+    certify_hours: Annotated[
+        float,
+        Option(1.0, "Only with --certify: proofs of a network that would take longer are refused.", metavar="H", min=0),
+    ]
+
+
+class StoredMeasureOptions(MeasureOptions, StoreOptions, CertifyOptions, total=False):
     """Options of `measure_all`."""
 
 

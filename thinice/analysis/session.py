@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from thinice.analysis.certifying import certify, refuse_hours, refuse_uncertifiable
 from thinice.analysis.measurement import (
     AttackTask,
     forward,
@@ -27,7 +28,7 @@ from thinice.analysis.options import RunOptions, StoredMeasureOptions, chosen, s
 from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.attacks.fixed_budget import AttackEnsemble
 from thinice.data import Samples, as_samples
-from thinice.engines import ProgressCounter, Reporter, auto_reporter
+from thinice.engines import ProgressCounter, Reporter, Result, Task, auto_reporter
 from thinice.losses import margin
 from thinice.models import Classifier, as_classifier
 from thinice.models.stored import store_checkpoint
@@ -118,7 +119,7 @@ class MeasurementSession:
         self.engine = make_engine(options)
         self.path: Path | None = store.path if kept else None
         self._compiled = chosen(RunOptions, options)["compiled"]
-        self._report = auto_reporter() if progress is True else progress or None
+        self.report = auto_reporter() if progress is True else progress or None
         self._run: Run | None = None
         self._dataset_id = -1
 
@@ -162,6 +163,11 @@ class MeasurementSession:
         return self._run
 
     @property
+    def dataset_id(self) -> int:
+        """The store's key of the selection, in a run."""
+        return self._dataset_id
+
+    @property
     def sample_ids(self) -> NDArray[np.int64]:
         """(N,) ids of the selection, in its order."""
         return self.samples.sample_ids.numpy()
@@ -189,6 +195,7 @@ class MeasurementSession:
             norm=attack.norm,
             attack=attack.name,
             measurement_id=measurement_id,
+            sample_ids=self.sample_ids,
             labels=self.samples.labels.numpy(),
             epsilon=rows["epsilon"].astype(np.float32),
             outcomes=rows["outcome"].astype(np.int8),
@@ -212,8 +219,6 @@ class MeasurementSession:
     ) -> None:
         """Let an attack search on samples, and write what it finds: at least once a second, also on an error or Ctrl-C.
 
-        The engine computes; this process writes.
-
         Parameters
         ----------
         classifier, attack
@@ -227,27 +232,54 @@ class MeasurementSession:
 
         """
         samples = self.samples[positions]
-        counter = ProgressCounter(title, total, attack.norm, self._report, resumed=total - len(samples))
-        parts: list[tuple[slice, MinNormResult]] = []
-        last = time.monotonic()
+        counter = ProgressCounter(title, total, attack.norm, self.report, resumed=total - len(samples))
 
-        def commit() -> None:
-            if parts:
-                ids = torch.cat([samples.sample_ids[part] for part, _ in parts])
-                results = [nearest for _, nearest in parts]
-                write(Shard(ids, concatenate(results, like=results[0].adversarials)))
-                parts.clear()
+        def count(nearest: MinNormResult) -> None:
+            counter.add(nearest.outcomes, nearest.epsilon)
+
+        def commit(parts: list[tuple[slice, MinNormResult]]) -> None:
+            ids = torch.cat([samples.sample_ids[part] for part, _ in parts])
+            results = [nearest for _, nearest in parts]
+            write(Shard(ids, concatenate(results, like=results[0].adversarials)))
 
         compiled = self._compiled and attack.budget is None  # at a budget they search the network itself
+        self.compute(AttackTask(classifier, samples, attack, compiled), count, commit)
+
+    def epsilons_of(
+        self, classifier: Classifier, attack: Attack, positions: NDArray[np.int64], *, title: str
+    ) -> NDArray[np.float32]:
+        """Return the epsilons (K,) that an attack finds for some of the samples, NaN where none: measured, or read."""
+        measurement_id, ids = self.measurement(classifier, attack), self.sample_ids[positions]
+        left = positions[self.running.unmeasured(measurement_id, ids)]
+        if len(left):
+            write = partial(_add_epsilons, self.running, measurement_id)
+            self.search(classifier, attack, left, write, title=title, total=len(positions))
+        rows = self.store.sql(query("epsilons_of_samples"), {"measurement_id": measurement_id, "ids": ids.tolist()})
+        return rows.set_index("sample_id")["epsilon"].reindex(ids).to_numpy(np.float32, na_value=np.nan)
+
+    def compute(
+        self,
+        task: Task[Result],
+        count: Callable[[Result], None],
+        write: Callable[[list[tuple[slice, Result]]], None],
+    ) -> None:
+        """Let the engine run a task; count each shard of it, and write them at least once a second, also on an error.
+
+        The engine computes; this process writes.
+        """
+        parts: list[tuple[slice, Result]] = []
+        last = time.monotonic()
         try:
-            for part, nearest in self.engine.run(AttackTask(classifier, samples, attack, compiled)):
-                parts.append((part, nearest))
-                counter.add(nearest.outcomes, nearest.epsilon)
+            for part, result in self.engine.run(task):
+                parts.append((part, result))
+                count(result)
                 if time.monotonic() - last >= SECONDS_A_SHARD:
-                    commit()
+                    shards, parts = parts, []
+                    write(shards)
                     last = time.monotonic()
         finally:
-            commit()
+            if parts:
+                write(parts)
 
     def predict(self, classifier: Classifier) -> Predicted:
         """Return the class of every clean sample, and how sure of it the network is: computed, or read."""
@@ -425,6 +457,10 @@ def measure_all(
         As of `thinice.measure`.
     store : path or Store, optional
         The DuckDB file; None keeps nothing.
+    certify : bool
+        Prove a lower bound of each distance as well, as `thinice.lower_bounds`: `Measured.epsilon_lower`.
+    certify_hours : float
+        A network whose bounds would take longer is refused, before any is attacked.
     command : sequence of str, optional
         What the store notes as the origin of the run; by default this process's command line.
 
@@ -448,10 +484,15 @@ def measure_all(
         unprepared = [as_classifier(classifier) for classifier in classifiers]
         samples = in_network_classes(samples, unprepared)
         networks = prepare_classifiers(unprepared, samples)
-    attack = chosen(StoredMeasureOptions, options)["attack"]
-    bound = minimum_norm_attack(attack, **search_options(options, StoredMeasureOptions))
+    given = chosen(StoredMeasureOptions, options)
+    refuse_hours(options)
+    bound = minimum_norm_attack(given["attack"], **search_options(options, StoredMeasureOptions))
     with (
         open_session(samples, options) as session,
         session.run(bound, seed=bound.seed, command=options.get("command")),
     ):
-        return tuple(session.measure(network, bound) for network in networks)
+        if not given["certify"]:
+            return tuple(session.measure(network, bound) for network in networks)
+        for network in networks:
+            refuse_uncertifiable(session, network, bound.norm, hours=given["certify_hours"])
+        return tuple(certify(session, network, session.measure(network, bound), bound) for network in networks)

@@ -6,6 +6,8 @@ stands here bounds it from below, for networks of linear layers, convolutions, b
 
 from __future__ import annotations
 
+from thinice.certification.crown import DUAL_NORMS
+from thinice.certification.graph import Graph, read_graph
 from thinice.certification.radius import Cost, certification_cost, lower_bounds
 
-__all__ = ["Cost", "certification_cost", "lower_bounds"]
+__all__ = ["DUAL_NORMS", "Cost", "Graph", "certification_cost", "lower_bounds", "read_graph"]

@@ -107,6 +107,11 @@ class Graph:
         """The operations whose results go through a ReLU."""
         return tuple(operation.sources[0] for operation in self.operations if not operation.is_affine)
 
+    @property
+    def units(self) -> int:
+        """How many values of one sample go through a ReLU."""
+        return sum(math.prod(self.operations[place].shape) for place in self.relu_sources)
+
     def work(self, place: int) -> int:
         """Return about how many products it takes to compute an operation and all before it, for one sample."""
         return sum(math.prod(operation.shape) * (operation.terms + 1) for operation in self.operations[: place + 1])

@@ -56,6 +56,7 @@ def lower_bounds(
     norm: Norm = "linf",
     *,
     rounds: int = ROUNDS,
+    graph: Graph | None = None,
 ) -> Tensor:
     """Return radii (N,) in float64 within which no input is given another class; 0 where none is proved.
 
@@ -79,6 +80,8 @@ def lower_bounds(
         ``"linf"``, ``"l2"`` or ``"l1"``.
     rounds
         How often the network is bounded, over balls of different radii.
+    graph
+        What `read_graph` returns for this classifier, where it is asked many times; by default it is read.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def lower_bounds(
     _check(inputs, labels, epsilon, norm, rounds)
     if not len(inputs):
         return torch.zeros(0, dtype=torch.float64)
-    graph = read_graph(classifier, tuple(inputs.shape[1:]))
+    graph = read_graph(classifier, tuple(inputs.shape[1:])) if graph is None else graph
     classes = graph.operations[-1].shape[0]
     if not bool(((labels >= 0) & (labels < classes)).all()):
         raise InputError(f"`labels` must lie in [0, {classes - 1}] for a network of {classes} classes")

@@ -145,6 +145,11 @@ CHECKS: Registry[Check] = Registry(
             "a nearer adversarial of another attack",
             "contradiction",
         ),
+        "far_from_proved": (
+            Check("the search has failed here, and perhaps elsewhere: measure again with --effort thorough"),
+            "a second search found a nearer adversarial where epsilon lay far above the proved radius",
+            "certification",
+        ),
         "below_reported": (
             Check("the reported evaluation was weaker: attack it with theirs too, and compare budgets and data"),
             "a robust accuracy below the reported one",

@@ -7,8 +7,8 @@ to compute and can be sent there, its results come back on the CPU, and in any o
 from collections.abc import Callable
 
 from thinice.engines.local import BatchSize, LocalEngine
-from thinice.engines.progress import Progress, ProgressCounter, Reporter, auto_reporter, in_notebook
-from thinice.engines.task import Engine, Task
+from thinice.engines.progress import Progress, ProgressCounter, Reporter, auto_reporter, duration, in_notebook
+from thinice.engines.task import Engine, Result, Task
 from thinice.registry import Registry
 
 __all__ = [
@@ -19,8 +19,10 @@ __all__ = [
     "Progress",
     "ProgressCounter",
     "Reporter",
+    "Result",
     "Task",
     "auto_reporter",
+    "duration",
     "in_notebook",
 ]
 

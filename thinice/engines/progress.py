@@ -35,6 +35,8 @@ class Progress:
         Median epsilon of the found ones, on the [0, 1] scale; NaN before the first.
     seconds : float
         Since the start.
+    norm, done_word : str
+        Norm of the median, and what was done with the found ones: lower bounds are proved.
 
     """
 
@@ -48,6 +50,7 @@ class Progress:
     median: float
     seconds: float
     norm: Norm
+    done_word: str = "found"
 
     @property
     def seconds_left(self) -> float:
@@ -71,7 +74,7 @@ class Progress:
             parts.append(f"{duration(self.seconds_left)} left" if self.done > self.resumed else "starting")
         else:
             parts.append(f"{duration(self.seconds)} in all")
-        parts.append(f"{self.found} found" + (f", median {median}" if self.found else ""))
+        parts.append(f"{self.found} {self.done_word}" + (f", median {median}" if self.found else ""))
         if self.not_found:
             parts.append(f"{self.not_found} not found")
         return ", ".join(parts)
@@ -122,8 +125,18 @@ Reporter = Callable[[Shown], None]
 class ProgressCounter:
     """Counts finished samples, and reports the count; `resumed` samples were there before the start."""
 
-    def __init__(self, title: str, total: int, norm: Norm, report: Reporter | None, resumed: int = 0) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        norm: Norm,
+        report: Reporter | None,
+        resumed: int = 0,
+        *,
+        done_word: str = "found",
+    ) -> None:
         self._title, self._total, self._norm, self._report, self._resumed = title, total, norm, report, resumed
+        self._done_word = done_word
         self._outcomes: list[Tensor] = []
         self._epsilons: list[Tensor] = []
         self._start = time.monotonic()
@@ -149,6 +162,7 @@ class ProgressCounter:
             median=float(epsilons[found].median()) if found.any() else float("nan"),
             seconds=time.monotonic() - self._start,
             norm=self._norm,
+            done_word=self._done_word,
         )
 
 

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinice.attacks import Attack
+from thinice.errors import InputError
 from thinice.models import Classifier, prunable_weights
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.results.comparison_text import answer, notebook_html, table
 from thinice.results.finding import Finding
-from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
+from thinice.results.measured import (
+    AdversarialExample,
+    PrunedDistances,
+    bound_notes,
+    bound_summary,
+    search_notes,
+)
 from thinice.stats import (
     PairedShift,
     PredictorComparison,
@@ -102,6 +109,9 @@ class Comparison:
         has no training of it with any of them.
     patterns : tuple of Finding
         What the store shows of the pruned network that wrong studies show, see `thinice.checks.study_patterns`.
+    epsilon_lower, second_epsilon : ndarray or None
+        (N,) of the dense network, as of `Measured`: radii within which it is proved that there is no adversarial, and
+        what a second attack found where epsilon lay far above them. None where they were not asked for.
 
     """
 
@@ -138,6 +148,8 @@ class Comparison:
     pruned_broken_by: NDArray[np.str_] | None = None
     patterns: tuple[Finding, ...] = ()
     dynamics: Mapping[str, NDArray[np.float64]] | None = None
+    epsilon_lower: NDArray[np.float64] | None = None
+    second_epsilon: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
         return shown(f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>", LONGEST_MESSAGE)
@@ -182,8 +194,24 @@ class Comparison:
 
     @property
     def search_notes(self) -> tuple[str, ...]:
-        """Notes on the search: how many samples the fall-back found, and why others were not found."""
-        return search_notes(self.outcomes, self.found_by, self.failure_reasons)
+        """Notes on the search: what the fall-back found, why others were not found, what was searched again."""
+        return (
+            *search_notes(self.outcomes, self.found_by, self.failure_reasons),
+            *bound_notes(self.sample_ids, self.epsilon, self.second_epsilon, self.norm),
+        )
+
+    def proved_beyond(self, budget: float) -> NDArray[np.bool_]:
+        """Return for which samples (N,) it is proved that no perturbation within a budget fools the dense network.
+
+        Raises
+        ------
+        InputError
+            Where nothing was proved: compare with ``certify=True``.
+
+        """
+        if self.epsilon_lower is None:
+            raise InputError("`epsilon_lower` was not asked for: compare with certify=True (--certify)")
+        return np.asarray(self.epsilon_lower > budget)
 
     @property
     def answer(self) -> str:
@@ -233,8 +261,9 @@ class Comparison:
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
 
-        With the distances of both networks also ``pruned_epsilon``, ``pruned_outcome`` and ``pruned_found_by``; on a
-        robust basis the attack that broke the sample, ``dense_broken_by`` and ``pruned_broken_by``, else None.
+        With lower bounds also ``epsilon_lower``; with the distances of both networks ``pruned_epsilon``,
+        ``pruned_outcome`` and ``pruned_found_by``; on a robust basis the attack that broke the sample,
+        ``dense_broken_by`` and ``pruned_broken_by``, else None.
         """
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
 
@@ -252,6 +281,8 @@ class Comparison:
                 "failure_reason": _words(self.failure_reasons, FailureReason),
             }
         )
+        if self.epsilon_lower is not None:
+            frame["epsilon_lower"] = self.epsilon_lower
         if self.pruned_distances is not None:
             frame["pruned_epsilon"] = self.pruned_distances.epsilon
             frame["pruned_outcome"] = _words(self.pruned_distances.outcomes, Outcome)
@@ -288,6 +319,7 @@ class Comparison:
             **self.counts,
             "not_found": self.not_found,
             **self.separation.to_dict(),
+            **bound_summary(self.epsilon, self.epsilon_lower),
         }
 
     def _both(self) -> dict[str, Any]:

@@ -91,6 +91,11 @@ def table(row: Row) -> list[tuple[str, str]]:
         lines += [
             (statistic.label, _statistic(statistic, row, norm)) for statistic in STATISTICS.values() if statistic.label
         ]
+    if "median_ratio" in row:
+        lines += [
+            ("median radius proved", _distance(row["median_lower"], norm)),
+            ("proved / found, median", _number(row["median_ratio"], ".2f")),
+        ]
     if row.get("pruned_from_dense") is not None:
         lines += [
             ("pruned epsilon, kept", _distance(row["pruned_median_kept"], norm)),

@@ -11,9 +11,22 @@ import numpy as np
 from thinice.types import FailureReason, FoundBy, Norm, Outcome
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["AdversarialExample", "Measured", "Predicted", "PrunedDistances", "search_notes"]
+__all__ = [
+    "AdversarialExample",
+    "Measured",
+    "Predicted",
+    "PrunedDistances",
+    "bound_notes",
+    "bound_summary",
+    "nearer_again",
+    "search_notes",
+]
+
+NEARER = 0.01
+"""An epsilon is smaller than another where it is so by this share of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,8 +43,8 @@ class Measured:
         What measured the distances.
     measurement_id : int
         Its row in the store's table ``measurements``.
-    labels : ndarray
-        (N,) true classes.
+    sample_ids, labels : ndarray
+        (N,) index in the untouched data set, and true classes.
     epsilon : ndarray
         (N,) distance found, on the [0, 1] scale; 0 where the clean sample is misclassified, NaN where not found.
     outcomes, found_by, failure_reasons : ndarray
@@ -42,6 +55,11 @@ class Measured:
         (N,) forward-backward passes spent.
     converged : ndarray
         (N,) bool, whether the search converged; False where the attack does not say.
+    epsilon_lower : ndarray, optional
+        (N,) float64, radii within which it is proved that there is no adversarial; 0 where nothing was proved. None
+        where that was not asked for.
+    second_epsilon : ndarray, optional
+        (N,) what a second attack found where epsilon lay far above `epsilon_lower`; NaN for all others.
 
     """
 
@@ -52,6 +70,7 @@ class Measured:
     norm: Norm
     attack: str
     measurement_id: int
+    sample_ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
@@ -61,14 +80,24 @@ class Measured:
     converged: NDArray[np.bool_]
     found_by: NDArray[np.int8]
     failure_reasons: NDArray[np.int8]
+    epsilon_lower: NDArray[np.float64] | None = None
+    second_epsilon: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What people should know of the search, see `search_notes`."""
-        return search_notes(self.outcomes, self.found_by, self.failure_reasons)
+        """What people should know of the search, see `search_notes` and `bound_notes`."""
+        return (
+            *search_notes(self.outcomes, self.found_by, self.failure_reasons),
+            *bound_notes(self.sample_ids, self.epsilon, self.second_epsilon, self.norm),
+        )
+
+    @property
+    def nearer_again(self) -> NDArray[np.bool_]:
+        """(N,) where a second attack found a nearer adversarial."""
+        return nearer_again(self.epsilon, self.second_epsilon)
 
     @property
     def median_epsilon(self) -> float | None:
@@ -96,7 +125,23 @@ class Measured:
             "attack": self.attack,
             "median_epsilon": self.median_epsilon,
             "evaluations": float(self.evaluations.mean()),
+            **bound_summary(self.epsilon, self.epsilon_lower),
         }
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a sample: id, label, prediction, epsilon, outcome, and with lower bounds `epsilon_lower`."""
+        import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
+
+        columns: dict[str, Any] = {
+            "sample_id": self.sample_ids,
+            "label": self.labels,
+            "prediction": self.clean_predictions,
+            "epsilon": self.epsilon,
+            "outcome": pd.Categorical([Outcome(code).text for code in self.outcomes], [each.text for each in Outcome]),
+        }
+        if self.epsilon_lower is not None:
+            columns["epsilon_lower"] = self.epsilon_lower
+        return pd.DataFrame(columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,3 +198,58 @@ def search_notes(
         for what, counter in counters
         if counter
     )
+
+
+def nearer_again(epsilon: NDArray[np.float32], second_epsilon: NDArray[np.float32] | None) -> NDArray[np.bool_]:
+    """Return where (N,) a second attack found an adversarial that is nearer by more than a hundredth.
+
+    >>> nearer_again(np.array([0.2, 0.2, 0.2], np.float32), np.array([0.1, 0.199, np.nan], np.float32)).tolist()
+    [True, False, False]
+    """
+    if second_epsilon is None:
+        return np.zeros(len(epsilon), np.bool_)
+    return np.asarray(second_epsilon < (1 - NEARER) * epsilon)
+
+
+def bound_notes(
+    sample_ids: NDArray[np.int64],
+    epsilon: NDArray[np.float32],
+    second_epsilon: NDArray[np.float32] | None,
+    norm: Norm,
+) -> tuple[str, ...]:
+    """Return what a second search says of the samples whose epsilon lay far above its lower bound: a sentence, or none.
+
+    >>> bound_notes(np.array([5, 7]), np.array([0.2, 0.3]), np.array([0.1, 0.3]), "l2")
+    ('2 samples lay far above their lower bounds and were searched again: 1 nearer (5: 0.1 instead of 0.2)',)
+    """
+    again = 0 if second_epsilon is None else int((~np.isnan(second_epsilon)).sum())
+    if second_epsilon is None or not again:
+        return ()
+    nearer = np.flatnonzero(nearer_again(epsilon, second_epsilon))
+    scale, unit = (255, "/255") if norm == "linf" else (1, "")
+    worst = nearer[np.argsort(second_epsilon[nearer] / epsilon[nearer], kind="stable")][:3]
+    before, after = ([f"{scale * value:.3g}{unit}" for value in column[worst]] for column in (epsilon, second_epsilon))
+    which = ", ".join(
+        f"{sample_id}: {new} instead of {old}"
+        for sample_id, new, old in zip(sample_ids[worst], after, before, strict=True)
+    )
+    more = ", …" if len(nearer) > len(worst) else ""
+    told = f"{len(nearer)} nearer ({which}{more})" if len(nearer) else "none nearer, so the bounds are loose"
+    return (f"{again} samples lay far above their lower bounds and were searched again: {told}",)
+
+
+def bound_summary(epsilon: NDArray[np.float32], epsilon_lower: NDArray[np.float64] | None) -> dict[str, Any]:
+    """Return what the lower bounds of a network say on the whole: nothing where there are none.
+
+    ``proved``, on how many samples something was proved; medians over the samples with an adversarial of the radius
+    proved and of its ratio to epsilon, None where there are none.
+
+    >>> bound_summary(np.array([0.0, 0.2, 0.4], np.float32), np.array([0.0, 0.1, 0.3]))
+    {'proved': 2, 'median_lower': 0.2, 'median_ratio': 0.625}
+    """
+    if epsilon_lower is None:
+        return {}
+    found = epsilon > 0
+    lower, ratio = epsilon_lower[found], epsilon_lower[found] / epsilon[found]
+    median_lower, median_ratio = (float(np.median(column)) if len(column) else None for column in (lower, ratio))
+    return {"proved": int((epsilon_lower > 0).sum()), "median_lower": median_lower, "median_ratio": median_ratio}

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from thinice.store.connection import Connection
 
 __all__ = [
+    "CLAIMED_BOUNDS",
     "DYNAMICS",
     "FINDING",
+    "LOWER_BOUNDS",
     "PREDICTIONS",
     "SAMPLES",
     "TRANSFERS",
@@ -92,6 +94,12 @@ PREDICTIONS = (
     Column("losses", "loss", np.float32, default=np.nan),
 )
 TRANSFERS = (Column("predictions", "prediction", np.int32),)
+LOWER_BOUNDS = (Column("epsilon_lower", "epsilon_lower", np.float64),)
+CLAIMED_BOUNDS = (
+    Column("claimed_lower", "claimed_lower", np.float64),
+    Column("claimed_upper", "claimed_upper", np.float64, default=np.nan),
+    Column("seconds", "seconds", np.float64, default=np.nan),
+)
 
 
 DYNAMICS = (
@@ -176,7 +184,7 @@ def write(
     return int(count)
 
 
-def positions(connection: Connection, name: str, columns: Columns, **key: int) -> npt.NDArray[np.int64]:
+def positions(connection: Connection, name: str, columns: Columns, **key: int | str) -> npt.NDArray[np.int64]:
     """Return the positions (K,) among columns that a named query answers with."""
     _register(connection, columns)
     rows = ask(connection, query(name), **key)

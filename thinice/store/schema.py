@@ -1,8 +1,8 @@
 """The schema of a store: its tables and views, their version, and what a file must be to count as a store.
 
-Tables are made once (``sql/tables.sql``), those that came later where they are missing (``sql/training_tables.sql``,
-``sql/study_tables.sql``). Views, and a column of ``statistics`` for each statistic that
-`thinice.stats` knows, are made anew by every thinice that defines them otherwise than the last one did.
+Tables are made once (``sql/tables.sql``), those that came later where they are missing (`LATER_TABLES`). Views, and a
+column of ``statistics`` for each statistic that `thinice.stats` knows, are made anew by every thinice that defines them
+otherwise than the last one did.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ __all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "up
 VERSION = 2
 """Of the tables: raise it when they change in a way that an earlier thinice would misread."""
 
+LATER_TABLES = ("training_tables", "study_tables", "certification_tables")
+"""Files with tables that came after the first version."""
+
 VIEWS = (
     "wilson",
     "verdicts",
@@ -42,11 +45,11 @@ VIEWS = (
     "warnings",
     "cells",
     "studies",
+    "intervals",
+    "proved_beyond",
+    "claims",
 )
 """Views and macros, each after those that it reads."""
-
-LATER_TABLES = ("training_tables", "study_tables")
-"""Files of tables that came after the first version."""
 
 TYPES = {"count": "bigint", "flag": "boolean"}
 """Types of statistics by their unit; all others are double."""
@@ -137,7 +140,8 @@ def log_damage(connection: Connection, path: Path) -> str | None:
 @cache
 def _definitions() -> str:
     """Return a hash of all views, and of the version of thinice, which may bring other statistics."""
-    text = "\n".join([version("thinice"), *map(sql, LATER_TABLES), *(sql(f"views/{name}") for name in VIEWS)])
+    tables = (sql(name) for name in LATER_TABLES)
+    text = "\n".join([version("thinice"), *tables, *(sql(f"views/{name}") for name in VIEWS)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from thinice.errors import InputError, StoreError
 from thinice.store.columns import (
+    CLAIMED_BOUNDS,
     DYNAMICS,
     FINDING,
+    LOWER_BOUNDS,
     PREDICTIONS,
     SAMPLES,
     TRANSFERS,
@@ -229,7 +231,8 @@ class Run:
         InputError
             For columns of different lengths, or a sample that is there twice.
         StoreError
-            When an epsilon contradicts its outcome, or a sample is not in the selection.
+            When an epsilon contradicts its outcome, or what was proved of its sample; or a sample is not in the
+            selection.
 
         """
         columns = epsilon_columns(sample_ids, shard)
@@ -331,6 +334,88 @@ class Run:
         key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
         with self._writing() as connection:
             return write(connection, "add_predictions", columns, selection=dataset_id, **key, run_id=self.run_id)
+
+    def uncertified(
+        self, checkpoint_id: int, dataset_id: int, norm: Norm, sample_ids: npt.ArrayLike
+    ) -> npt.NDArray[np.int64]:
+        """Return the positions in `sample_ids` whose lower bound in this norm is missing, ascending.
+
+        What other selections of the same data hold of the same network is copied first.
+        """
+        key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id, "norm": norm}
+        return self._missing("uncertified", sample_ids, key, "copy_lower_bounds_from_other_selections")
+
+    def add_lower_bounds(
+        self,
+        checkpoint_id: int,
+        dataset_id: int,
+        norm: Norm,
+        sample_ids: npt.ArrayLike,
+        *,
+        epsilon_lower: npt.ArrayLike,
+    ) -> int:
+        """Store radii that were proved, and return how many were new; a sample that has one keeps it.
+
+        Parameters
+        ----------
+        checkpoint_id, dataset_id, norm : int, int, str
+            From `checkpoint` and `dataset`, and the norm of the radii.
+        sample_ids, epsilon_lower : array_like
+            (N,) int64, and float64 of at least 0 on the [0, 1] scale.
+
+        Raises
+        ------
+        StoreError
+            Where any attack has found an adversarial within a radius: nothing is stored.
+
+        """
+        columns = shard_columns(sample_ids, LOWER_BOUNDS, {"epsilon_lower": epsilon_lower})
+        key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
+        with self._writing() as connection:
+            new = write(
+                connection, "add_lower_bounds", columns, selection=dataset_id, **key, norm=norm, run_id=self.run_id
+            )
+            _refuse_contradicted_proofs(connection, key)
+            return new
+
+    def add_claimed_bounds(
+        self,
+        checkpoint_id: int,
+        dataset_id: int,
+        norm: Norm,
+        sample_ids: npt.ArrayLike,
+        *,
+        verifier: str,
+        source: str,
+        claimed_lower: npt.ArrayLike,
+        claimed_upper: npt.ArrayLike | None = None,
+        seconds: npt.ArrayLike | None = None,
+    ) -> int:
+        """Store what another program claims of samples, and return how many there are; it replaces its older claims.
+
+        Parameters
+        ----------
+        checkpoint_id, dataset_id, norm, sample_ids
+            As of `add_lower_bounds`.
+        verifier, source : str
+            The program, and the file that its claims were read from.
+        claimed_lower, claimed_upper, seconds : array_like
+            (N,) float64; the last two NaN where unknown.
+
+        """
+        values = {"claimed_lower": claimed_lower, "claimed_upper": claimed_upper, "seconds": seconds}
+        columns = shard_columns(sample_ids, CLAIMED_BOUNDS, values)
+        key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id, "norm": norm, "run_id": self.run_id}
+        with self._writing() as connection:
+            return write(
+                connection,
+                "add_claimed_bounds",
+                columns,
+                selection=dataset_id,
+                **key,
+                verifier=verifier,
+                source=source,
+            )
 
     def comparison(
         self,
@@ -517,7 +602,7 @@ class Run:
             ask(connection, query("touch_run"), run_id=self.run_id, now=now())
 
     def _missing(
-        self, name: str, sample_ids: npt.ArrayLike, key: Mapping[str, int], *adopted: str, **more: int
+        self, name: str, sample_ids: npt.ArrayLike, key: Mapping[str, int | str], *adopted: str, **more: int
     ) -> npt.NDArray[np.int64]:
         """Return the positions in `sample_ids` that a named query by `key` and `more` finds missing, ascending.
 
@@ -532,6 +617,7 @@ class Run:
         with self._writing() as connection:
             for step in adopted:
                 ask(connection, query(step), **key)
+            _refuse_contradicted_proofs(connection, key)
             return positions(connection, name, columns, **key, **more)
 
     def _enter(
@@ -573,4 +659,24 @@ class Run:
             new = write(connection, names[0], columns, selection=selection, run_id=self.run_id, **key, **more)
             if images is not None:
                 write(connection, names[1], images, run_id=self.run_id, **key)
+            if names[0] == "add_epsilons":
+                _refuse_contradicted_proofs(connection, key)
             return new
+
+
+def _refuse_contradicted_proofs(connection: Connection, key: Mapping[str, int | str]) -> None:
+    """Raise `StoreError` where an epsilon lies below a proved radius of its sample, so that one of them is false.
+
+    Looked at are those of a measurement, or all of a network and a selection of samples, as the key names them.
+    """
+    names = ("measurement_id", "checkpoint_id", "dataset_id")
+    parameters = {name: key.get(name) for name in names}
+    for sample_id, epsilon, lower, network, attack, samples in ask(
+        connection, query("contradicted_proofs"), **parameters
+    ):
+        others = f" (and {samples - 1} more)" if samples > 1 else ""
+        raise StoreError(
+            f"sample {sample_id}{others} of {network} has an adversarial at {epsilon:.6g} by {attack}, but a radius of "
+            f"{lower:.6g} was proved: one of them is false, and nothing was stored; please report it, and measure into "
+            "a new store without --certify (--store new.duckdb)"
+        )

@@ -1,7 +1,7 @@
 create view thin_ice as
 select
     comparison_id, dense, pruned, data, norm, attack, sample_id, label, class_name,
-    epsilon, transition, pruned_prediction, source
+    epsilon, transition, pruned_prediction, source, epsilon_lower
 from transitions
 where outcome = 'found'
 order by epsilon, comparison_id, sample_id;
@@ -19,3 +19,4 @@ comment on column thin_ice.epsilon is 'Distance to the decision boundary of the 
 comment on column thin_ice.transition is 'S1,1: the pruned network kept the sample; S1,0: it lost it.';
 comment on column thin_ice.pruned_prediction is 'Class predicted by the pruned network; NULL where a logit is not a number.';
 comment on column thin_ice.source is 'File of the sample; NULL where there is none.';
+comment on column thin_ice.epsilon_lower is 'Proved: within this radius the dense network has no adversarial; 0 where nothing was proved, NULL where that was not tried.';

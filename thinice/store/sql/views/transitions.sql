@@ -29,7 +29,8 @@ select
     case when carried then 'dense'::found_by else own.found_by end as pruned_found_by,
     c.budget,
     dense_correct,
-    pruned_correct
+    pruned_correct,
+    b.epsilon_lower
 from comparisons c
 join measurements m using (measurement_id)
 join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
@@ -42,6 +43,11 @@ join predictions p
     on p.checkpoint_id = c.pruned_checkpoint_id
     and p.dataset_id = m.dataset_id
     and p.sample_id = e.sample_id
+left join lower_bounds b
+    on b.checkpoint_id = m.checkpoint_id
+    and b.dataset_id = m.dataset_id
+    and b.norm = a.norm
+    and b.sample_id = e.sample_id
 left join measurements theirs
     on theirs.checkpoint_id = c.pruned_checkpoint_id
     and theirs.dataset_id = m.dataset_id
@@ -101,3 +107,4 @@ comment on column transitions.pruned_found_by is 'What found pruned_epsilon; den
 comment on column transitions.budget is 'Budget of a robust basis; NULL where the basis is clean.';
 comment on column transitions.dense_correct is 'Whether the dense network is correct, in the meaning of basis.';
 comment on column transitions.pruned_correct is 'Whether the pruned network is correct, in the meaning of basis.';
+comment on column transitions.epsilon_lower is 'Proved: within this radius the dense network has no adversarial; 0 where nothing was proved, NULL where that was not tried.';

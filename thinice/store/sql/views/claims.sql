@@ -1,0 +1,47 @@
+create view claims as
+with reached as (
+    -- the nearest adversarial in hand, whatever attack found it
+    select checkpoint_id, dataset_id, norm, sample_id, min(epsilon) as epsilon
+    from (
+        select measurement_id, sample_id, epsilon from epsilons
+        union all
+        select measurement_id, sample_id, epsilon from robustness
+    )
+    join measurements using (measurement_id)
+    join attacks using (attack_id)
+    where epsilon is not null
+    group by all
+)
+select
+    k.name as checkpoint,
+    d.name as data,
+    c.norm,
+    c.sample_id,
+    c.verifier,
+    c.claimed_lower,
+    c.claimed_upper,
+    r.epsilon,
+    b.epsilon_lower,
+    case when r.epsilon is not null then c.claimed_lower > r.epsilon end as lower_refuted,
+    case when b.epsilon_lower is not null and c.claimed_upper is not null then c.claimed_upper < b.epsilon_lower end as upper_refuted,
+    c.seconds,
+    c.source
+from claimed_bounds c
+join checkpoints k using (checkpoint_id)
+join datasets d using (dataset_id)
+left join reached r using (checkpoint_id, dataset_id, norm, sample_id)
+left join lower_bounds b using (checkpoint_id, dataset_id, norm, sample_id);
+comment on view claims is 'What other programs claim of the distance to the boundary, beside what was found and proved here: one row a claim.';
+comment on column claims.checkpoint is 'Name of the network.';
+comment on column claims.data is 'Name of the data set.';
+comment on column claims.norm is 'Norm of all radii.';
+comment on column claims.sample_id is 'Index in the untouched data set.';
+comment on column claims.verifier is 'Program that claims it.';
+comment on column claims.claimed_lower is 'Radius within which there shall be no adversarial; 0: none is claimed.';
+comment on column claims.claimed_upper is 'Radius within which there shall be one, or the largest that was tried; NULL where the file has none.';
+comment on column claims.epsilon is 'Found: the nearest adversarial in this store, of any attack in this norm; 0 where the clean sample is misclassified, NULL where there is none.';
+comment on column claims.epsilon_lower is 'Proved here; NULL where nothing was tried.';
+comment on column claims.lower_refuted is 'Whether an adversarial lies within claimed_lower, so that the claim is false of this network; NULL where no adversarial is in hand.';
+comment on column claims.upper_refuted is 'Whether claimed_upper lies within what is proved here to hold no adversarial; NULL where one of them is missing.';
+comment on column claims.seconds is 'What the claim took; NULL where the file does not say.';
+comment on column claims.source is 'File that it was read from.';
