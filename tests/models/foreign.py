@@ -112,6 +112,58 @@ class ResNet(nn.Module):
         return getattr(self, self.head)(pooled(x))
 
 
+class AntiAliasedBlock(nn.Module):
+    """timm's blocks with `aa_layer`: where there is a stride, a pool behind the ReLU, and the same names without it."""
+
+    def __init__(self, inputs, width, stride, *, bottleneck, shrink):
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        sizes = [(inputs, width, 1), (width, width, 3), (width, outputs, 1)] if bottleneck else None
+        for number, (fewer, more, kernel) in enumerate(sizes or [(inputs, width, 3), (width, outputs, 3)], start=1):
+            setattr(self, f"conv{number}", conv(fewer, more, kernel))
+            setattr(self, f"bn{number}", nn.BatchNorm2d(more))
+        self.shrink = shrink if stride == 2 else None
+        self.depth = 3 if bottleneck else 2
+        if stride == 2 or inputs != outputs:
+            self.downsample = nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        out = x
+        for number in range(1, self.depth + 1):
+            out = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(out))
+            out = functional.relu(out) if number < self.depth else out
+            out = self.shrink(out) if self.shrink and number == self.depth - 1 else out
+        return functional.relu(out + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+def blur(x):
+    weights = torch.tensor([1.0, 2.0, 1.0]) / 4
+    kernel = (weights[:, None] * weights).expand(x.shape[1], 1, 3, 3)
+    return functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+
+
+class AntiAliased(nn.Module):
+    """timm's resnetaa (pools are means) and resnetblur."""
+
+    def __init__(self, blocks, *, bottleneck, blurred, classes=10):
+        super().__init__()
+        self.conv1, self.bn1, self.blurred, inputs = conv(3, 64, 7, 2), nn.BatchNorm2d(64), blurred, 64
+        for stage, count in enumerate(blocks):
+            layers = []
+            for position in range(count):
+                shrink = blur if blurred else nn.AvgPool2d(2)
+                stride, width = 2 if stage and not position else 1, 64 * 2**stage
+                layers.append(AntiAliasedBlock(inputs, width, stride, bottleneck=bottleneck, shrink=shrink))
+                inputs = 4 * width if bottleneck else width
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
+        self.fc = nn.Linear(inputs, classes)
+
+    def forward(self, x):
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = blur(functional.max_pool2d(x, 3, 1, 1)) if self.blurred else functional.avg_pool2d(x, 2)
+        return self.fc(pooled(self.layer4(self.layer3(self.layer2(self.layer1(x))))))
+
+
 class Weiaicunzai(nn.Module):
     """pytorch-cifar100's ResNet: stages conv2_x …, blocks with residual_function and shortcut, head fc."""
 
@@ -326,8 +378,8 @@ class WideBlock(nn.Module):
             out = self.conv_0(functional.pad(first, (1, 1, 1, 1) if self.stride == 1 else (0, 1, 0, 1)))
             out = self.conv_1(self.act(self.batchnorm_1(out)))
             return out + (x if self.shortcut is None else self.shortcut(first))
-        first = functional.relu(self.bn1(x))
-        out = self.conv2(functional.relu(self.bn2(self.conv1(first))))
+        first = self.act(self.bn1(x))
+        out = self.conv2(self.act(self.bn2(self.conv1(first))))
         return out + (self.convShortcut(first) if hasattr(self, "convShortcut") else x)
 
 
@@ -582,11 +634,11 @@ class SlimmedPreAct(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """TRADES' network for MNIST."""
+    """TRADES' network for MNIST; with another activation than ReLU, somebody's own."""
 
-    def __init__(self):
+    def __init__(self, act=None):
         super().__init__()
-        act = nn.ReLU()
+        act = act or nn.ReLU()
         self.feature_extractor = nn.Sequential()
         for number, (inputs, outputs) in enumerate(((1, 32), (32, 32), (32, 64), (64, 64)), start=1):
             self.feature_extractor.add_module(f"conv{number}", nn.Conv2d(inputs, outputs, 3))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 import thinice
+from tests.models.foreign import AntiAliased
 from thinice.analysis.measurement import in_network_classes, prepare_classifier
 from thinice.data.wordnet import IMAGENETTE
 from thinice.errors import CheckpointError, DoubtfulWarning, InputError, ThinIceError
@@ -190,6 +191,23 @@ FOREIGN = [
         slow=True,
     ),
     row("torchvision:resnet18:silu", SMALL, lambda: with_silu(changed("resnet18")), slow=True),
+    row(
+        "torchvision:resnet18:blurred-strides",
+        SMALL,
+        lambda: AntiAliased((2, 2, 2, 2), bottleneck=False, blurred=True),
+    ),
+    row(
+        "torchvision:resnet50:blurred-strides",
+        LARGE,
+        lambda: AntiAliased((3, 4, 6, 3), bottleneck=True, blurred=True, classes=1000),
+        slow=True,
+    ),
+    row(  # timm's resnetaa50, with as many classes as torchvision's
+        "torchvision:resnet50:average-pooled-strides",
+        LARGE,
+        lambda: AntiAliased((3, 4, 6, 3), bottleneck=True, blurred=False, classes=1000),
+        slow=True,
+    ),
     row("torchvision:resnet50:dilated-2", LARGE, dilated_resnet, slow=True),
     row("torchvision:resnet50:stride-in-1x1", LARGE, caffe_resnet, slow=True),
     row(
@@ -334,7 +352,7 @@ def test_equal_predictions_decide_nothing(tmp_path):
     network = alive(PruningVGG(), SMALL)
     network.classifier.bias.data[3] += 100
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    samples = thinice.as_samples(torch.rand(20, *SMALL), torch.full((20,), 3))
+    samples = thinice.as_samples(torch.rand(8, *SMALL), torch.full((8,), 3))
     with pytest.raises(InputError) as error:
         load_classifier(tmp_path / "net.pth", normalization="none", samples=samples)
     message = str(error.value)
@@ -385,7 +403,7 @@ def test_names_of_one_program_load_and_labels_may_contradict(activation, name, t
     classifier = load_classifier(tmp_path / "net.th", normalization="none")
     assert (classifier.architecture, classifier.architecture_known) == ("resnet20", True)
     (note,) = (note for note in classifier.notes if "akamaster/pytorch_resnet_cifar10" in note)
-    assert "computing something else: resnet20:silu, resnet20:gelu" in note
+    assert "computing something else: resnet20:padded-after, resnet20:averaged-padded-after, " in note
     samples = answered(network, SMALL)
     ready = prepare_classifier(classifier, samples)
     assert ready.architecture == name

@@ -131,5 +131,5 @@ def _near_chance(classifier: Classifier, right: int, count: int, classes: int) -
 
 def _variants(classifier: Classifier) -> str:
     """Return the networks with the same parameters, in brackets."""
-    others = variants_of(classifier.architecture)
+    others = variants_of(classifier.architecture, classifier.arguments)
     return f" (--architecture: {', '.join(others)})" if others else ""

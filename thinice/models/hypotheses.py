@@ -14,12 +14,12 @@ from torch import Tensor
 
 from thinice.errors import InputError
 from thinice.models.architectures.rebuild import rebuild
-from thinice.models.architectures.variants import base_and_variant, change
+from thinice.models.architectures.variants import base_and_variant, change, is_own_change
 from thinice.models.classifier import Classifier, OneByOne, assemble, usual_shape
 from thinice.models.normalization import NORMALIZATIONS, Normalization, Normalized, normalization_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from torch.nn import Module
 
@@ -30,8 +30,8 @@ ALPHA = 0.05
 BATCH = 250
 DECIDING = 512
 """So many samples decide."""
-SCREENING = 64
-"""So many of them exclude hypotheses that are far off, where there are variants to be tried."""
+SCREENINGS = (16, 64)
+"""So many of them exclude hypotheses that are far off, one after the other, where there are variants to be tried."""
 MOST_SHOWN = 6
 """Architectures whose accuracies a message tells."""
 SAME = 1e-3
@@ -145,8 +145,8 @@ def choices(architectures: Iterable[str]) -> str:
     for architecture in architectures:
         base, variant = base_and_variant(architecture)
         described = variants.setdefault(base, {})
-        sentence = f" ({change(base, variant).sentence})" if variant and "+" not in variant else ""
-        described[variant] = f"{variant}{sentence}"
+        sentence = change(base, variant).sentence if variant and "+" not in variant else variant
+        described[variant] = variant if sentence == variant else f"{variant} ({sentence})"
     offers = [", ".join(_quoted(base) for base, described in variants.items() if "" in described)]
     kinds = {frozenset(described) - {""} for described in variants.values()}
     if len(kinds) == 1:
@@ -244,8 +244,9 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
 
     Chosen is what is clearly more accurate than everything else: the exact McNemar test against each other hypothesis
     gives p < 0.05 divided by their number. Where the parameter names are those of one published program, its network
-    stays unless another is clearly more accurate. A classifier of which all is known comes back as it is, and so does
-    one that cannot take the inputs in any form.
+    stays unless another is clearly more accurate. What would be somebody's own change of published networks is chosen
+    only where it is clearly more accurate than all of them. A classifier of which all is known comes back as it is, and
+    so does one that cannot take the inputs in any form.
 
     Parameters
     ----------
@@ -268,11 +269,11 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
     """
     if classifier.normalization_known and not classifier.alternatives:
         return classifier
-    tried, excluded = _tried(classifier, inputs, labels)
+    tried, excluded, limit = _tried(classifier, inputs, labels)
     if not tried:
         return classifier
-    limit = ALPHA / max(1, len(tried) + len(excluded) - 1) / (2 if excluded else 1)
     everything = (*tried, *excluded)
+    tried = _published_first(classifier, tried, limit)
     best, runners_up = _best(tried, limit)
     undecided = dict.fromkeys(hypothesis.architecture for hypothesis in (best, *runners_up))
     if classifier.architecture_known and classifier.architecture in undecided:
@@ -283,7 +284,7 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
         reason = "all their predictions are equal" if equal else f"p = {best.chance(runner_up):.2g}"
         raise InputError(
             f"`architecture` is missing for {classifier.name!r}: several networks have its parameter names and shapes, "
-            f"and {len(labels)} samples do not decide: accuracy is {_of_architectures(everything)}; "
+            f"and {len(labels)} samples do not decide: accuracy is {_of_architectures(everything, undecided)}; "
             f"{best.architecture} and {runner_up.architecture} may differ by chance alone ({reason}): give "
             f"architecture= (--architecture), one of {choices(undecided)}"
         )
@@ -297,29 +298,48 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
     return _chosen(classifier, best, everything, len(labels))
 
 
-def _tried(classifier: Classifier, inputs: Inputs, labels: Tensor) -> tuple[Sequence[Hypothesis], Sequence[Hypothesis]]:
-    """Return the hypotheses on all samples, the best first, and those that a few samples excluded before."""
+def _tried(
+    classifier: Classifier, inputs: Inputs, labels: Tensor
+) -> tuple[Sequence[Hypothesis], Sequence[Hypothesis], float]:
+    """Return the hypotheses on all samples, the best first; those that a few excluded before; the p-value that does."""
     its_own = [(normalization_text(classifier.normalization), classifier.normalization)]
     normalizations = its_own if classifier.normalization_known else usual_normalizations(inputs.shape[1])
     count = len(labels)
-    if not classifier.alternatives or count <= SCREENING:
-        return hypotheses(classifier, inputs, labels, normalizations), ()
-    some = torch.arange(SCREENING) * count // SCREENING
-    screened = hypotheses(classifier, inputs[some], labels[some], normalizations)
-    if not screened:
-        return (), ()
-    best, limit = screened[0], ALPHA / 2 / max(1, len(screened) - 1)
-    left = [hypothesis for hypothesis in screened if best.chance(hypothesis) >= limit]
-    suited: dict[str, list[tuple[str, Normalization | None]]] = {}
-    for hypothesis in left:
-        suited.setdefault(hypothesis.architecture, []).append((hypothesis.normalization_name, hypothesis.normalization))
-    tried = [
-        hypothesis
-        for architecture, normalizations in suited.items()
-        for hypothesis in hypotheses(classifier, inputs, labels, normalizations, [architecture])
-    ]
-    excluded = [hypothesis for hypothesis in screened if hypothesis not in left]
-    return sorted(tried, key=lambda hypothesis: -hypothesis.accuracy), excluded
+    sizes = [size for size in SCREENINGS if classifier.alternatives and 2 * size <= count] + [count]
+    left = dict.fromkeys((classifier.architecture, *classifier.alternatives), normalizations)
+    excluded: list[Hypothesis] = []
+    for size in sizes:
+        some = torch.arange(size) * count // max(size, 1)
+        tried = [
+            hypothesis
+            for architecture, suited in left.items()
+            for hypothesis in hypotheses(classifier, inputs[some], labels[some], suited, [architecture])
+        ]
+        if not tried:
+            return (), (), ALPHA
+        tried.sort(key=lambda hypothesis: -hypothesis.accuracy)
+        limit = ALPHA / len(sizes) / max(1, len(tried) + len(excluded) - 1)
+        if size == count:
+            break
+        near = [hypothesis for hypothesis in tried if tried[0].chance(hypothesis) >= limit]
+        excluded += [hypothesis for hypothesis in tried if hypothesis not in near]
+        left = {}
+        for hypothesis in near:
+            pair = (hypothesis.normalization_name, hypothesis.normalization)
+            left[hypothesis.architecture] = [*left.get(hypothesis.architecture, []), pair]
+    return tried, excluded, limit
+
+
+def _published_first(classifier: Classifier, tried: Sequence[Hypothesis], limit: float) -> Sequence[Hypothesis]:
+    """Return the hypotheses without somebody's own changes, or those alone that are clearly better than all others."""
+    own = [hypothesis for hypothesis in tried if is_own_change(hypothesis.architecture, classifier.classes or 0)]
+    published = [hypothesis for hypothesis in tried if hypothesis not in own]
+    better = [change for change in own if all(_is_better(change, other, limit) for other in published)]
+    return better or published
+
+
+def _is_better(hypothesis: Hypothesis, other: Hypothesis, limit: float) -> bool:
+    return hypothesis.accuracy > other.accuracy and hypothesis.chance(other) < limit
 
 
 def _best(tried: Sequence[Hypothesis], limit: float) -> tuple[Hypothesis, list[Hypothesis]]:
@@ -328,18 +348,19 @@ def _best(tried: Sequence[Hypothesis], limit: float) -> tuple[Hypothesis, list[H
     return best, [other for other in others if not best.is_same_function(other) and best.chance(other) >= limit]
 
 
-def _of_architectures(tried: Sequence[Hypothesis]) -> str:
+def _of_architectures(tried: Sequence[Hypothesis], first: Collection[str] = ()) -> str:
     """Return the accuracy of each architecture, under its best normalisation; variants by theirs alone."""
     best: dict[str, float] = {}
     for hypothesis in tried:
         best[hypothesis.architecture] = max(best.get(hypothesis.architecture, 0), hypothesis.accuracy)
     alone = len({base_and_variant(architecture)[0] for architecture in best}) == 1
-    ranked = sorted(best.items(), key=lambda pair: -pair[1])
+    ranked = sorted(best.items(), key=lambda pair: (pair[0] not in first, -pair[1]))
     told = [
         f"{(alone and base_and_variant(architecture)[1]) or architecture} {accuracy:.3f}"
         for architecture, accuracy in ranked[:MOST_SHOWN]
     ]
-    others = [f"{len(ranked) - MOST_SHOWN} others at most {ranked[MOST_SHOWN][1]:.3f}"] if ranked[MOST_SHOWN:] else []
+    rest = [accuracy for _, accuracy in ranked[MOST_SHOWN:]]
+    others = [f"{len(rest)} others at most {max(rest):.3f}"] if rest else []
     return ", ".join(told + others)
 
 

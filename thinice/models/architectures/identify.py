@@ -21,7 +21,7 @@ from thinice.models.architectures import (
 from thinice.models.architectures.families import Member, family_members, nearest_member
 from thinice.models.architectures.rebuild import WithoutMemory, signature
 from thinice.models.architectures.torchvision_marks import plausible
-from thinice.models.architectures.variants import base_and_variant, source_of, variants_of
+from thinice.models.architectures.variants import base_and_variant, has_rival, source_of, variants_of
 from thinice.models.pickles import plain
 from thinice.models.wrappers import shared_prefix
 
@@ -138,8 +138,10 @@ def identify(weights: Mapping[str, Tensor], where: str, *, in_file: Iterable[str
 
 def _with_variants(identity: Identity, others: Sequence[str], program: str) -> Identity:
     """Return an identity that lists the other architectures with its parameters, and the variants of all of them."""
-    names = [name for base in (identity.architecture, *others) for name in (base, *variants_of(base))]
-    return replace(identity, alternatives=tuple(names[1:]), source=program)
+    bases = (identity.architecture, *others)
+    names = [name for base in bases for name in (base, *variants_of(base, identity.arguments))]
+    unique = program and not has_rival(identity.architecture, identity.classes)
+    return replace(identity, alternatives=tuple(names[1:]), source=program if unique else "")
 
 
 def several(where: str, architectures: Iterable[str]) -> CheckpointError:

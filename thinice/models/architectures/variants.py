@@ -2,20 +2,36 @@
 
 Names and shapes do not show what has no parameters: pools, strides, activations, paddings, dilations. `VARIANTS` lists
 what published code varies, one row each; ``NAME:VARIANT`` builds one, ``NAME:VARIANT+VARIANT`` several at once.
-`SOURCES` lists which names are those of one published program: then the function is that program's.
+`SOURCES` lists which names are those of one published program: then the function is that program's, unless `RIVALS`
+lists another published one under the same names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from thinice.errors import InputError
+from thinice.models.architectures.layer_sizes import pads_channels
 
-__all__ = ["SOURCES", "VARIANTS", "Source", "Variant", "base_and_variant", "change", "source_of", "variants_of"]
+__all__ = [
+    "RIVALS",
+    "SOURCES",
+    "VARIANTS",
+    "Rival",
+    "Source",
+    "Variant",
+    "base_and_variant",
+    "change",
+    "has_rival",
+    "is_own_change",
+    "source_of",
+    "variants_of",
+]
 
 Change = Callable[[nn.Module], None]
 """Makes a network the variant, in place; the names and shapes of the parameters stay."""
@@ -34,16 +50,23 @@ class Variant:
     make : callable
         Makes a network of the architecture the variant, in place.
     sentence : str
-        How it differs.
+        How it differs; empty where the name says it.
     image_size : int, optional
         Height and width of the images, where the variant takes another size than the architecture.
+    settled_by : str
+        The argument of the builder that says already what the variant changes; empty where there is none.
+    own : bool
+        Somebody's own change, which no published program has: labels choose it only where it is clearly better than
+        everything published (see `RIVALS` for exceptions).
     """
 
     architectures: str
     name: str
     make: Change
-    sentence: str
+    sentence: str = ""
     image_size: int | None = None
+    settled_by: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +90,51 @@ class Source:
     program: str
     mark: str = ""
     classes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A published network with the parameter names of another published program: nothing in a file tells them apart.
+
+    Attributes
+    ----------
+    architectures : str
+        Pattern of the names of the architectures that it is a variant of.
+    variant : str
+        What it is then.
+    program : str
+        What publishes it.
+    classes : int
+        The number of classes that it has.
+    """
+
+    architectures: str
+    variant: str
+    program: str
+    classes: int
+
+
+class Blur(nn.Module):
+    """Half the size, by the binomial mean of 3x3 fields (Zhang 2019); maps are mirrored at their edges."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of half the size."""
+        mirrored = functional.pad(maps, (1, 1, 1, 1), mode="reflect")
+        return functional.avg_pool2d(functional.avg_pool2d(mirrored, 2, stride=1), 2)  # (1, 1) * (1, 1) = (1, 2, 1)
+
+
+class PooledConv2d(nn.Conv2d):
+    """A convolution of maps that a layer without parameters makes smaller before."""
+
+    def __init__(self, convolution: nn.Conv2d, pool: nn.Module) -> None:
+        padding = int(convolution.padding[0])
+        kernel, inputs, outputs = convolution.kernel_size[0], convolution.in_channels, convolution.out_channels
+        super().__init__(inputs, outputs, kernel, padding=padding, bias=convolution.bias is not None)
+        self.pool = pool
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the convolution of the smaller maps."""
+        return super().forward(self.pool(maps))
 
 
 def _layer(path: str, **attributes: object) -> Change:
@@ -97,10 +165,14 @@ def _each(kind: type[nn.Module], layer: Callable[[], nn.Module]) -> Change:
     return make
 
 
-def _first_stride(network: nn.Module) -> None:
-    """Let the first convolution keep the size of the image."""
-    first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    first.stride = (1, 1)
+def _first_stride(stride: int) -> Change:
+    """Return a change of the stride of the first convolution."""
+
+    def make(network: nn.Module) -> None:
+        first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+        first.stride = (stride, stride)
+
+    return make
 
 
 def _together(*changes: Change) -> Change:
@@ -145,10 +217,43 @@ def _stride_in_1x1(network: nn.Module) -> None:
             vars(first)["stride"], vars(second)["stride"] = vars(second)["stride"], (1, 1)
 
 
+def _pooled_strides(pool: Callable[[], nn.Module], stem: Callable[[], nn.Module]) -> Change:
+    """Return a change of torchvision's residual networks: what a stride did, a pool does behind the next ReLU."""
+
+    def make(network: nn.Module) -> None:
+        for block in list(network.modules()):
+            names = ("conv2", "conv3") if hasattr(block, "conv3") else ("conv1", "conv2")
+            strided, following = (getattr(block, name, None) for name in names)
+            if isinstance(strided, nn.Conv2d) and isinstance(following, nn.Conv2d) and strided.stride == (2, 2):
+                strided.stride = (1, 1)
+                setattr(block, names[1], PooledConv2d(following, pool()))
+        network.set_submodule("maxpool", stem())
+
+    return make
+
+
+def _padded(*, both: bool, mean: bool) -> Change:
+    """Return a change of shortcuts without parameters: where their zeros lie, and which pixels they take."""
+
+    def make(network: nn.Module) -> None:
+        for shortcut in network.modules():
+            if pads_channels(shortcut):
+                more = vars(shortcut)["before"] + vars(shortcut)["after"]
+                before = more // 2 if both else 0
+                vars(shortcut).update(before=before, after=more - before, mean=mean)
+
+    return make
+
+
+THREE_STAGES = {6 * blocks + 2 for blocks in range(1, 201)} - {50, 152}
+"""Depths of residual networks of basic blocks in three stages (He et al. 2016): 8, 14, 20, … 1202."""
 RELU = (
-    r"resnet\d+|resnet18_rst|wrn_.*|preact_resnet\d+_cifar|small_cnn|vgg|vgg16_bn.*"
-    r"|torchvision:(resnet|resnext|wide_resnet|vgg|alexnet).*"
+    r"resnet\d+|resnet18_rst|wrn_.*|preact_resnet\d+_cifar|small_cnn|densenet|mobilenet_v2_cifar|vgg|vgg16_bn.*"
+    r"|torchvision:(resnet|resnext|wide_resnet|vgg|alexnet|densenet|shufflenet|squeezenet|mnasnet|regnet).*"
 )
+RELU6 = "mobilenet_v2|torchvision:mobilenet_v2"
+PADDED = f"resnet({'|'.join(map(str, sorted(THREE_STAGES)))})"
+SMALL_STEM = r"resnet\d+|preact_resnet\d+_cifar|wrn_.*|densenet"
 MOBILENET = "torchvision:mobilenet_v2"
 RESNETS = r"torchvision:(resnet|resnext|wide_resnet)\d+.*"
 BOTTLENECKS = r"torchvision:(resnet(50|101|152)|resnext\d+.*|wide_resnet\d+.*)"
@@ -156,21 +261,46 @@ STRIDED = r"torchvision:(alexnet|efficientnet|mnasnet|mobilenet_v3|regnet|squeez
 SHUFFLENETS = r"torchvision:shufflenet_v2.*"
 DENSENETS = r"torchvision:densenet.*"
 VGGS = r"vgg|vgg16_bn.*|torchvision:vgg.*"
-KUANGLIU = r"resnet(10|18|26|34|50|101|152)"
 MAX_AT_THE_END = "vgg16_bn_(radmm|twinrep)"
 
 VARIANTS = (
     Variant(MAX_AT_THE_END, "average-pool", _instead("pool", lambda: nn.AvgPool2d(2)), "the last pool is an average"),
     Variant("vgg16_bn_(mad|li20)", "max-pool", _instead("pool", lambda: nn.MaxPool2d(2)), "the last pool is a maximum"),
     Variant(VGGS, "average-pools", _each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "every pool is an average"),
-    Variant("preact_resnet18_cifar", "raw-shortcut", _raw_shortcuts, "shortcuts start before the first ReLU"),
+    *(
+        Variant(
+            architectures,
+            "raw-shortcut",
+            _raw_shortcuts,
+            "shortcuts start before the first ReLU",
+            settled_by="shortcut",
+            own=own,
+        )
+        for architectures, own in ((r"preact_resnet\d+_cifar", False), (r"wrn_.*", True))
+    ),
+    Variant(
+        PADDED,
+        "padded-after",
+        _padded(both=False, mean=False),
+        "shortcuts have their zeros behind",
+        settled_by="shortcut",
+        own=True,
+    ),
+    Variant(
+        PADDED,
+        "averaged-padded-after",
+        _padded(both=False, mean=True),
+        "the same, of means of 2x2 fields",
+        settled_by="shortcut",
+        own=True,
+    ),
     Variant("cnn5", "tanh", _each(nn.ReLU, nn.Tanh), "tanh for ReLU"),
     Variant("cnn5", "sigmoid", _each(nn.ReLU, nn.Sigmoid), "sigmoid for ReLU"),
     Variant("cnn5", "average-pool", _each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "average pools"),
     Variant("cnn5", "unpadded", _layer("conv1", padding=(0, 0)), "no padding, for 32x32 images", image_size=32),
     Variant(RESNETS, "stem-stride-1", _layer("conv1", stride=(1, 1)), "the first layer keeps the size"),
     Variant(RESNETS, "no-stem-pool", _instead("maxpool", nn.Identity), "no pooling after the first layer"),
-    Variant(BOTTLENECKS, "stride-in-1x1", _stride_in_1x1, "blocks halve the size in their first convolution (Caffe)"),
+    Variant(BOTTLENECKS, "stride-in-1x1", _stride_in_1x1, "strides of blocks in their first layer, Caffe"),
     Variant(RESNETS, "dilated-2", _dilated("layer3", "layer4"), "dilation for stride in the last two stages"),
     Variant(RESNETS, "dilated-1", _dilated("layer4"), "dilation for stride in the last stage"),
     Variant(
@@ -189,13 +319,31 @@ VARIANTS = (
     Variant(SHUFFLENETS, "no-stem-pool", _instead("maxpool", nn.Identity), "no pooling after the first layer"),
     Variant(DENSENETS, "stem-stride-1", _layer("features.conv0", stride=(1, 1)), "the first layer keeps the size"),
     Variant(DENSENETS, "no-stem-pool", _instead("features.pool0", nn.Identity), "no pooling after the first layer"),
-    Variant(STRIDED, "stem-stride-1", _first_stride, "the first layer keeps the size"),
-    Variant(KUANGLIU, "stem-stride-2", _layer("conv1", stride=(2, 2)), "the first layer halves the size"),
+    Variant(STRIDED, "stem-stride-1", _first_stride(1), "the first layer keeps the size"),
     Variant(
-        KUANGLIU,
+        SMALL_STEM, "stem-stride-2", _first_stride(2), "the first layer halves the size", settled_by="stem", own=True
+    ),
+    Variant(
+        r"resnet\d+",
         "stem-pool",
         _instead("maxpool", lambda: nn.MaxPool2d(3, stride=2, padding=1)),
         "a max-pool after the first layer",
+        settled_by="stem",
+        own=True,
+    ),
+    Variant(
+        RESNETS,
+        "average-pooled-strides",
+        _pooled_strides(lambda: nn.AvgPool2d(2), lambda: nn.AvgPool2d(2)),
+        "timm's resnetaa",
+        own=True,
+    ),
+    Variant(
+        RESNETS,
+        "blurred-strides",
+        _pooled_strides(Blur, lambda: nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), Blur())),
+        "timm's resnetblur",
+        own=True,
     ),
     Variant(
         "torchvision:(googlenet|inception_v3)",
@@ -203,9 +351,20 @@ VARIANTS = (
         _layer("", transform_input=True),
         "transform_input=True, as torchvision's own weights want it",
     ),
-    Variant(RELU, "silu", _each(nn.ReLU, nn.SiLU), "SiLU (swish) for ReLU"),
-    Variant(RELU, "gelu", _each(nn.ReLU, nn.GELU), "GELU for ReLU"),
-    Variant(RELU, "leaky-relu", _each(nn.ReLU, lambda: nn.LeakyReLU(0.1)), "leaky ReLU of slope 0.1 for ReLU"),
+    *(
+        Variant(architectures, name, _each(replaced, layer), sentence, settled_by="activation", own=True)
+        for architectures, replaced in ((RELU, nn.ReLU), (RELU6, nn.ReLU6))
+        for name, layer, sentence in (
+            *((("relu", nn.ReLU, ""),) if replaced is nn.ReLU6 else ()),
+            ("silu", nn.SiLU, ""),
+            ("gelu", nn.GELU, ""),
+            ("softplus", nn.Softplus, ""),
+            ("elu", nn.ELU, ""),
+            ("tanh", nn.Tanh, ""),
+            ("leaky-relu", lambda: nn.LeakyReLU(0.1), "slope 0.1"),
+            ("leaky-relu-0.01", nn.LeakyReLU, ""),
+        )
+    ),
 )
 """Every variant, one row each; where several differ from an architecture at once, `COMBINED` says which go together."""
 
@@ -220,7 +379,7 @@ COMBINED = (
 
 SOURCES = (
     Source(r"resnet(20|32|44|56)", "akamaster/pytorch_resnet_cifar10"),
-    Source("resnet18", "kuangliu/pytorch-cifar"),
+    Source("resnet18|mobilenet_v2_cifar", "kuangliu/pytorch-cifar"),
     Source("resnet18_rst|vgg16_bn_rst", "robust scratch tickets"),
     Source("wrn_.*", "TRADES"),
     Source("preact_resnet18_cifar", "FlyingBird", mark=r"^normalize\."),
@@ -240,9 +399,17 @@ SOURCES = (
 with strides in their stem with other strides and pools, but hardly with ImageNet's classes; the Inception networks come
 with and without ``transform_input`` there too. MNASNet and torchvision's VGGs hardly have others' strides or pools."""
 
+RIVALS = (
+    Rival("torchvision:resnet50", "average-pooled-strides", "timm's resnetaa50", 1000),
+    Rival("torchvision:resnet50", "blurred-strides", "timm's resnetblur50", 1000),
+    Rival("torchvision:resnet50", "gelu", "ViTs-vs-CNNs", 1000),
+    Rival(r"resnet\d+|preact_resnet\d+_cifar", "stem-stride-2", "manifold_mixup, for Tiny ImageNet", 200),
+)
+"""Which published networks only their program tells from those of `SOURCES`: there, too, somebody must say."""
 
-def variants_of(architecture: str) -> tuple[str, ...]:
-    """Return the names of an architecture's variants as `build` takes them.
+
+def variants_of(architecture: str, arguments: Mapping[str, object] | None = None) -> tuple[str, ...]:
+    """Return the names of an architecture's variants as `build` takes them; none of what its arguments say already.
 
     Examples
     --------
@@ -250,11 +417,12 @@ def variants_of(architecture: str) -> tuple[str, ...]:
     'vgg16_bn_twinrep:average-pool'
     """
     together = [name for pattern, names in COMBINED if _is_one_of(pattern, architecture) for name in names]
-    return tuple(f"{architecture}:{name}" for name in (*(row.name for row in _rows(architecture)), *together))
+    names = [row.name for row in _rows(architecture) if row.settled_by not in (arguments or {})]
+    return tuple(f"{architecture}:{name}" for name in (*names, *together))
 
 
 def source_of(architecture: str, classes: int, names: Iterable[str]) -> Source | None:
-    """Return the published program whose parameter names these are, where they are those of one.
+    """Return the published program whose parameter names these are, where they are those of one and of no rival.
 
     Examples
     --------
@@ -262,13 +430,44 @@ def source_of(architecture: str, classes: int, names: Iterable[str]) -> Source |
     'kuangliu/pytorch-cifar'
     >>> source_of("vgg16_bn_radmm", 10, ["module.features.0.weight"]) is None
     True
+    >>> source_of("torchvision:resnet50", 1000, []) is None
+    True
     """
+    if has_rival(architecture, classes):
+        return None
     spelled_names = list(names)
     for row in SOURCES:
         named = not row.mark or any(re.search(row.mark, name) for name in spelled_names)
         if _is_one_of(row.architectures, architecture) and named and row.classes in {None, classes}:
             return row
     return None
+
+
+def has_rival(architecture: str, classes: int) -> bool:
+    """Return whether another published network has the names of this one, whatever program they are of.
+
+    Examples
+    --------
+    >>> has_rival("resnet18", 200), has_rival("resnet18", 10)
+    (True, False)
+    """
+    return any(_is_one_of(row.architectures, architecture) and row.classes == classes for row in RIVALS)
+
+
+def is_own_change(name: str, classes: int) -> bool:
+    """Return whether a variant is somebody's own change: no published program with so many classes is so.
+
+    Examples
+    --------
+    >>> is_own_change("resnet18:stem-stride-2", 10), is_own_change("resnet18:stem-stride-2", 200)
+    (True, False)
+    """
+    architecture, variant = base_and_variant(name)
+    published = {
+        row.variant for row in RIVALS if _is_one_of(row.architectures, architecture) and row.classes == classes
+    }
+    own = {row.name for row in _rows(architecture) if row.own} - published
+    return bool(variant) and not own.isdisjoint(variant.split("+"))
 
 
 def base_and_variant(name: str) -> tuple[str, str]:
@@ -308,16 +507,19 @@ def change(architecture: str, variant: str) -> Variant:
         architecture,
         variant,
         _together(*(rows[name].make for name in names)),
-        ", ".join(rows[name].sentence for name in names),
+        ", ".join(rows[name].sentence or name for name in names),
         size,
     )
 
 
 def _rows(architecture: str) -> list[Variant]:
-    options = architecture.partition("(")[2]
-    said = {RELU: "activation=" in options, KUANGLIU: "stem=" in options}
-    rows = [row for row in VARIANTS if _is_one_of(row.architectures, architecture)]
-    return [row for row in rows if not said.get(row.architectures)]
+    """Return the rows of an architecture, without those of what the options in its name say."""
+    said = architecture.partition("(")[2]
+    return [
+        row
+        for row in VARIANTS
+        if _is_one_of(row.architectures, architecture) and not (row.settled_by and f"{row.settled_by}=" in said)
+    ]
 
 
 def _is_one_of(pattern: str, architecture: str) -> bool:
