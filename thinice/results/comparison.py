@@ -16,6 +16,7 @@ from thinice.results.comparison_text import answer, notebook_html, table
 from thinice.results.finding import Finding
 from thinice.results.measured import AdversarialExample, PrunedDistances, search_notes
 from thinice.stats import (
+    ClassImpact,
     PairedShift,
     PredictorComparison,
     RiskCurve,
@@ -85,6 +86,8 @@ class Comparison:
         How many went which way, accuracies, McNemar's test.
     separation : Separation
         AUC with its interval, Mann-Whitney p-value, medians, shift.
+    class_impact : ClassImpact
+        What pruning does to the recall, the error rates and the loss of each class, on clean samples.
     closest : tuple of AdversarialExample
         The samples closest to the boundary, lost ones first, with their nearest adversarials, for the gallery.
     store : Path or None
@@ -129,6 +132,7 @@ class Comparison:
     transitions: NDArray[np.str_]
     changes: TransitionCounts
     separation: Separation
+    class_impact: ClassImpact
     closest: tuple[AdversarialExample, ...]
     store: Path | None
     networks: tuple[Classifier, Classifier]

@@ -1,7 +1,7 @@
 """The schema of a store: its tables and views, their version, and what a file must be to count as a store.
 
 Tables are made once (``sql/tables.sql``), those that came later where they are missing
-(``sql/training_tables.sql``). Views, and a column of ``statistics`` for each statistic that
+(``sql/training_tables.sql``, ``sql/control_tables.sql``). Views, and a column of ``statistics`` for each statistic that
 `thinice.stats` knows, are made anew by every thinice that defines them otherwise than the last one did.
 """
 
@@ -28,6 +28,9 @@ __all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "up
 
 VERSION = 2
 """Of the tables: raise it when they change in a way that an earlier thinice would misread."""
+
+LATER_TABLES = ("training_tables", "control_tables")
+"""Files of tables that came after the first version."""
 
 VIEWS = (
     "wilson",
@@ -132,7 +135,8 @@ def log_damage(connection: Connection, path: Path) -> str | None:
 @cache
 def _definitions() -> str:
     """Return a hash of all views, and of the version of thinice, which may bring other statistics."""
-    text = "\n".join([version("thinice"), sql("training_tables"), *(sql(f"views/{name}") for name in VIEWS)])
+    texts = (*LATER_TABLES, *(f"views/{name}" for name in VIEWS))
+    text = "\n".join([version("thinice"), *map(sql, texts)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -166,7 +170,8 @@ def _development_store(path: Path) -> StoreError:
 
 def _define(connection: Connection) -> None:
     """Make all views, and what they need of tables and columns, and note which version did."""
-    ask(connection, sql("training_tables"))
+    for name in LATER_TABLES:
+        ask(connection, sql(name))
     _add_statistics(connection)
     for name in VIEWS:
         _make_view(connection, name)
