@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from thinice.analysis.certifying import certify, refuse_hours, refuse_uncertifiable
+from thinice.analysis.control import add_control, refuse_control
 from thinice.analysis.evaluation import bind_attack, verdicts
 from thinice.analysis.measurement import in_network_classes, minimum_norm_attack, prepare_classifiers
-from thinice.analysis.options import CompareOptions, SearchOptions, chosen, search_options
+from thinice.analysis.options import NOISE, CompareOptions, SearchOptions, chosen, search_options
 from thinice.analysis.session import ComparisonBasis, MeasurementSession, open_session
 from thinice.attacks import Attack
 from thinice.attacks.fixed_budget import AttackEnsemble, budget_text
@@ -24,7 +25,7 @@ from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier, same_task
 from thinice.models.loading import read_classifier
 from thinice.results import Comparison, Measured, Robustness
-from thinice.stats import separation, transition_counts, transitions
+from thinice.stats import class_impact, flips, separation, transition_counts, transitions
 from thinice.types import BASES, DISTANCES, Basis, Distances, Outcome, Transition
 
 __all__ = ["compare", "compare_all", "named_data"]
@@ -72,6 +73,11 @@ def compare(
         What correct means: right on the clean sample, or robust at a budget.
     budget : float or str, optional
         Of a robust basis, ``8 / 255`` or ``"8/255"``, in `norm`.
+    control : {"noise"}, Classifier, nn.Module, path, or a sequence of networks, optional
+        What the AUC of the pruning is held against: control networks, which lose other samples for other reasons. Those
+        that are given, as the dense network trained from another seed; or ``"noise"``: five networks with noise on the
+        weights, scaled until they change as many predictions as pruning does. They need no attack: ``"noise"`` costs
+        about 20 forward passes a sample for each pruned network, a given network one.
     robust_by : str, optional
         The attack that decides which samples are robust, as of `thinice.evaluate`: ``"autoattack"``. It searches with
         its standard settings on all samples of both networks, whatever the store knows of them. By default the minimum
@@ -118,15 +124,19 @@ def compare_all(
     distances, budget, robust_by = given["distances"], given["budget"], given["robust_by"]
     refuse_hours(options)
     bound = minimum_norm_attack(given["attack"], **search_options(options, CompareOptions))
+    control = given["control"]
     _refuse(distances, given["basis"], budget, robust_by)
+    refuse_control(control, given["basis"])
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
         first, others = _network(dense), [_network(network) for network in pruned]
         if not others:
             raise InputError("`pruned` is empty: give at least one pruned network")
-        for other in others:
+        controls = [_network(network) for network in _listed(control)]
+        for other in (*others, *controls):
             same_task(first, other)
-        data = in_network_classes(_data(samples, first), [first, *others])
-        first, *others = prepare_classifiers(_distinct([first, *others]), data)
+        data = in_network_classes(_data(samples, first), [first, *others, *controls])
+        first, *ready = prepare_classifiers(_distinct([first, *others, *controls]), data)
+        others, controls = ready[: len(others)], ready[len(others) :]
     seed, command = bound.seed, options.get("command")
     with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
         comparisons = []
@@ -140,8 +150,18 @@ def compare_all(
             if budget is not None:
                 verify = _verdicts_by(session, bound, robust_by, budget, seed)
                 robust = verify(first), verify(other)
-            both = distances == "both"
-            comparisons.append(_compare(session, first, other, bound, measured, both=both, robust=robust))
+            comparisons.append(
+                _compare(
+                    session,
+                    first,
+                    other,
+                    bound,
+                    measured,
+                    both=distances == "both",
+                    robust=robust,
+                    controls=None if control is None else controls,
+                )
+            )
         patterns = stored_patterns(session.store)
     return tuple(
         replace(comparison, patterns=tuple(pattern for pattern in patterns if comparison.pruned in pattern.subjects))
@@ -176,6 +196,16 @@ def _verdicts_by(
     return verify
 
 
+def _listed(control: Network | Sequence[Network] | None) -> Sequence[Network]:
+    """Return the control networks that were given, one or several; none for the built-in control."""
+    if control is None or (isinstance(control, str) and control == NOISE):
+        return []
+    networks = [control] if isinstance(control, Classifier | nn.Module | str | Path) else list(control)
+    if not networks:
+        raise InputError('`control` is empty: give a network, or "noise"')
+    return networks
+
+
 def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
     """Return different networks under different names: files get their folder in front, others a number."""
     distinct: list[Classifier] = []
@@ -202,11 +232,15 @@ def _compare(
     *,
     both: bool,
     robust: tuple[Robustness, Robustness] | None,
+    controls: Sequence[Classifier] | None,
 ) -> Comparison:
-    """Return the comparison of two networks that were prepared, and store it."""
+    """Return the comparison of two networks that were prepared, and store it; without `controls` if they are None.
+
+    None of them means the built-in one.
+    """
     samples, predicted = session.samples, session.predict(dense)
-    labels = samples.labels.numpy()
-    dense_predictions, pruned_predictions = measured.clean_predictions, session.predict(pruned).predictions
+    labels, pruned_predicted = samples.labels.numpy(), session.predict(pruned)
+    dense_predictions, pruned_predictions = measured.clean_predictions, pruned_predicted.predictions
     dense_right, pruned_right, basis = dense_predictions == labels, pruned_predictions == labels, ComparisonBasis()
     if robust is not None:
         dense_verdicts, pruned_verdicts = robust
@@ -222,7 +256,35 @@ def _compare(
     distances = separation(
         measured.epsilon[transition == Transition.KEPT], measured.epsilon[transition == Transition.LOST]
     )
-    comparison_id = session.add_comparison(measured, pruned, distances, basis)
+    impact = class_impact(
+        labels,
+        dense_predictions,
+        pruned_predictions,
+        dense_losses=predicted.losses,
+        pruned_losses=pruned_predicted.losses,
+        classes=samples.classes,
+    )
+    comparison_id = session.comparison(measured, pruned, basis)
+    control = None
+    if controls is not None:
+        control = add_control(
+            session,
+            comparison_id,
+            dense,
+            controls or None,
+            labels=labels,
+            epsilon=measured.epsilon,
+            dense_predictions=dense_predictions,
+            pruned_predictions=pruned_predictions,
+            seed=attack.seed or 0,
+        )
+    distances = replace(
+        distances,
+        flips=flips(dense_right, pruned_right, dense_predictions, pruned_predictions, impact=impact),
+        control=control,
+        notes=distances.notes if control is None else (*distances.notes, *control.notes),
+    )
+    session.add_statistics(comparison_id, distances)
     nearest_first = np.lexsort((measured.epsilon, transition != Transition.LOST))  # lost samples before all others
     closest = nearest_first[measured.outcomes[nearest_first] == Outcome.FOUND][:GALLERY]
     return Comparison(
@@ -250,6 +312,7 @@ def _compare(
         failure_reasons=measured.failure_reasons,
         converged=measured.converged,
         transitions=transition,
+        class_impact=impact,
         changes=transition_counts(dense_right, pruned_right),
         separation=distances,
         closest=tuple(session.adversarials(measured, closest)),

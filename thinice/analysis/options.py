@@ -18,14 +18,18 @@ from thinice.types import DEFAULT_ATTACK, Basis, Distances, Effort, Norm, Precis
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from thinice.attacks import Attack
     from thinice.data import Samples
     from thinice.engines import BatchSize, Engine, Reporter
+    from thinice.models import Classifier
     from thinice.store import Store
 
     AttackLike = str | Attack
     Budget = float | str | None
+    Network = Classifier | nn.Module | str | Path
+    ControlLike = Network | Sequence[Network] | None
     Device = str | torch.device
     EngineLike = str | Engine
     SkipKnown = bool | Literal["both"]
@@ -33,10 +37,12 @@ if TYPE_CHECKING:
 else:  # what is typed in a terminal
     AttackLike = Budget = BatchSize = Device = EngineLike = str
     SkipKnown = Literal["on", "off", "both"]
+    ControlLike = list[str]
     StoreLike = Path
     Reporter = Samples = object
 
 __all__ = [
+    "NOISE",
     "CertifyOptions",
     "CompareOptions",
     "EvaluateOptions",
@@ -53,6 +59,8 @@ __all__ = [
     "search_options",
 ]
 
+NOISE = "noise"
+"""The control that thinice makes itself."""
 SKIP_KNOWN: dict[str, bool | str] = {"on": True, "off": False, "both": "both"}
 
 
@@ -194,6 +202,16 @@ class CompareOptions(StoredMeasureOptions, total=False):
     basis: Annotated[Basis, Option("clean", "What correct means: right on the clean sample, or robust at a budget.")]
     budget: Annotated[
         Budget, Option(None, "Only with --basis robust: radius on the [0, 1] scale: 8/255, 0.5.", metavar="RADIUS")
+    ]
+    control: Annotated[
+        ControlLike,
+        Option(
+            None,
+            "What the AUC is held against, for any change of a network loses thin ice: a checkpoint, as of another "
+            "seed, once for each; or noise: five networks with noise on the weights, scaled until they change as many "
+            "predictions as pruning does, for about 20 forward passes a sample. Needs no attack.",
+            metavar="FILE|noise",
+        ),
     ]
     robust_by: Annotated[
         str | None,

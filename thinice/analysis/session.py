@@ -348,12 +348,9 @@ class MeasurementSession:
             if sample_id in stored
         ]
 
-    def add_comparison(
-        self, measured: Measured, pruned: Classifier, separation: Separation, basis: ComparisonBasis
-    ) -> int:
-        """Store that a pruned network was compared with the measured dense one, and the statistics; return its key."""
-        run = self.running
-        comparison_id = run.comparison(
+    def comparison(self, measured: Measured, pruned: Classifier, basis: ComparisonBasis) -> int:
+        """Store that a pruned network is compared with the measured dense one; return the comparison's key."""
+        return self.running.comparison(
             measured.measurement_id,
             self.checkpoint(pruned),
             basis=basis.text,
@@ -361,8 +358,10 @@ class MeasurementSession:
             dense_verdicts=basis.dense_verdicts,
             pruned_verdicts=basis.pruned_verdicts,
         )
-        run.add_statistics(comparison_id, **statistic_values(separation), notes=separation.notes)
-        return comparison_id
+
+    def add_statistics(self, comparison_id: int, separation: Separation) -> None:
+        """Store the statistics of a comparison."""
+        self.running.add_statistics(comparison_id, **statistic_values(separation), notes=separation.notes)
 
     def pruned_distances(
         self, comparison_id: int, measured: Measured, pruned: Classifier, attack: Attack

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thinice.analysis.options import CompareOptions
+from thinice.analysis.options import NOISE, CompareOptions
 from thinice.cli.loading import load
 from thinice.cli.options import (
     STORE,
@@ -52,11 +52,28 @@ def compare(
 
     say = Messages(quiet=printing.quiet)
     prepare(drawing.folder)
-    (first, *others), samples = load([dense, *pruned], reading, selection, say)
+    controls = control_files(comparing)
+    (first, *networks), samples = load([dense, *pruned, *controls], reading, selection, say)
+    others = networks[: len(pruned)]
+    if controls:
+        comparing["control"] = networks[len(pruned) :]
     comparing["progress"], store = not printing.quiet, Path(str(comparing["store"]))
     with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
         comparisons = compare_all(first, others, samples, **comparing)
         report(comparisons, store, drawing.folder, printing.format, say, device=str(comparing["device"]))
+
+
+def control_files(comparing: CompareOptions) -> list[Path]:
+    """Return the checkpoints that ``--control`` names; the word noise alone stays where it is, as the API takes it."""
+    given = comparing.get("control")
+    if given is None or not isinstance(given, list):
+        return []
+    if given == [NOISE]:
+        comparing["control"] = NOISE
+        return []
+    if NOISE in given:
+        raise InputError("`--control noise` goes alone: leave it out, or the checkpoints beside it")
+    return [Path(str(file)) for file in given]
 
 
 def prepare(figures: Path | None) -> None:
@@ -102,7 +119,8 @@ def table(comparisons: Sequence[Comparison]) -> str:
     )
     columns = [dict(comparison.table()) for comparison in comparisons]
     lines = [["", *(shown(comparison.pruned) for comparison in comparisons)]]
-    lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
+    names = max(columns, key=len)  # a line that one network lacks is a dash
+    lines += [[name, *(column.get(name, "—") for column in columns)] for name in names]
     answers = [comparison.answer for comparison in comparisons]
     notes = [f"{comparison.pruned}: {note}" for comparison in comparisons for note in comparison.separation.notes]
     search = [f"{first.dense}: {note}" for note in first.search_notes]

@@ -23,6 +23,7 @@ from thinice.results.measured import (
     search_notes,
 )
 from thinice.stats import (
+    ClassImpact,
     PairedShift,
     PredictorComparison,
     RiskCurve,
@@ -92,6 +93,8 @@ class Comparison:
         How many went which way, accuracies, McNemar's test.
     separation : Separation
         AUC with its interval, Mann-Whitney p-value, medians, shift.
+    class_impact : ClassImpact
+        What pruning does to the recall, the error rates and the loss of each class, on clean samples.
     closest : tuple of AdversarialExample
         The samples closest to the boundary, lost ones first, with their nearest adversarials, for the gallery.
     store : Path or None
@@ -139,6 +142,7 @@ class Comparison:
     transitions: NDArray[np.str_]
     changes: TransitionCounts
     separation: Separation
+    class_impact: ClassImpact
     closest: tuple[AdversarialExample, ...]
     store: Path | None
     networks: tuple[Classifier, Classifier]

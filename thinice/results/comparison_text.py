@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from thinice.attacks.fixed_budget import budget_text
+from thinice.results.control_text import control_sentence
 from thinice.stats import STATISTICS, Statistic, Unit
 from thinice.types import Transition
 
@@ -58,10 +59,11 @@ def answer(row: Row) -> str:
     if low is not None and high is not None and confidence is not None:
         details.append(f"{100 * confidence:g} % interval {low:.3f} to {high:.3f}")
     details.append("too few for a p-value" if log10_p is None else f"log10 p = {log10_p:.1f}")
-    return (
-        f"{sentence}; a lost sample lay nearer to the dense boundary than a kept one with probability "
+    sentence += (
+        f"; a lost sample lay nearer to the dense boundary than a kept one with probability "
         f"{row['auc']:.3f} ({', '.join(details)})."
     )
+    return f"{sentence} {control_sentence(row)}".rstrip()
 
 
 def table(row: Row) -> list[tuple[str, str]]:
@@ -89,7 +91,9 @@ def table(row: Row) -> list[tuple[str, str]]:
     ]
     if "auc" in row:
         lines += [
-            (statistic.label, _statistic(statistic, row, norm)) for statistic in STATISTICS.values() if statistic.label
+            (statistic.label, _statistic(statistic, row, norm))
+            for statistic in STATISTICS.values()
+            if statistic.label and not (statistic.optional and row.get(statistic.name) is None)
         ]
     if "median_ratio" in row:
         lines += [

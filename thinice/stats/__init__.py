@@ -1,7 +1,9 @@
 """Statistics: arrays in, frozen results out; a written rule for empty groups, ties and samples not found."""
 
 from thinice.stats.base import quantile, wilson
+from thinice.stats.control import ControlComparison, compare_with_control
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
+from thinice.stats.flips import ClassImpact, Flips, class_impact, flips
 from thinice.stats.group_differences import GroupTests, group_tests
 from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
 from thinice.stats.paired import PairedShift, paired_shift
@@ -14,7 +16,10 @@ from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losse
 
 __all__ = [
     "STATISTICS",
+    "ClassImpact",
     "ClassLosses",
+    "ControlComparison",
+    "Flips",
     "GroupTests",
     "PairedShift",
     "PredictorComparison",
@@ -29,9 +34,12 @@ __all__ = [
     "TransitionCounts",
     "Unit",
     "benjamini_hochberg",
+    "class_impact",
     "class_losses",
     "compare_predictors",
+    "compare_with_control",
     "delong",
+    "flips",
     "group_tests",
     "hodges_lehmann",
     "hodges_lehmann_interval",

@@ -44,6 +44,8 @@ class Statistic:
         The entry of `Separation.to_dict` whose two numbers stand in brackets behind it in that line.
     until : str
         The statistic that is the upper end of an interval which begins with this one; the line shows both.
+    optional : bool
+        Whether its line is left out where it is not known, as of a control that was not asked for.
     of : callable, optional
         What computes it from a `Separation`; by default it is the attribute of this name.
 
@@ -55,6 +57,7 @@ class Statistic:
     label: str = ""
     quartiles: str = ""
     until: str = ""
+    optional: bool = False
     of: Callable[[Separation], Value] | None = None
 
     def __call__(self, separation: Separation) -> Value:
@@ -120,13 +123,13 @@ STATISTICS: dict[str, Statistic] = {
 
 
 def statistic(
-    name: str, comment: str, *, unit: Unit = "none", label: str = ""
+    name: str, comment: str, *, unit: Unit = "none", label: str = "", until: str = "", optional: bool = False
 ) -> Callable[[Callable[[Separation], Value]], Callable[[Separation], Value]]:
     """Return a decorator that adds a function of a `Separation` to the statistics of every comparison.
 
     Parameters
     ----------
-    name, comment, unit, label
+    name, comment, unit, label, until, optional
         As of `Statistic`. The name must be that of no other statistic.
 
     """
@@ -134,7 +137,7 @@ def statistic(
     def add(function: Callable[[Separation], Value]) -> Callable[[Separation], Value]:
         if name in STATISTICS:
             raise ValueError(f"there is a statistic {name!r} already")
-        STATISTICS[name] = Statistic(name, comment, unit, label, of=function)
+        STATISTICS[name] = Statistic(name, comment, unit, label, until=until, optional=optional, of=function)
         return function
 
     return add

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,10 @@ from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_co
 from thinice.stats.rank_tests import EXACT_WORK, MIN_GROUP, hodges_lehmann, mann_whitney_log_p, mann_whitney_log_p_exact
 from thinice.stats.registry import statistic_values
 from thinice.types import Interval
+
+if TYPE_CHECKING:
+    from thinice.stats.control import ControlComparison
+    from thinice.stats.flips import Flips
 
 __all__ = ["Separation", "auc_bounds", "separation"]
 
@@ -53,10 +57,17 @@ class Separation(Result):
     shift: float | None
     """Hodges-Lehmann estimate: by how much kept samples lie farther than lost ones."""
     notes: tuple[str, ...]
+    flips: Flips | None = None
+    """How many predictions pruning changes, where the samples' predictions are known."""
+    control: ControlComparison | None = None
+    """The same epsilons for what control networks lose, where there are some."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a flat dict for JSON: the fields, and all statistics of `thinice.stats.registry`."""
-        return Result.to_dict(self) | {name: plain(value) for name, value in statistic_values(self).items()}
+        fields = Result.to_dict(self)
+        for part in ("flips", "control"):  # their numbers are statistics
+            del fields[part]
+        return fields | {name: plain(value) for name, value in statistic_values(self).items()}
 
     @property
     def auc_interval(self) -> Interval | None:

@@ -29,7 +29,7 @@ __all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "up
 VERSION = 2
 """Of the tables: raise it when they change in a way that an earlier thinice would misread."""
 
-LATER_TABLES = ("training_tables", "study_tables", "certification_tables")
+LATER_TABLES = ("training_tables", "study_tables", "certification_tables", "control_tables")
 """Files with tables that came after the first version."""
 
 VIEWS = (
@@ -140,8 +140,8 @@ def log_damage(connection: Connection, path: Path) -> str | None:
 @cache
 def _definitions() -> str:
     """Return a hash of all views, and of the version of thinice, which may bring other statistics."""
-    tables = (sql(name) for name in LATER_TABLES)
-    text = "\n".join([version("thinice"), *tables, *(sql(f"views/{name}") for name in VIEWS)])
+    texts = (*LATER_TABLES, *(f"views/{name}" for name in VIEWS))
+    text = "\n".join([version("thinice"), *map(sql, texts)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

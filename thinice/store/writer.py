@@ -503,6 +503,30 @@ class Run:
             update = f"update statistics set {values} where comparison_id = $comparison_id"  # noqa: S608 - our names
             ask(connection, update, **key, **dict.fromkeys(known) | statistics)
 
+    def control_scales(self, comparison_id: int, seed: int) -> list[float]:
+        """Return the scales of the weight noise that was a comparison's control under a seed, network by network."""
+        with reading(self._path, self._patience, own=True) as connection:
+            rows = ask(connection, query("control_scales"), comparison_id=comparison_id, seed=seed)
+        return [float(scale) for (scale,) in rows]
+
+    def add_controls(self, comparison_id: int, networks: Iterable[Mapping[str, Any]]) -> None:
+        """Store the control networks of a comparison, which replace those that it had.
+
+        Parameters
+        ----------
+        comparison_id : int
+            From `comparison`.
+        networks : iterable of mapping
+            Of each its ``checkpoint_id``, from `checkpoint`; ``scale`` and ``seed`` of its weight noise, or None.
+
+        """
+        with self._writing() as connection:
+            self._looked_up(connection, "measurement_id", "comparisons", comparison_id)
+            ask(connection, query("delete_controls"), comparison_id=comparison_id)
+            for number, network in enumerate(networks):
+                key = {"comparison_id": comparison_id, "network": number, "run_id": self.run_id}
+                ask(connection, query("add_control"), **network, **key)
+
     def add_findings(self, measurement_id: int, findings: Iterable[Mapping[str, Any]]) -> None:
         """Store what the checks of a measurement saw, raised or not; checked again, they replace the old.
 

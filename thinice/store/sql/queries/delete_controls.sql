@@ -1,0 +1,1 @@
+delete from controls where comparison_id = $comparison_id
