@@ -2,7 +2,6 @@
 
 from thinice.stats.base import quantile, wilson
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
-from thinice.stats.group_differences import GroupTests, group_tests
 from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
 from thinice.stats.paired import PairedShift, paired_shift
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
@@ -15,7 +14,6 @@ from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losse
 __all__ = [
     "STATISTICS",
     "ClassLosses",
-    "GroupTests",
     "PairedShift",
     "PredictorComparison",
     "RiskBins",
@@ -32,7 +30,6 @@ __all__ = [
     "class_losses",
     "compare_predictors",
     "delong",
-    "group_tests",
     "hodges_lehmann",
     "hodges_lehmann_interval",
     "paired_shift",
