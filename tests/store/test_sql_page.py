@@ -13,7 +13,9 @@ import pytest
 
 import thinice
 from tests.conftest import ROOT
+from tests.truth import Threshold, grey
 from thinice.cli import main
+from thinice.models import as_classifier
 from thinice.stats import class_losses, risk_bins
 
 PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
@@ -148,3 +150,46 @@ def test_lost_by_every_pruning_is_the_intersection(store):
         for name in ("pruned-90", "pruned-95")
     ]
     assert set(answer(store, "Lost by every pruning")["sample_id"]) == lost[0] & lost[1]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """The threshold networks in two bases, one pruned network on the clean one alone, with samples not found."""
+    path = tmp_path_factory.mktemp("mixed") / "thinice.duckdb"
+    dense, first, second = (
+        as_classifier(Threshold(at), name=name) for at, name in ((0.5, "dense"), (0.6, "first"), (0.7, "second"))
+    )
+    options = {"store": path, "norm": "linf", "effort": "quick", "progress": False, "device": "cpu"}
+    thinice.compare_all(dense, [first, second], grey(), **options)
+    thinice.compare(dense, second, grey(), basis="robust", budget=0.05, **options)
+    store = thinice.open_store(path)
+    with duckdb.connect(str(path)) as connection:  # a quarter of the kept samples were not found
+        connection.sql(
+            "update epsilons set epsilon = null, outcome = 'not_found' where outcome = 'found' and epsilon > 0.2"
+        )
+    return store
+
+
+def test_bases_are_not_mixed_and_what_was_not_found_is_far(mixed):
+    rows = mixed.sql("from transitions")
+    assert set(rows["basis"]) > {"clean"}
+    assert rows["epsilon"].isna().any()
+    counts = answer(mixed, "How many samples went which way")
+    assert len(counts) == len(rows.groupby(["comparison_id", "transition"]))
+    for _, row in counts.iterrows():
+        group = rows[(rows["comparison_id"] == row["comparison_id"]) & (rows["transition"] == row["transition"])]
+        assert row["samples"] == len(group)
+        middle = np.sort(group["epsilon"].fillna(np.inf))[(len(group) - 1) // 2]
+        assert row["median_255"] == pytest.approx(255 * middle)
+    lost = rows[(rows["basis"] == "clean") & (rows["transition"] == "S1,0")]
+    by_both = set(lost.loc[lost["pruned"] == "first", "sample_id"]) & set(
+        lost.loc[lost["pruned"] == "second", "sample_id"]
+    )
+    assert set(answer(mixed, "Lost by every pruning")["sample_id"]) == by_both
+    assert len(by_both) < len(set(lost["sample_id"]))
+    classes = answer(mixed, "The share that pruning takes from each class")
+    assert (classes["dense_right"] <= len(rows[rows["comparison_id"] == 1])).all()
+    assert len(classes.groupby("comparison_id")) == 3
+    one = answer(mixed, "Lost by one pruning, kept by another")
+    assert set(one["lost_by"]) == {"second"}
+    assert not one.duplicated(["sample_id", "lost_by", "kept_by"]).any()

@@ -18,6 +18,7 @@ from thinice.checks import CHECKS
 from thinice.errors import InputError
 from thinice.results import Finding
 from thinice.stats import wilson
+from thinice.stats.auc_interval import auc_bounds
 from thinice.stats.risk import falling_fit
 from thinice.store import query
 
@@ -46,6 +47,8 @@ class StudyRow:
         Shares of them that it has right, and right at the budget.
     reported : float, optional
         The robust accuracy that was published for it.
+    reported_samples : int, optional
+        How many samples that one is of; by default as many as `samples`.
     auc_low : float, optional
         The lower end of the interval of its AUC of lost against kept samples.
 
@@ -58,17 +61,19 @@ class StudyRow:
     robust: float
     series: str = ""
     reported: float | None = None
+    reported_samples: int | None = None
     auc_low: float | None = None
 
 
 def find_patterns(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tuple[Finding, ...]:
     """Return the patterns of a study, in the order of `CHECKS`; a finding is about the networks that show it.
 
-    ``below_reported``, ``above_reported``: the reported robust accuracy lies outside Wilson's interval of the measured
-    one. ``trends_disagree``: between neighbours in sparsity, clean and robust accuracy change in opposite directions,
-    each by more than its sampling error. ``jumps_over_sparsity``: the robust accuracies at three or more sparsities are
-    farther from the nearest falling curve (weighted isotonic regression) than chi-squared allows at 0.001; a cliff is
-    a falling curve. ``no_separation``: the interval of the AUC reaches 0.5.
+    ``below_reported``, ``above_reported``: the reported and the measured robust accuracy differ by more than the
+    sampling errors of both (Newcombe's hybrid score interval of a difference). ``trends_disagree``: between neighbours
+    in sparsity, clean and robust accuracy change in opposite directions, each by more than its sampling error.
+    ``jumps_over_sparsity``: the robust accuracies at three or more sparsities are farther from the nearest falling
+    curve (weighted isotonic regression) than chi-squared allows at 0.001; a cliff is a falling curve.
+    ``no_separation``: the interval of the AUC reaches 0.5.
 
     The networks of a study are mostly evaluated on the same samples. The tests take them for independent, which errs
     on the side of silence.
@@ -90,7 +95,11 @@ def find_patterns(rows: Iterable[StudyRow], *, confidence: float = 0.99) -> tupl
     >>> rows = [StudyRow("dense", 0.0, 1000, 0.83, 0.51), StudyRow("pruned", 0.9, 1000, 0.80, 0.38, reported=0.49)]
     >>> for finding in find_patterns(rows):
     ...     print(finding.check, finding.subjects, finding.seen)
-    below_reported ('pruned',) 49.0% reported, 38.0% measured (at most 42.0%, 1000 samples)
+    below_reported ('pruned',) 49.0% reported, 38.0% measured (at most 43.7%, 1000 samples)
+
+    References
+    ----------
+    R. G. Newcombe, "Interval estimation for the difference between independent proportions", Stat. Med. 17, 1998.
 
     """
     checked = [_checked(row) for row in rows]
@@ -106,14 +115,25 @@ def _pattern(check: str, networks: Iterable[str], seen: str) -> Finding:
 
 
 def _of_one(row: StudyRow, confidence: float) -> Iterator[Finding]:
-    bounds = wilson(round(row.robust * row.samples), row.samples, confidence)
-    if row.reported is not None and not bounds.low <= row.reported <= bounds.high:
-        below = row.reported > bounds.high
-        limit = f"at most {bounds.high:.1%}" if below else f"at least {bounds.low:.1%}"
-        seen = f"{row.reported:.1%} reported, {row.robust:.1%} measured ({limit}, {row.samples} samples)"
-        yield _pattern("below_reported" if below else "above_reported", [row.network], seen)
+    if row.reported is not None:
+        low, high = _reported_bounds(row, row.reported, confidence)
+        if not low <= row.reported <= high:
+            below = row.reported > high
+            limit = f"at most {high:.1%}" if below else f"at least {low:.1%}"
+            seen = f"{row.reported:.1%} reported, {row.robust:.1%} measured ({limit}, {row.samples} samples)"
+            yield _pattern("below_reported" if below else "above_reported", [row.network], seen)
     if row.auc_low is not None and row.auc_low <= 0.5:
         yield _pattern("no_separation", [row.network], f"the AUC may be as low as {row.auc_low:.3f}")
+
+
+def _reported_bounds(row: StudyRow, reported: float, confidence: float) -> tuple[float, float]:
+    """Return between what the reported robust accuracy may lie by the sampling errors of both: Newcombe's method 10."""
+    measured = wilson(round(row.robust * row.samples), row.samples, confidence)
+    n = row.reported_samples or row.samples
+    published = wilson(round(reported * n), n, confidence)
+    below = np.hypot(row.robust - measured.low, published.high - reported)
+    above = np.hypot(measured.high - row.robust, reported - published.low)
+    return row.robust - float(below), row.robust + float(above)
 
 
 def _of_series(rows: Sequence[StudyRow], confidence: float) -> Iterator[Finding]:
@@ -154,8 +174,9 @@ def _checked(row: StudyRow) -> StudyRow:
     for name, share in (("clean", row.clean), ("robust", row.robust), ("reported", row.reported)):
         if share is not None and not 0 <= share <= 1:
             raise InputError(f"`{name}` of {row.network!r} must be a share in [0, 1], got {share!r}: 45 % is 0.45")
-    if row.samples < 1:
-        raise InputError(f"`samples` of {row.network!r} must be at least 1, got {row.samples!r}")
+    for name, samples in (("samples", row.samples), ("reported_samples", row.reported_samples)):
+        if samples is not None and samples < 1:
+            raise InputError(f"`{name}` of {row.network!r} must be at least 1, got {samples!r}")
     return row
 
 
@@ -173,13 +194,15 @@ def stored_patterns(store: Store, *, confidence: float = 0.99) -> tuple[Finding,
         StudyRow(**{str(name): value for name, value in row.items()})
         for row in store.sql(query("study_series")).to_dict("records")
     ]
-    unseparated = (
-        _pattern(
-            "no_separation",
-            [row["pruned"]],
-            f"AUC {row['auc']:.3f} against {row['dense']} on {row['data']} ({row['norm']}, {row['basis']}), and it may "
-            f"be as low as {row['auc_low']:.3f}",
-        )
-        for row in store.sql(query("unseparated")).to_dict("records")
-    )
+    unseparated = []
+    for row in store.sql(query("separations")).to_dict("records"):
+        sizes = int(row["n_kept"]), int(row["n_lost"])
+        auc, se, df = (np.array([row[name]], dtype=np.float64) for name in ("auc", "auc_se", "auc_df"))
+        low = float(auc_bounds(auc, se, df, sizes, confidence)[0][0])
+        if low <= 0.5:
+            seen = (
+                f"AUC {row['auc']:.3f} against {row['dense']} on {row['data']} ({row['norm']}, {row['basis']}), and it "
+                f"may be as low as {low:.3f}"
+            )
+            unseparated.append(_pattern("no_separation", [row["pruned"]], seen))
     return (*find_patterns(rows, confidence=confidence), *unseparated)

@@ -138,14 +138,16 @@ def _statistic(statistic: Statistic, row: Row, norm: Norm) -> str:
         return _distance(value, norm) if statistic.unit == "epsilon" else _number(value, FORMS[statistic.unit])
 
     value = row[statistic.name]
-    if statistic.quartiles:
-        low, high = map(text, row[statistic.quartiles])
+    around = row[statistic.quartiles] if statistic.quartiles else [row[name] for name in statistic.interval]
+    if around:
+        low, high = map(text, around)
         return f"{text(value)} ({low} to {high})"
     return text(value) + (f" to {text(row[statistic.until])}" if statistic.until and value is not None else "")
 
 
 def _number(value: float | None, form: str) -> str:
-    return "—" if value is None else f"{value:{form}}"
+    """Return a number in a form; one that rounds to 0 without a sign."""
+    return "—" if value is None else f"{value:z{form}}" if form.endswith(("f", "e", "g", "%")) else f"{value:{form}}"
 
 
 def _distance(epsilon: float | None, norm: Norm) -> str:

@@ -4,7 +4,6 @@ from thinice.stats.base import quantile, wilson
 from thinice.stats.control import ControlComparison, compare_with_control
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
 from thinice.stats.flips import ClassImpact, Flips, class_impact, flips
-from thinice.stats.group_differences import GroupTests, group_tests
 from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
 from thinice.stats.paired import PairedShift, paired_shift
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
@@ -20,7 +19,6 @@ __all__ = [
     "ClassLosses",
     "ControlComparison",
     "Flips",
-    "GroupTests",
     "PairedShift",
     "PredictorComparison",
     "RiskBins",
@@ -40,7 +38,6 @@ __all__ = [
     "compare_with_control",
     "delong",
     "flips",
-    "group_tests",
     "hodges_lehmann",
     "hodges_lehmann_interval",
     "paired_shift",

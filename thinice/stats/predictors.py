@@ -12,6 +12,7 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
 from thinice.errors import InputError
+from thinice.stats.auc_interval import auc_bounds, placement_variance
 from thinice.stats.base import (
     FloatColumn,
     Result,
@@ -21,7 +22,6 @@ from thinice.stats.base import (
     epsilon_column,
 )
 from thinice.stats.rank_tests import MIN_GROUP
-from thinice.stats.separation import auc_bounds
 
 __all__ = ["PredictorComparison", "compare_predictors", "delong"]
 
@@ -43,7 +43,7 @@ class PredictorComparison(Result):
     se: FloatColumn
     """DeLong's standard error of `auc`."""
     low: FloatColumn
-    """DeLong interval of `auc`, as of `separation`, at the level of `confidence`."""
+    """Interval of `auc`, as of `separation`, at the level of `confidence`."""
     high: FloatColumn
     difference: FloatColumn
     """AUC of the first predictor minus this one's: positive where the first is better; NaN for the first itself."""
@@ -117,16 +117,17 @@ def compare_predictors(
     if min(n_kept, n_lost) == 0:
         empty = " and ".join(name for name, size in (("S1,1", n_kept), ("S1,0", n_lost)) if size == 0)
         notes.append(f"nothing to predict: {empty} is empty (0 of {len(is_lost)} samples)")
-        auc, variance, covariance = nothing, nothing, nothing
+        auc, variance, covariance, df = nothing, nothing, nothing, nothing
     else:
-        auc, matrix = delong(safety[:, ~is_lost], safety[:, is_lost])
-        variance, covariance = np.diag(matrix), matrix[0]
+        placed_kept, placed_lost = _placements(safety[:, ~is_lost], safety[:, is_lost])
+        auc, matrix = _auc_covariance(placed_kept, placed_lost)
+        variance, covariance, df = np.diag(matrix), matrix[0], placement_variance(placed_kept, placed_lost).df
         if min(n_kept, n_lost) < MIN_GROUP:
             notes.append(
                 f"p-values withheld: the smaller group has {min(n_kept, n_lost)} samples, fewer than {MIN_GROUP}"
             )
     se = np.sqrt(variance)
-    low, high = auc_bounds(auc, se, min(n_kept, n_lost), confidence)
+    low, high = auc_bounds(auc, se, df, (n_kept, n_lost), confidence)
     difference = auc[0] - auc
     # at least 0 but for rounding, and 0 exactly where two predictors order the samples alike
     spread = np.sqrt(np.maximum(variance[0] + variance - 2 * covariance, 0))
@@ -193,14 +194,22 @@ def delong(kept: npt.ArrayLike, lost: npt.ArrayLike) -> tuple[FloatColumn, Float
         raise InputError(f"`kept` and `lost` must not be empty, got {m} and {n} samples: an empty group has no AUC")
     if np.isnan(kept).any() or np.isnan(lost).any():
         raise InputError("`kept` and `lost` must not hold NaN: rank samples that were not found as inf")
+    return _auc_covariance(*_placements(kept, lost))
+
+
+def _placements(kept: FloatColumn, lost: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+    """Return for each sample and predictor the share of the other group below it, ties half: (K, M) and (K, N)."""
+    m, n = kept.shape[1], lost.shape[1]
     among_all = rankdata(np.concatenate([kept, lost], axis=1), axis=1)
-    below_kept = (among_all[:, :m] - rankdata(kept, axis=1)) / n
-    below_lost = (among_all[:, m:] - rankdata(lost, axis=1)) / m
-    auc = below_kept.mean(axis=1)
+    return (among_all[:, :m] - rankdata(kept, axis=1)) / n, (among_all[:, m:] - rankdata(lost, axis=1)) / m
+
+
+def _auc_covariance(placed_kept: FloatColumn, placed_lost: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+    auc, m, n = placed_kept.mean(axis=1), placed_kept.shape[1], placed_lost.shape[1]
     if min(m, n) == 1:
         return auc, np.full((len(auc), len(auc)), np.nan)
     # a high share of kept samples below a lost one counts against the predictor: signs cancel in the covariance
-    return auc, np.atleast_2d(np.cov(below_kept) / m + np.cov(below_lost) / n)
+    return auc, np.atleast_2d(np.cov(placed_kept) / m + np.cov(placed_lost) / n)
 
 
 def _safety(

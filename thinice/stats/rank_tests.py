@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr, ndtri
+from scipy.special import log_ndtr, ndtri, stdtrit
 from scipy.stats import rankdata
 
+from thinice.stats.auc_interval import placement_variance, placements
 from thinice.stats.base import FloatColumn, check_confidence, epsilon_column
-from thinice.stats.tail_probabilities import log_rank_sum
+from thinice.stats.tail_probabilities import Scores, log_rank_sum, log_rank_sum_saddlepoint
 from thinice.types import Interval
 
 __all__ = [
-    "EXACT_WORK",
     "MIN_GROUP",
+    "MannWhitney",
     "hodges_lehmann",
     "hodges_lehmann_interval",
-    "mann_whitney_log_p",
-    "mann_whitney_log_p_exact",
+    "mann_whitney",
+    "mann_whitney_log_p_normal",
     "mann_whitney_sigma",
     "ranked_sum",
 ]
@@ -76,9 +78,15 @@ def hodges_lehmann(kept: npt.ArrayLike, lost: npt.ArrayLike) -> float | None:
 
 
 def hodges_lehmann_interval(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 0.95) -> Interval | None:
-    """Return the interval of the Hodges-Lehmann shift: all shifts that the Mann-Whitney test does not refuse.
+    """Return the interval of the Hodges-Lehmann shift, also for groups of unequal spread.
 
-    Its ends are two of the ordered differences ``kept - lost``, chosen by the normal approximation with tie correction.
+    The shift is where kept samples, moved that far, would lie farther than lost ones in half of the pairs. So the ends
+    are two of the ordered differences ``kept - lost``: as far from the middle one as that share of pairs may stray from
+    a half, by its variance between the groups once they are aligned (DeLong's, with Student's t distribution and
+    Brunner and Munzel's degrees of freedom). Mann-Whitney's variance, which the textbook interval takes, holds for
+    groups that differ in nothing but the shift: with lost samples spread twice as widely, that interval covers 84 to
+    89 % instead of 95. It steps in where the aligned groups have no variance, or a group a single sample.
+
     An end is infinite where the groups are too small to bound it, or where it falls on a sample that was not found.
     Pairs of two such samples count as ties, whatever the shift.
 
@@ -96,13 +104,15 @@ def hodges_lehmann_interval(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confide
 
     References
     ----------
-    M. Hollander and D. A. Wolfe, *Nonparametric statistical methods*, 2nd edition 1999, section 4.3.
+    M. Hollander and D. A. Wolfe, *Nonparametric statistical methods*, 2nd edition 1999, sections 4.3 and 4.4 (M. A.
+    Fligner and G. E. Policello, "Robust rank procedures for the Behrens-Fisher problem", JASA 76, 1981).
 
     Examples
     --------
-    >>> interval = hodges_lehmann_interval([5.0, 6.0, 9.0, 11.0, 14.0], [1.0, 2.0, 2.5, 4.0, 7.0])
+    >>> lost = np.arange(12.0)
+    >>> interval = hodges_lehmann_interval(lost + 3.5, lost)
     >>> interval.low, interval.high
-    (1.0, 11.5)
+    (-0.5, 7.5)
     """
     check_confidence(confidence)
     x, y = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
@@ -111,7 +121,7 @@ def hodges_lehmann_interval(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confide
         return None
     missing_x, missing_y = len(x) - len(found_x), len(y) - len(found_y)
     below, finite = len(found_x) * missing_y, len(found_x) * len(found_y)  # differences of -inf, finite differences
-    outside = len(x) * len(y) / 2 - ndtri(0.5 + confidence / 2) * mann_whitney_sigma(x, y)
+    outside = len(x) * len(y) / 2 - _half_width(x, y, hodges_lehmann(x, y), confidence)
     # so many differences lie outside on either side: R's wilcox.test and Hollander and Wolfe round down, at least 1
     skipped = math.floor(outside - missing_x * missing_y / 2)
     total = len(x) * len(y) - missing_x * missing_y
@@ -124,6 +134,16 @@ def hodges_lehmann_interval(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confide
     if skipped < 1:
         return Interval(-math.inf, math.inf, confidence)
     return Interval(ranked(skipped - 1 - below), ranked(total - skipped - below), confidence)
+
+
+def _half_width(x: FloatColumn, y: FloatColumn, shift: float | None, confidence: float) -> float:
+    """Return how many pairs U may stray from half of them at the true shift; by Mann-Whitney's variance without one."""
+    if shift is not None:
+        moved, other = np.sort(x) - shift, np.sort(y)
+        variance, df = placement_variance(placements(moved, other), placements(other, moved))
+        if variance[0] > 0:
+            return float(stdtrit(df[0], 0.5 + confidence / 2) * math.sqrt(variance[0]) * len(x) * len(y))
+    return float(ndtri(0.5 + confidence / 2) * mann_whitney_sigma(x, y))
 
 
 def mann_whitney_sigma(x: FloatColumn, y: FloatColumn) -> float:
@@ -206,28 +226,65 @@ def _between(x: FloatColumn, y: FloatColumn, start: Ranks, stop: Ranks) -> Float
 
 
 MIN_GROUP = 10
-"""With fewer samples than this in the smaller group, the normal approximation gives no p-value."""
-EXACT_WORK = 30_000
-"""The smaller group's size times that of both: with at most so much, a second's work, the exact test steps in."""
+"""With fewer samples than this in the smaller group, tests that rest on an estimated variance give no p-value."""
 
 
-def mann_whitney_log_p(u: float, kept: FloatColumn, lost: FloatColumn) -> tuple[float, float]:
-    """Return the natural logarithms of the one-sided and the two-sided p-value of U of the lost samples."""
+class MannWhitney(NamedTuple):
+    """Natural logarithms of p-values of U, and whether they count all cases."""
+
+    log_p: float
+    """One-sided: the lost samples are nearer."""
+    log_p_two_sided: float
+    exact: bool
+
+
+def mann_whitney(kept: FloatColumn, lost: FloatColumn) -> MannWhitney:
+    """Return the p-values of the Mann-Whitney test of two groups that have samples, given the ties as they are.
+
+    Exact where all ways to draw the groups from their own values are counted within about a second (40 of 9000 samples
+    without ties), else by a saddlepoint approximation, whose log10 is within 0.01.
+
+    Parameters
+    ----------
+    kept, lost
+        Epsilons (N,), inf where not found.
+
+    Examples
+    --------
+    >>> kept, lost = np.arange(8991.0) + 100, np.arange(9.0)  # the only one of so many ways
+    >>> result = mann_whitney(kept, lost)
+    >>> result.exact, round(math.exp(result.log_p) * math.comb(9000, 9), 9)
+    (True, 1.0)
+    """
+    m, n = len(kept), len(lost)
+    scores = (2 * rankdata(np.concatenate([kept, lost]))).astype(np.int64)
+    near, near_exact = _lower_tail(scores, scores[m:]) if n <= m else _upper_tail(scores, scores[:m])
+    far, far_exact = _upper_tail(scores, scores[m:]) if n <= m else _lower_tail(scores, scores[:m])
+    return MannWhitney(near, min(0.0, math.log(2) + min(near, far)), near_exact and far_exact)
+
+
+def _lower_tail(scores: Scores, drawn: Scores) -> tuple[float, bool]:
+    """Return the logarithm of the chance to draw a sum as low as that of the drawn scores, and whether it is exact."""
+    size, total = len(drawn), int(drawn.sum())
+    log_p = log_rank_sum(scores, size, total)
+    if log_p is None:
+        return log_rank_sum_saddlepoint(scores, size, total), False
+    return log_p, True
+
+
+def _upper_tail(scores: Scores, drawn: Scores) -> tuple[float, bool]:
+    top = scores.max()
+    return _lower_tail(top - scores, top - drawn)
+
+
+def mann_whitney_log_p_normal(u: float, kept: FloatColumn, lost: FloatColumn) -> float:
+    """Return the natural logarithm of the one-sided p-value of U by the normal approximation.
+
+    With tie and continuity correction, as most programs print it. Far in the tail it is no p-value: two groups
+    of 500 that do not overlap get 1e-164, where one of 1e299 ways to draw them looks like that.
+    """
     m, n = len(kept), len(lost)
     sigma = mann_whitney_sigma(kept, lost)
     if sigma == 0:  # all tied
-        return 0.0, 0.0
-    z = (m * n / 2 - u - 0.5) / sigma
-    z_two_sided = (abs(m * n / 2 - u) - 0.5) / sigma
-    return float(log_ndtr(-z)), min(0.0, math.log(2) + float(log_ndtr(-z_two_sided)))
-
-
-def mann_whitney_log_p_exact(kept: FloatColumn, lost: FloatColumn) -> tuple[float, float]:
-    """Return what `mann_whitney_log_p` does, counting all ways to draw the groups from their own values."""
-    m, n = len(kept), len(lost)
-    scores = (2 * rankdata(np.concatenate([kept, lost]))).astype(np.int64)
-    drawn = scores[m:] if n <= m else scores[:m]
-    near = log_rank_sum(scores, len(drawn), int(drawn.sum()))  # the smaller group lies as near, or nearer
-    top = int(scores.max())
-    far = log_rank_sum(top - scores, len(drawn), len(drawn) * top - int(drawn.sum()))
-    return (near if n <= m else far), min(0.0, math.log(2) + min(near, far))
+        return 0.0
+    return float(log_ndtr((u + 0.5 - m * n / 2) / sigma))

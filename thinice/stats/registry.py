@@ -42,6 +42,8 @@ class Statistic:
         Its line in the table that people read; empty where that does not show it.
     quartiles : str
         The entry of `Separation.to_dict` whose two numbers stand in brackets behind it in that line.
+    interval : tuple of str
+        The statistics that are the ends of its interval, which stands in brackets behind it in that line.
     until : str
         The statistic that is the upper end of an interval which begins with this one; the line shows both.
     optional : bool
@@ -56,6 +58,7 @@ class Statistic:
     unit: Unit = "none"
     label: str = ""
     quartiles: str = ""
+    interval: tuple[str, str] | tuple[()] = ()
     until: str = ""
     optional: bool = False
     of: Callable[[Separation], Value] | None = None
@@ -88,34 +91,81 @@ STATISTICS: dict[str, Statistic] = {
             "By how much kept samples lie farther: median of all differences kept - lost (Hodges-Lehmann).",
             "epsilon",
             "shift, kept - lost",
+            interval=("shift_low", "shift_high"),
         ),
+        Statistic(
+            "shift_low",
+            "Lower end of the confidence interval of shift, also for groups of unequal spread; NULL where not known.",
+            "epsilon",
+        ),
+        Statistic("shift_high", "Upper end of the confidence interval of shift; NULL where not known.", "epsilon"),
         Statistic(
             "auc",
             "Chance that a kept sample lies farther from the boundary than a lost one; ties count half.",
             "probability",
             "AUC",
         ),
+        Statistic("auc_se", "DeLong's standard error of auc; NULL where it is 0 or not known.", "probability"),
+        Statistic("auc_df", "Degrees of freedom of auc_se, after Brunner and Munzel."),
         Statistic(
             "auc_low",
-            "Lower end of the confidence interval of auc.",
+            "Lower end of the confidence interval of auc, over samples drawn anew for these two networks.",
             "probability",
             "AUC, 95 % interval",
             until="auc_high",
         ),
         Statistic("auc_high", "Upper end of the confidence interval of auc.", "probability"),
-        Statistic("confidence", "Level of the confidence interval of auc.", "probability"),
+        Statistic(
+            "auc_not_found_low",
+            "auc if kept samples that were not found lay nearest, and such lost ones farthest.",
+            "probability",
+        ),
+        Statistic("auc_not_found_high", "auc if it were the other way round.", "probability"),
+        Statistic("confidence", "Level of the confidence intervals of auc and shift.", "probability"),
         Statistic("cliffs_delta", "Effect size 2 auc - 1."),
+        Statistic("closest", "Samples in the closest tenth: as near as the one that completes it, or nearer.", "count"),
+        Statistic("closest_lost", "Lost samples in the closest tenth.", "count"),
         Statistic(
             "u", "Mann-Whitney U of the lost samples: pairs in which the lost one lies farther, ties count half."
         ),
         Statistic(
             "p_value", "One-sided: lost samples lie nearer. 0 below 1e-308, where log10_p still holds.", "probability"
         ),
-        Statistic("log10_p", "Decimal logarithm of p_value.", "log10", "log10 p, lost are nearer"),
+        Statistic("log10_p", "Decimal logarithm of p_value, Mann-Whitney's.", "log10", "log10 p, lost are nearer"),
         Statistic("p_value_two_sided", "Two-sided p-value.", "probability"),
         Statistic("log10_p_two_sided", "Decimal logarithm of p_value_two_sided.", "log10"),
         Statistic(
-            "exact", "Whether the p-values count all cases, instead of following the normal approximation.", "flag"
+            "exact",
+            "Whether Mann-Whitney's p-values count all cases, instead of following the saddlepoint approximation.",
+            "flag",
+        ),
+        Statistic(
+            "log10_p_normal",
+            "log10_p by the normal approximation, as papers give it; far in the tail it is no p-value.",
+            "log10",
+        ),
+        Statistic(
+            "brunner_munzel_log10_p",
+            "One-sided test of auc > 1/2 by Brunner and Munzel, which holds for groups of unequal spread too.",
+            "log10",
+            "log10 p, AUC above 1/2",
+        ),
+        Statistic("brunner_munzel_log10_p_two_sided", "The same, two-sided.", "log10"),
+        Statistic(
+            "kolmogorov_smirnov",
+            "Largest difference between the shares of lost and of kept samples within a radius.",
+            "probability",
+        ),
+        Statistic("kolmogorov_smirnov_at", "That radius.", "epsilon"),
+        Statistic(
+            "kolmogorov_smirnov_log10_p",
+            "Two-sided test of any difference between the distributions of lost and of kept samples.",
+            "log10",
+        ),
+        Statistic(
+            "kolmogorov_smirnov_exact",
+            "Whether it counts all orders of the samples, instead of following Kolmogorov's distribution.",
+            "flag",
         ),
     )
 }
