@@ -28,7 +28,7 @@ from thinice.results import Comparison, Measured, Robustness
 from thinice.stats import class_impact, flips, separation, transition_counts, transitions
 from thinice.types import BASES, DISTANCES, Basis, Distances, Outcome, Transition
 
-__all__ = ["compare", "compare_all", "named_data"]
+__all__ = ["compare", "compare_all", "compare_prepared", "named_data"]
 
 Network = Classifier | nn.Module | str | Path
 GALLERY = 12
@@ -151,7 +151,7 @@ def compare_all(
                 verify = _verdicts_by(session, bound, robust_by, budget, seed)
                 robust = verify(first), verify(other)
             comparisons.append(
-                _compare(
+                compare_prepared(
                     session,
                     first,
                     other,
@@ -223,20 +223,36 @@ def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
     return distinct
 
 
-def _compare(
+def compare_prepared(
     session: MeasurementSession,
     dense: Classifier,
     pruned: Classifier,
     attack: Attack,
     measured: Measured,
     *,
-    both: bool,
-    robust: tuple[Robustness, Robustness] | None,
-    controls: Sequence[Classifier] | None,
+    both: bool = False,
+    robust: tuple[Robustness, Robustness] | None = None,
+    controls: Sequence[Classifier] | None = None,
 ) -> Comparison:
-    """Return the comparison of two networks that were prepared, and store it; without `controls` if they are None.
+    """Return the comparison of two networks that were prepared, within a session's run, and store it.
 
-    None of them means the built-in one.
+    Parameters
+    ----------
+    session
+        In a run; it knows the samples.
+    dense, pruned
+        As `thinice.analysis.measurement.prepare_classifiers` returns them.
+    attack
+        That of `measured`.
+    measured
+        What it finds on the dense network.
+    both
+        Whether the pruned network is measured too.
+    robust
+        How both networks stand at a budget; without it, samples count by their clean predictions.
+    controls
+        Networks that the pruning is held against; none of them means the built-in control, None no control.
+
     """
     samples, predicted = session.samples, session.predict(dense)
     labels, pruned_predicted = samples.labels.numpy(), session.predict(pruned)

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from thinice.analysis.comparison import compare_prepared
 from thinice.analysis.evaluation import verdicts
 from thinice.analysis.measurement import prepare_classifier
-from thinice.analysis.session import ComparisonBasis, MeasurementSession
+from thinice.analysis.session import MeasurementSession
 from thinice.attacks import Attack, attack_row, make_attack
 from thinice.attacks.fixed_budget import AttackEnsemble, make_ensemble
 from thinice.attacks.rows import MinNormRow
 from thinice.models import load_classifier
-from thinice.stats import separation, transitions
 from thinice.store import query
-from thinice.types import Transition
 
 if TYPE_CHECKING:
     from thinice.data import Samples
@@ -176,13 +175,7 @@ class CellMeasurements:
         """Store the comparison with the dense network, as `thinice.compare` does."""
         dense = load_classifier(self.files.path(plan.dense))
         measured = self.session.measure(dense, attack)
-        labels = self.session.samples.labels.numpy()
-        transition = transitions(
-            measured.clean_predictions == labels, self.session.predict(network).predictions == labels
-        )
-        kept, lost = (measured.epsilon[transition == wanted] for wanted in (Transition.KEPT, Transition.LOST))
-        self.session.predict(dense)
-        self.session.add_comparison(measured, network, separation(kept, lost), ComparisonBasis())
+        compare_prepared(self.session, dense, network, attack, measured)
 
     def _run(self) -> Any:  # noqa: ANN401 (a context manager of the store's)
         settings = {"study": self.study.name, "setup": self.setup.name}
