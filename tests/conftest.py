@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks gain nothing from threads; workers run side by side
@@ -54,6 +55,18 @@ def empty(tmp_path_factory):
 def unadorned(monkeypatch):
     """Leave out the figures of a report, which take seconds, where a test is about something else."""
     monkeypatch.setattr("thinice.report.draw_figures", lambda *_: {})
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
+def pytest_collection_modifyitems(items):
+    """Of a test that is marked as sampled and has many cases, one in five is not slow, the first and so on."""
+    seen = Counter()
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % 5:
+                item.add_marker("slow")
+            seen[test] += 1
 
 
 def pytest_collection_finish():

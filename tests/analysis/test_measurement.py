@@ -21,6 +21,8 @@ from thinice.norms import NORM_TABLE
 from thinice.numerics import _switches, exact, lowered, pick_device
 from thinice.types import NORMS, Outcome
 
+pytestmark = pytest.mark.sampled
+
 CPU = torch.device("cpu")
 
 

@@ -18,6 +18,8 @@ from thinice.errors import InputError
 from thinice.models.clamped_inputs import PROBES
 from thinice.types import EFFORTS, NORMS, Outcome
 
+pytestmark = pytest.mark.sampled
+
 ids = torch.arange
 OWN = ("tmn", "fmn", "ho-fmn")
 ORDINARY = {"tmn": NORMS, "fmn": ("l0", "l2"), "ho-fmn": ("l1", "linf")}

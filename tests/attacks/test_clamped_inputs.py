@@ -17,6 +17,8 @@ from thinice.checks.network import check_network
 from thinice.models import as_classifier
 from thinice.types import NORMS
 
+pytestmark = pytest.mark.sampled
+
 every_norm = pytest.mark.parametrize("norm", NORMS)
 
 

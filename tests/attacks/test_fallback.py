@@ -20,6 +20,8 @@ from thinice.norms import NORM_TABLE
 from thinice.numerics import random_directions
 from thinice.types import NORMS, FailureReason, FoundBy, Outcome
 
+pytestmark = pytest.mark.sampled
+
 every_norm = pytest.mark.parametrize("norm", NORMS)
 KNOWN = linear(classes=3, count=8)
 

@@ -18,6 +18,8 @@ from thinice.attacks.tmn import TmnSettings
 from thinice.norms import NORM_TABLE
 from thinice.types import EFFORTS, NORMS, Outcome
 
+pytestmark = pytest.mark.sampled
+
 CLASSES, SHAPE, COUNT = 4, (1, 5, 5), 8
 FOOLBOX = {"l0": "L0FMNAttack", "l1": "L1FMNAttack", "l2": "DDNAttack", "linf": "LInfFMNAttack"}
 OWN = ("tmn", "fmn", "ho-fmn")

@@ -18,6 +18,8 @@ from thinice.attacks.result import FORWARD, Candidates
 from thinice.errors import InputError, MissingExtraError
 from thinice.types import Outcome
 
+pytestmark = pytest.mark.sampled
+
 pytest.importorskip("pyautoattack")
 IMAGE = (3, 32, 32)
 
@@ -254,6 +256,7 @@ def test_a_constant_network_stands_and_nobody_grumbles(name, capsys):
     torch.set_rng_state(torch_before)
 
 
+@pytest.mark.slow
 def test_the_callers_generators_are_left_alone():
     known = linear(classes=4, count=4, shape=SHAPE)
     ensemble = make_ensemble("autoattack", norm="linf", budget=0.01, classes=4, shape=SHAPE)

@@ -16,6 +16,8 @@ from thinice.attacks import make_attack, verify
 from thinice.errors import InputError
 from thinice.types import NORMS, Outcome
 
+pytestmark = pytest.mark.sampled
+
 
 def run(known, name="fmn", **options):
     return make_attack(name, **options)(known.model, known.inputs, known.labels, known.sample_ids)

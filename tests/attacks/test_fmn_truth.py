@@ -17,6 +17,8 @@ from thinice.attacks.result import FORWARD
 from thinice.losses import margin
 from thinice.types import NORMS, Outcome
 
+pytestmark = pytest.mark.sampled
+
 every_norm = pytest.mark.parametrize("norm", NORMS)
 
 

@@ -31,6 +31,8 @@ from thinice.models.clamped_inputs import PROBES
 from thinice.norms import NORM_TABLE
 from thinice.types import NORMS, Outcome
 
+pytestmark = pytest.mark.sampled
+
 every_norm = pytest.mark.parametrize("norm", NORMS)
 LINEAR = truth.linear(classes=4, features=24, count=12)
 
@@ -66,6 +68,7 @@ def test_it_finds_a_plane_nearly_always_the_nearest(norm, loss):
     assert found.max() <= 1.4
 
 
+@pytest.mark.slow
 def test_it_finds_the_way_around_the_kinks_of_a_small_network():
     known = truth.tiny_relu()
     for norm in NORMS:

@@ -15,6 +15,8 @@ from thinice.attacks.tmn.settings import EFFORTS
 from thinice.attacks.tmn.sparse import random_vertex_search, screen_sparse
 from thinice.attacks.tmn.state import SearchState
 
+pytestmark = pytest.mark.sampled
+
 NORMS = ("l0", "l1")
 Samples = tuple[Tensor, Tensor, Tensor]
 

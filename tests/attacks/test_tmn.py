@@ -22,6 +22,8 @@ from thinice.attacks.tmn.settings import EFFORTS
 from thinice.attacks.tmn.state import ANY, SearchState, draw_index
 from thinice.types import NORMS, FoundBy, Outcome
 
+pytestmark = pytest.mark.sampled
+
 QUICK = EFFORTS["quick"]
 
 

@@ -10,6 +10,8 @@ from thinice.certification.graph import read_graph
 from thinice.errors import InputError
 from thinice.models import as_classifier, build, load_classifier
 
+pytestmark = pytest.mark.sampled
+
 SHAPE = (3, 8, 8)
 
 

@@ -19,6 +19,8 @@ from thinice.errors import InputError
 from thinice.models import as_classifier, build, load_classifier
 from thinice.norms import NORM_TABLE
 
+pytestmark = pytest.mark.sampled
+
 NORMS = ["linf", "l2", "l1"]
 
 

@@ -108,6 +108,7 @@ def test_stopping_early_after_success_is_no_fault():
     assert raised(Descent(WIDE, stride=1 / 80, steps=50), budget=WIDE) == {}
 
 
+@pytest.mark.slow
 def test_a_minimum_norm_attack_that_stops_too_early():
     """It starts far away and comes 2 % nearer a step: after 60 steps still too far, after 300 there."""
 

@@ -116,6 +116,7 @@ def test_attacks_that_contradict_each_other_are_told_and_those_of_other_networks
     assert contradictions(look(pruned, "fmn", budget=0.1)) == []
 
 
+@pytest.mark.slow
 def test_many_contradictions_are_counted(look, dense):
     weak = {"learning_rate": 1.0, "bisections": 0, "fallback": False, "scheduler": "none", "checks": False}
     for steps in range(1, 5):
@@ -127,6 +128,7 @@ def test_many_contradictions_are_counted(look, dense):
     assert f"{more} more pairs of attacks contradict each other" in warning_texts(findings)[-1]
 
 
+@pytest.mark.slow
 def test_long_attacks_are_watched_on_fewer_samples_and_the_longest_on_none(look, dense, monkeypatch):
     monkeypatch.setattr("thinice.checks.run.PASSES", 100)
 
@@ -137,6 +139,7 @@ def test_long_attacks_are_watched_on_fewer_samples_and_the_longest_on_none(look,
     assert [watched(steps) for steps in (5, 30, 150)] == [4, 2, None]
 
 
+@pytest.mark.slow
 def test_what_fell_to_square_alone_is_named(look):
     """Gradients through rounding are zero: the attacks with gradients break nothing that needs a step."""
     pytest.importorskip("pyautoattack")

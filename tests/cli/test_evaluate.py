@@ -29,6 +29,7 @@ def rows(output):
     return json.loads(output)
 
 
+@pytest.mark.slow
 def test_command_line_and_api_give_equal_rows_and_equal_warnings(run, paths, tmp_path, monkeypatch):
     monkeypatch.setattr("thinice.checks.run.SAMPLES", 2)
     (tmp_path / "paper.csv").write_text("checkpoint,reported\ndense,90%\npruned-95,40%\n")
@@ -70,6 +71,7 @@ def few(limit):
     return thinice.load_samples("digits", limit=limit)
 
 
+@pytest.mark.slow
 def test_one_line_a_network_and_budget_the_smaller_first(run, paths, tmp_path):
     words = (
         "evaluate",
@@ -206,6 +208,7 @@ def test_without_the_extra_it_says_what_to_install(run, paths, monkeypatch):
     assert "pip install 'thinice[autoattack]'" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [(), ("--robust-by", "pgd")])
 def test_compare_on_a_robust_basis_agrees_with_evaluate(run, paths, tmp_path, by):
     words = ("compare", paths["dense"], paths["pruned-95"], "--attack", "fmn", "--effort", "quick", "--no-figures")

@@ -130,6 +130,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_network(run, tmp_path):
     words = (*SMALL, "--recipe", "fast", "--epochs", "4", "--set", "average=0.9", "--quiet", "--format", "json")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}

@@ -24,6 +24,8 @@ from thinice.models.architectures.identify import fit, identify, shapes_of
 from thinice.models.architectures.rebuild import signature
 from thinice.models.architectures.torchvision_marks import MARKS, family_of
 
+pytestmark = pytest.mark.sampled
+
 # Counted on paper: the sum over layers of outputs x inputs x kernel, see each docstring and the papers.
 PRUNABLE = {
     "cnn5": 61_470,

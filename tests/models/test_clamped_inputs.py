@@ -16,6 +16,8 @@ from thinice.models import as_classifier, build, find_architecture, known_archit
 from thinice.models.clamped_inputs import _KNOWN, HAIR, Inside, Onlooker, drawn_in, hides_ends, seen_inside
 from thinice.models.inference import unclamped
 
+pytestmark = pytest.mark.sampled
+
 INPUTS = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(5))
 
 

@@ -26,6 +26,8 @@ from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.variants import is_own_change
 from thinice.models.wrappers import shared_prefix, unwrap
 
+pytestmark = pytest.mark.sampled
+
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 SMALL = (8, "M", 8, "M", 12, 12, "M", 16, "M", 16)
 

@@ -19,6 +19,8 @@ from thinice.errors import ThinIceError
 from thinice.models import as_classifier, build, save_classifier
 from thinice.models.research_formats import NESTS, find_weights
 
+pytestmark = pytest.mark.sampled
+
 
 def endless():
     nest: dict[str, object] = {}

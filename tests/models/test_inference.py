@@ -16,6 +16,8 @@ from thinice.errors import InputError
 from thinice.models import as_classifier, build, find_architecture, known_architectures, load_classifier
 from thinice.models.inference import ChannelsLast, _close, fold_batch_norm, inference_form, unclamped
 
+pytestmark = pytest.mark.sampled
+
 SIDES = {"preact_resnet18": 64}  # made for 224 pixels
 HUGE = {"wrn_28_10"}
 DEEPER = {"resnet32", "resnet44", "resnet56"}  # than resnet20, of the same blocks

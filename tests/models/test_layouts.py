@@ -21,6 +21,8 @@ from tests.models.test_variants import answered, changed, spread_out
 from thinice.errors import CheckpointError
 from thinice.models import build, load_classifier
 
+pytestmark = pytest.mark.sampled
+
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 EQUAL, OWN_CODE = "equal", "own code"
 """What becomes of a file: its network; what the user's own code is alone. Else it is one that the refusal offers."""

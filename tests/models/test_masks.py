@@ -13,6 +13,8 @@ from thinice.models.research_formats import RawCheckpoint
 from thinice.models.weights import STRUCTURES, grouped, spread
 from thinice.pruning import prune
 
+pytestmark = pytest.mark.sampled
+
 SUFFIXES = (".pt", ".safetensors")
 
 

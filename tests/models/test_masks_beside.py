@@ -12,6 +12,8 @@ from tests.models.test_research_formats import LAYERS, inputs, trained
 from thinice.errors import CheckpointError, InputError
 from thinice.models import Masks, as_classifier, build, load_classifier, save_classifier
 
+pytestmark = pytest.mark.sampled
+
 SHARE = 0.4
 
 

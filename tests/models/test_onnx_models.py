@@ -89,6 +89,8 @@ pytest.importorskip("onnx2torch")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - after the skip
 from onnx.reference import ReferenceEvaluator  # noqa: E402 - the same
 
+pytestmark = pytest.mark.sampled
+
 
 def value(name, shape):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -20,6 +20,8 @@ from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weig
 from thinice.models.research_formats import READERS, RawCheckpoint, find_weights, plain_weights
 from thinice.models.research_formats.popup_scores import density_in_name, highest
 
+pytestmark = pytest.mark.sampled
+
 LAYERS = ("conv1", "conv2", "conv3", "fc")
 
 

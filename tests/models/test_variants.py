@@ -23,6 +23,8 @@ from thinice.models import build, known_architectures, load_classifier, save_cla
 from thinice.models.architectures.variants import base_and_variant, variants_of
 from thinice.models.hypotheses import choices, deciding, hypotheses
 
+pytestmark = pytest.mark.sampled
+
 
 def alive(network, shape):
     """The network in eval mode, with statistics of its own and logits that depend on the image."""

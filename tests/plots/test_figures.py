@@ -30,6 +30,8 @@ from thinice.results import AdversarialExample
 from thinice.stats import compare_predictors, roc_curve, separation
 from thinice.types import NORMS, Transition
 
+pytestmark = pytest.mark.sampled
+
 ELL = "\N{SCRIPT SMALL L}"
 EVIL = [
     "$x^2$",

@@ -19,6 +19,8 @@ from thinice.plots import TRANSITIONS, plot_attacks, plot_pairs, plot_predictors
 from thinice.stats import compare_predictors, risk_curve, wilson
 from thinice.types import NORMS, Transition
 
+pytestmark = pytest.mark.sampled
+
 ODD = [
     {"n": 300},
     {"n": 10_000, "not_found": 0.05},

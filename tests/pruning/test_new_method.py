@@ -137,6 +137,7 @@ searched(resume={path!r})
 """
 
 
+@pytest.mark.slow
 def test_kill_and_resume_is_an_undisturbed_search(tmp_path):
     path = tmp_path / "search.pt"
     script = KILLED.format(path=str(path))

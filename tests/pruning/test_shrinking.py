@@ -14,6 +14,8 @@ from thinice.models.architectures.rebuild import WithoutMemory
 from thinice.pruning import prune
 from thinice.pruning.shrinking import cost, shrink
 
+pytestmark = pytest.mark.sampled
+
 ARCHITECTURES = {
     "vgg11": 16,
     "vgg16_bn": 16,

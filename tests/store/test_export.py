@@ -124,6 +124,7 @@ def test_pandas_reads_parquet_back(six, tables):
         assert_rows_are_those_of_the_store(six, name, frame.columns.tolist(), frame.astype(object).to_numpy().tolist())
 
 
+@pytest.mark.slow
 def test_polars_reads_parquet_back(six, tables):
     polars = pytest.importorskip("polars")
     for name, path in tables.items():
