@@ -43,6 +43,7 @@ OWN = {
     "--output": {"report", "prune", "train"},
     "--overwrite": {"report", "export", "prune", "train"},
     "--seed": {"prune", "train"},  # of random masks; of the weights
+    "--set": {"prune", "train"},  # of the method; of recipe and objective
     "--split": {"prune", "train"},  # "train" by default
     "--steps": {"train"},  # that craft an input
 }

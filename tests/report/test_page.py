@@ -591,6 +591,31 @@ def test_figures_say_the_numbers_of_the_store(store, report):
     assert f"AUC {one.auc:.3f} (95%: {one.auc_low:.3f} to {one.auc_high:.3f})" in unquote(html.unescape(uri))
 
 
+def test_the_page_shows_the_learning_curves_that_the_store_has(six, tmp_path):
+    """Those of the latest training of each network: here of the dense one alone, which kept its second epoch."""
+    with six.run(["thinice", "train"], device="cpu", seed=0) as run:
+        for accuracy in (0.1, 0.75):
+            facts = {"name": "dense", "architecture": "cnn", "objective": "natural", "recipe": {}, "parent": None}
+            training = run.training(fingerprint=f"of {accuracy}", dataset_id=1, **facts)
+            columns = {"learning_rate": 0.1, "loss": 1.0, "seconds": 1.0, "validation_loss": 1.0}
+            columns |= {"accuracy": accuracy, "validation_accuracy": 0.5, "robust_accuracy": None}
+            run.add_epochs(training, [{"epoch": number, **columns} for number in (1, 2, 3)])
+            run.end_training(training, checkpoint_id=1, chosen_epoch=2, notes=())
+    shown = read_facts(six).comparisons[0]
+    assert [(epoch.number, epoch.accuracy, epoch.robust_accuracy) for epoch in shown.measured.training] == [
+        (number, 0.75, None) for number in (1, 2, 3)
+    ]
+    assert shown.measured.training.chosen == 2
+    assert not shown.training
+    page = save_report(six, tmp_path / "report.html").read_text(encoding="utf-8")
+    figures = dict(re.findall(r'<figure class="([a-z-]*)"><img src="([^"]*)"', page))
+    assert [name for name in figures if name.startswith("training")] == ["training-dense"]
+    drawn = unquote(html.unescape(figures["training-dense"]))
+    assert all(text in drawn for text in ("Training of dense", "held out", "kept: epoch 2"))
+    assert "robust" not in drawn
+    assert "What the training of the dense network reached, epoch by epoch." in page
+
+
 @pytest.mark.usefixtures("unadorned")
 def test_a_long_path_is_shortened_on_the_page_and_found_on_the_disk(tmp_path):
     folder = tmp_path / ("d" * 150)

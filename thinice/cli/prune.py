@@ -56,13 +56,15 @@ class MethodOptions:
 
     method: Annotated[str, typer.Option("--method", help=f"How it is decided which go. {methods()}.")] = "magnitude"
     scope: Annotated[
-        str | None, typer.Option("--scope", help="global: all layers are ranked together; local: each by itself.")
+        str | None,
+        typer.Option("--scope", help="global, the default: all layers are ranked together; local: each by itself."),
     ] = None
     structure: Annotated[
         str | None,
         typer.Option(
             "--structure",
-            help="What goes as one: weight; in convolutions also kernel, filter (output channel), channel (input).",
+            help="What goes as one: weight, the default; in convolutions also kernel, filter (output channel), channel "
+            "(input).",
         ),
     ] = None
     skip: Annotated[

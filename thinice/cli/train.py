@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,10 +46,16 @@ __all__ = ["TrainingReporter", "objectives", "plan_value", "recipes", "refuse_te
 
 
 def recipes() -> str:
-    """Return what ``--recipe`` takes."""
+    """Return what ``--recipe`` takes: those whose names begin alike together."""
     from thinice.training import RECIPES
 
-    return one_of(RECIPES.names())
+    families = Counter(name.partition("-")[0] for name in RECIPES.names())
+
+    def family(name: str) -> str:
+        first = name.partition("-")[0]
+        return first if families[first] > 1 else ""
+
+    return "; ".join(one_of(names) for _, names in groupby(RECIPES.names(), family))
 
 
 def objectives() -> str:
@@ -109,7 +117,14 @@ def train(
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help=f"How to train: {recipes()}.")] = "natural",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            metavar="RECIPE",
+            help=f"How to train: {recipes()}. Changes by other options, or after commas: fast,epochs=5.",
+        ),
+    ] = "natural",
     objective: Annotated[
         str | None, typer.Option("--objective", help=f"What to minimise instead of the recipe's: {objectives()}.")
     ] = None,

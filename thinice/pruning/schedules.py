@@ -323,7 +323,7 @@ def _checked_targets(method: PruningMethod, sparsities: Sequence[float]) -> list
     if method.searches:
         raise InputError(
             f"`method` {type(method).__name__} finds its masks by training, which stages do not: call thinice.prune "
-            "with samples and a recipe, then thinice.train with its masks; thinice.pruning.classifiers does both"
+            "with samples and a recipe, then thinice.train with its masks"
         )
     targets = list(sparsities)
     if not targets:

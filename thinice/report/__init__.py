@@ -195,6 +195,8 @@ VALUES, LEAST = 200_000, 1000
 """Samples times comparisons and measurements: of many comparisons fewer samples are shown, but so many at least."""
 
 CAPTIONS = {
+    "training-dense": "What the training of the dense network reached, epoch by epoch.",
+    "training-pruned": "What the training of the pruned network reached, epoch by epoch.",
     "distribution": "How far samples lay from the dense boundary, by what pruning did to them.",
     "survival": "The share of each transition that lies farther than ε.",
     "security": "The accuracy that remains under perturbations of size ε.",

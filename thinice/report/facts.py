@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from thinice.printable import records
 from thinice.results import Finding
 from thinice.stats import PredictorComparison, compare_predictors
 from thinice.store import Store, query
+from thinice.training.history import Epoch, History
 from thinice.types import Norm, Outcome, Transition
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ LETTERS = 100
 """Of a name that others gave: what a page shows of it."""
 
 Row = dict[str, Any]
+
+EPOCH_COLUMNS = tuple(field.name for field in fields(Epoch) if field.name != "number")
 
 OWN = "Distance to the decision boundary of the pruned network itself, by the same attack."
 
@@ -66,11 +69,13 @@ class Axis:
 class MeasurementFacts:
     """One measurement of a dense network; columns are in the order of the data's samples.
 
-    Where a run has not come to a sample yet its outcome is -1.
+    Where a run has not come to a sample yet its outcome is -1. `training` is empty where the store does not know how
+    the network was trained.
     """
 
     measurement_id: int
     dense: Row
+    training: History
     attack: Row
     data: Data
     epsilon: NDArray[np.float64]
@@ -92,12 +97,14 @@ class ComparisonFacts:
 
     `transitions` has an empty text where a run has not come to a sample yet. `statistics` is None where it ended
     before them, `pruned_epsilon` where it was not asked for, `predictors` where the store does not keep how sure the
-    dense network is of each sample, `budget` on the clean basis.
+    dense network is of each sample, `budget` on the clean basis. `training` is that of the pruned network, empty where
+    the store does not know it.
     """
 
     comparison_id: int
     measured: MeasurementFacts
     pruned: Row
+    training: History
     basis: str
     budget: float | None
     transitions: NDArray[np.str_]
@@ -206,6 +213,7 @@ def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: D
     return MeasurementFacts(
         row["measurement_id"],
         dense,
+        _training(store, row["checkpoint_id"]),
         _named(tables["attacks"][row["attack_id"]]),
         data,
         frame["epsilon"].to_numpy(np.float64, na_value=np.nan),
@@ -237,6 +245,7 @@ def _compared(
         key,
         measured,
         pruned,
+        _training(store, row["pruned_checkpoint_id"]),
         row["basis"],
         row["budget"],
         frame["transition"].fillna("").to_numpy(np.str_),
@@ -252,6 +261,13 @@ def _compared(
         tuple(records(_of(store, "report_findings", dense=row["checkpoint_id"], pruned=row["pruned_checkpoint_id"]))),
         tuple(pattern for pattern in patterns if names & set(pattern.subjects)),
     )
+
+
+def _training(store: Store, checkpoint_id: int) -> History:
+    """Return the epochs of the training that a network came out of."""
+    rows = records(_of(store, "report_training", network=checkpoint_id))
+    epochs = [Epoch(number=row["epoch"], **{name: row[name] for name in EPOCH_COLUMNS}) for row in rows]
+    return History(epochs, chosen=rows[0]["chosen_epoch"] or 0, notes=rows[0]["notes"] or ()) if rows else History([])
 
 
 def _predictor_comparison(store: Store, comparison_id: int) -> PredictorComparison | None:

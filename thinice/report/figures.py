@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, features
 
 from thinice.plots import ComparisonColumns, figure_set
+from thinice.plots.training import plot_training
 from thinice.report.facts import ComparisonFacts
 from thinice.report.pictures import CloseUps
 from thinice.results import AdversarialExample
@@ -70,7 +71,21 @@ def draw_figures(compared: ComparisonFacts, close: CloseUps | None) -> dict[str,
             predictors=compared.predictors,
         )
     )
-    return {name: as_svg(figure) for name, figure in figures.items()}
+    figures |= _training_figures(compared)
+    return {name: as_svg(figures[name]) for name in sorted(figures, key=lambda name: name == "gallery")}
+
+
+def _training_figures(compared: ComparisonFacts) -> dict[str, Figure]:
+    """Return the learning curves of the networks, dense and pruned, whose training the store knows."""
+    trainings = {
+        "training-dense": (compared.measured.dense, compared.measured.training),
+        "training-pruned": (compared.pruned, compared.training),
+    }
+    axes = {
+        name: plot_training(history, name=network["name"]) for name, (network, history) in trainings.items() if history
+    }
+    figures = {name: ax.get_figure(root=True) for name, ax in axes.items()}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _examples(compared: ComparisonFacts, close: CloseUps) -> list[AdversarialExample]:
