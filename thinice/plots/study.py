@@ -118,8 +118,9 @@ def _panel(ax: Axes, name: str, curves: Mapping[str, StudyCurve], styles: Mappin
         bars = np.array([sd or 0.0 for _, _, sd in known])
         if bars.any():
             ax.errorbar(x, values, yerr=bars, fmt="none", ecolor=style.color, elinewidth=0.8, capsize=1.5, alpha=0.7)
-        if known and known[0][0] == 1:
-            ax.axhline(known[0][1], **REFERENCE)
+    for level in {curve.accuracies[0] for curve in curves.values() if curve.rates[0] == 1}:
+        if level is not None:
+            ax.axhline(level, **REFERENCE)
     ax.xaxis.set_major_locator(FixedLocator(np.log2(rates).tolist()))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticklabels([f"{rate:g}" for rate in rates])
