@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,13 +25,26 @@ from thinice.cli.output import Messages, aligned, put, put_rows
 from thinice.cli.stopping import exit_on_interrupt
 
 if TYPE_CHECKING:
+    from thinice.plots.study import StudyCurve
     from thinice.studies import Study
+    from thinice.studies.definition import Setup
     from thinice.studies.estimate import SetupEstimate
     from thinice.studies.results import StudyResults
 
 __all__ = ["study"]
 
 NETWORKS = Path("thinice-networks")
+
+
+class Part(StrEnum):
+    """Which rows of a study go to standard output."""
+
+    SUMMARY = "summary"
+    POINTS = "points"
+    SWEET_SPOTS = "sweet-spots"
+    LOSSES = "losses"
+    OVERLAPS = "overlaps"
+    LOST_SAMPLES = "lost-samples"
 
 
 @options
@@ -44,6 +58,9 @@ def study(
     results_only: Annotated[
         bool, typer.Option("--results-only", help="Only show what the store holds: nothing is trained or measured.")
     ] = False,
+    part: Annotated[
+        Part, typer.Option("--table", help="What to print: a summary, or all rows of one kind (as JSON: points).")
+    ] = Part.SUMMARY,
     store: StorePath = STORE,
     networks: Annotated[
         Path, typer.Option("--networks", metavar="DIR", help="Folder for the networks, which studies share.")
@@ -84,7 +101,7 @@ def study(
                 say=say,
             )
     results = study_results(asked, store)
-    show_results(results, drawing.folder, printing.format, say)
+    show_results(results, part, drawing.folder, printing.format, say)
     if not results_only and run.failures:
         say(f"{len(run.failures)} of {run.networks} networks have no result:")
         for failure in run.failures:
@@ -114,19 +131,64 @@ def show_estimates(asked: Study, estimates: Sequence[SetupEstimate], how: Format
 COLUMNS = ("setup", "cells", "networks", "made", "finished", "training_passes", "attack_passes")
 
 
-def show_results(results: StudyResults, figures: Path | None, how: Format, say: Messages) -> None:
-    """Print the tables of a study, and write them into a folder."""
-    from thinice.studies.tables import clean_table, robust_table, save_tables
+def rows_of(results: StudyResults, part: Part) -> list[dict[str, Any]]:
+    """Return the rows of a part of the results."""
+    from thinice.studies.lost_samples import losses, lost_samples, overlaps
+    from thinice.studies.per_sample import samples_of
+    from thinice.studies.sweet_spots import sweet_spots
 
-    setups = [setup.name for setup in results.study.setups]
-    tables = [table(results, setup) for setup in setups for table in (clean_table, robust_table)]
-    if how in {Format.JSON, Format.CSV}:
-        put_rows(results.rows(), how)
-    elif how is Format.MARKDOWN:
+    if part in {Part.SUMMARY, Part.POINTS}:
+        return results.rows()
+    asked = results.study
+    setups = [samples_of(asked, setup, results.store) for setup in asked.setups]
+    if part is Part.SWEET_SPOTS:
+        return [spot.to_dict() for spot in sweet_spots(asked, setups)]
+    kinds: dict[Part, Callable[..., Any]] = {
+        Part.LOSSES: losses,
+        Part.OVERLAPS: overlaps,
+        Part.LOST_SAMPLES: lost_samples,
+    }
+    rows = kinds[part]
+    return [row.to_dict() for samples in setups for row in rows(asked, samples)]
+
+
+def show_results(results: StudyResults, part: Part, figures: Path | None, how: Format, say: Messages) -> None:
+    """Print the results of a study, and write all tables and figures into a folder."""
+    from thinice.studies.tables import save_tables, study_tables
+
+    if part is not Part.SUMMARY or how in {Format.JSON, Format.CSV}:
+        put_rows(rows_of(results, part), how)
+    tables = study_tables(results) if figures is not None or part is Part.SUMMARY else []
+    if part is Part.SUMMARY and how is Format.MARKDOWN:
         put("\n".join(table.markdown() for table in tables), how)
-    else:
+    if part is Part.SUMMARY and how is Format.TABLE:
         for table in tables:
             put(f"{table.title}\n\n{aligned(table.lines())}\n\n{table.note}\n")
     if figures is not None:
-        files = save_tables(results.study.name, tables, figures)
-        say(f"tables in {' and '.join(map(str, files))}")
+        from thinice.plots.study import plot_study, save_study_figures
+
+        drawn = {
+            f"robust-accuracy-{setup.name}": plot_study(panels(results, setup), title=setup.name)
+            for setup in results.study.setups
+        }
+        pictures = save_study_figures(drawn, figures, name=results.study.name)
+        files = save_tables(results.study.name, tables, pictures, pictures[0].parent)
+        say(f"tables and figures in {files[-1]}")
+
+
+def panels(results: StudyResults, setup: Setup) -> list[dict[str, dict[str, StudyCurve]]]:
+    """Return the curves of a setup: a row an attack, a panel a budget; those of clean accuracy first."""
+    from thinice.plots.study import StudyCurve
+    from thinice.studies.results import Point, measures_of
+
+    rows: dict[object, dict[str, dict[str, StudyCurve]]] = {}
+    asked = results.study
+    for measure in measures_of(setup):
+        curves = {}
+        for method in asked.methods:
+            each = [results.points[Point(setup.name, method.name, rate, measure)] for rate in asked.rates]
+            curves[method.name] = StudyCurve(
+                asked.rates, [result.accuracy for result in each], [result.sd for result in each]
+            )
+        rows.setdefault((measure.attack, measure.norm), {})[measure.label] = curves
+    return list(rows.values())

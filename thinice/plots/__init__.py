@@ -7,6 +7,7 @@ from thinice.plots.distributions import plot_distribution, plot_risk
 from thinice.plots.figure_set import ComparisonColumns, figure_set
 from thinice.plots.images import plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
+from thinice.plots.study import StudyCurve, plot_study
 from thinice.plots.style import TRANSITIONS, UNITS
 from thinice.plots.training import plot_training
 
@@ -14,6 +15,7 @@ __all__ = [
     "TRANSITIONS",
     "UNITS",
     "ComparisonColumns",
+    "StudyCurve",
     "figure_set",
     "plot_attacks",
     "plot_boundary",
@@ -26,6 +28,7 @@ __all__ = [
     "plot_roc",
     "plot_security",
     "plot_sparsity",
+    "plot_study",
     "plot_survival",
     "plot_training",
 ]

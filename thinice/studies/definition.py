@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinice.attacks import make_attack
+from thinice.attacks import attack_row, make_attack
 from thinice.attacks.fixed_budget import budget_text, budget_value, is_budget_attack, make_ensemble
 from thinice.data import find_dataset
 from thinice.errors import DataError, InputError
@@ -459,10 +459,14 @@ class _Reader:
         budgets = []
         for item in self.items(keys["budgets"], "budgets"):
             with self.at(item):
-                budgets.append(budget_value(self.text(item, "budgets"), norm, shape))
+                budgets.append(self.budget(item, norm, shape))
         if len(set(budgets)) < len(budgets):
             raise self.error(keys["budgets"], f"`budgets` must differ, got {_listed(sorted(budgets))}")
         settings = {key: self.setting(item) for key, item in keys.items() if key not in {"attack", "norm", "budgets"}}
+        for key, value in settings.items():
+            usual = attack_row(attack).defaults.get(key)
+            if isinstance(usual, int | float) and not isinstance(value, int | float):
+                raise self.error(keys[key], f"`{key}` of {attack} must be a number such as {usual}, got {value!r}")
         choice = AttackChoice(attack, norm, tuple(sorted(budgets)), settings)
         with self.at(entry):
             if at_budget:
@@ -494,7 +498,7 @@ class _Reader:
                 raise self.error(entry, "`norm` and `budget` go together; the clean accuracy has neither")
             norm = self.norm(keys["norm"])
             with self.at(keys["budget"]):
-                budget = budget_value(self.text(keys["budget"], "budget"), norm, shape)
+                budget = self.budget(keys["budget"], norm, shape)
         accuracy = {}
         for rate, item in self.keys(keys["accuracy"], "accuracy", None, needed=()).items():
             percent = self.number(item, "accuracy")
@@ -505,6 +509,10 @@ class _Reader:
         return Published(method, norm, budget, accuracy, source)
 
     # values
+
+    def budget(self, entry: Entry, norm: Norm, shape: tuple[int, int, int] | None) -> float:
+        value = self.number(entry, "budget")
+        return budget_value(int(value) if value.is_integer() else value, norm, shape)
 
     def norm(self, entry: Entry) -> Norm:
         text = self.text(entry, "norm")
@@ -601,15 +609,18 @@ MEANINGS: Mapping[str, str] = {
 
 
 def _fraction(text: str) -> float | None:
-    """Return the number that a text is, fractions such as 8/255 included; None where it is none."""
-    if len(text) > 40 or not re.fullmatch(r"[-+0-9./eE ]+", text):
-        return None
-    exponent = re.search(r"[eE][-+]?(\d+)", text)
-    if exponent is not None and int(exponent[1]) > 300:
+    """Return the number that a text is, also over another one: 0.125/255; None where it is none.
+
+    >>> _fraction("8/255") == 8 / 255, _fraction("0.125/255") == 0.125 / 255, _fraction("1/0"), _fraction("1e999")
+    (True, True, None, None)
+    """
+    over, slash, under = text.replace(" ", "").partition("/")
+    numbers = [over, under] if slash else [over]
+    if not all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", number) for number in numbers):
         return None
     try:
-        value = float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        value = float(Fraction(over) / Fraction(under if slash else 1))
+    except (ZeroDivisionError, OverflowError):
         return None
     return value if isfinite(value) else None
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import numpy as np
 
 from thinice.errors import InputError
 from thinice.files import temporary_folder
 from thinice.printable import escaped
+from thinice.stats import seed_spread
+from thinice.studies.lost_samples import Loss, LostSample, Overlap, losses, lost_samples, overlaps
+from thinice.studies.per_sample import samples_of
 from thinice.studies.results import Point, Result, StudyResults, measures_of
+from thinice.studies.sweet_spots import SweetSpot, sweet_spots
 
-__all__ = ["Table", "clean_table", "html_page", "robust_table", "save_tables"]
+if TYPE_CHECKING:
+    from thinice.studies.definition import Study
+
+__all__ = ["Table", "clean_table", "html_page", "robust_table", "save_tables", "study_tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,126 @@ def robust_table(results: StudyResults, setup: str) -> Table:
     )
 
 
+def sweet_spot_table(spots: Sequence[SweetSpot]) -> Table:
+    """Return the networks that are better than dense under every attack on these samples, the most certain first."""
+    better = sorted((spot for spot in spots if spot.better), key=lambda spot: (spot.adjusted, -spot.difference.mean))
+    certain = sum(spot.certain for spot in better)
+    return Table(
+        title="Sweet spots: more robust than the dense network under every attack",
+        head=("setup", "method", "rate", "smallest gain", "95 % interval", "under", "clean", "p", "p (Holm)"),
+        rows=tuple(
+            (
+                *(spot.setup, spot.method, f"{spot.rate:g}", _points(spot.difference.mean)),
+                f"{_points(spot.difference.interval.low)} to {_points(spot.difference.interval.high)}",
+                *(spot.measure.label, _points(spot.clean), f"{spot.p_value:.2g}", f"{spot.adjusted:.2g}"),
+            )
+            for spot in better
+        ),
+        bold=frozenset((row, 3) for row, spot in enumerate(better) if spot.certain),
+        note=f"{len(better)} of {len(spots)} pruned networks (means over seeds) are better than dense under every "
+        f"attack and budget, {certain} of them beyond chance: the largest p-value of all attacks, paired by sample and "
+        "seed, is at most 0.05 after Holm's correction for all networks. Gains in points.",
+    )
+
+
+def loss_table(study: Study, rows: Sequence[Loss], setup: str) -> Table:
+    """Return how many samples pruning loses in a setup, and how near they lay: means over seeds."""
+    attacks = list(dict.fromkeys((row.attack, row.norm) for row in rows))
+    lines = []
+    for method in study.methods:
+        for rate in study.rates[1:]:
+            each = [row for row in rows if (row.method, row.rate) == (method.name, rate)]
+            if not each:
+                continue
+            of_first = [row for row in each if (row.attack, row.norm) == attacks[0]]
+            counts = (
+                _spread_text([row.lost for row in of_first], 1),
+                _spread_text([row.gained for row in of_first], 1),
+            )
+            distances = []
+            for attack in attacks:
+                own = [row for row in each if (row.attack, row.norm) == attack]
+                lost = _spread_text([row.median_lost for row in own], 3, sd=False)
+                kept = _spread_text([row.median_kept for row in own], 3, sd=False)
+                distances += [_spread_text([row.auc for row in own], 3), f"{lost} / {kept}"]
+            lines.append((method.name, f"{rate:g}", *counts, *distances))
+    columns = [f"{what} {attack} {norm}" for attack, norm in attacks for what in ("AUC", "median")]
+    return Table(
+        title=f"{setup}: which samples are lost, and how near they lay",
+        head=("method", "rate", "lost", "gained", *columns),
+        rows=tuple(lines),
+        note="Of the samples that the dense network of the same seed has right. AUC: chance that a kept sample lies "
+        "farther from the dense boundary than a lost one. Medians: of lost / of kept samples' distances. "
+        "± is the standard deviation over seeds.",
+    )
+
+
+def overlap_table(study: Study, rows: Sequence[Overlap], setup: str) -> Table:
+    """Return whether the methods of a setup lose the same samples: a row a rate, over all pairs of methods."""
+    lines = []
+    for rate in study.rates[1:]:
+        each = [row for row in rows if row.rate == rate and row.first_lost and row.second_lost]
+        if not each:
+            continue
+        common, expected = sum(row.common for row in each), sum(row.expected for row in each)
+        near = [row.expected_near for row in each if row.expected_near is not None]
+        jaccards = [row.jaccard for row in each if row.jaccard is not None]
+        lines.append(
+            (
+                *(f"{rate:g}", str(len(each)), f"{sum(jaccards) / len(jaccards):.2f}", str(common), f"{expected:.1f}"),
+                f"{common / expected:.2f}",
+                f"{sum(near):.1f}" if near else "-",
+                f"{common / sum(near):.2f}" if sum(near) else "-",
+                f"{sum(row.log10_p < BEYOND_CHANCE for row in each)}",
+            )
+        )
+    return Table(
+        title=f"{setup}: do the methods lose the same samples?",
+        head=("rate", "pairs", "Jaccard", "common", "by chance", "ratio", "by nearness", "ratio", "beyond chance"),
+        rows=tuple(lines),
+        note="Over all pairs of methods that both lose samples, seeds together. By chance: common ones, if each method "
+        "lost as many samples at random; by nearness: if at random among samples that lie about equally near, in "
+        f"tenths. Beyond chance: pairs with p below 10^{BEYOND_CHANCE}.",
+    )
+
+
+def lost_sample_table(study: Study, rows: Sequence[LostSample], setup: str) -> Table:
+    """Return the samples of a setup that most networks lose at the smallest rates, ten at most."""
+    by_rate = {(row.rate, row.sample_id): row for row in rows}
+    ids = list(dict.fromkeys(row.sample_id for row in rows))[:SHOWN]
+    lines = []
+    for sample_id in ids:
+        each = [by_rate.get((rate, sample_id)) for rate in study.rates[1:]]
+        first = next(row for row in each if row is not None)
+        epsilon = "-" if first.epsilon is None else f"{first.epsilon:.3g}"
+        counts = ["0" if row is None else f"{row.networks} of {row.of}" for row in each]
+        lines.append((str(sample_id), str(first.label), epsilon, *counts))
+    return Table(
+        title=f"{setup}: the samples that are lost first",
+        head=("sample", "class", "epsilon", *(f"rate {rate:g}" for rate in study.rates[1:])),
+        rows=tuple(lines),
+        note="How many networks, of all methods and seeds, lose the sample; epsilon: its distance to the dense "
+        "boundary. All of them: --table lost-samples --format json.",
+    )
+
+
+SHOWN = 10
+"""Samples of `lost_sample_table`."""
+BEYOND_CHANCE = -3
+"""Decimal logarithm of the chance below which two methods are said to lose the same samples."""
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _spread_text(values: Sequence[float | None], digits: int, *, sd: bool = True) -> str:
+    spread = seed_spread(np.array(values, np.float64))
+    if spread.mean is None:
+        return "-"
+    return f"{spread.mean:.{digits}f}" + (f" ± {spread.sd:.{digits}f}" if sd and spread.sd is not None else "")
+
+
 def accuracy_text(result: Result) -> str:
     """Return an accuracy as tables show it: percent, its spread, and what is published.
 
@@ -152,12 +282,24 @@ STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; color: #222; margin: 2em auto; max-width: 80em; padding: 0 1em }
 table { border-collapse: collapse; display: block; overflow-x: auto } th, td { padding: .2em .7em; text-align: right }
 th:first-child, td:first-child { text-align: left } thead { border-bottom: 1px solid #222 }
+figure { margin: 1em 0 } svg { max-width: 100%; height: auto }
 tbody tr:nth-child(even) { background: #f4f4f4 } p { color: #555 } h2 { font-size: 1.1em; margin-top: 2em }
 """
 
 
-def save_tables(name: str, tables: Sequence[Table], folder: Path) -> tuple[Path, Path]:
-    """Write tables as ``FOLDER/NAME/study.md`` and ``study.html``, and return the paths.
+def save_tables(name: str, tables: Sequence[Table], pictures: Sequence[Path], folder: Path) -> tuple[Path, Path]:
+    """Write tables as ``study.md`` and ``study.html`` into a folder, and return the paths.
+
+    Parameters
+    ----------
+    name : str
+        Of the study.
+    tables : sequence of Table
+        In this order.
+    pictures : sequence of Path
+        Figures in the same folder; the SVG files among them are shown before the tables, in the page inside it.
+    folder : Path
+        Made where it is not there.
 
     Raises
     ------
@@ -165,20 +307,45 @@ def save_tables(name: str, tables: Sequence[Table], folder: Path) -> tuple[Path,
         Where the folder cannot be written.
 
     """
-    place = folder / folder_name(name)
+    drawn = [picture for picture in pictures if picture.suffix == ".svg"]
+    inside = [f"<figure>{_svg(picture.read_text(encoding='utf-8'))}</figure>" for picture in drawn]
+    beside = "\n".join(f"![{_in_markdown(picture.stem)}]({quote(picture.name)})\n" for picture in drawn)
     texts = {
-        "study.md": f"# {_in_markdown(name)}\n\n" + "\n".join(table.markdown() for table in tables),
-        "study.html": html_page(name, [table.html() for table in tables]),
+        "study.md": f"# {_in_markdown(name)}\n\n{beside}\n" + "\n".join(table.markdown() for table in tables),
+        "study.html": html_page(name, [*inside, *(table.html() for table in tables)]),
     }
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(place) as unfinished:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder) as unfinished:
             for file, text in texts.items():
                 (unfinished / file).write_text(text, encoding="utf-8")
-                (unfinished / file).replace(place / file)
+                (unfinished / file).replace(folder / file)
     except OSError as error:
-        raise InputError(f"`figures` {place} cannot be written: {error.strerror or error}") from None
-    return place / "study.md", place / "study.html"
+        raise InputError(f"`figures` {folder} cannot be written: {error.strerror or error}") from None
+    return folder / "study.md", folder / "study.html"
+
+
+def _svg(text: str) -> str:
+    """Return the element of an SVG file, without what stands before it."""
+    return text[text.index("<svg") :]
+
+
+def study_tables(results: StudyResults) -> list[Table]:
+    """Return all tables of a study that have anything to show."""
+    study = results.study
+    tables, everything = [], []
+    for setup in study.setups:
+        samples = samples_of(study, setup, results.store)
+        everything.append(samples)
+        tables += [
+            clean_table(results, setup.name),
+            robust_table(results, setup.name),
+            loss_table(study, losses(study, samples), setup.name),
+            overlap_table(study, overlaps(study, samples), setup.name),
+            lost_sample_table(study, lost_samples(study, samples), setup.name),
+        ]
+    spots = sweet_spots(study, everything)
+    return [*(table for table in tables if table.rows), *([sweet_spot_table(spots)] if spots else [])]
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:
@@ -187,19 +354,6 @@ def html_page(title: str, parts: Sequence[str]) -> str:
     head = f'<meta charset="utf-8"><title>{_in_html(title)}</title><style>{STYLE}</style>'
     content = f"<h1>{_in_html(title)}</h1>\n{body}"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{content}\n</body></html>\n'
-
-
-LETTERS = 80
-"""Of the name of a study, in the name of its folder."""
-
-
-def folder_name(name: str) -> str:
-    """Return a safe name for the folder of a study, whatever it is called.
-
-    >>> folder_name("../my study")
-    'my_study'
-    """
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:LETTERS] or "study"
 
 
 def _in_html(text: str) -> str:
