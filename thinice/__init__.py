@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thinice.analysis.evaluation import evaluate_all as evaluate_all
     from thinice.analysis.measurement import Interrupted as Interrupted
     from thinice.analysis.measurement import measure as measure
+    from thinice.analysis.populations import compare_populations as compare_populations
     from thinice.analysis.session import measure_all as measure_all
     from thinice.analysis.tuning import samples_to_tune_on as samples_to_tune_on
     from thinice.attacks import Attack as Attack
@@ -87,6 +88,7 @@ _HOMES = {
     "check": "checks.stored",
     "compare": "analysis.comparison",
     "compare_all": "analysis.comparison",
+    "compare_populations": "analysis.populations",
     "draw": "plots.figure_set",
     "evaluate": "analysis.evaluation",
     "evaluate_all": "analysis.evaluation",

@@ -28,7 +28,16 @@ from thinice.results import Comparison, Measured, Robustness
 from thinice.stats import class_impact, flips, separation, transition_counts, transitions
 from thinice.types import BASES, DISTANCES, Basis, Distances, Outcome, Transition
 
-__all__ = ["compare", "compare_all", "compare_prepared", "named_data"]
+__all__ = [
+    "Network",
+    "as_network",
+    "as_samples_for",
+    "compare",
+    "compare_all",
+    "compare_prepared",
+    "distinct",
+    "named_data",
+]
 
 Network = Classifier | nn.Module | str | Path
 GALLERY = 12
@@ -128,14 +137,14 @@ def compare_all(
     _refuse(distances, given["basis"], budget, robust_by)
     refuse_control(control, given["basis"])
     with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
-        first, others = _network(dense), [_network(network) for network in pruned]
+        first, others = as_network(dense), [as_network(network) for network in pruned]
         if not others:
             raise InputError("`pruned` is empty: give at least one pruned network")
-        controls = [_network(network) for network in _listed(control)]
+        controls = [as_network(network) for network in _listed(control)]
         for other in (*others, *controls):
             same_task(first, other)
-        data = in_network_classes(_data(samples, first), [first, *others, *controls])
-        first, *ready = prepare_classifiers(_distinct([first, *others, *controls]), data)
+        data = in_network_classes(as_samples_for(samples, first), [first, *others, *controls])
+        first, *ready = prepare_classifiers(distinct([first, *others, *controls]), data)
         others, controls = ready[: len(others)], ready[len(others) :]
     seed, command = bound.seed, options.get("command")
     with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
@@ -206,12 +215,12 @@ def _listed(control: Network | Sequence[Network] | None) -> Sequence[Network]:
     return networks
 
 
-def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
+def distinct(networks: Sequence[Classifier]) -> list[Classifier]:
     """Return different networks under different names: files get their folder in front, others a number."""
-    distinct: list[Classifier] = []
+    renamed: list[Classifier] = []
 
     def taken(name: str, network: Classifier) -> bool:
-        return any(other.name == name and other.fingerprint != network.fingerprint for other in distinct)
+        return any(other.name == name and other.fingerprint != network.fingerprint for other in renamed)
 
     for network in networks:
         name, k = network.name, 2
@@ -219,8 +228,8 @@ def _distinct(networks: Sequence[Classifier]) -> list[Classifier]:
             name = f"{network.path.resolve().parent.name}/{name}"
         while taken(name, network):
             name, k = f"{network.name}-{k}", k + 1
-        distinct.append(network if name == network.name else as_classifier(network, name=name))
-    return distinct
+        renamed.append(network if name == network.name else as_classifier(network, name=name))
+    return renamed
 
 
 def compare_prepared(
@@ -342,13 +351,15 @@ def compare_prepared(
     )
 
 
-def _network(network: Network) -> Classifier:
+def as_network(network: Network) -> Classifier:
+    """Return the classifier in a file, or made of a module."""
     if isinstance(network, Classifier | nn.Module):
         return as_classifier(network)
     return read_classifier(network)
 
 
-def _data(samples: Samples | str | None, dense: Classifier) -> Samples:
+def as_samples_for(samples: Samples | str | None, dense: Classifier) -> Samples:
+    """Return samples, those of a data set's name, or those of the data that a network names."""
     if isinstance(samples, Samples):
         return samples
     return load_samples(samples or named_data(dense))

@@ -31,6 +31,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.compare:compare",
             "Show which samples pruning loses, and how close to the dense network's boundary they lay.",
         ),
+        "populations": (
+            "thinice.cli.populations:populations",
+            "Show on which samples most pruned networks say otherwise than most dense ones, and how close these lay.",
+        ),
         "measure": (
             "thinice.cli.measure:measure",
             "Measure how close each sample lies to a network's boundary, and store it: one line a network.",

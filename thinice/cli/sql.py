@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from thinice.cli.options import STORE, Format, FormatOptions, StorePath, Timeout, options
-from thinice.cli.output import put, put_rows, records, render
+from thinice.cli.output import Messages, put, put_rows, records, render
 from thinice.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -104,6 +104,18 @@ def export(
         Literal["parquet", "csv"] | None,
         typer.Option("--format", help="Default: by the file's ending; Parquet for a folder."),
     ] = None,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images",
+            help="With --what samples: one row a sample and comparison, with its picture and its nearest adversarial, "
+            "for viewers of data sets; Parquet.",
+        ),
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="Where --images are, if not where they were measured."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     store: StorePath = STORE,
     timeout: Timeout = None,
@@ -111,5 +123,19 @@ def export(
     """Write the store's tables, a view, or the answer to a query to Parquet or CSV."""
     from thinice import open_store
 
+    if images:
+        if what != "samples" or kind == "csv" or path.suffix.lower() == ".csv":
+            raise InputError(
+                "`--images` is for samples in Parquet: thinice export samples.parquet --what samples --images"
+            )
+        from thinice.report.sample_table import export_samples
+
+        file, notes = export_samples(store, path, samples=data, overwrite=overwrite, timeout=timeout)
+        put(str(file))
+        for note in notes:
+            Messages(quiet=False)(note)
+        return
+    if data is not None:
+        raise InputError("`--data` says where pictures are: give it with --images")
     for file in open_store(store).export(path, format=kind, what=what, overwrite=overwrite, timeout=timeout):
         put(str(file))

@@ -3,6 +3,7 @@
 from thinice.results.comparison import BOTH, Comparison
 from thinice.results.finding import Finding, sort_by_severity, stored_finding, warning_texts
 from thinice.results.measured import AdversarialExample, Measured, Predicted, PrunedDistances, search_notes
+from thinice.results.populations import Populations
 from thinice.results.robustness import CLEAN, Robustness
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Comparison",
     "Finding",
     "Measured",
+    "Populations",
     "Predicted",
     "PrunedDistances",
     "Robustness",

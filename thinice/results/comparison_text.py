@@ -18,7 +18,7 @@ from thinice.types import Transition
 if TYPE_CHECKING:
     from thinice.types import Norm
 
-__all__ = ["answer", "notebook_html", "table"]
+__all__ = ["answer", "distance_text", "notebook_html", "table"]
 
 Row = Mapping[str, Any]
 
@@ -102,8 +102,8 @@ def table(row: Row) -> list[tuple[str, str]]:
         ]
     if row.get("pruned_from_dense") is not None:
         lines += [
-            ("pruned epsilon, kept", _distance(row["pruned_median_kept"], norm)),
-            ("shift, pruned - dense", _distance(row["boundary_shift"], norm)),
+            ("pruned epsilon, kept", distance_text(row["pruned_median_kept"], norm)),
+            ("shift, pruned - dense", distance_text(row["boundary_shift"], norm)),
             ("log10 p, boundary moved", _number(row["paired_log10_p"], ".1f")),
             ("pruned epsilon not found", f"{row['pruned_not_found']}"),
             ("taken from dense", f"{row['pruned_from_dense']}"),
@@ -135,7 +135,7 @@ def _statistic(statistic: Statistic, row: Row, norm: Norm) -> str:
     """Return the value of a statistic as people read it, with its quartiles or up to the end of its interval."""
 
     def text(value: float | None) -> str:
-        return _distance(value, norm) if statistic.unit == "epsilon" else _number(value, FORMS[statistic.unit])
+        return distance_text(value, norm) if statistic.unit == "epsilon" else _number(value, FORMS[statistic.unit])
 
     value = row[statistic.name]
     around = row[statistic.quartiles] if statistic.quartiles else [row[name] for name in statistic.interval]
@@ -150,5 +150,6 @@ def _number(value: float | None, form: str) -> str:
     return "—" if value is None else f"{value:z{form}}" if form.endswith(("f", "e", "g", "%")) else f"{value:{form}}"
 
 
-def _distance(epsilon: float | None, norm: Norm) -> str:
+def distance_text(epsilon: float | None, norm: Norm) -> str:
+    """Return a distance as people read it: n/255 in linf, a dash where it is not known."""
     return f"{epsilon * 255:.3g}/255" if norm == "linf" and epsilon is not None else _number(epsilon, ".3g")

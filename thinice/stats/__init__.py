@@ -6,6 +6,7 @@ from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_cu
 from thinice.stats.flips import ClassImpact, Flips, class_impact, flips
 from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
 from thinice.stats.paired import PairedShift, paired_shift
+from thinice.stats.populations import ClassTests, Exemplars, class_tests, exemplars, modal_predictions
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
 from thinice.stats.rank_tests import hodges_lehmann, hodges_lehmann_interval
 from thinice.stats.registry import STATISTICS, Statistic, Unit, statistic, statistic_values
@@ -17,7 +18,9 @@ __all__ = [
     "STATISTICS",
     "ClassImpact",
     "ClassLosses",
+    "ClassTests",
     "ControlComparison",
+    "Exemplars",
     "Flips",
     "PairedShift",
     "PredictorComparison",
@@ -34,12 +37,15 @@ __all__ = [
     "benjamini_hochberg",
     "class_impact",
     "class_losses",
+    "class_tests",
     "compare_predictors",
     "compare_with_control",
     "delong",
+    "exemplars",
     "flips",
     "hodges_lehmann",
     "hodges_lehmann_interval",
+    "modal_predictions",
     "paired_shift",
     "quantile",
     "risk_bins",

@@ -141,6 +141,7 @@ def export(
     format: Format | None,  # noqa: A002 - the word people use for it
     overwrite: bool,
     timeout: float | None,
+    tables: Mapping[str, pd.DataFrame],
 ) -> list[Path]:
     """Write what `Store.export` says, and return the paths."""
     target = expanded(path)
@@ -154,10 +155,12 @@ def export(
             temporary_folder(folder) as unfinished,
             reading(store, patience, folder=unfinished) as connection,
         ):
-            tables = [name for name, kind in catalog(connection).items() if kind == "table"]
-            names = {f"{name}.{chosen}": name for name in tables} if what is None else {target.name: what}
+            stored = [name for name, kind in catalog(connection).items() if kind == "table"]
+            names = {f"{name}.{chosen}": name for name in stored} if what is None else {target.name: what}
             for name in names:
                 writable(folder / name, argument="path", overwrite=overwrite, store=store)
+            for name, table in tables.items():
+                connection.register(name, table)
             for name, wanted in names.items():
                 _write(connection, wanted, unfinished / name, chosen, timeout)
             return [(unfinished / name).replace(folder / name) for name in names]
@@ -402,6 +405,7 @@ class Store:
         what: str | None = None,
         overwrite: bool = False,
         timeout: float | None = None,
+        tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> list[Path]:
         """Write tables, a view or the answer to a query to Parquet or CSV files, and return their paths.
 
@@ -420,6 +424,8 @@ class Store:
             Replace files that are there; never the store, nor what is no regular file.
         timeout : float, optional
             Seconds after which a query is given up.
+        tables : mapping of str to DataFrame, optional
+            Further tables by name, which the query may join.
 
         Raises
         ------
@@ -429,7 +435,16 @@ class Store:
             When DuckDB refuses the query, or it takes longer than `timeout`.
 
         """
-        return export(self.path, self._patience, path, what, format=format, overwrite=overwrite, timeout=timeout)
+        return export(
+            self.path,
+            self._patience,
+            path,
+            what,
+            format=format,
+            overwrite=overwrite,
+            timeout=timeout,
+            tables=tables or {},
+        )
 
     @contextmanager
     def run(
