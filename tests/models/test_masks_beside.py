@@ -439,3 +439,115 @@ def test_nests_of_masks_are_visited_once(kind, tmp_path):
     with pytest.raises(CheckpointError, match=r"net\.pt: "):
         load_classifier(tmp_path / "net.pt")
     assert load_classifier(tmp_path / "net.pt", masks="none").architecture == "digits_cnn"
+
+
+def places_of(masks):
+    return {name: mask.flatten().nonzero().flatten() for name, mask in masks.items()}
+
+
+def inverted(masks):
+    return {name: 1 - mask for name, mask in masks.items()}
+
+
+PLACES = {
+    "kept": lambda masks: {"kept_indices": places_of(masks)},
+    "pruned": lambda masks: {"pruned_idx": places_of(inverted(masks))},
+    "lists": lambda masks: {"keep": {name: places.tolist() for name, places in places_of(masks).items()}},
+    "coordinates": lambda masks: {"remaining": {name: mask.nonzero() for name, mask in masks.items()}},
+    "layers": lambda masks: {"pruner": {"kept": layers_of(places_of(masks)), "rate": 0.4}},
+    "int32": lambda masks: {"mask_kept": {f"module.{name}": v.int() for name, v in places_of(masks).items()}},
+}
+
+
+@pytest.mark.parametrize("layout", PLACES)
+def test_places_of_weights_are_masks(layout, tmp_path):
+    network = trained()
+    masks = masks_for(network)
+    classifier = load({"state_dict": network.state_dict(), **PLACES[layout](masks)}, tmp_path)
+    torch.testing.assert_close(classifier(inputs()), masked_logits(network, masks), atol=1e-6, rtol=0)
+    assert any("places of weights in" in note and "applied" in note for note in classifier.notes), classifier.notes
+    assert {name: int(mask.sum()) for name, mask in classifier.masks.kept.items()} == {
+        name: int(mask.sum()) for name, mask in masks.items()
+    }
+
+
+def test_places_of_filters_are_masks_of_filters(tmp_path):
+    network = trained()
+    convolutions = [name for name in LAYERS if name.startswith("conv")]
+    odd = {name: torch.arange(1, len(network.get_parameter(f"{name}.weight")), 2) for name in convolutions}
+    classifier = load({"state_dict": network.state_dict(), "pruned_filters": odd}, tmp_path)
+    masks = {f"{name}.weight": torch.ones_like(network.get_parameter(f"{name}.weight")) for name in convolutions}
+    for mask in masks.values():
+        mask[1::2] = 0
+    torch.testing.assert_close(classifier(inputs()), masked_logits(network, masks), atol=1e-6, rtol=0)
+
+
+def test_places_that_may_mean_several_things_are_refused_unless_zeros_tell(tmp_path):
+    network = trained()
+    masks = masks_for(network)
+    places, few = places_of(masks), {name: torch.arange(0, len(mask), 2) for name, mask in masks.items()}
+    state = network.state_dict()
+    for entry, held in (("indices", places), ("mask_idx", places), ("kept_idx", few)):
+        with pytest.raises(
+            CheckpointError, match=rf"{entry}: holds places of weights as numbers, .*--masks none"
+        ) as caught:
+            load({"state_dict": state, entry: held}, tmp_path)
+        assert "\n" not in str(caught.value)
+        whole = load({"state_dict": state, entry: held}, tmp_path, masks="none")
+        torch.testing.assert_close(whole(inputs()), masked_logits(network, {}), atol=1e-6, rtol=0)
+    pruned = state | {name: state[name] * mask for name, mask in masks.items()}
+    classifier = load({"state_dict": pruned, "indices": places}, tmp_path)
+    assert any("agree with the zeros of the weights" in note for note in classifier.notes)
+    torch.testing.assert_close(classifier(inputs()), masked_logits(network, masks), atol=1e-6, rtol=0)
+
+
+def test_other_numbers_are_no_places(tmp_path):
+    network = trained()
+    held = {"train_indices": torch.arange(5000), "cfg": [1, 2, 3], "index": {"train": torch.arange(9)}}
+    classifier = load({"state_dict": network.state_dict(), **held, "prune_cfg": {"layers": [3, 4]}}, tmp_path)
+    torch.testing.assert_close(classifier(inputs()), masked_logits(network, {}), atol=1e-6, rtol=0)
+    assert classifier.masks is None
+
+
+def optimizer_of(network, masks, where):
+    """The state dict of an optimizer with momentum, in which masks lie somewhere."""
+    names = [name for name, _ in network.named_parameters()]
+    state = {
+        number: {"momentum_buffer": torch.full_like(network.get_parameter(name), 0.3)}
+        for number, name in enumerate(names)
+    }
+    groups = [{"lr": 0.1, "params": list(range(len(names)))}]
+    if where == "state":
+        for number, name in enumerate(names):
+            state[number] |= {"mask": masks[name]} if name in masks else {}
+    elif where == "groups":
+        groups[0]["masks"] = [masks.get(name) for name in names]
+    return {"state": state, "param_groups": groups, **({"masks": masks} if where == "beside" else {})}
+
+
+@pytest.mark.parametrize("where", ["state", "groups", "beside"])
+@pytest.mark.parametrize("entry", ["optimizer", "optimizer_states"])
+def test_masks_of_an_optimizer_are_applied(entry, where, tmp_path):
+    network = trained()
+    masks = masks_for(network)
+    optimizer = optimizer_of(network, masks, where)
+    held = {"state_dict": network.state_dict(), entry: [optimizer] if entry.endswith("s") else optimizer}
+    assert_masked(load(held, tmp_path), network, masks, "applied", entry)
+
+
+def test_masks_of_an_optimizer_in_another_order_are_refused(tmp_path):
+    network = trained()
+    optimizer = optimizer_of(network, masks_for(network), "state")
+    optimizer["param_groups"] = [{"params": [1, 2]}, {"params": [0, 3]}]
+    held = {"state_dict": network.state_dict(), "optimizer": optimizer}
+    with pytest.raises(CheckpointError, match=r"optimizer: holds masks in the state of an optimizer, .*--masks none"):
+        load(held, tmp_path)
+    whole = load(held, tmp_path, masks="none")
+    torch.testing.assert_close(whole(inputs()), masked_logits(network, {}), atol=1e-6, rtol=0)
+
+
+def test_masks_of_nvidias_apex_are_applied(tmp_path):
+    network = trained()
+    masks = masks_for(network)
+    beside = {name.replace(".weight", ".__weight_mma_mask"): mask.bool() for name, mask in masks.items()}
+    assert_masked(load({**network.state_dict(), **beside}, tmp_path), network, masks, "applied")

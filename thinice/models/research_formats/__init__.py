@@ -47,7 +47,7 @@ PREFIXES = (
 
 Reader = Callable[[RawCheckpoint], None]
 COPIES = "copies"
-OUTER_MASKS = "outer_masks"
+OUTER_MASKS = ("outer_masks", "index_masks")
 """Masks that no parameter name shows: they count also where the names are those that are expected."""
 
 READERS: Registry[Reader] = Registry(
@@ -69,7 +69,12 @@ READERS: Registry[Reader] = Registry(
             ("twinrep", "mad_twinrep:multiply_twinrep_weights", "weights times their twins (TwinRep)"),
             ("atmc", "atmc:multiply_atmc_factors", "factored weights (ATMC)"),
             ("masks", "torch_masks:apply_masks_beside", "masks beside the weights"),
-            (OUTER_MASKS, "outer_masks:apply_outer_masks", "masks outside the state dict (FlyingBird, NNI), or given"),
+            (
+                "outer_masks",
+                "outer_masks:apply_outer_masks",
+                "masks outside the state dict (FlyingBird, NNI), or given",
+            ),
+            ("index_masks", "index_masks:apply_index_masks", "places of weights that are kept, or pruned"),
             ("left_masks", "torch_masks:refuse_left_masks", "masks that no other reader knows"),
             ("batch_norm", "housekeeping:complete_batch_norm", "batch norm without scale and shift (RST)"),
         )
@@ -97,7 +102,7 @@ def plain_weights(checkpoint: RawCheckpoint) -> RawCheckpoint:
             checkpoint.notes += notes
         strip_prefixes(checkpoint)
         for name in READERS.names():
-            if name == OUTER_MASKS or not checkpoint.as_expected():
+            if name in OUTER_MASKS or not checkpoint.as_expected():
                 READERS.get(name)(checkpoint)
         strip_prefixes(checkpoint)  # folding may leave a prefix that all share
         note_unused(checkpoint)
@@ -119,7 +124,8 @@ def apply_entries(checkpoint: RawCheckpoint) -> None:
     CheckpointError
         Masks that fit no parameter.
     """
-    READERS.get(OUTER_MASKS)(checkpoint)
+    for name in OUTER_MASKS:
+        READERS.get(name)(checkpoint)
     note_unused(checkpoint)
 
 

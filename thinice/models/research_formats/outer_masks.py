@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,8 +13,10 @@ from torch import Tensor
 from thinice.errors import CheckpointError, InputError
 from thinice.models.files import MOST_TENSORS
 from thinice.models.pickles import plain
-from thinice.models.research_formats import NESTS, PREFIXES, RawCheckpoint
+from thinice.models.research_formats import NESTS, RawCheckpoint
 from thinice.models.research_formats.entries import STATISTICS, count_tensors, flattened, is_zero_one, tensors_in
+from thinice.models.research_formats.index_masks import are_places
+from thinice.models.research_formats.mask_names import targets_of
 from thinice.models.research_formats.torch_masks import fitted_mask
 
 __all__ = ["apply_outer_masks"]
@@ -24,16 +26,8 @@ OF_PRUNED = re.compile(r"pruned|remov|dropped|zero|delet|inver|negat")
 """In the names of zeros and ones that may be ones where a weight is pruned."""
 BESIDE = "beside the weights"
 """How masks are called that lie there one by one."""
-MOST_LEVELS = 6
-"""Levels of names that all masks share and no weight has."""
 ELSEWHERE = re.compile(r"optim|sched|scaler|rng|random")
 """In the names of entries whose tensors are no masks, whatever they are called."""
-ENDINGS = {"_mask": "", ".mask": "", "_masks": "", "mask_weight": "weight", "mask_bias": "bias", "_orig": ""}
-"""How a mask's name may end, and what the parameter has there instead."""
-
-WRAPPERS = {"module", "_orig_mod"}
-"""Parts of names that stand for a module around another one (DataParallel of a part)."""
-
 Masks = dict[str, tuple[str, Tensor]]
 """By the parameter that it is for: the name of the mask in its file, and the mask."""
 
@@ -54,7 +48,8 @@ def apply_outer_masks(checkpoint: RawCheckpoint) -> None:
     if checkpoint.masks is not None:
         sets = _given(checkpoint.masks, checkpoint.masks_from or "masks")
     else:
-        sets = _beside(checkpoint)
+        sets = {label: held for label, held in _beside(checkpoint).items() if not are_places(held)}
+        sets |= _of_optimizers(checkpoint)
     named: dict[str, Masks] = {}
     for label, held in sets.items():
         try:
@@ -125,6 +120,76 @@ def _beside(checkpoint: RawCheckpoint) -> dict[str, Any]:
             f"`masks` {plain(label)} is no file, and no entry with masks of {checkpoint.where}, which has {choices}"
         )
     return {label: sets[label]}
+
+
+def _of_optimizers(checkpoint: RawCheckpoint) -> dict[str, Any]:
+    """Return the masks that optimizers keep with the state of each parameter, by its name.
+
+    Parameters have numbers there, in the order of the network.
+
+    Raises
+    ------
+    CheckpointError
+        Masks whose numbers do not tell the parameter.
+    """
+    sets: dict[str, Any] = {}
+    names = [name for name in checkpoint.weights if name.rpartition(".")[2] not in STATISTICS]
+    for label, optimizer in _optimizers(checkpoint.outer):
+        sets |= {
+            f"{label}.{name}": held
+            for name, held in optimizer.items()
+            if "mask" in str(name).lower() and isinstance(held, Mapping | list) and tensors_in(held)
+        }
+        groups, state = optimizer["param_groups"], optimizer.get("state")
+        state = state if isinstance(state, Mapping) else {}
+        numbered = [dict(_masks_in(inner, number)) for number, inner in state.items()]
+        numbered += [dict(_masks_in(group, "")) for group in groups if isinstance(group, Mapping)]
+        masks = {number: mask for some in numbered for number, mask in some.items()}
+        if not masks:
+            continue
+        fitting = {
+            names[number]: mask
+            for number, mask in masks.items()
+            if isinstance(number, int) and 0 <= number < len(names)
+            if mask.shape == checkpoint.weights[names[number]].shape and is_zero_one(mask)
+        }
+        if len(fitting) < len(masks) or len(groups) > 1 or not checkpoint.ordered:
+            raise checkpoint.fail(
+                f"{plain(label)}: holds masks in the state of an optimizer, and its numbers do not tell which weight "
+                "each is for: give masks by names of weights (masks=, --masks FILE), or leave them out (--masks none)"
+            )
+        sets[label] = fitting
+    return sets
+
+
+def _optimizers(entries: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yield the state dicts of optimizers in entries, with their dotted names; each container is visited once."""
+    left: list[tuple[str, Any]] = [(str(name), value) for name, value in entries.items()]
+    visited: set[int] = set()
+    while left:
+        path, held = left.pop(0)
+        if not isinstance(held, Mapping | list | tuple) or id(held) in visited:
+            continue
+        visited.add(id(held))
+        if isinstance(held, Mapping) and isinstance(held.get("param_groups"), list):
+            yield path, held
+        else:
+            inner = held.items() if isinstance(held, Mapping) else enumerate(held)
+            left += [(f"{path}.{name}", value) for name, value in inner if isinstance(value, Mapping | list | tuple)]
+
+
+def _masks_in(state: Any, number: object) -> Iterator[tuple[object, Tensor]]:  # noqa: ANN401 - whatever lies there
+    """Yield the masks in the state of one parameter, or in a group of them, with the number of the parameter."""
+    for name, value in state.items() if isinstance(state, Mapping) else ():
+        if "mask" not in str(name).lower():
+            continue
+        if isinstance(value, Tensor):
+            yield number, value
+        elif isinstance(value, list | tuple):
+            numbers = state.get("params", range(len(value)))
+            for place, mask in zip(numbers, value, strict=False):
+                if isinstance(mask, Tensor):
+                    yield place, mask
 
 
 def _unnamed(checkpoint: RawCheckpoint, named: Mapping[str, Masks]) -> dict[str, Masks]:
@@ -215,7 +280,7 @@ def _resolved(checkpoint: RawCheckpoint, label: str, held: Any) -> Masks:  # noq
             f"{plain(label)}: holds {len(unread)} lists of masks by name: give one mask for each name"
         )
     masks = flattened(held)
-    targets = _targets(list(masks), checkpoint.weights)
+    targets = targets_of(list(masks), checkpoint.weights)
     if not targets and all(str(name).isdecimal() for name in held):
         return _in_order(checkpoint, label, [held[name] for name in sorted(held, key=int)])
     by_target: Masks = {}
@@ -230,43 +295,6 @@ def _resolved(checkpoint: RawCheckpoint, label: str, held: Any) -> Masks:  # noq
             raise checkpoint.fail(f"{plain(label)}: has two masks for {target}: {plain(name)} is the second")
         by_target[target] = (f"{label}.{name}", mask)
     return by_target
-
-
-def _targets(names: Sequence[str], weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the parameter that each mask is for; the first parts of names may be others, if all masks share them."""
-    by_underscores = {name.replace(".", "_"): name for name in weights}
-    best: dict[str, str] = {}
-    for level in range(MOST_LEVELS):
-        if level and len({tuple(name.split(".")[:level]) for name in names}) > 1:
-            break
-        bare = {name: ".".join(name.split(".")[level:]) for name in names}
-        targets = {name: target for name in names if (target := _target(bare[name], weights, by_underscores))}
-        if len(targets) > len(best):
-            best = targets
-    return best
-
-
-def _target(name: str, weights: Mapping[str, Tensor], by_underscores: Mapping[str, str]) -> str | None:
-    """Return the parameter that a mask of this name is for."""
-    stems = [name]
-    for prefix in PREFIXES:
-        if stems[-1].startswith(prefix):
-            stems.append(stems[-1].removeprefix(prefix))
-    stems += [".".join(part for part in stem.split(".") if part not in WRAPPERS) for stem in stems]
-    stems += [re.sub(r"_\d+$", "", stem) for stem in stems]  # FlyingBird numbers them
-    stems += [
-        stem.removesuffix(ending) + instead
-        for stem in stems
-        for ending, instead in ENDINGS.items()
-        if stem.endswith(ending)
-    ]
-    for stem in stems:
-        for choice in (stem, f"{stem}.weight"):
-            if choice in weights:
-                return choice
-            if choice.replace(".", "_") in by_underscores:
-                return by_underscores[choice.replace(".", "_")]
-    return None
 
 
 def _in_order(checkpoint: RawCheckpoint, label: str, held: Sequence[Any]) -> Masks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import torch
@@ -85,7 +86,8 @@ def _move_biases(checkpoint: RawCheckpoint) -> None:
 def apply_masks_beside(checkpoint: RawCheckpoint) -> None:
     """Apply masks of unknown origin beside their weights.
 
-    These are ``X.mask``, ``X._mask``, ``X.weight_mask`` and ``X.weight.mask`` at ``X.weight``, ``X_mask`` at ``X``.
+    These are ``X.mask``, ``X._mask``, ``X.weight_mask`` and ``X.weight.mask`` at ``X.weight``, ``X_mask`` at ``X``,
+    and ``X.__weight_mma_mask`` (NVIDIA's apex) at ``X.weight``.
     """
     weights = checkpoint.weights
     targets: dict[str, str] = {}
@@ -95,6 +97,8 @@ def apply_masks_beside(checkpoint: RawCheckpoint) -> None:
             targets[key] = layer
         elif leaf in {"mask", "_mask", "masks", "weight_mask", "_weight_mask"}:
             targets[key] = f"{layer}.weight" if layer else "weight"
+        elif apex := re.fullmatch(r"__(\w+)_mma_mask", leaf):
+            targets[key] = f"{layer}.{apex[1]}"
         elif key.endswith("_mask"):
             targets[key] = key.removesuffix("_mask")
     done = [(key, target) for key, target in targets.items() if target in weights]
