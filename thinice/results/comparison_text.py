@@ -97,7 +97,7 @@ def table(row: Row) -> list[tuple[str, str]]:
         ]
     if "median_ratio" in row:
         lines += [
-            ("median radius proved", _distance(row["median_lower"], norm)),
+            ("median radius proved", distance_text(row["median_lower"], norm)),
             ("proved / found, median", _number(row["median_ratio"], ".2f")),
         ]
     if row.get("pruned_from_dense") is not None:
