@@ -19,6 +19,7 @@ from thinice.models.normalization import inner
 from thinice.models.weights import Masks, prunable_weights
 from thinice.numerics import global_stream
 from thinice.training import OBJECTIVES, Objective, Plan, train
+from thinice.training.loop import StartedFrom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,12 +114,13 @@ def one_shot(
     if samples is None or recipe is None:
         method.prepare(module)
     else:
+        start = fingerprint_of("start", {}, module.state_dict(), None)
         history = train(
             module,
             samples,
             recipe,
             objective=objective,
-            hooks=[method],
+            hooks=[method, StartedFrom(start)],
             progress=progress,
             resume=resume,
             overwrite=overwrite,
