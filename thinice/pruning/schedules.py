@@ -396,6 +396,8 @@ def _folder(
     path = folder / PLAN
     if path.exists():
         written = _written_plan(path)
+        if written is None:
+            raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
         differing = [name for name, value in plan.items() if written.get(name) != value]
         if not differing:
             return folder
@@ -412,21 +414,18 @@ def _folder(
     return folder
 
 
-def _written_plan(path: Path) -> dict[str, Any]:
-    """Return which pruning the snapshots beside a plan belong to."""
+def _written_plan(path: Path) -> dict[str, Any] | None:
+    """Return which pruning the snapshots beside a plan belong to; None where the file is no plan."""
     try:
         written = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        written = None
-    if not isinstance(written, dict):
-        raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
-    return written
+        return None
+    return written if isinstance(written, dict) else None
 
 
 def remove_snapshots(folder: Path) -> None:
-    """Remove the snapshots of a pruning, and the folder where it holds nothing else; a folder without a plan stays."""
-    if (folder / PLAN).is_file():
-        _written_plan(folder / PLAN)
+    """Remove the snapshots of a pruning, and the folder where it holds nothing else; without a plan it is another's."""
+    if (folder / PLAN).is_file() and _written_plan(folder / PLAN) is not None:
         _remove_files(folder)
         if not any(folder.iterdir()):
             folder.rmdir()
