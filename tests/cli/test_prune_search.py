@@ -186,6 +186,8 @@ def test_overwriting_without_training_removes_snapshots_and_nothing_else(run, de
     stages.mkdir()
     (stages / "stage-1.pt").write_text("years of work")
     assert run(*words)[0] == 0
+    (stages / "stages.json").write_text("of a tour")
+    assert run(*words)[0] == 0
     assert (stages / "stage-1.pt").read_text() == "years of work"
 
 

@@ -194,13 +194,20 @@ def test_another_search_is_not_resumed(tmp_path):
 
 
 def test_a_search_in_another_network_is_not_resumed(tmp_path):
-    """Frozen weights are what the masks are searched for: with others, the file's masks would be of another network."""
-    path = tmp_path / "search.pt"
-    searched(resume=path)
-    with pytest.raises(
-        CheckpointError, match=r"\(network\.frozen was '.*', is '.*'\): remove it, or choose another path"
-    ):
-        prune(network(seed=5), "toy-scores", samples=blobs(), recipe=SEARCH, objective="toy-margin", resume=path)
+    """With other weights, the file's masks would be of another network; also where the search trains the weights."""
+
+    @dataclass(kw_only=True)
+    class Thaws(ToyScores):
+        def prepare(self, model):
+            super().prepare(model)
+            model.requires_grad_(requires_grad=True)
+
+    for method in (ToyScores(), Thaws()):
+        path = tmp_path / f"{type(method).__name__}.pt"
+        arguments = {"samples": blobs(), "recipe": SEARCH, "objective": "toy-margin", "resume": path}
+        prune(network(), method, **arguments)
+        with pytest.raises(CheckpointError, match=r"belongs to another training \(hooks\.fingerprint was '"):
+            prune(network(seed=5), method, **arguments)
 
 
 def test_a_search_needs_samples_and_a_ranking_none():

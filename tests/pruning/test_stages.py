@@ -199,6 +199,8 @@ def test_another_pruning_does_not_go_on_there(tmp_path, change, message):
         staged(**arguments | change)
     assert "\n" not in str(error.value)
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    undisturbed = staged(**{name: value for name, value in (arguments | change).items() if name != "resume"})
+    assert outcome(staged(**arguments | change, overwrite=True)) == outcome(undisturbed)
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff" * 20])

@@ -204,15 +204,15 @@ def damage(state, case):
         state["hooks"] = [{}, {}]
     elif case == "no history":
         del state["history"]
-    elif case == "kept":
-        state["kept"] = {"0.weight": torch.zeros(1)}
+    elif case == "final":
+        state["final"] = {"0.weight": torch.zeros(1)}
     elif case == "text":
         state["optimizer"] = "none"
     return state
 
 
 @pytest.mark.parametrize(
-    "case", ["epoch", "number", "shape", "missing", "momentum", "hooks", "no history", "kept", "text"]
+    "case", ["epoch", "number", "shape", "missing", "momentum", "hooks", "no history", "final", "text"]
 )
 def test_a_damaged_snapshot_is_one_line(tmp_path, case):
     path = tmp_path / "state.pt"
@@ -275,7 +275,7 @@ def test_another_format_is_told(tmp_path):
     path = tmp_path / "state.pt"
     resumed(path)
     torch.save(torch.load(path, weights_only=True) | {"format": 0}, path)
-    with pytest.raises(CheckpointError, match="is a snapshot of format 0, this version reads format 2: remove it"):
+    with pytest.raises(CheckpointError, match="is a snapshot of format 0, this version reads format 3: remove it"):
         resumed(path)
 
 

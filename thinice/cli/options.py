@@ -270,8 +270,8 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def flat(**values: Any) -> None:  # noqa: ANN401 (as typer read them)
         for name, fields in groups.items():
-            given = {field: values.pop(field) for field in fields if field in values}
-            values[name] = _arguments(hints[name], given) if is_typeddict(hints[name]) else hints[name](**given)
+            typed = {field: values.pop(field) for field in fields if field in values}
+            values[name] = _arguments(hints[name], typed) if is_typeddict(hints[name]) else hints[name](**typed)
         command(**values)
 
     signature = inspect.Signature(list(parameters()))

@@ -188,7 +188,7 @@ def train(
         if network.masks is None and network.sparsity:
             say(f"{network.name}: holds no masks: its zeros, {network.sparsity:.1%}, are kept as they are")
         architecture_args = normalization = None
-    given: dict[str, object] = {
+    options_of_their_own: dict[str, object] = {
         "epochs": epochs,
         "learning_rate": learning_rate,
         "budget": None if budget is None else as_number(budget, "--budget"),
@@ -196,7 +196,7 @@ def train(
         "seed": seed or None,
         "compiled": compiled or None,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in options_of_their_own.items() if value is not None}
     for text in change or []:
         changes |= once(setting(text), changes, f"`--set` {text}")
     plan = plan_value(recipe, samples, say, option="--recipe", usual="natural", objective=objective, changes=changes)
@@ -366,9 +366,9 @@ class TrainingReporter:
         if done == steps or now - self.shown < REDRAWN:
             return
         self.shown = now
-        seen = (number - self.first) * steps + done
+        steps_done = (number - self.first) * steps + done
         total = self.epochs * steps
-        rest = self._left(seen, total - (number - 1) * steps - done)
+        rest = self._left(steps_done, total - (number - 1) * steps - done)
         text = f"{done}/{steps} steps, {rest} left"
         self.show_steps(Steps(f"{self.stage}epoch {number}/{self.epochs}", done, steps, text))
 

@@ -138,8 +138,8 @@ class Channels:
 
     def join(self, ours: Sequence[int], theirs: Sequence[int]) -> None:
         """Make channels alike, each with its counterpart."""
-        for one, other in zip(ours, theirs, strict=True):
-            self.parents[self.find(other)] = self.find(one)
+        for channel, counterpart in zip(ours, theirs, strict=True):
+            self.parents[self.find(counterpart)] = self.find(channel)
 
     def fix(self, result: Result | None) -> None:
         """Keep all channels of a result."""
@@ -371,8 +371,8 @@ def _flattened(node: fx.Node, read: Result) -> Result | None:
 
 
 def _is_flattening(sizes: Sequence[Any]) -> bool:
-    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
-    return len(given) == 2 and given[1] == -1 and isinstance(given[0], fx.Node)
+    shape = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
+    return len(shape) == 2 and shape[1] == -1 and isinstance(shape[0], fx.Node)
 
 
 def _averaged(read: Result, *, padded: bool) -> Result:

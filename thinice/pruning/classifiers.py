@@ -199,7 +199,7 @@ def prune_classifier(
         raise InputError(
             "`samples` change nothing: nothing is trained, and no smaller network compared: leave them out"
         )
-    place = pick_device(device)
+    chosen_device = pick_device(device)
     beside = [name for name, asked in (("small", shrink), ("masks", save_masks)) if asked]
     files = _files(path, targets, dense.path, beside)
     snapshots = _snapshots_beside(path)
@@ -209,7 +209,7 @@ def prune_classifier(
         finished = _made_before(files, dense, made_method, facts)
         if len(finished) == len(files):
             return map(completed, finished)
-    dense = dense.to(place)
+    dense = dense.to(chosen_device)
     networks: Iterator[Pruned]
     if samples is not None and searching is not None:
         networks = searches(
@@ -249,11 +249,11 @@ def _named_sparsities(
     sparsity: float | Sequence[float] | None, rate: float | Sequence[float] | None
 ) -> dict[str, float]:
     """Return the sparsity of each network by what tells it in a file's name."""
-    given = {name: _several(value) for name, value in (("sparsity", sparsity), ("rate", rate)) if value is not None}
-    given = {name: values for name, values in given.items() if values}
-    if len(given) != 1:
+    arguments = {name: _several(value) for name, value in (("sparsity", sparsity), ("rate", rate)) if value is not None}
+    arguments = {name: values for name, values in arguments.items() if values}
+    if len(arguments) != 1:
         raise InputError("`sparsity` or `rate` must be given, not both: sparsity 0.9 zeroes 90 % of the weights")
-    ((argument, values),) = given.items()
+    ((argument, values),) = arguments.items()
     named: dict[str, float] = {}
     for value in values:
         target = sparsity_of(value) if argument == "rate" else value

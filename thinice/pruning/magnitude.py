@@ -128,12 +128,12 @@ class Ranking(PruningMethod):
         broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
         if broken:
             raise InputError(f"`network` cannot be ranked: {broken[0]} has weights that are not finite")
-        kept = {name: mask.cpu() for name, mask in before.kept.items()}
+        masks = {name: mask.cpu() for name, mask in before.kept.items()}
         lowest = lowest_masks(
-            self.scores(weights), sparsity=self.sparsity, scope=self.scope, structure=self.structure, before=kept
+            self.scores(weights), sparsity=self.sparsity, scope=self.scope, structure=self.structure, before=masks
         )
-        kept |= {name: kept[name] & mask for name, mask in lowest.items()}
-        return Masks({name: kept[name].to(weight.device) for name, weight in parameters.items()})
+        masks |= {name: masks[name] & mask for name, mask in lowest.items()}
+        return Masks({name: masks[name].to(weight.device) for name, weight in parameters.items()})
 
 
 @dataclass(kw_only=True)

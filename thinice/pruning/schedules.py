@@ -19,6 +19,7 @@ from thinice.models.normalization import inner
 from thinice.models.weights import Masks, prunable_weights
 from thinice.numerics import global_stream
 from thinice.training import OBJECTIVES, Objective, Plan, train
+from thinice.training.loop import StartedFrom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,12 +114,13 @@ def one_shot(
     if samples is None or recipe is None:
         method.prepare(module)
     else:
+        start = fingerprint_of("start", {}, module.state_dict(), None)
         history = train(
             module,
             samples,
             recipe,
             objective=objective,
-            hooks=[method],
+            hooks=[method, StartedFrom(start)],
             progress=progress,
             resume=resume,
             overwrite=overwrite,
@@ -394,6 +396,8 @@ def _folder(
     path = folder / PLAN
     if path.exists():
         written = _written_plan(path)
+        if written is None:
+            raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
         differing = [name for name, value in plan.items() if written.get(name) != value]
         if not differing:
             return folder
@@ -410,21 +414,18 @@ def _folder(
     return folder
 
 
-def _written_plan(path: Path) -> dict[str, Any]:
-    """Return which pruning the snapshots beside a plan belong to."""
+def _written_plan(path: Path) -> dict[str, Any] | None:
+    """Return which pruning the snapshots beside a plan belong to; None where the file is no plan."""
     try:
         written = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        written = None
-    if not isinstance(written, dict):
-        raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
-    return written
+        return None
+    return written if isinstance(written, dict) else None
 
 
 def remove_snapshots(folder: Path) -> None:
-    """Remove the snapshots of a pruning, and the folder where it holds nothing else; a folder without a plan stays."""
-    if (folder / PLAN).is_file():
-        _written_plan(folder / PLAN)
+    """Remove the snapshots of a pruning, and the folder where it holds nothing else; without a plan it is another's."""
+    if (folder / PLAN).is_file() and _written_plan(folder / PLAN) is not None:
         _remove_files(folder)
         if not any(folder.iterdir()):
             folder.rmdir()

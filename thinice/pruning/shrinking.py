@@ -174,9 +174,9 @@ class _Plan:
 
     def _carrier(self, layer: Layer) -> int | None:
         """Return the place of the largest constant that stays among the inputs of a layer."""
-        kept = self.kept(layer.inputs.labels)
-        sizes = layer.inputs.constants[kept].abs().nan_to_num(0.0)
-        return int(kept[sizes.argmax()]) if len(kept) and sizes.max() > 0 else None
+        channels = self.kept(layer.inputs.labels)
+        sizes = layer.inputs.constants[channels].abs().nan_to_num(0.0)
+        return int(channels[sizes.argmax()]) if len(channels) and sizes.max() > 0 else None
 
     def _keep_carriers(self) -> bool:
         """Keep one more channel for a layer that needs one to carry its constants; False where none does."""
@@ -201,9 +201,9 @@ class _Plan:
             if len(inputs) < len(layer.inputs.labels) or len(outputs) < len(layer.outputs.labels):
                 sizes[layer.name] = [len(outputs), len(inputs) * layer.factor]
         for layer in self.channels.norms:
-            kept = self.kept(layer.inputs.labels)
-            if len(kept) < len(layer.inputs.labels):
-                sizes[layer.name] = [len(kept)]
+            channels = self.kept(layer.inputs.labels)
+            if len(channels) < len(layer.inputs.labels):
+                sizes[layer.name] = [len(channels)]
         for name, sides in self.channels.shortcuts.items():
             kept_sides = [len(self.kept(labels)) for labels in sides]
             if kept_sides != [len(labels) for labels in sides]:
@@ -233,25 +233,25 @@ class _Plan:
             if bias is not None:
                 weights[name.removesuffix("weight") + "bias"] = bias[outputs].to(old.dtype)
         for layer in self.channels.norms:
-            kept = self.kept(layer.inputs.labels)
+            channels = self.kept(layer.inputs.labels)
             for part in ("weight", "bias", "running_mean", "running_var"):
                 name = f"{layer.name}.{part}" if layer.name else part
                 if name in before:
-                    weights[name] = before[name][kept]
+                    weights[name] = before[name][channels]
         return weights
 
     def masks(self, before: Masks, smaller: nn.Module) -> Masks:
         """Return what is left of the masks; what carries a constant now is kept."""
-        kept = dict(before.kept)
+        masks = dict(before.kept)
         for layer in self.channels.layers:
             inputs, outputs = (self.kept(result.labels) for result in (layer.inputs, layer.outputs))
             name = f"{layer.name}.weight" if layer.name else "weight"
-            if name in kept:
-                mask = kept[name].cpu()
+            if name in masks:
+                mask = masks[name].cpu()
                 grouped = mask.reshape(len(mask), len(layer.inputs.labels), -1)[outputs][:, inputs]
-                kept[name] = grouped.reshape(len(outputs), len(inputs) * layer.factor, *mask.shape[2:])
+                masks[name] = grouped.reshape(len(outputs), len(inputs) * layer.factor, *mask.shape[2:])
         weights = prunable_weights(smaller)
-        return Masks({name: mask | (weights[name].detach().cpu() != 0) for name, mask in kept.items()})
+        return Masks({name: mask | (weights[name].detach().cpu() != 0) for name, mask in masks.items()})
 
 
 def _bias(module: nn.Module) -> Tensor | None:

@@ -172,7 +172,7 @@ class _Training:
         self.objective, self.masks, self.hooks = objective, masks, hooks
         self.average = WeightAverage(recipe.average) if recipe.average else None
         self.history: list[Epoch] = []
-        self.kept: dict[str, Tensor] | None = None
+        self.final: dict[str, Tensor] | None = None
         """The state to end with, where it is not that of the last epoch."""
 
     def run(
@@ -205,7 +205,7 @@ class _Training:
             key = snapshot_key(
                 module, samples, recipe, objective=objective, masks=self.masks, hooks=self.hooks, validation=validation
             )
-            self.history, self.kept = read_snapshot(path, key, module, optimizer, takes_part, overwrite=overwrite)
+            self.history, self.final = read_snapshot(path, key, module, optimizer, takes_part, overwrite=overwrite)
         last_good = self._measured_state()
         while not self._ended(len(checked)):
             start, number = time.monotonic(), len(self.history) + 1
@@ -224,7 +224,7 @@ class _Training:
             )
             if not math.isfinite(loss) or not _is_finite(self._measured_state()):
                 what = "a weight is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-                module.load_state_dict(last_good if self.kept is None else self.kept)
+                module.load_state_dict(last_good if self.final is None else self.final)
                 module.eval()
                 raise InputError(
                     f"{what} in epoch {number}: choose a `learning_rate` below {recipe.learning_rate}; the "
@@ -242,15 +242,15 @@ class _Training:
                 Epoch(number, rate, loss, correct, validation_accuracy, seconds, validation_loss, robust)
             )
             if objective.spoilt(self.history, len(checked)) is not None:
-                self.kept = last_good if self.kept is None else self.kept
+                self.final = last_good if self.final is None else self.final
             elif recipe.select != "last" and best_epoch(self.history, recipe.select) == number:
-                self.kept = self._measured_state()
+                self.final = self._measured_state()
             last_good = self._measured_state()
             if path is not None and key is not None:
-                write_snapshot(path, key, module, optimizer, hooks=takes_part, history=self.history, kept=self.kept)
+                write_snapshot(path, key, module, optimizer, hooks=takes_part, history=self.history, final=self.final)
             if progress is not None:
                 progress(self.history[-1])
-        module.load_state_dict(last_good if self.kept is None else self.kept)
+        module.load_state_dict(last_good if self.final is None else self.final)
         module.eval()
         notes = self._notes(len(checked))
         return History(self.history, chosen=self._chosen(len(checked)), notes=notes, dynamics=dynamics.result())

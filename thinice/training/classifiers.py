@@ -35,7 +35,8 @@ from thinice.models.normalization import normalization_text
 from thinice.models.stored import store_checkpoint
 from thinice.numerics import global_stream, pick_device
 from thinice.store import Run, Store, open_store
-from thinice.training import OBJECTIVES, Epoch, History, Hook, Objective, Plan, preset, train
+from thinice.training import OBJECTIVES, Epoch, History, Objective, Plan, preset, train
+from thinice.training.loop import StartedFrom
 from thinice.training.passes import in_memory
 from thinice.training.presets import settings_of
 from thinice.training.snapshot import cause_of, differences, snapshot_key
@@ -148,7 +149,7 @@ def told(plan: Plan) -> dict[str, Any]:
 def _name_of(objective: Objective) -> str:
     kind = type(objective)
     target = f"{kind.__module__}:{kind.__qualname__}"
-    return next((name for name, (there, *_) in OBJECTIVES.rows.items() if there in {target, kind}), target)
+    return next((name for name, (known, *_) in OBJECTIVES.rows.items() if known in {target, kind}), target)
 
 
 def usual_normalization(data: str) -> NormalizationLike | None:
@@ -225,7 +226,7 @@ def train_classifier(
     recipe, objective = preset(plan) if isinstance(plan, str) else plan
     target = None if path is None else _target(path, network)
     snapshot = None if target is None else target.with_name(f"{target.name}.snapshot")
-    place = pick_device(device)
+    chosen_device = pick_device(device)
     module, masks, parent = _prepared(network, samples, recipe.seed, architecture_args, normalization)
     start = network.fingerprint if isinstance(network, Classifier) else None
     facts: dict[str, Any] = {
@@ -239,17 +240,17 @@ def train_classifier(
     }
     plan = Plan(recipe, objective)
     if target is not None and not overwrite and _is_done(target, snapshot):
-        there = made_alike(target, as_classifier(module, **facts))
-        return Trained(there, History([]), plan, target, already=True)
+        classifier = made_alike(target, as_classifier(module, **facts))
+        return Trained(classifier, History([]), plan, target, already=True)
     samples = in_memory(samples)
-    module.to(place)
+    module.to(chosen_device)
     name = target.stem if target is not None else str(getattr(network, "name", network))
-    with _recorded(store, plan, place, command) as run:
+    with _recorded(store, plan, chosen_device, command) as run:
         record = None if run is None else _Record(run, name, module, samples, plan, masks=masks, parent=parent)
-        seen: list[Epoch] = []
+        finished: list[Epoch] = []
 
         def note(epoch: Epoch) -> None:
-            seen.append(epoch)
+            finished.append(epoch)
             if record is not None:
                 record.add([epoch])
             if progress is not None:
@@ -264,13 +265,13 @@ def train_classifier(
                 recipe,
                 objective=objective,
                 masks=masks,
-                hooks=() if start is None else [_Start(start)],
+                hooks=() if start is None else [StartedFrom(start)],
                 progress=note,
                 resume=snapshot,
                 overwrite=overwrite,
             )
         except InputError as error:
-            if target is not None and (seen or (snapshot is not None and snapshot.exists())):
+            if target is not None and (finished or (snapshot is not None and snapshot.exists())):
                 _save(module, target, snapshot, masks, facts)
                 raise InputError(f"{error}, which are in {target}") from error
             raise
@@ -302,13 +303,6 @@ def _is_done(target: Path, snapshot: Path | None) -> bool:
     return target.exists() and target.stat().st_size > 0 and not (snapshot is not None and snapshot.exists())
 
 
-@dataclass
-class _Start(Hook):
-    """Tells snapshots apart by the network that is trained on: a file holds only where its weights got to."""
-
-    fingerprint: str
-
-
 def made_alike(path: Path, planned: Classifier) -> Classifier:
     """Return the network in a file where it came about as planned, whatever its weights are.
 
@@ -320,16 +314,16 @@ def made_alike(path: Path, planned: Classifier) -> Classifier:
     """
     way_out = "choose another path, or replace it: `--overwrite`, in Python `overwrite=True`"
     try:
-        there = load_classifier(path)
+        present = load_classifier(path)
     except ThinIceError as error:
         raise InputError(f"{path} is there already, and no network that can be read: {way_out}") from error
-    old, new = _origin(there), _origin(planned)
+    old, new = _origin(present), _origin(planned)
     differing = differences(old, new) if old != new else []
-    if not differing and "training" in old and not told_result(there):
+    if not differing and {"search", "training"} & old.keys() and not told_result(present):
         differing = ["it does not say that its training came to its end"]
     if differing:
         raise InputError(f"{path} is there already, and not what was asked for ({'; '.join(differing)}): {way_out}")
-    return there
+    return present
 
 
 def _origin(network: Classifier) -> dict[str, Any]:

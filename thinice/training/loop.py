@@ -246,6 +246,13 @@ class HeldMasks(Hook):
         self._laid.apply_(model)
 
 
+@dataclass
+class StartedFrom(Hook):
+    """Tells snapshots apart by the network that training began with: a file holds only where its weights got to."""
+
+    fingerprint: str
+
+
 def run_epoch(
     model: nn.Module,
     feed: Feed,

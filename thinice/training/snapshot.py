@@ -46,7 +46,7 @@ __all__ = [
     "write_snapshot",
 ]
 
-FORMAT = 2
+FORMAT = 3
 Key: TypeAlias = dict[str, Any]
 DAMAGED = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError)
 """What reading and taking over the parts of a file raises where they are not those of a snapshot."""
@@ -109,11 +109,11 @@ def write_snapshot(
     *,
     hooks: Sequence[Hook],
     history: Sequence[Epoch],
-    kept: Mapping[str, Tensor] | None = None,
+    final: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the file in one step: a crash in the middle leaves that of the epoch before.
 
-    `kept` is the state of an earlier epoch, where the training would end with it.
+    `final` is the state of an earlier epoch, where the training would end with it.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def write_snapshot(
         "optimizer": optimizer.state_dict()["state"],
         "hooks": [hook.state_dict() for hook in hooks],
         "history": [asdict(epoch) for epoch in history],
-        "kept": None if kept is None else dict(kept),
+        "final": None if final is None else dict(final),
     }
     try:
         with temporary_folder(path.parent) as unfinished:
@@ -161,7 +161,7 @@ class Snapshot(NamedTuple):
     """What a file holds besides the state of module, optimiser and hooks."""
 
     history: list[Epoch]
-    kept: dict[str, Tensor] | None
+    final: dict[str, Tensor] | None
 
 
 def read_snapshot(
@@ -208,12 +208,12 @@ def read_snapshot(
         _check_shapes(optimizer)
         for hook, hook_state in zip(hooks, state["hooks"], strict=True):
             hook.load_state_dict(hook_state)
-        kept = state["kept"]
-        if kept is not None:
-            kept = _fitting(dict(kept), module)
+        final = state["final"]
+        if final is not None:
+            final = _fitting(dict(final), module)
     except DAMAGED as error:
         raise CheckpointError(f"{path} is a damaged snapshot: remove it, or choose another path") from error
-    return Snapshot(history, kept)
+    return Snapshot(history, final)
 
 
 def _read(path: Path, key: Key) -> tuple[dict[str, Any], int, list[str]]:
@@ -231,12 +231,12 @@ def _read(path: Path, key: Key) -> tuple[dict[str, Any], int, list[str]]:
     return state, format_version, differing
 
 
-def _fitting(kept: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+def _fitting(final: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     """Return a state on the device of the module, or raise ValueError where it is not one of it."""
     own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in kept.items()}:
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in final.items()}:
         raise ValueError("the weights to end with are not those of this network")
-    return {name: kept[name].to(value) for name, value in own.items()}
+    return {name: final[name].to(value) for name, value in own.items()}
 
 
 def _check_plain(value: object, hook: Hook) -> None:
@@ -293,19 +293,19 @@ def _name_of(thing: object) -> str:
     return f"{type(thing).__module__}:{type(thing).__qualname__}"
 
 
-def differences(there: object, here: object, name: str = "") -> list[str]:
+def differences(old: object, new: object, name: str = "") -> list[str]:
     """Return which settings differ, as text of one line each; what the file says is shortened and quoted."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        names = [*here, *(key for key in there if key not in here)]
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [*new, *(key for key in old if key not in new)]
         parts = [
-            differences(there.get(key), here.get(key), f"{name}.{key}" if name else str(key))
+            differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
             for key in names
-            if there.get(key) != here.get(key)
+            if old.get(key) != new.get(key)
         ]
         texts = [text for part in parts for text in part]
-    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        pairs = [(old, new) for old, new in zip(there, here, strict=True) if old != new]
-        texts = [text for old, new in pairs for text in differences(old, new, name)]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [pair for pair in zip(old, new, strict=True) if pair[0] != pair[1]]
+        texts = [text for pair in pairs for text in differences(*pair, name)]
     else:
-        texts = [f"{name} was {reprlib.repr(there)}, is {reprlib.repr(here)}"]
+        texts = [f"{name} was {reprlib.repr(old)}, is {reprlib.repr(new)}"]
     return [" ".join(text.split())[:200] for text in texts[:5]]

@@ -60,5 +60,5 @@ def divergence(clean: Tensor, crafted: Tensor) -> Tensor:
     tensor([0.4338])
 
     """
-    target, given = functional.log_softmax(clean, dim=1), functional.log_softmax(crafted, dim=1)
-    return (target.exp() * (target - given)).sum(1)
+    log_p, log_q = functional.log_softmax(clean, dim=1), functional.log_softmax(crafted, dim=1)
+    return (log_p.exp() * (log_p - log_q)).sum(1)
