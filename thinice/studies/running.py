@@ -157,12 +157,14 @@ def run_study(
 
     for setup in study.setups:
         counter.show(f"loading {setup.data}")
+        loading = time.monotonic()
         try:
             training, samples = load_setup(setup)
         except ThinIceError as error:
             fail(setup, "all networks", str(error))
             counter.done += counter.total // len(study.setups)
             continue
+        counter.skip(time.monotonic() - loading)
         for note in (*training.notes, *samples.notes):
             say(f"{setup.name}: {note}")
 
@@ -280,6 +282,10 @@ class _Counter:
             self.done += 1
             self.measured += now
         self.show()
+
+    def skip(self, seconds: float) -> None:
+        """Leave a time out of the mean that the rest is estimated from."""
+        self._start += seconds
 
     def epoch(self, setup: Setup, plan: NetworkPlan, epoch: Epoch) -> None:
         """Report how far the training of a network is."""
