@@ -1,5 +1,7 @@
 -- One row a sample and comparison, for programs that show pictures; `pictures` and `adversarial_pictures` are given.
 select
+    case when i.image is not null then {'bytes': i.image, 'path': i.path} end as image,
+    case when a.image is not null then {'bytes': a.image, 'path': a.path} end as adversarial,
     t.comparison_id,
     t.dense,
     t.pruned,
@@ -22,9 +24,7 @@ select
     q.loss,
     t.epsilon as x,
     q.margin as y,
-    i.sha512,
-    case when i.image is not null then {'bytes': i.image, 'path': i.path} end as image,
-    case when a.image is not null then {'bytes': a.image, 'path': a.path} end as adversarial
+    i.sha512
 from transitions t
 join comparisons c on c.comparison_id = t.comparison_id
 join measurements m using (measurement_id)
