@@ -350,11 +350,11 @@ def plot_intervals(
     edges = np.unique(np.concatenate([[0.0], finite, lower]))
     if len(edges) > POINTS:
         edges = np.quantile(edges, np.linspace(0, 1, POINTS))
-    farther = [(np.sort(column)[None, :] > edges[:, None]).mean(1) for column in (lower, found)]
+    proved, standing = ((column[None, :] > edges[:, None]).mean(1) for column in (lower, found))
     x, style, color = edges * unit.scale, NETWORKS[0], TRANSITIONS[Transition.KEPT].color
-    ax.fill_between(x, *farther, step="post", color=tint(color, 0.25), linewidth=0)
-    ax.step(x, farther[0], where="post", color=color, linewidth=1.8)
-    ax.step(x, farther[1], where="post", color=style.color, linewidth=1.8, linestyle=(0, (5, 1.6)))
+    ax.fill_between(x, proved, standing, step="post", color=tint(color, 0.25), linewidth=0)
+    ax.step(x, proved, where="post", color=color, linewidth=1.8)
+    ax.step(x, standing, where="post", color=style.color, linewidth=1.8, linestyle=(0, (5, 1.6)))
     shares, bounded = ["", ""], np.isfinite(found) & (found > 0)
     if budget is not None:
         ax.axvline(budget * unit.scale, **REFERENCE)

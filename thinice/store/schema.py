@@ -46,6 +46,7 @@ VIEWS = (
     "intervals",
     "proved_beyond",
     "claims",
+    "ada_verona",
 )
 """Views and macros, each after those that it reads."""
 
