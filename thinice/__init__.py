@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from thinice.analysis.boundary_slice import boundary_slice as boundary_slice
     from thinice.analysis.boundary_slice import slice_networks as slice_networks
+    from thinice.analysis.claims import import_claims as import_claims
     from thinice.analysis.comparison import compare as compare
     from thinice.analysis.comparison import compare_all as compare_all
     from thinice.analysis.evaluation import evaluate as evaluate
@@ -93,6 +94,7 @@ _HOMES = {
     "evaluate": "analysis.evaluation",
     "evaluate_all": "analysis.evaluation",
     "example_checkpoints": "data.digits",
+    "import_claims": "analysis.claims",
     "inspect_checkpoint": "models",
     "load_classifier": "models",
     "load_masks": "models",

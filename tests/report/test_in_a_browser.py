@@ -265,6 +265,23 @@ def test_a_phone_needs_no_scrolling_sideways(browser, report):
 
 
 @pytest.mark.usefixtures("unadorned")
+def test_the_card_shows_what_is_proved_of_a_sample(browser, tmp_path):
+    samples = thinice.as_samples(natural_images(20), np.arange(20) % 10)
+    store = write_store(tmp_path / "thinice.duckdb", samples)
+    with store.run(["thinice"], device="cpu", seed=0) as run:
+        keys = (int(key) for key in store.sql("select checkpoint_id, dataset_id from measurements").iloc[0])
+        run.add_lower_bounds(*keys, "linf", [*range(20)], epsilon_lower=np.tile([0.0, 0.00012999], 10))
+    opened = browser.page(save_report(store, tmp_path / "report.html", samples=samples))
+    found = set(store.sql("select sample_id from thin_ice")["sample_id"])
+    rows = [row for row in opened.run("thinice.shown()") if row in found and alone(opened, row)][:6]
+    assert {row % 2 for row in rows} == {0, 1}
+    for row in rows:
+        opened.click(*opened.to_plot(row))
+        assert card(opened)[1]["ε"].partition("; proved: ")[2] == ("more than 0.0331/255" if row % 2 else "")
+    opened.close()
+
+
+@pytest.mark.usefixtures("unadorned")
 def test_names_of_strangers_do_nothing_but_stand_there(browser, tmp_path):
     store, samples = hostile_store(tmp_path)
     opened = browser.page(save_report(store, tmp_path / "report.html", samples=samples))

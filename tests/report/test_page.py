@@ -239,6 +239,19 @@ def test_the_answer_counts_the_six_samples(six, tmp_path):
     assert payload(page)["measured"][0]["epsilon"] == [76.5, 25.5, 12.75, None, 0, None]
 
 
+def test_proved_radii_stand_beside_epsilon_and_in_a_figure(six, tmp_path):
+    before = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
+    assert payload(before)["measured"][0]["lower"] is None
+    assert "proved, and that is found" not in before
+    with six.run(["thinice"], device="cpu", seed=0) as run:
+        network, data = (int(key) for key in six.sql("select checkpoint_id, dataset_id from measurements").iloc[0])
+        run.add_lower_bounds(network, data, "linf", [10, 12, 14], epsilon_lower=[0.2, 0.01, 0.0])
+    page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
+    assert payload(page)["measured"][0]["lower"] == [51, None, 2.55, None, 0, None]
+    assert "proved, and that is found" in page
+    assert len(Elements(page).of("figure")) == len(Elements(before).of("figure")) + 1
+
+
 @pytest.mark.usefixtures("unadorned")
 def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
     """At 0.2 two of the dense network's six samples stand, 10 and 13; the pruned one has no epsilon below it."""

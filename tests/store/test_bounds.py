@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from thinice.checks.stored import check, check_store
 from thinice.errors import InputError, StoreError
 
 IDS = (3, 4, 5)
@@ -104,3 +105,27 @@ def test_claims_are_shown_and_refuted_where_an_adversarial_is_in_hand(store, ben
     bench.run.add_claimed_bounds(*key, IDS, **claim, **claimed)  # replaces
     assert not store.sql("from claims")["lower_refuted"].any()
     assert store.sql("from intervals")["epsilon_lower"].max() == 0.2  # what is claimed is not proved
+
+
+def test_the_check_of_a_store_holds_claims_against_adversarials_of_any_norm(store, bench):
+    network, data, _ = key = measured(bench)
+    bench.run.add_lower_bounds(*key, IDS, epsilon_lower=[0.2, 0.2, 0.2])
+    assert check(store).contradictions == ()
+    assert check(store).networks[0].attacks == ("fmn", "lower bounds")
+    claim = {"verifier": "abcrown", "source": "result_df.csv", "claimed_lower": [0.1, 0.3, 0.24]}
+    bench.run.add_claimed_bounds(*key, IDS, **claim)
+    (finding,) = check(store).contradictions
+    assert (finding.check, finding.subjects, finding.samples) == ("verified", ("claims of abcrown", "fmn"), (4,))
+    euclidean = bench.run.measurement(network, data, bench.run.attack(name="fmn", norm="l2", settings={}))
+    bench.shard(euclidean, IDS, 0.15)  # an l2 perturbation of 0.15 changes no pixel by more
+    findings = {(each.subjects, each.samples) for each in check(store).contradictions if each.check == "verified"}
+    assert (("lower bounds", "fmn"), (3, 4, 5)) in findings
+    assert (("claims of abcrown", "fmn"), (4, 5)) in findings
+    assert check_store(store, measurement_id=euclidean)[0].findings
+
+
+def test_different_contents_under_one_number_are_not_compared(store, bench):
+    key = measured(bench)
+    bench.shard(bench.measurement(IDS, digests=[1, 2, 3]), IDS, 0.1)
+    bench.run.add_lower_bounds(*key, IDS, epsilon_lower=[0.2, 0.2, 0.2])
+    assert check(store).contradictions == ()

@@ -44,6 +44,7 @@ def test_the_facts_and_views_of_the_design_are_there(store):
         "studies",
         "intervals",
         "claims",
+        "ada_verona",
     }
 
 

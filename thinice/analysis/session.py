@@ -131,13 +131,23 @@ class MeasurementSession:
 
         `command` is stored as its origin; by default the command line of this process.
         """
-        with self.store.run(
-            command=command,
-            device=str(self.engine.device),
-            precision=str(attack.settings.get("precision", "float32")),
-            seed=seed,
-            settings={"attack": attack.name, "norm": attack.norm, **attack.settings},
-        ) as run:
+        precision = str(attack.settings.get("precision", "float32"))
+        settings = {"attack": attack.name, "norm": attack.norm, **attack.settings}
+        with self.record(settings=settings, precision=precision, seed=seed, command=command) as run:
+            yield run
+
+    @contextmanager
+    def record(
+        self,
+        *,
+        settings: Mapping[str, Any],
+        seed: int | None,
+        precision: str = "float32",
+        command: Sequence[str] | None = None,
+    ) -> Iterator[Run]:
+        """Record everything that is stored inside as one run with these settings, as `run` does for an attack."""
+        device = str(self.engine.device)
+        with self.store.run(command=command, device=device, precision=precision, seed=seed, settings=settings) as run:
             self._run = run
             self._dataset_id = run.dataset(
                 fingerprint=self.samples.fingerprint,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from thinice.checks.contradictions import ContradictionCounter, Evidence, fixed_budget, minimum_norm
+from thinice.checks.contradictions import ContradictionCounter, Evidence, fixed_budget, minimum_norm, verified
 from thinice.checks.study_patterns import stored_patterns
 from thinice.results import Finding, stored_finding
 from thinice.store import Store, open_store, query, stored_settings
@@ -148,9 +148,9 @@ def check_store(
 ) -> tuple[NetworkCheck, ...]:
     """Return which results in a store cannot all be true, for each network and data set in it.
 
-    Epsilons and verdicts at budgets of the same network and samples are compared, whatever run and selection they
-    come from. What an attack was spared, because the store knew the sample broken, is not its claim. Samples are read
-    in parts, so that a large store does not have to fit into memory.
+    Epsilons, verdicts at budgets, lower bounds and what other programs claim of the same network and samples are
+    compared, whatever run and selection they come from. What an attack was spared, because the store knew the sample
+    broken, is not its claim. Samples are read in parts, so that a large store does not have to fit into memory.
 
     Parameters
     ----------
@@ -190,7 +190,9 @@ def check_store(
     checks = list[NetworkCheck]()
     for group in sorted(counters):
         network, name, split, _ = group
-        compared = [attacks[attack_id] for attack_id in sorted(attack_ids[group])]
+        compared = [
+            attacks[attack_id] for attack_id in sorted(attack_ids[group], key=lambda number: (number < 0, number))
+        ]
         labels = {attack["attack_id"]: _label(attack, compared) for attack in compared}
         findings = counters[group].findings(labels)
         checks.append(NetworkCheck(networks[network], name, split, tuple(labels.values()), findings))
@@ -216,7 +218,9 @@ def _evidence(rows: pd.DataFrame, attacks: dict[int, Row]) -> dict[int, Evidence
         others = {key: value for key, value in settings.items() if key != "steps"}
         family, steps = json.dumps([name, norm, others], sort_keys=True), settings.get("steps")
         ids, epsilon = part["sample_id"].to_numpy(), part["epsilon"].to_numpy(dtype=np.float64)
-        if np.isnan(budget):
+        if attack_id < 0:
+            evidence[attack_id] = verified(name, norm, ids, part["radius"].to_numpy(dtype=np.float64))
+        elif np.isnan(budget):
             evidence[attack_id] = minimum_norm(name, norm, ids, epsilon, family=family, steps=steps)
         else:
             robust = part["robust"].to_numpy(dtype=bool)

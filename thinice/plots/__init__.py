@@ -3,7 +3,7 @@
 from thinice.plots.attacks import plot_attacks
 from thinice.plots.classes import plot_class_losses
 from thinice.plots.curves import plot_roc, plot_security, plot_sparsity, plot_survival
-from thinice.plots.distributions import plot_distribution, plot_risk
+from thinice.plots.distributions import plot_distribution, plot_intervals, plot_risk
 from thinice.plots.figure_set import ComparisonColumns, figure_set
 from thinice.plots.images import plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
@@ -22,6 +22,7 @@ __all__ = [
     "plot_class_losses",
     "plot_distribution",
     "plot_gallery",
+    "plot_intervals",
     "plot_pairs",
     "plot_predictors",
     "plot_risk",

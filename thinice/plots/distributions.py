@@ -1,4 +1,4 @@
-"""Epsilon by transition: the paper's Figure 1."""
+"""Distributions of epsilon: by transition, the paper's Figure 1; as a risk; and between what is proved and found."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import seaborn as sns
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from thinice.plots.style import (
     INK,
+    NETWORKS,
     REFERENCE,
     TRANSITIONS,
     heading,
@@ -19,6 +21,7 @@ from thinice.plots.style import (
     spans_decades,
     styled_axes,
     tally,
+    tint,
     unit_of,
 )
 from thinice.stats import RiskCurve, risk_bins, risk_curve
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from thinice.stats.risk import RiskMethod
 
-__all__ = ["plot_distribution", "plot_risk"]
+__all__ = ["plot_distribution", "plot_intervals", "plot_risk"]
 
 FEW = 100
 """Groups of at most this many samples also show each sample as a mark."""
@@ -285,3 +288,89 @@ def _draw_risk(
         (Line2D([], [], **REFERENCE), f"all samples: {share:.1%}"),
     ]
     return max(float(curve.high.max()), float(high.max(initial=0))), entries
+
+
+POINTS = 300
+"""Curves with more steps are drawn at this many points."""
+
+
+def plot_intervals(
+    epsilon_lower: npt.ArrayLike,
+    epsilon: npt.ArrayLike,
+    *,
+    norm: Norm = "linf",
+    budget: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Return axes with the shares of samples that are proved, and that are found, to lie farther than each radius.
+
+    The share of all samples that have no adversarial within a radius, robust accuracy, lies between the two curves,
+    in the filled band. Dotted lines mark a budget and the median of proved over found, in the legend.
+
+    Parameters
+    ----------
+    epsilon_lower
+        (N,) radii that were proved on the [0, 1] scale; 0 or NaN where nothing was.
+    epsilon
+        (N,) distances that were found; NaN where none was, 0 where misclassified.
+    norm
+        Of both; linf is shown in n/255.
+    budget
+        A radius on the [0, 1] scale to mark; the legend then gives both shares there.
+    ax
+        Where to draw; by default on a new figure, ``ax.figure``, which belongs to no window.
+
+    Raises
+    ------
+    InputError
+        For columns of different length, an unknown norm, a negative radius.
+
+    Examples
+    --------
+    >>> ax = plot_intervals([0.005, 0.01, 0.01], [0.01, 0.02, 0.03], budget=2 / 255)
+    >>> ax.get_ylabel()
+    'samples farther than ε'
+    """
+    unit = unit_of(norm)
+    lower, found = epsilon_column(epsilon_lower, "epsilon_lower"), epsilon_column(epsilon, "epsilon")
+    lower[np.isinf(lower)] = 0
+    check_lengths(epsilon_lower=lower, epsilon=found)
+    ax = styled_axes(ax)
+    missing, wrong = int(np.isinf(found).sum()), int((found == 0).sum())
+    notes = []
+    if missing:
+        notes.append(f"Not found, counted as farther: {missing:,}.")
+    if wrong:
+        notes.append(f"Misclassified, at 0: {wrong:,}.")
+    title = f"Distance to the boundary: between proved and found (n = {len(found):,})"
+    finite = found[np.isfinite(found) & (found > 0)]
+    if len(finite) == 0:
+        heading(ax, title, notes=notes)
+        return message(ax, "No sample has a distance to draw.")
+    edges = np.unique(np.concatenate([[0.0], finite, lower]))
+    if len(edges) > POINTS:
+        edges = np.quantile(edges, np.linspace(0, 1, POINTS))
+    proved, standing = ((column[None, :] > edges[:, None]).mean(1) for column in (lower, found))
+    x, style, color = edges * unit.scale, NETWORKS[0], TRANSITIONS[Transition.KEPT].color
+    ax.fill_between(x, proved, standing, step="post", color=tint(color, 0.25), linewidth=0)
+    ax.step(x, proved, where="post", color=color, linewidth=1.8)
+    ax.step(x, standing, where="post", color=style.color, linewidth=1.8, linestyle=(0, (5, 1.6)))
+    shares, bounded = ["", ""], np.isfinite(found) & (found > 0)
+    if budget is not None:
+        ax.axvline(budget * unit.scale, **REFERENCE)
+        shares = [f": {np.mean(column > budget):.1%} beyond the budget" for column in (lower, found)]
+    ratio = float(np.median(lower[bounded] / found[bounded]))
+    entries: list[tuple[Artist, str]] = [
+        (Line2D([], [], color=color, linewidth=1.8), f"proved: no adversarial within ε{shares[0]}"),
+        (Line2D([], [], color=style.color, linewidth=1.8, linestyle=(0, (5, 1.6))), f"no adversarial found{shares[1]}"),
+        (Patch(color=tint(color, 0.25), linewidth=0), f"the truth lies here; proved / found, median: {ratio:.2f}"),
+    ]
+    if budget is not None:
+        entries.append((Line2D([], [], **REFERENCE), f"budget: {budget * unit.scale:.3g}{unit.suffix}"))
+    ax.set_xlim(0, 1.03 * float(x[-1]))
+    ax.set_ylim(0, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel(unit.label)
+    ax.set_ylabel("samples farther than ε")
+    heading(ax, title, notes=notes, entries=entries)
+    return ax

@@ -16,7 +16,7 @@ from thinice.errors import InputError
 from thinice.files import temporary_folder, writable
 from thinice.plots.classes import plot_class_losses
 from thinice.plots.curves import QUANTITIES, plot_roc, plot_security, plot_sparsity, plot_survival
-from thinice.plots.distributions import plot_distribution, plot_risk
+from thinice.plots.distributions import plot_distribution, plot_intervals, plot_risk
 from thinice.plots.images import CHANNELS, plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
 from thinice.results import Comparison
@@ -54,6 +54,8 @@ class ComparisonColumns:
         The samples of the gallery with their adversarials.
     predictors : PredictorComparison, optional
         How well epsilon and other quantities predict the lost samples.
+    epsilon_lower : array_like, optional
+        (N,) radii that were proved.
 
     """
 
@@ -71,6 +73,7 @@ class ComparisonColumns:
     pruned_epsilon: npt.ArrayLike | None = None
     closest: Sequence[AdversarialExample] = ()
     predictors: PredictorComparison | None = None
+    epsilon_lower: npt.ArrayLike | None = None
 
     @property
     def security(self) -> dict[str, NDArray[np.float64]]:
@@ -103,6 +106,7 @@ def columns_of(comparison: Comparison) -> ComparisonColumns:
         sample_ids=comparison.sample_ids,
         pruned_epsilon=comparison.pruned_epsilon,
         closest=comparison.closest,
+        epsilon_lower=comparison.epsilon_lower,
     )
 
 
@@ -111,9 +115,9 @@ def figure_set(
 ) -> dict[str, Figure]:
     """Return the figures of one comparison by name.
 
-    Always distribution, risk, survival, security, roc, classes; with what they need also pairs, predictors, boundary,
-    gallery. The gallery is left out if there are no samples for it, or if they are no pictures: neither 1 nor 3
-    channels.
+    Always distribution, risk, survival, security, roc, classes; with what they need also intervals, pairs, predictors,
+    boundary, gallery. The gallery is left out if there are no samples for it, or if they are no pictures: neither 1
+    nor 3 channels.
 
     Parameters
     ----------
@@ -145,6 +149,8 @@ def figure_set(
         "roc": plot_roc(epsilon, transitions, confidence=confidence),
         "classes": plot_class_losses(comparison.labels, transitions, classes=classes, confidence=confidence),
     }
+    if comparison.epsilon_lower is not None:
+        axes["intervals"] = plot_intervals(comparison.epsilon_lower, epsilon, norm=norm, budget=budget)
     if comparison.pruned_epsilon is not None:
         axes["pairs"] = plot_pairs(epsilon, comparison.pruned_epsilon, transitions, norm=norm)
     if comparison.predictors is not None:
@@ -183,7 +189,8 @@ def draw(comparison: Comparison, *, plane: BoundarySlice | None = None) -> dict[
 
     Always distribution, risk, survival, security, roc, classes and predictors; where a sample has an adversarial also
     the gallery, and with a `plane`, as of `thinice.boundary_slice`, the boundary. Where the distances of both networks
-    were measured, pairs shows them, and security has both curves.
+    were measured, pairs shows them, and security has both curves; where lower bounds were proved, intervals shows the
+    band between proved and found.
 
     Examples
     --------

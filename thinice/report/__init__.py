@@ -132,6 +132,9 @@ def _measured(
         "label": unit.label,
         "suffix": unit.suffix,
         "epsilon": _numbers(measured.epsilon[rows] * unit.scale, EPSILON_DIGITS),
+        "lower": None
+        if measured.epsilon_lower is None
+        else _numbers(measured.epsilon_lower[rows] * unit.scale, EPSILON_DIGITS),
         "outcomes": measured.outcomes[rows].tolist(),
         "far": measured.far_predictions[rows].tolist(),
         "predictions": measured.predictions[rows].tolist(),
@@ -200,6 +203,7 @@ CAPTIONS = {
     "distribution": "How far samples lay from the dense boundary, by what pruning did to them.",
     "survival": "The share of each transition that lies farther than ε.",
     "security": "The accuracy that remains under perturbations of size ε.",
+    "intervals": "The share of samples that is proved, and that is found, to lie farther than ε.",
     "roc": "How well a small ε predicts that pruning loses a sample.",
     "risk": "The chance that pruning loses a sample, by its distance to the dense boundary.",
     "pairs": "How far each sample lay before pruning, and lies after it.",

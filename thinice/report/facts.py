@@ -83,6 +83,8 @@ class MeasurementFacts:
     far_predictions: NDArray[np.int64]
     predictions: NDArray[np.int64]
     axes: tuple[Axis, ...]
+    epsilon_lower: NDArray[np.float64] | None
+    """Radii that were proved, NaN where that was not tried; None where it was tried for no sample."""
 
     @property
     def norm(self) -> Norm:
@@ -210,6 +212,7 @@ def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: D
     known = {"outcome", "epsilon", "prediction", "clean_prediction"}
     of_network = _predictions(store, row["checkpoint_id"], data)
     dense = _named(tables["checkpoints"][row["checkpoint_id"]])
+    proved = _aligned(_of(store, "proved_bounds", measurement_id=row["measurement_id"]), data)["epsilon_lower"]
     return MeasurementFacts(
         row["measurement_id"],
         dense,
@@ -224,6 +227,7 @@ def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: D
             *_axes(frame.drop(columns=list(known)), _meanings(store, "epsilons"), ""),
             *_axes(of_network, _meanings(store, "predictions"), dense["name"]),
         ),
+        proved.to_numpy(np.float64, na_value=np.nan) if proved.notna().any() else None,
     )
 
 

@@ -69,6 +69,7 @@ def draw_figures(compared: ComparisonFacts, close: CloseUps | None) -> dict[str,
             pruned_epsilon=None if compared.pruned_epsilon is None else compared.pruned_epsilon[known],
             closest=() if close is None else _examples(compared, close),
             predictors=compared.predictors,
+            epsilon_lower=None if measured.epsilon_lower is None else measured.epsilon_lower[known],
         )
     )
     figures |= _training_figures(compared)

@@ -286,6 +286,14 @@
     return `${Number(value.toPrecision(3))}${now.measured.suffix}`;
   }
 
+  // What was found, and what was proved: rounded down, so that it stays true.
+  function intervalText(row) {
+    const low = now.measured.lower ? now.measured.lower[row] : null;
+    if (!low) return epsilonText(row);
+    const digit = 10 ** (Math.floor(Math.log10(low)) - 2);
+    return `${epsilonText(row)}; proved: more than ${Number((Math.floor(low / digit) * digit).toPrecision(3))}${now.measured.suffix}`;
+  }
+
   function transitionText(row) {
     const { name, word } = data.transitions[now.transitions[row]];
     return `${name} ${word}`;
@@ -336,7 +344,7 @@
       [measured.dense, named(measured.predictions[row])],
       [compared.pruned, named(compared.predictions[row])],
       ["transition", transitionText(row)],
-      ["ε", epsilonText(row)],
+      ["ε", intervalText(row)],
       ...(measured.outcomes[row] === 1 ? [["beyond the boundary", named(measured.far[row])]] : []),
       ...axes.slice(2).filter((one) => one.values[row] !== null).map((one) => [one.name, `${one.values[row]}${one.suffix}`]),
       ...(samples.sources ? [["file", samples.sources[row]]] : []),

@@ -48,6 +48,7 @@ VIEWS = (
     "intervals",
     "proved_beyond",
     "claims",
+    "ada_verona",
 )
 """Views and macros, each after those that it reads."""
 

@@ -25,7 +25,9 @@ select
     case when r.epsilon is not null then c.claimed_lower > r.epsilon end as lower_refuted,
     case when b.epsilon_lower is not null and c.claimed_upper is not null then c.claimed_upper < b.epsilon_lower end as upper_refuted,
     c.seconds,
-    c.source
+    c.source,
+    c.checkpoint_id,
+    c.dataset_id
 from claimed_bounds c
 join checkpoints k using (checkpoint_id)
 join datasets d using (dataset_id)
@@ -45,3 +47,5 @@ comment on column claims.lower_refuted is 'Whether an adversarial lies within cl
 comment on column claims.upper_refuted is 'Whether claimed_upper lies within what is proved here to hold no adversarial; NULL where one of them is missing.';
 comment on column claims.seconds is 'What the claim took; NULL where the file does not say.';
 comment on column claims.source is 'File that it was read from.';
+comment on column claims.checkpoint_id is 'Network: checkpoints.checkpoint_id.';
+comment on column claims.dataset_id is 'Selection of samples: datasets.dataset_id.';
