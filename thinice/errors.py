@@ -16,6 +16,7 @@ __all__ = [
     "StoreWarning",
     "ThinIceError",
     "TrainingWarning",
+    "WrongFileError",
 ]
 
 
@@ -35,6 +36,10 @@ class InputError(ThinIceError, ValueError):
 
 class CheckpointError(ThinIceError):
     """A file is not a checkpoint, or does not fit the network that it should fill."""
+
+
+class WrongFileError(CheckpointError):
+    """A file that no option can read: it is not there, damaged, or of another task. Another file is the way out."""
 
 
 class DataError(ThinIceError):

@@ -19,7 +19,7 @@ from thinice.models import (
     same_task,
     sparsity,
 )
-from thinice.models.classifier import fingerprint_of, structure_of
+from thinice.models.fingerprints import fingerprint_of, structure_of
 
 
 def toy(classes=3):

@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+import thinice
 from tests.models import foreign
 from tests.models.test_families import settled
 from tests.models.test_variants import answered, logits, spread_out
+from thinice.analysis.measurement import prepare_classifiers
 from thinice.errors import CheckpointError, InputError
-from thinice.models import load_classifier
+from thinice.models import load_classifier, save_classifier
+from thinice.models.loading import read_classifier
 from thinice.printable import LONGEST_MESSAGE
 
 
@@ -89,3 +92,59 @@ def test_what_labels_leave_open_fits_into_a_message(tmp_path):
     for stem in ("imagenet", "imagenet-no-pool", "imagenet-stride-1", "imagenet-stride-1-no-pool"):
         assert f"'resnet10(stem={stem})'" in offered
     assert "VARIANT" not in offered  # people's own changes, which nothing speaks for
+
+
+def averaging_pair(folder):
+    """Files of a VGG with a mean at the end, and of the same network with few weights and hardly an answer right."""
+    network = spread_out(settled(foreign.VGG(SHORT, nn.Linear(16, 10), end=nn.AvgPool2d(2))), SMALL)
+    samples = answered(network, SMALL, count=40)
+    torch.save({"state_dict": network.state_dict()}, folder / "dense.pth")
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    for name in ("features.0.weight", "features.4.weight", "features.8.weight", "features.11.weight"):
+        state[name][torch.rand(state[name].shape, generator=torch.Generator().manual_seed(2)) < 0.8] = 0
+    torch.save({"state_dict": state}, folder / "pruned.pth")
+    return network, samples
+
+
+def test_a_pruned_network_is_what_the_dense_one_is(tmp_path):
+    """Labels decide what the dense network is; of the pruned one they decide nothing, and it is the same."""
+    network, samples = averaging_pair(tmp_path)
+    with pytest.raises(InputError, match=r"is missing for 'pruned'"):
+        load_classifier(tmp_path / "pruned.pth", normalization="none", samples=samples)
+    files = [read_classifier(tmp_path / f"{name}.pth", normalization="none") for name in ("dense", "pruned")]
+    result = thinice.compare(*files, samples, attack="fmn", steps=5, progress=False, store=tmp_path / "a.duckdb")
+    with thinice.open_store(tmp_path / "a.duckdb") as store:
+        rows = store.sql("select name, architecture, notes from checkpoints order by name").to_dict("records")
+    assert [(row["name"], row["architecture"]) for row in rows] == [
+        ("dense", "vgg(pool=mean)"),
+        ("pruned", "vgg(pool=mean)"),
+    ]
+    assert any("architecture vgg(pool=mean) chosen on 40 samples" in note for note in rows[0]["notes"])
+    (note,) = (note for note in rows[1]["notes"] if note.startswith("architecture vgg(pool=mean) chosen"))
+    assert "chosen as that of 'dense', nothing else is clearly better on 40 samples: accuracy is " in note
+    network.load_state_dict(torch.load(tmp_path / "pruned.pth")["state_dict"])
+    right = (logits(network, samples.inputs).argmax(1) == samples.labels).sum()
+    assert result.counts["S1,1"] == right
+
+
+def test_a_pruned_network_is_what_a_file_says_of_the_dense_one(tmp_path):
+    """Of thinice's own file all is known, a normalisation that is no usual one too."""
+    _, samples = averaging_pair(tmp_path)
+    mean, std = (0.31, 0.32, 0.33), (0.21, 0.22, 0.23)
+    dense = load_classifier(tmp_path / "dense.pth", architecture="vgg(pool=mean)", normalization=(mean, std))
+    own = save_classifier(dense, tmp_path / "own.pt")
+    ready = prepare_classifiers([load_classifier(own), read_classifier(tmp_path / "pruned.pth")], samples)
+    assert [(network.architecture, network.normalization) for network in ready] == 2 * [("vgg(pool=mean)", (mean, std))]
+    (note,) = (note for note in ready[1].notes if note.startswith("normalisation "))
+    assert "chosen as that of 'own', nothing else is clearly better on 40 samples: accuracy is " in note
+
+
+def test_masks_stay_when_labels_have_decided(tmp_path):
+    network = settled(foreign.ResNet(pool=True))
+    masks = {"conv1.weight": torch.rand_like(network.conv1.weight) < 0.9}
+    network.conv1.weight.data *= masks["conv1.weight"]
+    samples = answered(spread_out(network, SMALL), SMALL)
+    torch.save({"state_dict": network.state_dict(), "masks": masks}, tmp_path / "net.pt")
+    classifier = load_classifier(tmp_path / "net.pt", normalization="none", samples=samples)
+    assert classifier.architecture == "resnet10:stem-pool"
+    assert torch.equal(classifier.masks.kept["conv1.weight"], masks["conv1.weight"])

@@ -18,7 +18,7 @@ from thinice.data.digits import example_checkpoints
 from thinice.errors import CheckpointError, InputError
 from thinice.models import NORMALIZATIONS, build, load_classifier, prunable_weights, save_classifier
 from thinice.models.research_formats import READERS, RawCheckpoint, find_weights, plain_weights
-from thinice.models.research_formats.popup_scores import density_in_name, highest
+from thinice.models.research_formats.hydra_harp_rst import density_in_name, highest
 
 pytestmark = pytest.mark.sampled
 

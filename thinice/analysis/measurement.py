@@ -297,11 +297,12 @@ def refuse_beside(attack: Attack, search: Mapping[str, object]) -> None:
             raise InputError(f"`{name}` goes with the name of an attack; {attack.name} is bound")
 
 
-def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
+def prepare_classifier(classifier: Classifier, samples: Samples, *, like: Classifier | None = None) -> Classifier:
     """Return the classifier ready for these samples: they fit, and it is known what the network computes.
 
     Where no file says how the network normalises its inputs, or which of several networks with the same parameters it
-    is, the labels decide between the candidates, and the classifier's notes say with which accuracies. What keeps
+    is, the labels decide between the candidates, and the classifier's notes say with which accuracies; it is what
+    another is that is `like` it, unless labels are clearly against that. What keeps
     attacks from measuring it, or speaks against its being the one that is meant, is noted too (`output_doubts`,
     `doubts`); what is grave is a `DoubtfulWarning` as well.
 
@@ -314,7 +315,7 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
     if len(samples) == 0 or not classifier.alternatives:  # else one of the alternatives may fit
         check_fit(classifier, samples)
     some = samples[deciding(len(samples))]
-    ready = decide(classifier, some.inputs[:], some.labels)
+    ready = decide(classifier, some.inputs[:], some.labels, like=like)
     check_fit(ready, samples)
     logits = forward(ready, some, LocalEngine(ready.device))
     probed = some.inputs[: min(len(some), PROBING)].to(ready.device)
@@ -329,6 +330,8 @@ def prepare_classifier(classifier: Classifier, samples: Samples) -> Classifier:
 def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> list[Classifier]:
     """Return the classifiers ready for these samples, as `prepare_classifier`; what the labels decide must agree.
 
+    What files leave open of the others is as of the first, the dense one, unless labels are clearly against it.
+
     Raises
     ------
     InputError
@@ -336,7 +339,9 @@ def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> 
         be one of preprocessing, or of a network that was not meant.
 
     """
-    ready = [prepare_classifier(classifier, samples) for classifier in classifiers]
+    ready: list[Classifier] = []
+    for classifier in classifiers:
+        ready.append(prepare_classifier(classifier, samples, like=ready[0] if ready else None))
     for before, classifier in zip(classifiers, ready, strict=True):
         if not before.normalization_known and classifier.normalization != ready[0].normalization:
             raise InputError(

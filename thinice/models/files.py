@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from thinice.errors import CheckpointError, InputError, MissingExtraError
+from thinice.errors import CheckpointError, InputError, MissingExtraError, WrongFileError
 from thinice.files import temporary_folder, writable
 from thinice.models.architectures import find_architecture, origin_of
 from thinice.models.architectures.rebuild import rebuild
@@ -91,7 +91,7 @@ def detect_format(path: Path) -> Container:
         return _format_of_archive(path, size)
     if len(head) > 8 and head[8:9] == b"{":
         if int.from_bytes(head[:8], "little") > size - 8:
-            raise CheckpointError(f"{path}: is a truncated safetensors file: download or save it again")
+            raise WrongFileError(f"{path}: is a truncated safetensors file: download or save it again")
         return Container.SAFETENSORS
     if head.startswith(LEGACY_MAGIC):
         return Container.TORCH
@@ -103,11 +103,11 @@ def detect_format(path: Path) -> Container:
 def _head(path: Path) -> tuple[bytes, int]:
     if not path.is_file():
         other = "a folder" if path.is_dir() else "a pipe or a device"
-        raise CheckpointError(f"{path}: {f'is {other}, not a file' if path.exists() else 'no such file'}")
+        raise WrongFileError(f"{path}: {f'is {other}, not a file' if path.exists() else 'no such file'}")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        raise CheckpointError(f"{path}: is empty: download or save it again")
+        raise WrongFileError(f"{path}: is empty: download or save it again")
     return head, path.stat().st_size
 
 
@@ -118,7 +118,7 @@ def _format_of_archive(path: Path, size: int) -> Container:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
-        raise CheckpointError(
+        raise WrongFileError(
             f"{path}: is a truncated or damaged archive ({_cause(error)}): download or save it again"
         ) from None
     names = [entry.filename.partition("/")[2] or entry.filename for entry in entries]
@@ -132,9 +132,9 @@ def _format_of_archive(path: Path, size: int) -> Container:
         )
     if "data.pkl" in names:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise CheckpointError(f"{path}: is compressed, which torch.save never does: save it again with torch.save")
+            raise WrongFileError(f"{path}: is compressed, which torch.save never does: save it again with torch.save")
         if sum(entry.file_size for entry in entries) > size:
-            raise CheckpointError(f"{path}: claims more numbers than the file holds: save it again")
+            raise WrongFileError(f"{path}: claims more numbers than the file holds: save it again")
         return Container.TORCH
     raise CheckpointError(f"{path}: is a zip archive but not a checkpoint (no data.pkl in it): unpack it first")
 
@@ -195,7 +195,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
             f"{path}: holds a pickled module in torch's old format: save its state_dict() instead, or give "
             "trust_pickle=True (--trust-pickle) if you trust who made it"
         )
-    return CheckpointError(f"{path}: is truncated or damaged ({_cause(error)}): download or save it again")
+    return WrongFileError(f"{path}: is truncated or damaged ({_cause(error)}): download or save it again")
 
 
 def _missing(path: Path, error: ImportError | AttributeError) -> CheckpointError:
@@ -251,13 +251,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with path.open("rb") as raw:
         length = int.from_bytes(raw.read(8), "little")
     if length > MOST_HEADER:
-        raise CheckpointError(f"{path}: its header of {length} bytes lists no network's weights: save it again")
+        raise WrongFileError(f"{path}: its header of {length} bytes lists no network's weights: save it again")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = list(file.keys())[: MOST_TENSORS + 1]
             tensors, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
-        raise CheckpointError(
+        raise WrongFileError(
             f"{path}: is a damaged safetensors file ({_cause(error)}): download or save it again"
         ) from None
     if len(tensors) > MOST_TENSORS:

@@ -239,7 +239,7 @@ def _network(classifier: Classifier, architecture: str) -> Module:
     return network.to(classifier.device).eval().requires_grad_(requires_grad=False)
 
 
-def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier:
+def decide(classifier: Classifier, inputs: Inputs, labels: Tensor, *, like: Classifier | None = None) -> Classifier:
     """Return the classifier with the architecture and normalisation that labels choose where its file leaves them open.
 
     Chosen is what is clearly more accurate than everything else: the exact McNemar test against each other hypothesis
@@ -254,6 +254,9 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
         As a file gave it.
     inputs, labels
         Samples (N, C, H, W) in [0, 1] and their true classes (N,).
+    like
+        A network of which all is known, the dense one of a comparison: what it is stays open of no other, unless labels
+        are clearly against it. Of a pruned network with few samples right they decide little.
 
     Raises
     ------
@@ -269,10 +272,12 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
     """
     if classifier.normalization_known and not classifier.alternatives:
         return classifier
-    tried, excluded, limit = _tried(classifier, inputs, labels)
+    tried, excluded, limit = _tried(classifier, inputs, labels, like)
     if not tried:
         return classifier
     everything = (*tried, *excluded)
+    if like is not None and (same := _same_as(like, classifier, tried)) is not None and tried[0].chance(same) >= limit:
+        return _chosen(classifier, same, everything, len(labels), like=like.name)
     tried = _published_first(classifier, tried, limit)
     best, runners_up = _best(tried, limit)
     undecided = dict.fromkeys(hypothesis.architecture for hypothesis in (best, *runners_up))
@@ -298,12 +303,30 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor) -> Classifier
     return _chosen(classifier, best, everything, len(labels))
 
 
+def _same_as(like: Classifier, classifier: Classifier, tried: Sequence[Hypothesis]) -> Hypothesis | None:
+    """Return the hypothesis that a network is what another is, under the same normalisation; ``None`` without one.
+
+    A network that is known to be of another architecture has the normalisation alone of it.
+    """
+    if like.architecture in {classifier.architecture, *classifier.alternatives}:
+        architecture = like.architecture
+    else:
+        architecture = "" if classifier.alternatives else classifier.architecture
+    for hypothesis in tried:
+        if hypothesis.architecture == architecture and hypothesis.normalization == like.normalization:
+            return hypothesis
+    return None
+
+
 def _tried(
-    classifier: Classifier, inputs: Inputs, labels: Tensor
+    classifier: Classifier, inputs: Inputs, labels: Tensor, like: Classifier | None
 ) -> tuple[Sequence[Hypothesis], Sequence[Hypothesis], float]:
     """Return the hypotheses on all samples, the best first; those that a few excluded before; the p-value that does."""
     its_own = [(normalization_text(classifier.normalization), classifier.normalization)]
     normalizations = its_own if classifier.normalization_known else usual_normalizations(inputs.shape[1])
+    if like is not None and not classifier.normalization_known:
+        others = [(name, usual) for name, usual in normalizations if not _alike(usual, like.normalization)]
+        normalizations = [(normalization_text(like.normalization), like.normalization), *others]
     count = len(labels)
     sizes = [size for size in SCREENINGS if classifier.alternatives and 2 * size <= count] + [count]
     left = dict.fromkeys((classifier.architecture, *classifier.alternatives), normalizations)
@@ -370,10 +393,14 @@ def _of_normalizations(tried: Sequence[Hypothesis], best: Hypothesis) -> str:
     return ", ".join(f"{hypothesis.normalization_name} {hypothesis.accuracy:.3f}" for hypothesis in own)
 
 
-def _chosen(classifier: Classifier, best: Hypothesis, tried: Sequence[Hypothesis], count: int) -> Classifier:
-    """Return the classifier as the best hypothesis has it, with a note on what was chosen."""
+def _chosen(
+    classifier: Classifier, best: Hypothesis, tried: Sequence[Hypothesis], count: int, *, like: str | None = None
+) -> Classifier:
+    """Return the classifier as a hypothesis has it, with a note on what was chosen by labels, or because of another."""
     by = f"on {count} samples, clearly better than every other (exact paired test, p < {ALPHA:g} over all): accuracy is"
     notes = list(classifier.notes)
+    if like is not None:
+        by = f"as that of {like!r}, nothing else is clearly better on {count} samples: accuracy is"
     if best.architecture != classifier.architecture or not classifier.architecture_known:
         notes.append(f"architecture {best.architecture} chosen {by} {_of_architectures(tried)}")
     elif classifier.alternatives:
@@ -386,7 +413,7 @@ def _chosen(classifier: Classifier, best: Hypothesis, tried: Sequence[Hypothesis
         notes.append(f"normalisation {best.normalization_name} chosen {by} {_of_normalizations(tried, best)}")
     unchanged = {
         name: getattr(classifier, name)
-        for name in ("class_names", "data", "input_shape", "recipe", "parent", "path", "recorded_accuracy")
+        for name in ("class_names", "data", "input_shape", "recipe", "parent", "masks", "path", "recorded_accuracy")
     }
     if best.architecture != classifier.architecture:
         unchanged["input_shape"] = usual_shape(best.architecture, classifier.arguments)

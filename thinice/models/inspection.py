@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
 
@@ -25,10 +25,8 @@ from thinice.models.weights import Layer, Masks
 if TYPE_CHECKING:
     import os
 
-    from thinice.models.architectures.user_code import ArchitectureLike
     from thinice.models.classifier import Classifier
-    from thinice.models.mask_files import MasksLike
-    from thinice.models.normalization import NormalizationLike
+    from thinice.models.load_request import LoadOptions
 
 __all__ = ["Entry", "Inspection", "inspect_checkpoint"]
 
@@ -163,14 +161,7 @@ class Inspection:
 
 def inspect_checkpoint(
     path: str | os.PathLike[str],
-    *,
-    architecture: ArchitectureLike | None = None,
-    architecture_args: Mapping[str, Any] | None = None,
-    normalization: NormalizationLike | None = None,
-    density: float | None = None,
-    masks: MasksLike | None = None,
-    weights: str | None = None,
-    trust_pickle: bool = False,
+    **options: Unpack[LoadOptions],
 ) -> Inspection:
     """Return what a checkpoint file holds, and what `load_classifier` makes of it; a refusal is a part of the answer.
 
@@ -185,25 +176,18 @@ def inspect_checkpoint(
     container = detect_format(path)
     classifier, refused = None, None
     try:
-        classifier = read_classifier(
-            path,
-            architecture=architecture,
-            architecture_args=architecture_args,
-            normalization=normalization,
-            density=density,
-            masks=masks,
-            weights=weights,
-            trust_pickle=trust_pickle,
-        )
+        classifier = read_classifier(path, **options)
         refuse_unknown(classifier)
     except ThinIceError as error:
         refused = str(error)
-    content, checkpoint = None, None
+    content, checkpoint, masks = None, None, options.get("masks")
     if container is not Container.ONNX:
         try:
-            content = _content(path, container, trust_pickle=trust_pickle)
+            content = _content(path, container, trust_pickle=options.get("trust_pickle", False))
             if not _is_own(content):
-                checkpoint = find_weights(content, str(path), density=density, key=weights)
+                checkpoint = find_weights(
+                    content, str(path), density=options.get("density"), key=options.get("weights")
+                )
                 checkpoint.masks, checkpoint.masks_from = (None, None) if masks is None else read_masks(masks)
                 plain_weights(checkpoint)
         except ThinIceError as error:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from thinice.errors import CheckpointError, InputError
+from thinice.errors import CheckpointError, InputError, WrongFileError
 from thinice.files import expanded
 from thinice.models.architectures import origin_of
 from thinice.models.architectures.identify import WAYS_IN, Identity, fit, identify
 from thinice.models.architectures.rebuild import load_exactly, rebuild
-from thinice.models.architectures.user_code import UserCode, user_code
+from thinice.models.architectures.user_code import user_code
 from thinice.models.classifier import (
     Classifier,
     as_classifier,
     assemble,
-    fingerprint_of,
-    hashed_identity,
     last_width,
-    structure_of,
     usual_shape,
 )
-from thinice.models.files import FORMAT, FORMAT_VERSION, MASKS, Container, detect_format, read_safetensors, read_torch
+from thinice.models.files import FORMAT, MASKS, Container, detect_format, read_safetensors, read_torch
 from thinice.models.hypotheses import choices, decide, deciding
-from thinice.models.mask_files import GivenMasks, MasksLike, masks_of, read_masks
-from thinice.models.normalization import Normalization, NormalizationLike, normalization_text, parse_normalization
-from thinice.models.onnx_models import MOST_NUMBERS
+from thinice.models.load_request import LoadOptions, Request
+from thinice.models.mask_files import read_masks
+from thinice.models.normalization import normalization_text, parse_normalization
+from thinice.models.own_files import header_of, own_classifier
 from thinice.models.pickles import plain
 from thinice.models.recorded import recorded_accuracy
 from thinice.models.research_formats import (
@@ -43,39 +39,23 @@ from thinice.models.research_formats import (
     find_weights,
     plain_weights,
 )
+from thinice.models.weight_checks import check_finite, note_types, readable, refuse_lost_layers
 
 if TYPE_CHECKING:
     import os
 
-    from thinice.models.architectures.user_code import ArchitectureLike
     from thinice.models.hypotheses import LabelledSamples
-    from thinice.models.weights import Masks
 
 __all__ = ["load_classifier", "read_classifier", "refuse_unknown", "unused_density"]
 
-COMPUTABLE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 SUFFIXES = (".pt", ".pth", ".tar", ".th", ".t7", ".ckpt", ".bin", ".safetensors", ".onnx")
-
-ANOTHER_FILE = (
-    *("take another checkpoint", "save it again", "update thinice", "take the checkpoint of that task"),
-    *("no such file", "not a file"),
-)
-"""How errors end where the file itself must be another one."""
 
 
 def load_classifier(
     path: str | os.PathLike[str],
     *,
-    architecture: ArchitectureLike | None = None,
-    architecture_args: Mapping[str, Any] | None = None,
-    normalization: NormalizationLike | None = None,
-    classes: int | None = None,
-    name: str | None = None,
-    density: float | None = None,
-    masks: MasksLike | None = None,
-    weights: str | None = None,
-    trust_pickle: bool = False,
     samples: LabelledSamples | None = None,
+    **options: Unpack[LoadOptions],
 ) -> Classifier:
     """Return the classifier that a checkpoint file holds.
 
@@ -140,18 +120,7 @@ def load_classifier(
     >>> classifier.architecture, classifier.classes
     ('resnet20', 10)
     """
-    classifier = read_classifier(
-        path,
-        architecture=architecture,
-        architecture_args=architecture_args,
-        normalization=normalization,
-        classes=classes,
-        name=name,
-        density=density,
-        masks=masks,
-        weights=weights,
-        trust_pickle=trust_pickle,
-    )
+    classifier = read_classifier(path, **options)
     if samples is not None:
         some = deciding(len(samples.labels))
         classifier = decide(classifier, samples.inputs[some], samples.labels[some])
@@ -176,28 +145,20 @@ def refuse_unknown(classifier: Classifier) -> None:
         )
 
 
-def read_classifier(
-    path: str | os.PathLike[str],
-    *,
-    architecture: ArchitectureLike | None = None,
-    architecture_args: Mapping[str, Any] | None = None,
-    normalization: NormalizationLike | None = None,
-    classes: int | None = None,
-    name: str | None = None,
-    density: float | None = None,
-    masks: MasksLike | None = None,
-    weights: str | None = None,
-    trust_pickle: bool = False,
-) -> Classifier:
+def read_classifier(path: str | os.PathLike[str], **options: Unpack[LoadOptions]) -> Classifier:
     """Return the classifier in a file, as `load_classifier`, but also where the architecture is not known yet.
 
     For callers that ask labels next (`decide`): until then nobody knows what it computes.
     """
+    if unknown := options.keys() - LoadOptions.__annotations__:
+        raise TypeError(f"load_classifier() has no option {min(unknown)!r}: {', '.join(LoadOptions.__annotations__)}")
     path = expanded(path)
+    architecture, architecture_args = options.get("architecture"), options.get("architecture_args")
+    density, masks, normalization = options.get("density"), options.get("masks"), options.get("normalization")
     if density is not None and not 0 < density <= 1:
         raise InputError(f"`density` must be the fraction of weights kept, above 0 and at most 1, got {density}")
     given = parse_normalization(normalization)
-    name = name or _stem(path)
+    name = options.get("name") or _stem(path)
     if not _in_utf8(name):
         raise InputError(
             f"`name` {plain(name)} is not UTF-8 and cannot be stored: give another `name`, or rename the file"
@@ -206,22 +167,22 @@ def read_classifier(
     if origin is not None:
         architecture, architecture_args = origin.architecture, architecture_args or origin.arguments
     code = user_code(architecture, architecture_args)
-    request = _Request(
+    request = Request(
         path=path,
         name=name,
         architecture=architecture if code is None and isinstance(architecture, str) else None,
         arguments=architecture_args,
         code=code,
-        classes=classes,
+        classes=options.get("classes"),
         normalization=given,
         normalization_given=normalization is not None,
-        weights=weights,
+        weights=options.get("weights"),
         masks=None if masks is None else read_masks(masks),
     )
     try:
-        classifier = _load(request, density=density, trust_pickle=trust_pickle)
+        classifier = _load(request, density=density, trust_pickle=options.get("trust_pickle", False))
     except CheckpointError as error:
-        if WAYS_IN in str(error) or str(error).endswith(ANOTHER_FILE):
+        if isinstance(error, WrongFileError) or WAYS_IN in str(error):
             raise
         raise CheckpointError(f"{error}; or {WAYS_IN}") from None
     if density is not None and not any("density of" in note for note in classifier.notes):
@@ -234,54 +195,7 @@ def unused_density(density: float) -> str:
     return f"density={density:g} was not used: the file holds no pruning scores"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
-    """The arguments of one `load_classifier`, checked; `architecture` is a name of the registry."""
-
-    path: Path
-    name: str
-    architecture: str | None
-    arguments: Mapping[str, Any] | None
-    code: UserCode | None
-    classes: int | None
-    normalization: Normalization | None
-    normalization_given: bool
-    weights: str | None
-    masks: GivenMasks | None
-
-    def refuse_contradiction(self, argument: str, given: object, in_file: object) -> None:
-        """Raise InputError where an argument was given that is not what the file says."""
-        if given is not None and given != in_file:
-            raise InputError(f"`{argument}` is {given}, but {self.path} says {in_file}: leave the argument out")
-
-    def refuse_architecture(self, kind: str) -> None:
-        """Raise InputError where an architecture was given for a file that brings its own."""
-        if self.architecture is not None or self.arguments or self.code is not None:
-            raise InputError(f"`architecture` is not needed: {self.path} is {kind}, leave the argument out")
-
-    def refuse_entries(self, kind: str) -> None:
-        """Raise InputError where an entry or masks were asked for in a file that has one network and no masks."""
-        for argument, value in (("weights", self.weights), ("masks", self.masks)):
-            if value is not None:
-                raise InputError(
-                    f"`{argument}` is for the checkpoints of other programs: {self.path} is {kind}, leave it out"
-                )
-
-    def check_classes(self, classes: int | None) -> None:
-        """Raise CheckpointError where the network has another number of classes than it must have."""
-        if self.classes is not None and classes is not None and self.classes != classes:
-            raise CheckpointError(
-                f"{self.path}: answers {classes} classes, not {self.classes}: take the checkpoint of that task"
-            )
-
-    def unknown_normalization_note(self) -> tuple[str, ...]:
-        """Return the note of a file that does not say its normalisation, unless the user did."""
-        if self.normalization_given:
-            return ()
-        return ("normalisation is not known; pixels go in as they are (normalization=, --normalization)",)
-
-
-def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Classifier:
+def _load(request: Request, *, density: float | None, trust_pickle: bool) -> Classifier:
     path = request.path
     container = detect_format(path)
     if container is Container.ONNX:
@@ -292,11 +206,11 @@ def _load(request: _Request, *, density: float | None, trust_pickle: bool) -> Cl
         if FORMAT in metadata:
             masks = {name.removeprefix(MASKS): value for name, value in content.items() if name.startswith(MASKS)}
             weights = {name: value for name, value in content.items() if not name.startswith(MASKS)}
-            return _from_own({**_json(path, metadata[FORMAT]), "state_dict": weights, "masks": masks}, request)
+            return own_classifier({**header_of(path, metadata[FORMAT]), "state_dict": weights, "masks": masks}, request)
     else:
         content = read_torch(path, trust_pickle=trust_pickle)
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
-            return _from_own(content, request)
+            return own_classifier(content, request)
     module, beside = _whole_module(content, request.weights)
     if module is not None:
         return _from_module(module, beside, request)
@@ -322,163 +236,18 @@ def _stem(path: Path) -> str:
     return stem
 
 
-def _json(path: Path, text: str) -> Mapping[str, Any]:
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: its thinice header is damaged: save it again")
-    return header
-
-
-def _from_own(header: Mapping[str, Any], request: _Request) -> Classifier:
-    """Return the classifier of a file that `save_classifier` wrote."""
-    where = str(request.path)
-    request.refuse_entries("a file of thinice")
-    version = header.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{where}: has format version {plain(version)}, newer than {FORMAT_VERSION}: update thinice"
-        )
-    code = request.code
-    try:
-        facts = {name: value for name, value in header.items() if name not in {"state_dict", "masks"}}
-        json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()  # what is plain and in UTF-8 can be stored
-        recipe, parent = _kind(header, "recipe", Mapping), _kind(header, "parent", str)
-        architecture, classes = str(header["architecture"]), header["classes"]
-        classes = None if classes is None else int(classes)
-        arguments = dict(header["arguments"])
-        entry = header["normalization"]
-        in_file = parse_normalization((entry["mean"], entry["std"])) if isinstance(entry, Mapping) else None
-        class_names = None if header["class_names"] is None else tuple(map(str, header["class_names"]))
-        shape = None if header["input_shape"] is None else _image_shape(header["input_shape"])
-        data = None if header["data"] is None else str(header["data"])
-        tensors = {str(name): value for name, value in header["state_dict"].items()}
-        _check_finite(tensors, where)
-        by_user_code = "class" in arguments
-        if by_user_code:
-            structure = {name: str(arguments[name]) for name in ("class", "structure")}
-            arguments = {**structure, "arguments": dict(arguments["arguments"])}
-            network = None
-        else:
-            network = rebuild(architecture, int(classes or 0), arguments, tensors, where)
-            tensors = network.state_dict()
-        identity = hashed_identity(architecture, arguments)
-        unchanged = header["fingerprint"] == fingerprint_of(*identity, tensors, in_file)
-    except CheckpointError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a stranger's header may hold anything
-        reason = plain(f"{type(error).__name__}: {error}".partition("\n")[0])
-        raise CheckpointError(f"{where}: its thinice header is damaged ({reason}): save it again") from None
-    if not unchanged:
-        raise CheckpointError(f"{where}: its weights are not those it was saved with: save it again")
-    notes: tuple[str, ...] = ()
-    if network is None:
-        network, notes = _by_user_code(architecture, arguments, tensors, classes, request)
-    else:
-        if code is not None:
-            request.refuse_contradiction("architecture", str(code), architecture)
-        request.refuse_contradiction("architecture", request.architecture, architecture)
-    request.refuse_contradiction("classes", request.classes, classes)
-    if entry is not None and request.normalization_given and request.normalization != in_file:
-        request.refuse_contradiction(
-            "normalization", normalization_text(request.normalization), normalization_text(in_file)
-        )
-    return assemble(
-        network,
-        name=request.name,
-        architecture=architecture,
-        arguments=arguments,
-        classes=classes,
-        class_names=class_names,
-        data=data,
-        normalization=in_file if entry is not None else request.normalization,
-        normalization_known=entry is not None or request.normalization_given,
-        input_shape=shape,
-        recipe=recipe,
-        parent=parent,
-        masks=_masks(header, network, where),
-        path=request.path,
-        notes=(*notes, *(() if entry is not None else request.unknown_normalization_note())),
-    )
-
-
-def _masks(header: Mapping[str, Any], network: nn.Module, where: str) -> Masks | None:
-    tensors = header.get("masks")
-    if not tensors:
-        return None
-    if not isinstance(tensors, Mapping):
-        raise CheckpointError(f"{where}: its masks are damaged: save it again")
-    masks = masks_of(tensors, where)
-    try:
-        held = masks.hold(network)
-    except InputError as error:
-        raise CheckpointError(f"{where}: {error}") from None
-    if not held:
-        raise CheckpointError(f"{where}: its masks drop weights that are not zero: save it again")
-    return masks
-
-
-def _by_user_code(
-    architecture: str,
-    arguments: dict[str, Any],
-    weights: Mapping[str, Tensor],
-    classes: int | None,
-    request: _Request,
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the network of an own file that the user's code builds, and a note where it is not the code it was.
-
-    Byte code differs between versions of Python, so other code is no error.
-    """
-    shown, code = plain(architecture), request.code
-    if code is None:
-        raise CheckpointError(
-            f"{request.path}: holds weights for the user's own code {shown}: give architecture= (--architecture) with "
-            "the path of that file, FILE.py:CLASS"
-        )
-    saved = arguments["arguments"]
-    if saved and not code.arguments and not code.built:  # a file does not choose what the user's code is called with
-        text = plain(json.dumps(saved))
-        raise InputError(
-            f"`architecture_args` are missing: {request.path} was saved with {shown}: give {text} (--architecture-args "
-            f"'{text}')"
-        )
-    plausible = any(classes in value.shape for value in weights.values())
-    network, _ = code.load(weights, str(request.path), otherwise=classes if plausible else None)
-    structure = structure_of(network)
-    if structure == arguments["structure"] and type(network).__qualname__ == arguments["class"]:
-        return network, ()
-    arguments |= {"class": type(network).__qualname__, "structure": structure}
-    return network, (f"the code {code} is not what the file was saved with ({shown}), or another Python compiled it",)
-
-
-def _kind(header: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - of that kind, or None
-    value = header.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} is a {type(value).__name__}")
-    return value
-
-
-def _image_shape(sizes: Any) -> tuple[int, int, int]:  # noqa: ANN401 - whatever a header says
-    channels, height, width = map(int, sizes)
-    if min(channels, height, width) < 1 or channels * height * width > MOST_NUMBERS:
-        raise ValueError(f"input_shape {(channels, height, width)} is of no image")
-    return channels, height, width
-
-
-def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
+def _from_research(checkpoint: RawCheckpoint, request: Request) -> Classifier:
     """Return the classifier of a file that other programs wrote."""
     code, where = request.code, str(request.path)
     in_file = tuple(checkpoint.weights)
-    _note_types(checkpoint)
-    checkpoint.weights = {name: _readable(value, name, where) for name, value in checkpoint.weights.items()}
+    note_types(checkpoint)
+    checkpoint.weights = {name: readable(value, name, where) for name, value in checkpoint.weights.items()}
     if code is not None:
         trial = code.trial_shapes()
         checkpoint.expected = frozenset(trial[0])
     plain_weights(checkpoint)
     refuse_lost_layers(in_file, checkpoint)
-    _check_finite(checkpoint.weights, where)
+    check_finite(checkpoint.weights, where)
     arguments: Mapping[str, Any]
     classes: int | None
     alternatives: tuple[str, ...] = ()
@@ -525,56 +294,7 @@ def _from_research(checkpoint: RawCheckpoint, request: _Request) -> Classifier:
     )
 
 
-def refuse_lost_layers(in_file: tuple[str, ...], checkpoint: RawCheckpoint) -> None:
-    """Raise CheckpointError where the network stands behind a layer that has no parameters; note where one may follow.
-
-    ``Sequential(Upsample(), network)`` saves its parameters as ``1.conv1.weight`` and so on: which layer 0 is, the file
-    does not say. A normalisation with buffers there is another matter.
-
-    Parameters
-    ----------
-    in_file : tuple of str
-        The names as the file has them.
-    checkpoint : RawCheckpoint
-        The names of the network, and the file.
-    """
-    parts = [part for part in _removed_prefix(set(in_file), list(checkpoint.weights)).split(".") if part]
-    firsts = {name.partition(".")[0] for name in checkpoint.weights}
-    if len(firsts) == 1 and not checkpoint.as_expected():
-        parts += firsts
-    for depth, part in enumerate(parts):
-        if not part.isdecimal() or len(part) > 3:  # no place in a Sequential
-            continue
-        before = "".join(f"{outer}." for outer in parts[:depth])
-        inside = [name[len(before) :].partition(".")[0] for name in in_file if name.startswith(before)]
-        places = {int(number) for number in inside if number.isdecimal()}
-        missing = [place for place in range(int(part)) if place not in places]
-        if missing:
-            raise checkpoint.fail(
-                f"its parameters begin with {'.'.join(parts[: depth + 1])}., behind a layer {before}{missing[0]} that "
-                "has none (an upsampling, a normalisation) and that the file does not say: give the code of the whole "
-                "network (architecture=, --architecture FILE.py:FUNCTION), or save the inner network's state_dict() "
-                "where the layer only normalises, and give that (--normalization)"
-            )
-        if places == {0}:
-            checkpoint.note(
-                f"all parameters are in {'.'.join(parts[: depth + 1])}.: whether a layer without any follows (a "
-                "softmax), the file does not say; there is none here"
-            )
-
-
-def _removed_prefix(in_file: set[str], weights: list[str]) -> str:
-    """Return what stood before most names in the file and no longer does, without its dot."""
-    if any(name in in_file for name in weights):
-        return ""
-    for name in weights:
-        prefixes = [long.removesuffix(f".{name}") for long in in_file if long.endswith(f".{name}")]
-        if prefixes:
-            return max(prefixes, key=lambda prefix: sum(f"{prefix}.{other}" in in_file for other in weights))
-    return ""
-
-
-def _identity(checkpoint: RawCheckpoint, request: _Request, in_file: tuple[str, ...]) -> Identity:
+def _identity(checkpoint: RawCheckpoint, request: Request, in_file: tuple[str, ...]) -> Identity:
     """Return the architecture that was given, or that parameter names and shapes tell."""
     if request.architecture is None:
         identity = identify(checkpoint.weights, str(request.path), in_file=in_file)
@@ -592,46 +312,6 @@ def _identity(checkpoint: RawCheckpoint, request: _Request, in_file: tuple[str, 
     return identity
 
 
-def _check_finite(weights: Mapping[str, Any], where: str) -> None:
-    """Refuse what is no tensor, or not finite in float32, in which networks compute here."""
-    for name, value in weights.items():
-        if not isinstance(value, Tensor):
-            kind = type(value).__name__
-            raise CheckpointError(f"{where}: {plain(name)} is a {kind}, not a tensor: save the state_dict()")
-        if value.is_quantized:
-            raise CheckpointError(f"{where}: {plain(name)} is quantised: save the network in float32")
-        if not value.is_floating_point():
-            continue
-        if count := int((~torch.isfinite(_readable(value, name, where))).sum()):
-            raise CheckpointError(
-                f"{where}: {plain(name)} has {count} values that are NaN or infinite: take another checkpoint"
-            )
-        if count := int((~torch.isfinite(value.to(torch.float32))).sum()):
-            raise CheckpointError(
-                f"{where}: {plain(name)} has {count} values beyond the range of float32: take another checkpoint"
-            )
-
-
-def _readable(value: Tensor, name: str, where: str) -> Tensor:
-    """Return a tensor of a type that can be computed with: as it is, or in float32, which holds all of eight bits."""
-    if not value.is_floating_point() or value.dtype in COMPUTABLE:
-        return value
-    try:
-        return value.to(torch.float32)
-    except (RuntimeError, NotImplementedError):
-        kind = str(value.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"{where}: {plain(name)} holds {kind}, which cannot be read as float32: save the network in float32"
-        ) from None
-
-
-def _note_types(checkpoint: RawCheckpoint) -> None:
-    kinds = {value.dtype for value in checkpoint.weights.values() if value.is_floating_point()} - {torch.float32}
-    if kinds:
-        names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
-        checkpoint.note(f"weights converted to float32 from {', '.join(names)}")
-
-
 def _whole_module(content: object, entry: str | None) -> tuple[nn.Module | None, dict[str, Any]]:
     """Return the module that a trusted pickle holds, itself or under a usual name, and the entries beside it."""
     if isinstance(content, nn.Module) and entry is None:
@@ -645,7 +325,7 @@ def _whole_module(content: object, entry: str | None) -> tuple[nn.Module | None,
     return content[name], {str(other): value for other, value in content.items() if other != name}
 
 
-def _from_module(module: nn.Module, beside: dict[str, Any], request: _Request) -> Classifier:
+def _from_module(module: nn.Module, beside: dict[str, Any], request: Request) -> Classifier:
     request.refuse_architecture("a whole pickled module")
     classifier = as_classifier(module, name=request.name)
     checkpoint = RawCheckpoint(str(request.path), dict(classifier.network.state_dict()), beside)
@@ -657,7 +337,7 @@ def _from_module(module: nn.Module, beside: dict[str, Any], request: _Request) -
             f"other modules lie under {', '.join(others)}: weights= (--weights {others[0]}) takes one of them"
         )
     load_exactly(classifier.network, checkpoint.weights)
-    _check_finite(classifier.module.state_dict(), str(request.path))
+    check_finite(classifier.module.state_dict(), str(request.path))
     request.check_classes(classifier.classes)
     normalization = request.normalization if classifier.normalization is None else classifier.normalization
     known = request.normalization_given or classifier.normalization is not None
@@ -681,13 +361,13 @@ def _from_module(module: nn.Module, beside: dict[str, Any], request: _Request) -
     )
 
 
-def _from_onnx(request: _Request) -> Classifier:
+def _from_onnx(request: Request) -> Classifier:
     from thinice.models.onnx_models import load_onnx  # noqa: PLC0415 - needs an extra
 
     request.refuse_architecture("a whole program")
     request.refuse_entries("a whole program")
     program = load_onnx(request.path)
-    _check_finite(program.state_dict(), str(request.path))
+    check_finite(program.state_dict(), str(request.path))
     program.try_out(str(request.path))
     request.check_classes(program.classes)
     return assemble(

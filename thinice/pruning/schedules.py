@@ -14,7 +14,8 @@ import torch
 
 from thinice.errors import CheckpointError, InputError
 from thinice.files import expanded, temporary_folder
-from thinice.models.classifier import Classifier, as_classifier, fingerprint_of, own_copy
+from thinice.models.classifier import Classifier, as_classifier, own_copy
+from thinice.models.fingerprints import fingerprint_of
 from thinice.models.normalization import inner
 from thinice.models.weights import Masks, prunable_weights
 from thinice.numerics import global_stream

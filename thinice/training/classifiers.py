@@ -29,8 +29,9 @@ from thinice.models import (
     parse_normalization,
     save_classifier,
 )
-from thinice.models.classifier import fingerprint_of, own_copy
+from thinice.models.classifier import own_copy
 from thinice.models.files import writable_checkpoint
+from thinice.models.fingerprints import fingerprint_of
 from thinice.models.normalization import normalization_text
 from thinice.models.stored import store_checkpoint
 from thinice.numerics import global_stream, pick_device

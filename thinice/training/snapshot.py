@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from thinice.errors import CheckpointError, InputError
 from thinice.files import temporary_folder, writable
 from thinice.models.architectures import origin_of
-from thinice.models.classifier import fingerprint_of
+from thinice.models.fingerprints import fingerprint_of
 from thinice.models.normalization import Normalized, inner, normalization_text
 from thinice.models.pickles import check_zipped
 from thinice.training.history import Epoch

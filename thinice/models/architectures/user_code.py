@@ -23,7 +23,8 @@ from thinice.models.architectures import ARCHITECTURES, TIMM, TORCHVISION
 from thinice.models.architectures.identify import PROBE_CLASSES, Shapes, size_that_differs
 from thinice.models.architectures.rebuild import load_exactly, refuse_misfit, signature
 from thinice.models.architectures.variants import base_and_variant, variants_of
-from thinice.models.classifier import own_copy, structure_of
+from thinice.models.classifier import own_copy
+from thinice.models.fingerprints import structure_of
 from thinice.models.pickles import plain
 
 __all__ = ["ArchitectureLike", "UserCode", "user_code"]

@@ -9,14 +9,26 @@ lists another published one under the same names.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from thinice.errors import InputError
-from thinice.models.architectures.layer_sizes import pads_channels
+from thinice.models.architectures.changes import (
+    Blur,
+    Change,
+    dilated,
+    first_stride,
+    in_turn,
+    padded,
+    pooled_strides,
+    put_layer,
+    raw_shortcuts,
+    replace_each,
+    set_attributes,
+    stride_in_1x1,
+)
 
 __all__ = [
     "RIVALS",
@@ -32,9 +44,6 @@ __all__ = [
     "source_of",
     "variants_of",
 ]
-
-Change = Callable[[nn.Module], None]
-"""Makes a network the variant, in place; the names and shapes of the parameters stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,137 +123,6 @@ class Rival:
     classes: int
 
 
-class Blur(nn.Module):
-    """Half the size, by the binomial mean of 3x3 fields (Zhang 2019); maps are mirrored at their edges."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return maps of half the size."""
-        mirrored = functional.pad(maps, (1, 1, 1, 1), mode="reflect")
-        return functional.avg_pool2d(functional.avg_pool2d(mirrored, 2, stride=1), 2)  # (1, 1) * (1, 1) = (1, 2, 1)
-
-
-class PooledConv2d(nn.Conv2d):
-    """A convolution of maps that a layer without parameters makes smaller before."""
-
-    def __init__(self, convolution: nn.Conv2d, pool: nn.Module) -> None:
-        padding = int(convolution.padding[0])
-        kernel, inputs, outputs = convolution.kernel_size[0], convolution.in_channels, convolution.out_channels
-        super().__init__(inputs, outputs, kernel, padding=padding, bias=convolution.bias is not None)
-        self.pool = pool
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return the convolution of the smaller maps."""
-        return super().forward(self.pool(maps))
-
-
-def _layer(path: str, **attributes: object) -> Change:
-    """Return a change of attributes of the layer at a path."""
-
-    def make(network: nn.Module) -> None:
-        for name, value in attributes.items():
-            setattr(network.get_submodule(path), name, value)
-
-    return make
-
-
-def _instead(path: str, layer: Callable[[], nn.Module]) -> Change:
-    """Return a change that puts a new layer at a path."""
-    return lambda network: network.set_submodule(path, layer())
-
-
-def _each(kind: type[nn.Module], layer: Callable[[], nn.Module]) -> Change:
-    """Return a change of every layer of a kind; a layer that is used twice stays one."""
-
-    def make(network: nn.Module) -> None:
-        new: dict[nn.Module, nn.Module] = {}
-        for parent in list(network.modules()):
-            for name, child in list(parent.named_children()):
-                if type(child) is kind:
-                    setattr(parent, name, new.setdefault(child, layer()))
-
-    return make
-
-
-def _first_stride(stride: int) -> Change:
-    """Return a change of the stride of the first convolution."""
-
-    def make(network: nn.Module) -> None:
-        first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-        first.stride = (stride, stride)
-
-    return make
-
-
-def _together(*changes: Change) -> Change:
-    def make(network: nn.Module) -> None:
-        for each in changes:
-            each(network)
-
-    return make
-
-
-def _dilated(*stages: str) -> Change:
-    """Return torchvision's ``replace_stride_with_dilation``: a stage keeps the size and widens its kernels instead."""
-
-    def make(network: nn.Module) -> None:
-        dilation = 1
-        for stage in stages:
-            before, dilation = dilation, 2 * dilation
-            for position, block in enumerate(network.get_submodule(stage).children()):
-                for layer in block.modules():
-                    if not isinstance(layer, nn.Conv2d):
-                        continue
-                    layer.stride = (1, 1)
-                    if layer.kernel_size != (1, 1):
-                        wide = dilation if position else before
-                        layer.dilation = layer.padding = (wide, wide)
-
-    return make
-
-
-def _raw_shortcuts(network: nn.Module) -> None:
-    """Let the shortcuts of pre-activation blocks start before the first ReLU, as in RobustBench."""
-    for block in network.modules():
-        if hasattr(block, "activated"):
-            vars(block)["activated"] = False
-
-
-def _stride_in_1x1(network: nn.Module) -> None:
-    """Move the stride of every bottleneck from its 3x3 convolution to the 1x1 before it."""
-    for block in network.modules():
-        if isinstance(getattr(block, "conv3", None), nn.Conv2d):
-            first, second = block.get_submodule("conv1"), block.get_submodule("conv2")
-            vars(first)["stride"], vars(second)["stride"] = vars(second)["stride"], (1, 1)
-
-
-def _pooled_strides(pool: Callable[[], nn.Module], stem: Callable[[], nn.Module]) -> Change:
-    """Return a change of torchvision's residual networks: what a stride did, a pool does behind the next ReLU."""
-
-    def make(network: nn.Module) -> None:
-        for block in list(network.modules()):
-            names = ("conv2", "conv3") if hasattr(block, "conv3") else ("conv1", "conv2")
-            strided, following = (getattr(block, name, None) for name in names)
-            if isinstance(strided, nn.Conv2d) and isinstance(following, nn.Conv2d) and strided.stride == (2, 2):
-                strided.stride = (1, 1)
-                setattr(block, names[1], PooledConv2d(following, pool()))
-        network.set_submodule("maxpool", stem())
-
-    return make
-
-
-def _padded(*, both: bool, mean: bool) -> Change:
-    """Return a change of shortcuts without parameters: where their zeros lie, and which pixels they take."""
-
-    def make(network: nn.Module) -> None:
-        for shortcut in network.modules():
-            if pads_channels(shortcut):
-                more = vars(shortcut)["before"] + vars(shortcut)["after"]
-                before = more // 2 if both else 0
-                vars(shortcut).update(before=before, after=more - before, mean=mean)
-
-    return make
-
-
 THREE_STAGES = {6 * blocks + 2 for blocks in range(1, 201)} - {50, 152}
 """Depths of residual networks of basic blocks in three stages (He et al. 2016): 8, 14, 20, … 1202."""
 RELU = (
@@ -264,14 +142,16 @@ VGGS = r"vgg|vgg16_bn.*|torchvision:vgg.*"
 MAX_AT_THE_END = "vgg16_bn_(radmm|twinrep)"
 
 VARIANTS = (
-    Variant(MAX_AT_THE_END, "average-pool", _instead("pool", lambda: nn.AvgPool2d(2)), "the last pool is an average"),
-    Variant("vgg16_bn_(mad|li20)", "max-pool", _instead("pool", lambda: nn.MaxPool2d(2)), "the last pool is a maximum"),
-    Variant(VGGS, "average-pools", _each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "every pool is an average"),
+    Variant(MAX_AT_THE_END, "average-pool", put_layer("pool", lambda: nn.AvgPool2d(2)), "the last pool is an average"),
+    Variant(
+        "vgg16_bn_(mad|li20)", "max-pool", put_layer("pool", lambda: nn.MaxPool2d(2)), "the last pool is a maximum"
+    ),
+    Variant(VGGS, "average-pools", replace_each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "every pool is an average"),
     *(
         Variant(
             architectures,
             "raw-shortcut",
-            _raw_shortcuts,
+            raw_shortcuts,
             "shortcuts start before the first ReLU",
             settled_by="shortcut",
             own=own,
@@ -281,7 +161,7 @@ VARIANTS = (
     Variant(
         PADDED,
         "padded-after",
-        _padded(both=False, mean=False),
+        padded(both=False, mean=False),
         "shortcuts have their zeros behind",
         settled_by="shortcut",
         own=True,
@@ -289,44 +169,46 @@ VARIANTS = (
     Variant(
         PADDED,
         "averaged-padded-after",
-        _padded(both=False, mean=True),
+        padded(both=False, mean=True),
         "the same, of means of 2x2 fields",
         settled_by="shortcut",
         own=True,
     ),
-    Variant("cnn5", "tanh", _each(nn.ReLU, nn.Tanh), "tanh for ReLU"),
-    Variant("cnn5", "sigmoid", _each(nn.ReLU, nn.Sigmoid), "sigmoid for ReLU"),
-    Variant("cnn5", "average-pool", _each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "average pools"),
-    Variant("cnn5", "unpadded", _layer("conv1", padding=(0, 0)), "no padding, for 32x32 images", image_size=32),
-    Variant(RESNETS, "stem-stride-1", _layer("conv1", stride=(1, 1)), "the first layer keeps the size"),
-    Variant(RESNETS, "no-stem-pool", _instead("maxpool", nn.Identity), "no pooling after the first layer"),
-    Variant(BOTTLENECKS, "stride-in-1x1", _stride_in_1x1, "strides of blocks in their first layer, Caffe"),
-    Variant(RESNETS, "dilated-2", _dilated("layer3", "layer4"), "dilation for stride in the last two stages"),
-    Variant(RESNETS, "dilated-1", _dilated("layer4"), "dilation for stride in the last stage"),
+    Variant("cnn5", "tanh", replace_each(nn.ReLU, nn.Tanh), "tanh for ReLU"),
+    Variant("cnn5", "sigmoid", replace_each(nn.ReLU, nn.Sigmoid), "sigmoid for ReLU"),
+    Variant("cnn5", "average-pool", replace_each(nn.MaxPool2d, lambda: nn.AvgPool2d(2)), "average pools"),
+    Variant("cnn5", "unpadded", set_attributes("conv1", padding=(0, 0)), "no padding, for 32x32 images", image_size=32),
+    Variant(RESNETS, "stem-stride-1", set_attributes("conv1", stride=(1, 1)), "the first layer keeps the size"),
+    Variant(RESNETS, "no-stem-pool", put_layer("maxpool", nn.Identity), "no pooling after the first layer"),
+    Variant(BOTTLENECKS, "stride-in-1x1", stride_in_1x1, "strides of blocks in their first layer, Caffe"),
+    Variant(RESNETS, "dilated-2", dilated("layer3", "layer4"), "dilation for stride in the last two stages"),
+    Variant(RESNETS, "dilated-1", dilated("layer4"), "dilation for stride in the last stage"),
     Variant(
         MOBILENET,
         "stem-stride-1",
-        _layer("features.0.0", stride=(1, 1)),
+        set_attributes("features.0.0", stride=(1, 1)),
         "the first layer keeps the size",
     ),
     Variant(
         MOBILENET,
         "stage2-stride-1",
-        _layer("features.2.conv.1.0", stride=(1, 1)),
+        set_attributes("features.2.conv.1.0", stride=(1, 1)),
         "the second stage keeps the size",
     ),
-    Variant(SHUFFLENETS, "stem-stride-1", _layer("conv1.0", stride=(1, 1)), "the first layer keeps the size"),
-    Variant(SHUFFLENETS, "no-stem-pool", _instead("maxpool", nn.Identity), "no pooling after the first layer"),
-    Variant(DENSENETS, "stem-stride-1", _layer("features.conv0", stride=(1, 1)), "the first layer keeps the size"),
-    Variant(DENSENETS, "no-stem-pool", _instead("features.pool0", nn.Identity), "no pooling after the first layer"),
-    Variant(STRIDED, "stem-stride-1", _first_stride(1), "the first layer keeps the size"),
+    Variant(SHUFFLENETS, "stem-stride-1", set_attributes("conv1.0", stride=(1, 1)), "the first layer keeps the size"),
+    Variant(SHUFFLENETS, "no-stem-pool", put_layer("maxpool", nn.Identity), "no pooling after the first layer"),
     Variant(
-        SMALL_STEM, "stem-stride-2", _first_stride(2), "the first layer halves the size", settled_by="stem", own=True
+        DENSENETS, "stem-stride-1", set_attributes("features.conv0", stride=(1, 1)), "the first layer keeps the size"
+    ),
+    Variant(DENSENETS, "no-stem-pool", put_layer("features.pool0", nn.Identity), "no pooling after the first layer"),
+    Variant(STRIDED, "stem-stride-1", first_stride(1), "the first layer keeps the size"),
+    Variant(
+        SMALL_STEM, "stem-stride-2", first_stride(2), "the first layer halves the size", settled_by="stem", own=True
     ),
     Variant(
         r"resnet\d+",
         "stem-pool",
-        _instead("maxpool", lambda: nn.MaxPool2d(3, stride=2, padding=1)),
+        put_layer("maxpool", lambda: nn.MaxPool2d(3, stride=2, padding=1)),
         "a max-pool after the first layer",
         settled_by="stem",
         own=True,
@@ -334,25 +216,25 @@ VARIANTS = (
     Variant(
         RESNETS,
         "average-pooled-strides",
-        _pooled_strides(lambda: nn.AvgPool2d(2), lambda: nn.AvgPool2d(2)),
+        pooled_strides(lambda: nn.AvgPool2d(2), lambda: nn.AvgPool2d(2)),
         "timm's resnetaa",
         own=True,
     ),
     Variant(
         RESNETS,
         "blurred-strides",
-        _pooled_strides(Blur, lambda: nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), Blur())),
+        pooled_strides(Blur, lambda: nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), Blur())),
         "timm's resnetblur",
         own=True,
     ),
     Variant(
         "torchvision:(googlenet|inception_v3)",
         "transform-input",
-        _layer("", transform_input=True),
+        set_attributes("", transform_input=True),
         "transform_input=True, as torchvision's own weights want it",
     ),
     *(
-        Variant(architectures, name, _each(replaced, layer), sentence, settled_by="activation", own=True)
+        Variant(architectures, name, replace_each(replaced, layer), sentence, settled_by="activation", own=True)
         for architectures, replaced in ((RELU, nn.ReLU), (RELU6, nn.ReLU6))
         for name, layer, sentence in (
             *((("relu", nn.ReLU, ""),) if replaced is nn.ReLU6 else ()),
@@ -506,7 +388,7 @@ def change(architecture: str, variant: str) -> Variant:
     return Variant(
         architecture,
         variant,
-        _together(*(rows[name].make for name in names)),
+        in_turn(*(rows[name].make for name in names)),
         ", ".join(rows[name].sentence or name for name in names),
         size,
     )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from thinice.errors import ThinIceError
 from thinice.models.pickles import plain
-from thinice.models.research_formats.entries import NESTS, find_weights, is_zero_one, note_unused, pick_network
+from thinice.models.research_formats.entries import NESTS, find_weights, is_zero_one, pick_network
 from thinice.models.research_formats.normalization_layers import take_normalization
 from thinice.models.research_formats.raw_checkpoint import RawCheckpoint
+from thinice.models.research_formats.unused_entries import note_unused
 from thinice.models.wrappers import unwrap
 from thinice.registry import Registry
 
@@ -62,9 +63,9 @@ READERS: Registry[Reader] = Registry(
             ("nncf", "nncf:apply_nncf_masks", "NNCF's magnitude and movement masks"),
             ("prune", "torch_masks:apply_pruning_masks", "torch.nn.utils.prune"),
             ("parametrize", "torch_masks:apply_parametrized_masks", "torch.nn.utils.parametrize"),
-            ("harp", "popup_scores:apply_harp_scores", "scores with a learned rate for each layer (HARP)"),
-            ("hydra", "popup_scores:apply_hydra_scores", "scores, the same rate in each layer (HYDRA)"),
-            ("rst", "popup_scores:apply_rst_scores", "scores, the same rate in each layer (robust scratch tickets)"),
+            ("harp", "hydra_harp_rst:apply_harp_scores", "scores with a learned rate for each layer (HARP)"),
+            ("hydra", "hydra_harp_rst:apply_hydra_scores", "scores, the same rate in each layer (HYDRA)"),
+            ("rst", "hydra_harp_rst:apply_rst_scores", "scores, the same rate in each layer (robust scratch tickets)"),
             ("mad", "mad_twinrep:apply_mad_masks", "soft masks (MAD), or zeros and ones of the same name"),
             ("twinrep", "mad_twinrep:multiply_twinrep_weights", "weights times their twins (TwinRep)"),
             ("atmc", "atmc:multiply_atmc_factors", "factored weights (ATMC)"),

@@ -22,7 +22,7 @@ __all__ = [
     "find_weights",
     "flattened",
     "is_zero_one",
-    "note_unused",
+    "listed",
     "pick_network",
     "tensors_in",
     "weight_sets",
@@ -144,7 +144,7 @@ def _describe(checkpoint: RawCheckpoint, held: Mapping[Any, Any], path: list[str
         checkpoint.note(f"weights found under {'.'.join(path)}")
     if not any(name in held for name in weights):
         parts = [name for name, value in held.items() if isinstance(value, Mapping)]
-        checkpoint.note(f"weights nested by layer ({_listed(parts)}) put into one state dict")
+        checkpoint.note(f"weights nested by layer ({listed(parts)}) put into one state dict")
         return
     beside = {name: value for name, value in held.items() if name not in weights}
     checkpoint.outer |= {_dotted(path, name): value for name, value in beside.items()}
@@ -191,7 +191,7 @@ def _way_down(
     alike = [name for name, size in sizes.items() if size[0] >= FEWEST and frequent[size] > 1]
     if alike:
         raise CheckpointError(
-            f"{where}: holds several networks: {_listed(_dotted(path, name) for name in alike)}: say which one with "
+            f"{where}: holds several networks: {listed(_dotted(path, name) for name in alike)}: say which one with "
             f"weights= (--weights {plain(_dotted(path, alike[0]))})"
         )
     return None
@@ -335,7 +335,7 @@ def _take_part(checkpoint: RawCheckpoint, key: str, held: object) -> None:
         choices = [path for path, _ in weight_sets(held)]
         choices = choices or sorted({name.partition(".")[0] for name in checkpoint.weights})
         raise InputError(
-            f"`weights` {plain(key)!r} is no entry of {checkpoint.where} with weights: it has {_listed(choices)}"
+            f"`weights` {plain(key)!r} is no entry of {checkpoint.where} with weights: it has {listed(choices)}"
         )
 
 
@@ -381,17 +381,17 @@ def pick_network(checkpoint: RawCheckpoint) -> None:
     chosen = next((role for role in ROLES if role in groups), None)
     if chosen is None:
         raise checkpoint.fail(
-            f"holds several networks, under {_listed(groups)}: say which one with weights= (--weights "
+            f"holds several networks, under {listed(groups)}: say which one with weights= (--weights "
             f"{plain(next(iter(groups)))})"
         )
     beside = sorted({name.partition(".")[0] for name in checkpoint.weights} - groups.keys())
     checkpoint.without_prefix(f"{chosen}.")
-    others = _listed(name for name in groups if name != chosen)
+    others = listed(name for name in groups if name != chosen)
     checkpoint.note(
         f"weights found under {chosen}; the file holds another network under {others}: weights= (--weights) takes it"
     )
     if beside:
-        checkpoint.note(f"{_listed(beside)} beside the networks not used")
+        checkpoint.note(f"{listed(beside)} beside the networks not used")
 
 
 def _leave_averages(checkpoint: RawCheckpoint) -> None:
@@ -442,55 +442,6 @@ def is_zero_one(value: Tensor) -> bool:
     return bool(((numbers == 0) | (numbers == 1)).all())
 
 
-def note_unused(checkpoint: RawCheckpoint) -> None:
-    """Note what lies beside the weights and was not used: other networks, and tensors of any kind."""
-    wanted = Counter(tuple(value.shape) for value in checkpoint.weights.values() if value.ndim > 1)
-    beside = {path: entry for path, entry in checkpoint.outer.items() if path not in checkpoint.used}
-    networks = [
-        path
-        for path, entries in weight_sets(beside)
-        if wanted
-        and not wanted - Counter(tuple(value.shape) for value in entries.values() if isinstance(value, Tensor))
-    ]
-    counted: dict[int, Size] = {}
-    left: list[str] = []
-    for name, entry in beside.items():
-        if isinstance(entry, Tensor) and entry.ndim == 0:  # a number
-            continue
-        count, same = count_tensors(entry, wanted, counted)
-        if count and not any(network == name or network.startswith(f"{name}.") for network in networks):
-            of_shapes = f", {same} of the weights' shapes" if same else ""
-            left.append(f"{plain(name)} ({count} tensor{'s' if count > 1 else ''}{of_shapes})")
-    if networks:
-        checkpoint.note(
-            f"other weights of such a network lie under {_listed(networks)}: weights= (--weights {plain(networks[0])}) "
-            "takes them instead"
-        )
-    if left:
-        checkpoint.note(f"beside the weights, not used: {_listed(left)}")
-    _note_normalization(beside, checkpoint)
-
-
-def _note_normalization(beside: Mapping[str, Any], checkpoint: RawCheckpoint) -> None:
-    """Note a mean and a standard deviation that the file holds beside its network: nobody says what they are for."""
-    for mean, std in (("mean", "std"), ("mu", "sigma"), ("means", "stds")):
-        numbers = [_numbers(beside.get(name)) for name in (mean, std)]
-        if all(numbers):
-            text = "/".join(",".join(f"{number:g}" for number in part) for part in numbers)
-            checkpoint.note(
-                f"{mean} and {std} beside the weights are not part of the network: normalization= (--normalization "
-                f"{text}) applies them"
-            )
-
-
-def _numbers(held: object) -> list[float]:
-    """Return the numbers of an entry that may be one a channel, else none."""
-    if isinstance(held, Tensor):
-        return [float(number) for number in held.flatten()] if held.numel() in {1, 3} else []
-    values = held if isinstance(held, list | tuple) else [held]
-    return [float(value) for value in values if isinstance(value, int | float)] if len(values) in {1, 3} else []
-
-
 def count_tensors(held: object, wanted: Mapping[tuple[int, ...], int], counted: dict[int, Size]) -> Size:
     """Return how many tensors an entry holds, however deep, and how many of the shapes of weights."""
     if isinstance(held, Tensor):
@@ -505,7 +456,7 @@ def count_tensors(held: object, wanted: Mapping[tuple[int, ...], int], counted: 
     return counted[id(held)]
 
 
-def _listed(names: Any) -> str:  # noqa: ANN401 - any iterable of texts
+def listed(names: Any) -> str:  # noqa: ANN401 - any iterable of texts
     """Return the first few names, each printable."""
     shown = [plain(name) for name in names]
     return ", ".join(shown[:MOST_NAMED]) + (", …" if len(shown) > MOST_NAMED else "")
