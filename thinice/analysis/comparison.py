@@ -208,8 +208,12 @@ def _compare(
             pruned_verdicts.measurement_id,
         )
     transition = transitions(dense_right, pruned_right)
+    kept, lost = transition == Transition.KEPT, transition == Transition.LOST
     distances = separation(
-        measured.epsilon[transition == Transition.KEPT], measured.epsilon[transition == Transition.LOST]
+        measured.epsilon[kept],
+        measured.epsilon[lost],
+        margins=(predicted.margins[kept], predicted.margins[lost]),
+        labels=(labels[kept], labels[lost]),
     )
     comparison_id = session.add_comparison(measured, pruned, distances, basis)
     nearest_first = np.lexsort((measured.epsilon, transition != Transition.LOST))  # lost samples before all others

@@ -2,9 +2,9 @@
 
 from thinice.stats.base import quantile, wilson
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
-from thinice.stats.multiple_testing import SeedSpread, benjamini_hochberg, seed_spread
 from thinice.stats.paired import PairedShift, paired_shift
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
+from thinice.stats.prunings import PruningComparison, compare_prunings, holm
 from thinice.stats.rank_tests import hodges_lehmann, hodges_lehmann_interval
 from thinice.stats.registry import STATISTICS, Statistic, Unit, statistic, statistic_values
 from thinice.stats.risk import RiskBins, RiskCurve, RiskMethod, risk_bins, risk_curve
@@ -16,28 +16,28 @@ __all__ = [
     "ClassLosses",
     "PairedShift",
     "PredictorComparison",
+    "PruningComparison",
     "RiskBins",
     "RiskCurve",
     "RiskMethod",
     "RocCurve",
-    "SeedSpread",
     "Separation",
     "Statistic",
     "SurvivalCurve",
     "TransitionCounts",
     "Unit",
-    "benjamini_hochberg",
     "class_losses",
     "compare_predictors",
+    "compare_prunings",
     "delong",
     "hodges_lehmann",
     "hodges_lehmann_interval",
+    "holm",
     "paired_shift",
     "quantile",
     "risk_bins",
     "risk_curve",
     "roc_curve",
-    "seed_spread",
     "separation",
     "statistic",
     "statistic_values",
