@@ -231,8 +231,8 @@ def test_everything_that_repeats_it_is_there(store, report):
 def test_the_answer_counts_the_six_samples(six, tmp_path):
     (one,) = read_facts(six).comparisons
     assert answer(comparison_row(one)) == (
-        "pruned loses 2 of the 4 samples that dense has right; a lost sample lay nearer to the dense boundary than a "
-        "kept one with probability 0.750 (AUC, log10 p = -400.5)."
+        "pruned: AUC 0.750. It loses 2 of the 4 samples that dense has right; for a lost sample a nearer adversarial "
+        "was found than for a kept one with that probability (log10 p = -400.5 by Mann-Whitney, approximate)."
     )
     page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
     assert payload(page)["comparisons"][0]["transitions"] == "001123"

@@ -278,8 +278,12 @@ def compare_prepared(
             pruned_verdicts.measurement_id,
         )
     transition = transitions(dense_right, pruned_right)
+    kept, lost = transition == Transition.KEPT, transition == Transition.LOST
     distances = separation(
-        measured.epsilon[transition == Transition.KEPT], measured.epsilon[transition == Transition.LOST]
+        measured.epsilon[kept],
+        measured.epsilon[lost],
+        margins=(predicted.margins[kept], predicted.margins[lost]),
+        labels=(labels[kept], labels[lost]),
     )
     impact = class_impact(
         labels,

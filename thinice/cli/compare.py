@@ -20,7 +20,7 @@ from thinice.cli.options import (
     OutputOptions,
     options,
 )
-from thinice.cli.output import Messages, aligned, put, render
+from thinice.cli.output import Messages, aligned, put, render, wrapped
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 from thinice.files import refuse_folder
@@ -117,6 +117,8 @@ def table(comparisons: Sequence[Comparison]) -> str:
         f"{len(first.labels)} samples of {shown(first.data)} ({first.split}); epsilon: distance to the boundary of "
         f"{shown(first.dense)}, {first.norm}, by {first.attack.name}"
     )
+    from thinice.results import several
+
     columns = [dict(comparison.table()) for comparison in comparisons]
     lines = [["", *(shown(comparison.pruned) for comparison in comparisons)]]
     names = max(columns, key=len)  # a line that one network lacks is a dash
@@ -124,5 +126,6 @@ def table(comparisons: Sequence[Comparison]) -> str:
     answers = [comparison.answer for comparison in comparisons]
     notes = [f"{comparison.pruned}: {note}" for comparison in comparisons for note in comparison.separation.notes]
     search = [f"{first.dense}: {note}" for note in first.search_notes]
-    sentences = [shown(sentence, LONGEST_MESSAGE) for sentence in (*answers, *notes, *search)]
-    return "\n".join([head, "", aligned(lines), "", *sentences])
+    together = [sentence for sentence in (several(comparisons),) if sentence]
+    sentences = [shown(sentence, LONGEST_MESSAGE) for sentence in (*answers, *together, *notes, *search)]
+    return "\n".join([head, "", aligned(lines), *(f"\n{wrapped(sentence)}" for sentence in sentences)])

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,10 +26,12 @@ from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "put_rows", "records", "render"]
+__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "put_rows", "records", "render", "wrapped"]
 
 ASCII_MARKS = {"─": "-", "…": "...", "\N{EN DASH}": "-", "—": "-", "→": "->", "ε": "epsilon", "√": "sqrt"}
 """What thinice's own rules and marks become where a stream cannot show them; other characters become escapes."""
+
+WIDTH = 120
 
 
 def accept_any_encoding() -> None:
@@ -161,6 +164,15 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
         for line in lines
     ]
     return "\n".join([shown[0], "  ".join("─" * width for width in widths), *shown[1:]])
+
+
+def wrapped(sentences: str) -> str:
+    """Return sentences in lines that fit on a terminal; names are not broken.
+
+    >>> [len(line) for line in wrapped("nine letters " * 20).splitlines()]
+    [116, 116, 25]
+    """
+    return textwrap.fill(sentences, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _is_number(cell: str) -> bool:

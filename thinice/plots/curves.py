@@ -205,8 +205,8 @@ def plot_roc(
     if missing:
         notes[0] += f" Not found, ranked last together: {missing:,}."
     if distances.log10_p is not None:
-        notes.append(f"Lost are nearer (Mann-Whitney, one-sided): log10 p = {distances.log10_p:.1f}.")
-    notes += [f"{note[0].upper()}{note[1:]}." for note in distances.notes if note.startswith("p-value")]
+        how = "exact" if distances.exact else "approximate"
+        notes.append(f"Lost are nearer (Mann-Whitney, one-sided, {how}): log10 p = {distances.log10_p:z.1f}.")
     heading(ax, title, notes=notes, entries=entries)
     return ax
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import MAXYEAR, MINYEAR, datetime
 from itertools import starmap
@@ -19,8 +19,8 @@ from thinice.errors import StoreError
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import ComparisonFacts, Row, brief
 from thinice.results import stored_finding
-from thinice.results.comparison_text import table
-from thinice.stats import STATISTICS, quantile
+from thinice.results.comparison_text import between, table
+from thinice.stats import STATISTICS, compare_prunings, quantile
 from thinice.store import stored_settings
 from thinice.types import Outcome, Transition
 
@@ -86,6 +86,7 @@ def comparison_row(compared: ComparisonFacts) -> dict[str, Any]:
         "dense": measured.dense["name"],
         "pruned": compared.pruned["name"],
         "norm": measured.norm,
+        "basis": compared.basis,
         "budget": compared.budget,
         "samples": len(known),
         "pruned_sparsity": compared.pruned["sparsity"],
@@ -253,7 +254,25 @@ def overview(comparisons: Sequence[ComparisonFacts]) -> str:
             )
         )
     head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
-    return html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
+    table = html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
+    return table + "".join(f"<p>{escaped(brief(text, CELL))}</p>" for text in _together(comparisons) if text)
+
+
+def _together(comparisons: Sequence[ComparisonFacts]) -> Iterator[str]:
+    """Yield what prunings of one dense network, measured once, say together: for each basis by itself."""
+    groups: dict[tuple[int, str], list[ComparisonFacts]] = {}
+    for compared in comparisons:
+        if compared.known.all() and compared.statistics is not None:
+            groups.setdefault((compared.measured.measurement_id, compared.basis), []).append(compared)
+    for group in groups.values():
+        names = [compared.pruned["name"] for compared in group]
+        right = np.isin(group[0].transitions, (Transition.KEPT, Transition.LOST))
+        if len(set(names)) > 1 and len(set(names)) == len(names):
+            lost = {compared.pruned["name"]: compared.transitions[right] == Transition.LOST for compared in group}
+            yield between(
+                [comparison_row(compared) for compared in group],
+                compare_prunings(group[0].measured.epsilon[right], lost),
+            )
 
 
 def nearest(compared: ComparisonFacts) -> NDArray[np.int64]:

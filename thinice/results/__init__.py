@@ -1,6 +1,6 @@
 """Results: data, and what can be read off it. They are made in `thinice.analysis`; no attack runs here."""
 
-from thinice.results.comparison import BOTH, Comparison
+from thinice.results.comparison import BOTH, Comparison, several
 from thinice.results.finding import Finding, sort_by_severity, stored_finding, warning_texts
 from thinice.results.measured import AdversarialExample, Measured, Predicted, PrunedDistances, search_notes
 from thinice.results.populations import Populations
@@ -18,6 +18,7 @@ __all__ = [
     "PrunedDistances",
     "Robustness",
     "search_notes",
+    "several",
     "sort_by_severity",
     "stored_finding",
     "warning_texts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from thinice.attacks import Attack
 from thinice.errors import InputError
 from thinice.models import Classifier, prunable_weights
 from thinice.printable import LONGEST_MESSAGE, shown
-from thinice.results.comparison_text import answer, notebook_html, table
+from thinice.results.comparison_text import answer, between, notebook_html, table
 from thinice.results.finding import Finding
 from thinice.results.measured import (
     AdversarialExample,
@@ -31,6 +31,7 @@ from thinice.stats import (
     Separation,
     TransitionCounts,
     compare_predictors,
+    compare_prunings,
     paired_shift,
     quantile,
     risk_curve,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["BOTH", "Comparison"]
+__all__ = ["BOTH", "Comparison", "several"]
 
 BOTH = (
     "pruned_median_kept",
@@ -352,6 +353,19 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return notebook_html(self.to_dict())
+
+
+def several(comparisons: Sequence[Comparison]) -> str:
+    """Return what prunings of one dense network say together; empty for one alone, or where they share no samples.
+
+    Holm's adjusted p-values, and tests between their AUCs on the same samples, as of `thinice.stats.compare_prunings`.
+    """
+    first, right = comparisons[0], np.isin(comparisons[0].transitions, (Transition.KEPT, Transition.LOST))
+    names = {comparison.pruned for comparison in comparisons}
+    if len(names) < 2 or len(names) < len(comparisons):
+        return ""
+    lost = {comparison.pruned: comparison.transitions[right] == Transition.LOST for comparison in comparisons}
+    return between([comparison.to_dict() for comparison in comparisons], compare_prunings(first.epsilon[right], lost))
 
 
 def _weights(classifier: Classifier) -> int:

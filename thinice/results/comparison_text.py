@@ -7,63 +7,189 @@ reads from a store. Of an unfinished comparison the row has fewer names.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from thinice.attacks.fixed_budget import budget_text
 from thinice.results.control_text import control_sentence
-from thinice.stats import STATISTICS, Statistic, Unit
+from thinice.stats import STATISTICS, PruningComparison, Statistic, Unit, holm
+from thinice.stats.predictors import EQUIVALENT_AUC
 from thinice.types import Transition
 
 if TYPE_CHECKING:
     from thinice.types import Norm
 
-__all__ = ["answer", "distance_text", "notebook_html", "table"]
+__all__ = ["answer", "between", "distance_text", "notebook_html", "table"]
 
 Row = Mapping[str, Any]
 
 FORMS: dict[Unit, str] = {"probability": ".3f", "count": "d", "log10": ".1f", "flag": "", "none": ".3g"}
 """How the table shows numbers; epsilons have their norm's unit."""
 
+SIGNIFICANT, SMALLEST_P = math.log10(0.05), 1e-4
+"""Of p-values that rest on approximations no more is said than that they are below the latter: their exponent says
+more of the approximation than of the samples."""
+
 
 def answer(row: Row) -> str:
-    """Return the question's answer in a sentence, or what is missing to give one.
+    """Return the question's answer in some sentences, or what is missing to give one.
+
+    The AUC with its interval comes first; then how many samples are lost, the tests of it, how much of thin ice is
+    lost, whether the margin alone does as well, and what speaks against reading more out of it.
 
     Parameters
     ----------
     row : mapping
-        ``dense``, ``pruned``, ``norm``, ``samples``, ``budget`` of a robust basis, the counts by transition, and the
-        statistics ``auc``, ``auc_low``, ``auc_high``, ``confidence`` and ``log10_p``; without them
-        the run ended before.
+        ``dense``, ``pruned``, ``norm``, ``samples``, ``basis`` and ``budget`` of a robust basis, the counts by
+        transition, ``not_found``, and the statistics of `thinice.stats.registry`, or some of them; without ``auc`` the
+        run ended before.
 
     Examples
     --------
     >>> counts = {"S1,1": 90, "S1,0": 4, "S0,1": 1, "S0,0": 5}
     >>> answer({"dense": "a", "pruned": "b", "norm": "l2", "samples": 100, **counts, "auc": None})
     'b loses 4 of the 94 samples that a has right.'
+    >>> row = {"dense": "a", "pruned": "b", "norm": "l2", "samples": 100, **counts, "auc": 0.9, "log10_p": -2.5}
+    >>> answer(row).split(". ")[0]
+    'b: AUC 0.900'
 
     """
     norm, budget = row["norm"], row.get("budget")
     lost, right = row[Transition.LOST], row[Transition.LOST] + row[Transition.KEPT]
     known = sum(row[transition] for transition in Transition)
     has_right = "has right" if budget is None else f"holds at {norm} {budget_text(budget, norm)}"
-    sentence = f"{row['pruned']} loses {lost} of the {right} samples that {row['dense']} {has_right}"
+    loses = f"loses {lost} of the {right} samples that {row['dense']} {has_right}"
     if known < row["samples"]:
-        sentence += f", of {known} of {row['samples']} samples that were measured so far"
+        loses += f", of {known} of {row['samples']} samples that were measured so far"
     if "auc" not in row:
-        return f"{sentence}. The run ended before its statistics."
+        return f"{row['pruned']} {loses}. The run ended before its statistics."
     if row["auc"] is None:
-        return f"{sentence}."
+        return f"{row['pruned']} {loses}."
     low, high, confidence = (row.get(name) for name in ("auc_low", "auc_high", "confidence"))
-    details, log10_p = ["AUC"], row["log10_p"]
+    interval = ""
     if low is not None and high is not None and confidence is not None:
-        details.append(f"{100 * confidence:g} % interval {low:.3f} to {high:.3f}")
-    details.append("too few for a p-value" if log10_p is None else f"log10 p = {log10_p:.1f}")
-    sentence += (
-        f"; a lost sample lay nearer to the dense boundary than a kept one with probability "
-        f"{row['auc']:.3f} ({', '.join(details)})."
+        over = "over samples, for these two networks"
+        interval = f" ({100 * confidence:g} % interval {low:.3f} to {high:.3f}, {over})"
+    tests = _tests(row)
+    sentences = [
+        f"{row['pruned']}: AUC {row['auc']:.3f}{interval}",
+        f"It {loses}; for a lost sample a nearer adversarial was found than for a kept one with that probability"
+        + (f" ({tests})" if tests else ""),
+        _closest(row),
+        _margin(row),
+        _not_found(row),
+        _robust(row),
+        control_sentence(row).removesuffix("."),
+    ]
+    return ". ".join(sentence for sentence in sentences if sentence) + "."
+
+
+def _tests(row: Row) -> str:
+    """Return the p-values of the AUC: Brunner and Munzel's first, for it is the one that tests the AUC."""
+    tests = []
+    if (log10_p := row.get("brunner_munzel_log10_p")) is not None:
+        tests.append(f"{_p(log10_p)} by Brunner-Munzel")
+    if (log10_p := row.get("log10_p")) is not None:
+        how = "exact" if row.get("exact") else "approximate"
+        tests.append(f"log10 p = {log10_p:z.1f} by Mann-Whitney, {how}")
+    return "; ".join(tests)
+
+
+def _p(log10_p: float) -> str:
+    """Return a p-value of an approximation as people read it.
+
+    >>> _p(-1.8), _p(-25.6)
+    ('p = 0.016', 'p < 0.0001')
+    """
+    return f"p < {SMALLEST_P:g}" if log10_p < math.log10(SMALLEST_P) else f"p = {10**log10_p:.2g}"
+
+
+def _closest(row: Row) -> str:
+    """Return how much of thin ice is lost: an AUC is no risk."""
+    closest, lost = row.get("closest"), row.get("closest_lost")
+    if closest is None or lost is None:
+        return ""
+    return (
+        f"The closest 10 % hold {lost} of the {row[Transition.LOST]} lost samples, and {closest - lost} that are kept"
     )
-    return f"{sentence} {control_sentence(row)}".rstrip()
+
+
+def _margin(row: Row) -> str:
+    """Return whether the margin alone predicts the losses as well, better, or less well, or that nothing is shown."""
+    auc, difference = row.get("margin_auc"), row.get("margin_difference")
+    if auc is None or difference is None:
+        return ""
+    low, high, log10_p, equivalence = (
+        row.get(f"margin_{name}") for name in ("difference_low", "difference_high", "log10_p", "equivalence_log10_p")
+    )
+    if difference == 0 and low == high == 0:
+        return f"The margin alone does the same: AUC {auc:.3f}"
+    if log10_p is None or equivalence is None or low is None or high is None:
+        return f"The margin alone has an AUC of {auc:.3f}: too few samples for a test between them"
+    between = f"difference {difference:+.3f}, {low:+.3f} to {high:+.3f}"
+    if equivalence < SIGNIFICANT:
+        within = f"equivalent within {EQUIVALENT_AUC:g}, {_p(equivalence)}"
+        return f"The margin alone does as well: AUC {auc:.3f} ({between}; {within})"
+    if log10_p < SIGNIFICANT:
+        verdict = "less well" if difference > 0 else "better"
+        return f"The margin alone does {verdict}: AUC {auc:.3f} ({between}; {_p(log10_p)})"
+    return (
+        f"The margin alone has an AUC of {auc:.3f} ({between}): neither a difference nor equivalence within "
+        f"{EQUIVALENT_AUC:g} is shown"
+    )
+
+
+def _not_found(row: Row) -> str:
+    """Return between what the AUC lies wherever the samples that were not found lie."""
+    missing, low, high = row.get("not_found"), row.get("auc_not_found_low"), row.get("auc_not_found_high")
+    if not missing or low is None or high is None:
+        return ""
+    return f"{missing} samples were not found and rank last; wherever they lie, the AUC is from {low:.3f} to {high:.3f}"
+
+
+def _robust(row: Row) -> str:
+    """Return what a robust basis leaves out."""
+    if row.get("budget") is None or "basis" not in row:
+        return ""
+    return (
+        f"Right means {row['basis']}: samples that this attack breaks take no part, which cuts the near end of epsilon "
+        f"off, so that this AUC is not to be held against one on the clean basis"
+    )
+
+
+def between(rows: Sequence[Row], prunings: PruningComparison) -> str:
+    """Return what several prunings of one dense network say together, in some sentences; for at least two of them.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        One a pruning, as of `answer`, in the order in which `prunings` has them.
+    prunings : PruningComparison
+        Their AUCs against each other.
+
+    """
+    adjusted = holm(
+        [np.nan if row.get("brunner_munzel_log10_p") is None else row["brunner_munzel_log10_p"] for row in rows]
+    )
+    tested = [
+        f"{row['pruned']} {_p(log10_p)}" for row, log10_p in zip(rows, adjusted, strict=True) if not np.isnan(log10_p)
+    ]
+    sentences = [f"Over {len(rows)} prunings, by Brunner-Munzel after Holm: {', '.join(tested)}"] if tested else []
+    if len(rows) > 2 and prunings.joint_log10_p is not None:
+        sentences.append(f"That all {len(rows)} AUCs are equal: {_p(prunings.joint_log10_p)}")
+    some = np.flatnonzero(~np.isnan(prunings.log10_p))
+    if len(some):
+        k = int(some[np.argmin(prunings.log10_p[some])])
+        which = "AUC" if len(rows) == 2 else "Of all pairs the one with the smallest p: AUC"
+        sentences.append(
+            f"{which} of {prunings.first[k]} minus that of {prunings.second[k]}: {prunings.difference[k]:+.3f} "
+            f"({prunings.low[k]:+.3f} to {prunings.high[k]:+.3f}, on the same samples; "
+            f"{_p(prunings.log10_p[k])}{'' if len(rows) == 2 else ' after Holm'})"
+        )
+    return ". ".join(sentences) + "." if sentences else ""
 
 
 def table(row: Row) -> list[tuple[str, str]]:
@@ -135,6 +261,8 @@ def _statistic(statistic: Statistic, row: Row, norm: Norm) -> str:
     """Return the value of a statistic as people read it, with its quartiles or up to the end of its interval."""
 
     def text(value: float | None) -> str:
+        if statistic.unit == "log10 approximate":
+            return "—" if value is None else _p(value).removeprefix("p ").removeprefix("= ")
         return distance_text(value, norm) if statistic.unit == "epsilon" else _number(value, FORMS[statistic.unit])
 
     value = row[statistic.name]
@@ -142,6 +270,10 @@ def _statistic(statistic: Statistic, row: Row, norm: Norm) -> str:
     if around:
         low, high = map(text, around)
         return f"{text(value)} ({low} to {high})"
+    if statistic.among:
+        return f"{text(value)} of {text(row[statistic.among])}"
+    if statistic.exact and value is not None:
+        return f"{text(value)} ({'exact' if row[statistic.exact] else 'approximate'})"
     return text(value) + (f" to {text(row[statistic.until])}" if statistic.until and value is not None else "")
 
 

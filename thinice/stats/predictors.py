@@ -27,6 +27,8 @@ __all__ = ["PredictorComparison", "compare_predictors", "delong"]
 
 HIGH_IS_RISKY = ("loss", "forgetting", "confidence_variance")
 """Predictors of which a high value, not a low one, says that a sample is on thin ice."""
+EQUIVALENT_AUC = 0.05
+"""AUCs that differ by less are taken to be as good as each other: one lost sample in twenty placed otherwise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,10 @@ class PredictorComparison(Result):
     p_value: FloatColumn
     """Two-sided paired DeLong test of no difference. 0.0 below 1e-308, where `log10_p` still holds."""
     log10_p: FloatColumn
+    equivalence_log10_p: FloatColumn
+    """Two one-sided tests: small where it is shown that the AUCs differ by less than `equivalence`, either way."""
+    equivalence: float
+    """The difference of AUCs that is taken to be too small to matter."""
     n_kept: int
     n_lost: int
     not_found: int
@@ -68,6 +74,7 @@ def compare_predictors(
     predictors: Mapping[str, npt.ArrayLike],
     *,
     high_is_risky: Collection[str] = HIGH_IS_RISKY,
+    equivalence: float = EQUIVALENT_AUC,
     confidence: float = 0.95,
 ) -> PredictorComparison:
     """Return the AUC of each predictor of "pruning loses this sample", and paired tests of the first against others.
@@ -86,6 +93,9 @@ def compare_predictors(
         be numbers.
     high_is_risky
         Names of the predictors of which a high value tells of a loss; of all others a low one does.
+    equivalence
+        The difference of AUCs that is too small to matter. That no difference is seen shows nothing; that it lies
+        within this margin does.
     confidence
         Level of the intervals.
 
@@ -93,12 +103,14 @@ def compare_predictors(
     ------
     InputError
         Without predictors, for columns of different length or with missing values, an unknown name in `high_is_risky`
-        (other than those of `HIGH_IS_RISKY`), or a confidence outside (0, 1).
+        (other than those of `HIGH_IS_RISKY`), an equivalence margin or a confidence outside (0, 1).
 
     References
     ----------
     E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, "Comparing the areas under two or more correlated receiver
-    operating characteristic curves: a nonparametric approach", Biometrics 44, 1988.
+    operating characteristic curves: a nonparametric approach", Biometrics 44, 1988; D. J. Schuirmann, "A comparison of
+    the two one-sided tests procedure and the power approach for assessing the equivalence of average bioavailability",
+    J. Pharmacokinet. Biopharm. 15, 1987.
 
     Examples
     --------
@@ -108,6 +120,8 @@ def compare_predictors(
     (['epsilon', 'loss'], [1.0, 0.833], [nan, 0.167])
     """
     check_confidence(confidence)
+    if not 0 < equivalence < 1:
+        raise InputError(f"`equivalence` must lie between 0 and 1, got {equivalence}: 0.05 of AUC is the default")
     is_lost = bool_column(lost, "lost")
     safety, not_found = _safety(is_lost, predictors, high_is_risky)
     names = np.array(list(predictors), dtype=np.str_)
@@ -137,7 +151,11 @@ def compare_predictors(
     half = np.where(np.isnan(z), np.nan, ndtri(0.5 + confidence / 2) * spread)
     untested = names[~np.isnan(difference) & np.isnan(z)]
     notes.extend(f"no test of {name}: the spread of its difference is not known" for name in untested)
-    log_p = np.minimum(0, math.log(2) + log_ndtr(-np.abs(z))) if min(n_kept, n_lost) >= MIN_GROUP else nothing
+    log_p = log_p_equivalence = nothing
+    if min(n_kept, n_lost) >= MIN_GROUP:
+        log_p = np.minimum(0, math.log(2) + log_ndtr(-np.abs(z)))
+        within = np.divide(equivalence - np.abs(difference), spread, out=nothing.copy(), where=spread > 0)
+        log_p_equivalence = log_ndtr(-within)
     return PredictorComparison(
         name=names,
         auc=auc,
@@ -150,6 +168,8 @@ def compare_predictors(
         z=z,
         p_value=np.exp(log_p),
         log10_p=log_p / math.log(10),
+        equivalence_log10_p=log_p_equivalence / math.log(10),
+        equivalence=equivalence,
         n_kept=n_kept,
         n_lost=n_lost,
         not_found=not_found,

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STATISTICS", "Statistic", "Unit", "Value", "statistic", "statistic_values"]
 
-Unit = Literal["epsilon", "probability", "count", "log10", "flag", "none"]
-"""``epsilon``: a distance in the norm of the attack; ``flag``: True or False."""
+Unit = Literal["epsilon", "probability", "count", "log10", "log10 approximate", "flag", "none"]
+"""``epsilon``: a distance in the norm of the attack; ``flag``: True or False; ``log10 approximate``: the logarithm of a
+p-value whose far tail is not to be believed, so that people read no more than that p is below 0.0001."""
 Value = float | int | bool | None
 
 
@@ -44,6 +45,10 @@ class Statistic:
         The entry of `Separation.to_dict` whose two numbers stand in brackets behind it in that line.
     interval : tuple of str
         The statistics that are the ends of its interval, which stands in brackets behind it in that line.
+    among : str
+        The statistic that says of how many; the line shows both.
+    exact : str
+        The flag that says whether it is exact or an approximation; the line says which.
     until : str
         The statistic that is the upper end of an interval which begins with this one; the line shows both.
     optional : bool
@@ -59,6 +64,8 @@ class Statistic:
     label: str = ""
     quartiles: str = ""
     interval: tuple[str, str] | tuple[()] = ()
+    among: str = ""
+    exact: str = ""
     until: str = ""
     optional: bool = False
     of: Callable[[Separation], Value] | None = None
@@ -72,6 +79,70 @@ class Statistic:
 STATISTICS: dict[str, Statistic] = {
     row.name: row
     for row in (
+        Statistic(
+            "auc",
+            "Chance that a kept sample lies farther from the boundary than a lost one; ties count half.",
+            "probability",
+            "AUC",
+        ),
+        Statistic("auc_se", "DeLong's standard error of auc; NULL where it is 0 or not known.", "probability"),
+        Statistic("auc_df", "Degrees of freedom of auc_se, after Brunner and Munzel."),
+        Statistic(
+            "auc_low",
+            "Lower end of the confidence interval of auc, over samples drawn anew for these two networks.",
+            "probability",
+            "AUC, 95 % interval",
+            until="auc_high",
+        ),
+        Statistic("auc_high", "Upper end of the confidence interval of auc.", "probability"),
+        Statistic(
+            "auc_not_found_low",
+            "auc if kept samples that were not found lay nearest, and such lost ones farthest.",
+            "probability",
+        ),
+        Statistic("auc_not_found_high", "auc if it were the other way round.", "probability"),
+        Statistic(
+            "brunner_munzel_log10_p",
+            "One-sided test of auc > 1/2 by Brunner and Munzel, which holds for groups of unequal spread too.",
+            "log10 approximate",
+            "p, AUC above 1/2",
+        ),
+        Statistic(
+            "log10_p",
+            "Decimal logarithm of p_value, Mann-Whitney's: both groups are distributed alike.",
+            "log10",
+            "log10 p, lost are nearer",
+            exact="exact",
+        ),
+        Statistic(
+            "closest_lost",
+            "Lost samples in the closest tenth.",
+            "count",
+            "lost in the closest 10 %",
+            among="closest",
+        ),
+        Statistic(
+            "margin_auc",
+            "auc of the dense network's margin, the true logit minus the best other one, in place of epsilon.",
+            "probability",
+            "AUC of the margin alone",
+        ),
+        Statistic("margin_difference", "auc minus margin_auc: positive where epsilon predicts losses better."),
+        Statistic("margin_difference_low", "Lower end of the confidence interval of margin_difference, DeLong's."),
+        Statistic("margin_difference_high", "Upper end of the confidence interval of margin_difference."),
+        Statistic(
+            "margin_log10_p", "Two-sided paired DeLong test of no difference between auc and margin_auc.", "log10"
+        ),
+        Statistic(
+            "margin_equivalence_log10_p",
+            "Two one-sided tests: small where it is shown that auc and margin_auc differ by less than 0.05.",
+            "log10",
+        ),
+        Statistic(
+            "epsilon_adds_log10_p",
+            "Likelihood-ratio test: small where epsilon says something of the losses that the margin does not.",
+            "log10",
+        ),
         Statistic(
             "median_kept",
             "Median epsilon of kept samples; NULL where it falls on a sample that was not found.",
@@ -99,58 +170,21 @@ STATISTICS: dict[str, Statistic] = {
             "epsilon",
         ),
         Statistic("shift_high", "Upper end of the confidence interval of shift; NULL where not known.", "epsilon"),
-        Statistic(
-            "auc",
-            "Chance that a kept sample lies farther from the boundary than a lost one; ties count half.",
-            "probability",
-            "AUC",
-        ),
-        Statistic("auc_se", "DeLong's standard error of auc; NULL where it is 0 or not known.", "probability"),
-        Statistic("auc_df", "Degrees of freedom of auc_se, after Brunner and Munzel."),
-        Statistic(
-            "auc_low",
-            "Lower end of the confidence interval of auc, over samples drawn anew for these two networks.",
-            "probability",
-            "AUC, 95 % interval",
-            until="auc_high",
-        ),
-        Statistic("auc_high", "Upper end of the confidence interval of auc.", "probability"),
-        Statistic(
-            "auc_not_found_low",
-            "auc if kept samples that were not found lay nearest, and such lost ones farthest.",
-            "probability",
-        ),
-        Statistic("auc_not_found_high", "auc if it were the other way round.", "probability"),
         Statistic("confidence", "Level of the confidence intervals of auc and shift.", "probability"),
         Statistic("cliffs_delta", "Effect size 2 auc - 1."),
-        Statistic("closest", "Samples in the closest tenth: as near as the one that completes it, or nearer.", "count"),
-        Statistic("closest_lost", "Lost samples in the closest tenth.", "count"),
         Statistic(
             "u", "Mann-Whitney U of the lost samples: pairs in which the lost one lies farther, ties count half."
         ),
         Statistic(
             "p_value", "One-sided: lost samples lie nearer. 0 below 1e-308, where log10_p still holds.", "probability"
         ),
-        Statistic("log10_p", "Decimal logarithm of p_value, Mann-Whitney's.", "log10", "log10 p, lost are nearer"),
         Statistic("p_value_two_sided", "Two-sided p-value.", "probability"),
         Statistic("log10_p_two_sided", "Decimal logarithm of p_value_two_sided.", "log10"),
-        Statistic(
-            "exact",
-            "Whether Mann-Whitney's p-values count all cases, instead of following the saddlepoint approximation.",
-            "flag",
-        ),
         Statistic(
             "log10_p_normal",
             "log10_p by the normal approximation, as papers give it; far in the tail it is no p-value.",
             "log10",
         ),
-        Statistic(
-            "brunner_munzel_log10_p",
-            "One-sided test of auc > 1/2 by Brunner and Munzel, which holds for groups of unequal spread too.",
-            "log10",
-            "log10 p, AUC above 1/2",
-        ),
-        Statistic("brunner_munzel_log10_p_two_sided", "The same, two-sided.", "log10"),
         Statistic(
             "kolmogorov_smirnov",
             "Largest difference between the shares of lost and of kept samples within a radius.",
@@ -166,6 +200,26 @@ STATISTICS: dict[str, Statistic] = {
             "kolmogorov_smirnov_exact",
             "Whether it counts all orders of the samples, instead of following Kolmogorov's distribution.",
             "flag",
+        ),
+        Statistic(
+            "exact",
+            "Whether Mann-Whitney's p-values count all cases, instead of following the saddlepoint approximation.",
+            "flag",
+        ),
+        Statistic("closest", "Samples in the closest tenth: as near as the one that completes it, or nearer.", "count"),
+        Statistic("brunner_munzel_log10_p_two_sided", "The same, two-sided.", "log10"),
+        Statistic(
+            "stratified_auc",
+            "Chance that of two samples of one class the kept one lies farther than the lost one.",
+            "probability",
+        ),
+        Statistic(
+            "van_elteren_log10_p", "One-sided test: lost samples are nearer than kept ones of their own class.", "log10"
+        ),
+        Statistic(
+            "partial_auc",
+            "auc among the closest tenth of the kept samples: chance that a lost sample is nearer than one of them.",
+            "probability",
         ),
     )
 }

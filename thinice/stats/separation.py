@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from thinice.errors import InputError
 from thinice.printable import plain
+from thinice.stats.added_value import added_log_p
 from thinice.stats.auc_interval import auc_bounds, placement_variance, placements
 from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column, quantile
+from thinice.stats.predictors import compare_predictors
 from thinice.stats.rank_tests import (
     MIN_GROUP,
     hodges_lehmann,
@@ -20,6 +23,7 @@ from thinice.stats.rank_tests import (
     mann_whitney_log_p_normal,
 )
 from thinice.stats.registry import statistic_values
+from thinice.stats.strata import stratified
 from thinice.stats.two_sample_tests import brunner_munzel_log_p, kolmogorov_smirnov
 from thinice.types import Interval
 
@@ -54,8 +58,9 @@ class Separation(Result):
     quartiles_lost: tuple[float | None, float | None]
     shift: float | None
     """Hodges-Lehmann estimate: by how much kept samples lie farther than lost ones."""
-    shift_interval: Interval | None
-    """As of `hodges_lehmann_interval`; an infinite end is not known."""
+    shift_low: float | None
+    """Lower end of `hodges_lehmann_interval`; None where it is not known."""
+    shift_high: float | None
     notes: tuple[str, ...]
     auc: float | None = None
     """Chance that a kept sample lies farther from the boundary than a lost one; ties count half."""
@@ -91,6 +96,25 @@ class Separation(Result):
     """`auc` if all kept samples that were not found lay nearest, and all such lost samples farthest."""
     auc_not_found_high: float | None = None
     """`auc` if it were the other way round."""
+    partial_auc: float | None = None
+    """`auc` among the closest tenth of the kept samples alone: chance that a lost sample is nearer than one of them."""
+    stratified_auc: float | None = None
+    """Chance that of two samples of one class the kept one lies farther; None without labels."""
+    van_elteren_log10_p: float | None = None
+    """One-sided: lost samples are nearer than kept ones of their own class."""
+    margin_auc: float | None = None
+    """`auc` of the dense network's margin in place of epsilon; None without margins, as of what follows."""
+    margin_difference: float | None = None
+    """`auc` minus `margin_auc`: positive where epsilon predicts losses better."""
+    margin_difference_low: float | None = None
+    """Lower end of DeLong's interval, on the same samples."""
+    margin_difference_high: float | None = None
+    margin_log10_p: float | None = None
+    """Two-sided paired DeLong test of no difference."""
+    margin_equivalence_log10_p: float | None = None
+    """Two one-sided tests: small where it is shown that the two AUCs differ by less than 0.05."""
+    epsilon_adds_log10_p: float | None = None
+    """Likelihood-ratio test: small where epsilon says something of the losses that the margin does not."""
     flips: Flips | None = None
     """How many predictions pruning changes, where the samples' predictions are known."""
     control: ControlComparison | None = None
@@ -129,16 +153,6 @@ class Separation(Result):
         return None if self.log10_p_two_sided is None else math.pow(10, self.log10_p_two_sided)
 
     @property
-    def shift_low(self) -> float | None:
-        """Lower end of `shift_interval`; None where it is not known."""
-        return None if self.shift_interval is None else _finite(self.shift_interval.low)
-
-    @property
-    def shift_high(self) -> float | None:
-        """Upper end of `shift_interval`; None where it is not known."""
-        return None if self.shift_interval is None else _finite(self.shift_interval.high)
-
-    @property
     def cliffs_delta(self) -> float | None:
         """Return ``2 auc - 1``: from -1 to 1, and 0 where the groups are not separated."""
         return None if self.auc is None else 2 * self.auc - 1
@@ -158,7 +172,14 @@ class Separation(Result):
         return Interval(float(low[0]), float(high[0]), confidence)
 
 
-def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 0.95) -> Separation:
+def separation(
+    kept: npt.ArrayLike,
+    lost: npt.ArrayLike,
+    *,
+    margins: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    labels: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    confidence: float = 0.95,
+) -> Separation:
     """Return how well distance to the boundary tells lost samples (S1,0) from kept ones (S1,1).
 
     Mann-Whitney U with its AUC, an interval that holds for few lost samples and high AUCs too, exact p-values (of large
@@ -178,13 +199,18 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
     ----------
     kept, lost
         Epsilons (N,) of samples that the dense network classifies correctly; NaN where not found.
+    margins
+        Of the same kept and lost samples, the dense network's logit of the true class minus the best other one: whether
+        epsilon predicts losses better than one forward pass does.
+    labels
+        Their true classes, integers: whether lost samples are nearer within each class too.
     confidence
         Level of the intervals.
 
     Raises
     ------
     InputError
-        For columns that are not flat and numeric, or a confidence outside (0, 1).
+        For columns that are not flat and numeric, or of other lengths, or a confidence outside (0, 1).
 
     References
     ----------
@@ -205,7 +231,8 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
     (0.1333, True)
     """
     check_confidence(confidence)
-    kept, lost = np.sort(epsilon_column(kept, "kept")), np.sort(epsilon_column(lost, "lost"))
+    unsorted = epsilon_column(kept, "kept"), epsilon_column(lost, "lost")
+    kept, lost = (np.sort(group) for group in unsorted)
     m, n = len(kept), len(lost)
     order: dict[str, Any] = {}
     if min(m, n) == 0:
@@ -213,7 +240,12 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
         notes = [f"nothing to separate: {empty} is empty (0 of {m + n} samples)"]
     else:
         order, notes = _ordered(kept, lost)
-    shift = hodges_lehmann(kept, lost)
+        if labels is not None:
+            order |= _within_classes(unsorted, _columns(labels, "labels", (m, n)))
+        if margins is not None:
+            against, more = _against_margin(unsorted, _columns(margins, "margins", (m, n)), confidence)
+            order, notes = order | against, [*notes, *more]
+    shift, bounds = hodges_lehmann(kept, lost), hodges_lehmann_interval(kept, lost, confidence=confidence)
     if shift is None and order:
         notes.append("no shift: too many samples were not found for its median to be known")
     median_kept, median_lost = quantile(kept), quantile(lost)
@@ -231,7 +263,8 @@ def separation(kept: npt.ArrayLike, lost: npt.ArrayLike, *, confidence: float = 
         quartiles_kept=(quantile(kept, 0.25), quantile(kept, 0.75)),
         quartiles_lost=(quantile(lost, 0.25), quantile(lost, 0.75)),
         shift=shift,
-        shift_interval=hodges_lehmann_interval(kept, lost, confidence=confidence),
+        shift_low=None if bounds is None else _finite(bounds.low),
+        shift_high=None if bounds is None else _finite(bounds.high),
         notes=tuple(notes),
         **order,
     )
@@ -279,8 +312,65 @@ def _ordered(kept: FloatColumn, lost: FloatColumn) -> tuple[dict[str, Any], list
         # kept samples that were not found are the only ones to move before found lost ones, and lost ones behind kept
         "auc_not_found_low": 1 - (found_u + not_found_kept * (n - not_found_lost) + not_found_lost * m) / (m * n),
         "auc_not_found_high": 1 - found_u / (m * n),
+        "partial_auc": _partial_auc(placed_lost),
     }
     return order, notes
+
+
+Groups = tuple[FloatColumn, FloatColumn]
+"""A column of the kept samples, and one of the lost."""
+
+
+def _within_classes(epsilon: Groups, labels: Groups) -> dict[str, Any]:
+    result = stratified(*epsilon, labels[0].astype(np.int64), labels[1].astype(np.int64))
+    if result is None:
+        return {}
+    return {"stratified_auc": result.auc, "van_elteren_log10_p": _log10(result.log_p)}
+
+
+def _against_margin(epsilon: Groups, margins: Groups, confidence: float) -> tuple[dict[str, Any], list[str]]:
+    """Return how epsilon does against the margin, by field, and notes on what is lacking."""
+    (kept, lost), distance, margin = epsilon, np.concatenate(epsilon), np.concatenate(margins)
+    if np.isnan(margin).any():
+        return {}, [f"epsilon is not held against the margin: {np.isnan(margin).sum()} samples have none"]
+    is_lost = np.repeat([False, True], [len(kept), len(lost)])
+    result = compare_predictors(is_lost, {"epsilon": distance, "margin": margin}, confidence=confidence)
+    difference, low, high, log10_p, equivalence_log10_p = (
+        None if np.isnan(column[1]) else float(column[1]) + 0.0
+        for column in (
+            result.difference,
+            result.difference_low,
+            result.difference_high,
+            result.log10_p,
+            result.equivalence_log10_p,
+        )
+    )
+    enough = min(len(kept), len(lost)) >= MIN_GROUP
+    against = {
+        "margin_auc": float(result.auc[1]),
+        "margin_difference": difference,
+        "margin_difference_low": low,
+        "margin_difference_high": high,
+        "margin_log10_p": log10_p,
+        "margin_equivalence_log10_p": equivalence_log10_p,
+        "epsilon_adds_log10_p": _log10(added_log_p(is_lost, margin, distance)) if enough else None,
+    }
+    return against, []
+
+
+def _partial_auc(placed_lost: FloatColumn) -> float:
+    """Return the area under the ROC curve up to a false positive rate of `CLOSEST`, over that rate.
+
+    `placed_lost` are the shares of the kept samples that lie nearer than each lost one.
+    """
+    return float(np.maximum(0, CLOSEST - placed_lost).mean() / CLOSEST)
+
+
+def _columns(groups: tuple[npt.ArrayLike, npt.ArrayLike], name: str, sizes: tuple[int, int]) -> Groups:
+    kept, lost = (np.asarray(values, dtype=np.float64) for values in groups)
+    if (kept.shape, lost.shape) != ((sizes[0],), (sizes[1],)):
+        raise InputError(f"`{name}` must have one value a sample, {sizes}, got shapes {kept.shape} and {lost.shape}")
+    return kept, lost
 
 
 def _log10(log_p: float | None) -> float | None:

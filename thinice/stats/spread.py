@@ -1,4 +1,4 @@
-"""Many comparisons at once: p-values adjusted for the false discovery rate, and the mean and spread over seeds."""
+"""`seed_spread` returns mean, spread and interval of one number over seeds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy.typing as npt
 from scipy.stats import t
 
 from thinice.errors import InputError
-from thinice.stats.base import FloatColumn, Result, check_confidence
+from thinice.stats.base import Result, check_confidence
 from thinice.types import Interval
 
-__all__ = ["SeedSpread", "benjamini_hochberg", "seed_spread"]
+__all__ = ["SeedSpread", "seed_spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,45 +41,6 @@ class SeedSpread(Result):
             return None
         half = float(t.ppf(0.5 + self.confidence / 2, self.n - 1)) * self.sd / math.sqrt(self.n)
         return Interval(self.mean - half, self.mean + half, self.confidence)
-
-
-def benjamini_hochberg(log10_p: npt.ArrayLike) -> FloatColumn:
-    """Return Benjamini and Hochberg's adjusted p-values, on the log10 scale: the share of false findings, on average.
-
-    The k-th smallest of n p-values (from 1) times n / k, at most 1, and never above the one after it.
-
-    Parameters
-    ----------
-    log10_p
-        (N,) decimal logarithms of p-values, at most 0; NaN where there is none: stays so, and is not counted.
-
-    Raises
-    ------
-    InputError
-        For a value above 0, which is no logarithm of a probability.
-
-    References
-    ----------
-    Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate: a practical and powerful approach to multiple
-    testing", JRSS B 57, 1995.
-
-    Examples
-    --------
-    >>> benjamini_hochberg([-400.0, -2.0, float("nan"), -1.0]).round(3).tolist()
-    [-399.523, -1.824, nan, -1.0]
-    """
-    values = np.array(log10_p, dtype=np.float64)
-    if values.ndim != 1:
-        raise InputError(f"`log10_p` must be a flat list, got shape {values.shape}")
-    if (values > 0).any():
-        raise InputError(f"`log10_p` holds {np.nanmax(values)}: the logarithm of a p-value is at most 0")
-    order = np.argsort(values, kind="stable")  # NaN comes last
-    n = int((~np.isnan(values)).sum())
-    order = order[:n]
-    products = values[order] + np.log10(n / np.arange(1, n + 1))
-    adjusted = np.full(len(values), np.nan)
-    adjusted[order] = np.minimum(np.minimum.accumulate(products[::-1])[::-1], 0)
-    return adjusted
 
 
 def seed_spread(values: npt.ArrayLike, *, confidence: float = 0.95) -> SeedSpread:
