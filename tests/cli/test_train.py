@@ -13,9 +13,9 @@ import torch
 import thinice
 from tests.conftest import ROOT
 from thinice.cli.output import Messages
-from thinice.cli.train import TrainingReporter, setting
+from thinice.cli.train import TrainingReporter, plan_value, recipes, setting
 from thinice.errors import CheckpointError, InputError
-from thinice.training import Epoch, preset
+from thinice.training import RECIPES, Epoch, preset
 from thinice.training.classifiers import train_classifier
 
 SMALL = (
@@ -219,6 +219,28 @@ def test_values_of_settings():
     for text in ("=3", "epochs=", "epochs"):
         with pytest.raises(InputError, match="`--set` takes NAME=VALUE"):
             setting(text)
+
+
+def test_a_recipe_takes_changes_after_commas_and_each_setting_once(run):
+    samples = thinice.load_samples("digits", limit=10)
+    how = {"option": "--recipe", "usual": "natural"}
+    recipe, objective = plan_value("fast,epochs=3,budget=4/255", samples, list, changes={"seed": 5}, **how)
+    assert (recipe.epochs, recipe.seed, objective.budget) == (3, 5, 4 / 255)
+    assert plan_value("epochs=2", samples, list, **how) == plan_value("natural,epochs=2", samples, list, **how)
+    for words, message in (
+        (("--recipe", "fast,epochs=3", "--epochs", "4"), "`--recipe` 'fast,epochs=3': epochs is given twice"),
+        (("--seed", "1", "--set", "seed=2"), "`--set` seed=2: seed is given twice: give it once"),
+    ):
+        code, out, err = run(*SMALL, "--quiet", *words)
+        assert (code, out, len(err.splitlines())) == (1, "", 1)
+        assert message in err
+
+
+def test_recipes_of_one_paper_stand_together_in_the_help():
+    families = [family.split(", ") for family in recipes().split("; ")]
+    assert [name for family in families for name in family] == list(RECIPES.names())
+    assert ["hydra-pretrain", "hydra-prune", "hydra-finetune"] in families
+    assert all(len({name.partition("-")[0] for name in family}) == 1 for family in families if "-" in family[-1])
 
 
 def test_the_same_command_again_trains_nothing_and_another_one_replaces_nothing(run, tmp_path):
