@@ -98,9 +98,7 @@ def test_errors_are_one_line(typed, tmp_path):
     (tmp_path / "mine.yaml").write_text(STUDY.replace("rates: [1, 2]", "rates: [1, two]"))
     code, out, err = typed()
     assert (code, out) == (1, "")
-    assert err == (
-        "thinice: `study` mine.yaml, line 5: `rates` must be a number such as 2, 0.5 or 8/255, got 'two'\n"
-    )
+    assert err == ("thinice: `study` mine.yaml, line 5: `rates` must be a number such as 2, 0.5 or 8/255, got 'two'\n")
 
 
 def test_the_complete_grid_is_counted_where_its_data_are_not(run, monkeypatch, tmp_path):
