@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 from thinice.errors import InputError, MissingExtraError
 from thinice.pruning import MERKLE_METHODS
 from thinice.studies import parse_study, read_study
+from thinice.studies.definition import KEYS, PARTS
 
 pytest.importorskip("yaml")
 
@@ -105,6 +106,14 @@ def test_what_stands_beside_the_setups_is_shared_by_them():
     study = parse_study(text, "shared")
     assert [(setup.architecture, setup.samples) for setup in study.setups] == [("cnn5", 7), ("digits_cnn", 9)]
     assert study.setups[0].retraining == study.setups[0].training
+
+
+def test_the_page_shows_every_key_and_a_study_that_can_be_read():
+    page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert parse_study(example, "page").cells == 2 * 4 * 4
+    table = "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", table)) == {*KEYS, *PARTS}
 
 
 def test_budgets_are_numbers():

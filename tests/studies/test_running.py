@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import thinice
 from tests.conftest import ROOT
 from thinice.errors import InputError
 from thinice.printable import records
+from thinice.store import statements
 from thinice.studies import parse_study, run_study
 from thinice.studies.networks import NetworkFiles, NetworkPlan, NetworkTask, waves
 from thinice.studies.per_sample import Network, samples_of
@@ -143,6 +145,14 @@ def test_sample_by_sample_and_in_sql_it_is_the_same(tiny, run):
     assert means["seeds"].tolist() == [1]
     assert np.isnan(means["robust_sd"]).all()  # one seed has no spread
     assert store.sql("select count(*) as n from separation")["n"].tolist() == [4]  # thinice report shows them too
+
+
+def test_the_questions_of_the_page_have_answers(run):
+    page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sql\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    store = thinice.open_store(run[0] / "s.duckdb")
+    answers = [store.sql(text) for text in statements(block)]
+    assert [len(answer) for answer in answers] == [5, 4]
 
 
 def test_a_second_run_makes_nothing(tiny, run):

@@ -215,7 +215,8 @@ class NetworkFiles:
             dense, module, name=path.stem, recipe=recipe, parent=dense.fingerprint, masks=pruned.masks
         )
         save_classifier(classifier, path)
-        shutil.rmtree(snapshots)
+        if snapshots.exists():
+            shutil.rmtree(snapshots)
         return Made(plan, path, pruned.notes)
 
 
