@@ -27,7 +27,7 @@ def test_the_facts_and_views_of_the_design_are_there(store):
     kinds = store.tables().set_index("name")["kind"]
     facts = (
         "checkpoints datasets samples attacks runs measurements predictions epsilons adversarials robustness "
-        "comparisons statistics transfers findings trainings epochs dynamics"
+        "comparisons statistics transfers findings trainings epochs dynamics controls gradients"
     )
     assert set(kinds[kinds == "table"].index) == {*facts.split(), "thinice_schema"}
     assert set(kinds[kinds == "view"].index) == {

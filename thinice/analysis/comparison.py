@@ -77,6 +77,9 @@ def compare(
         that are given, as the dense network trained from another seed; or ``"noise"``: five networks with noise on the
         weights, scaled until they change as many predictions as pruning does. They need no attack: ``"noise"`` costs
         about 20 forward passes a sample for each pruned network, a given network one.
+    gradient_norms : bool
+        Whether to compute the norm of the gradient of each sample's loss in the dense network's weights, which joins
+        the predictors beside epsilon: one forward-backward pass a sample, one by one. What the store has joins anyway.
     robust_by : str, optional
         The attack that decides which samples are robust, as of `thinice.evaluate`: ``"autoattack"``. It searches with
         its standard settings on all samples of both networks, whatever the store knows of them. By default the minimum
@@ -150,6 +153,7 @@ def compare_all(
                     both=distances == "both",
                     robust=robust,
                     controls=None if control is None else controls,
+                    gradients=given["gradient_norms"],
                 )
             )
         patterns = stored_patterns(session.store)
@@ -222,10 +226,11 @@ def _compare(
     both: bool,
     robust: tuple[Robustness, Robustness] | None,
     controls: Sequence[Classifier] | None,
+    gradients: bool,
 ) -> Comparison:
-    """Return the comparison of two networks that were prepared, and store it; without `controls` if they are None.
+    """Return the comparison of two networks that were prepared, and store it.
 
-    None of them means the built-in one.
+    Without `controls` where they are None; if there are none of them, with the built-in one.
     """
     samples, measured, predicted = session.samples, session.measure(dense, attack), session.predict(dense)
     labels, pruned_predicted = samples.labels.numpy(), session.predict(pruned)
@@ -295,6 +300,7 @@ def _compare(
         confidences=predicted.confidences,
         losses=predicted.losses,
         dynamics=session.dynamics(dense),
+        gradient_norms=session.gradient_norms(dense, wanted=gradients),
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
         found_by=measured.found_by,

@@ -103,6 +103,9 @@ class Comparison:
         What the samples did while the dense network was trained, (N,) each: ``forgetting`` (events),
         ``mean_confidence``, ``confidence_variance``; NaN for samples that it was not trained on. None where the store
         has no training of it with any of them.
+    gradient_norms : ndarray or None
+        (N,) norm of the gradient of each sample's loss in the dense network's weights; NaN where it is not finite, None
+        where the store does not have it.
     patterns : tuple of Finding
         What the store shows of the pruned network that wrong studies show, see `thinice.checks.study_patterns`.
 
@@ -142,6 +145,7 @@ class Comparison:
     pruned_broken_by: NDArray[np.str_] | None = None
     patterns: tuple[Finding, ...] = ()
     dynamics: Mapping[str, NDArray[np.float64]] | None = None
+    gradient_norms: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
         return shown(f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>", LONGEST_MESSAGE)
@@ -208,7 +212,8 @@ class Comparison:
 
         The AUCs and paired tests of `thinice.stats.compare_predictors`, on the samples that the dense network has
         right. Where it was trained on at least half of these, and the store has that training, forgetting events, mean
-        and variance of the confidence over the epochs join in, on these samples alone: a note says how many.
+        and variance of the confidence over the epochs join in, on these samples alone: a note says how many. The norm
+        of the loss gradient does where the store has it.
         """
         right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
         notes: tuple[str, ...] = ()
@@ -220,11 +225,13 @@ class Comparison:
             elif trained_on.sum() < right.sum():
                 notes = (f"on the {trained_on.sum()} of {right.sum()} samples that the dense network was trained on",)
                 right = trained_on
+        norms = self.gradient_norms
         columns: dict[str, NDArray[Any]] = {
             "epsilon": self.epsilon,
             "margin": self.margins,
             "confidence": self.confidences,
             "loss": self.losses,
+            **({} if norms is None or np.isnan(norms[right]).any() else {"gradient_norm": norms}),
             **known,
         }
         table = compare_predictors(

@@ -25,7 +25,7 @@ from thinice.stats.separation import auc_bounds
 
 __all__ = ["PredictorComparison", "compare_predictors", "delong"]
 
-HIGH_IS_RISKY = ("loss", "forgetting", "confidence_variance")
+HIGH_IS_RISKY = ("loss", "gradient_norm", "forgetting", "confidence_variance")
 """Predictors of which a high value, not a low one, says that a sample is on thin ice."""
 
 

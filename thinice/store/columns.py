@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DYNAMICS",
     "FINDING",
+    "GRADIENTS",
     "PREDICTIONS",
     "SAMPLES",
     "TRANSFERS",
@@ -91,6 +92,7 @@ PREDICTIONS = (
     Column("confidences", "confidence", np.float64, default=np.nan),
     Column("losses", "loss", np.float32, default=np.nan),
 )
+GRADIENTS = (Column("gradient_norms", "gradient_norm", np.float64),)
 TRANSFERS = (Column("predictions", "prediction", np.int32),)
 
 

@@ -1,8 +1,8 @@
 """The schema of a store: its tables and views, their version, and what a file must be to count as a store.
 
-Tables are made once (``sql/tables.sql``), those that came later where they are missing
-(``sql/training_tables.sql``, ``sql/control_tables.sql``). Views, and a column of ``statistics`` for each statistic that
-`thinice.stats` knows, are made anew by every thinice that defines them otherwise than the last one did.
+Tables are made once (``sql/tables.sql``), those that came later where they are missing (`LATER_TABLES`). Views, and a
+column of ``statistics`` for each statistic that `thinice.stats` knows, are made anew by every thinice that defines them
+otherwise than the last one did.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "up
 VERSION = 2
 """Of the tables: raise it when they change in a way that an earlier thinice would misread."""
 
-LATER_TABLES = ("training_tables", "control_tables")
+LATER_TABLES = ("training_tables", "control_tables", "gradient_tables")
 """Files of tables that came after the first version."""
 
 VIEWS = (
