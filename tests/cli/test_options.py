@@ -36,7 +36,7 @@ OWN = {
     "--architecture": {"train"},  # of a new network
     "--architecture-args": {"train"},
     "--budget": {"compare", "evaluate"},  # in the second it is required, and may be a ladder
-    "--data": {"report", "prune", "train"},  # the latter two train on it
+    "--data": {"report", "export", "prune", "train"},  # the latter two train on it
     "--format": {"export"},
     "--compile": {"train"},  # the training, not the search
     "--normalization": {"train"},

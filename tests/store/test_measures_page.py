@@ -29,7 +29,9 @@ def populations(tmp_path_factory):
     dense = thinice.load_classifier(paths["dense"])
     twin = with_weight_noise(dense, weight_noise(dense, 7, 0), 0.15)
     pruned = [thinice.load_classifier(paths[name]) for name in ("pruned-90", "pruned-95")]
-    comparisons = thinice.compare_all(dense, pruned, samples, control="noise", store=store, **OPTIONS)
+    comparisons = thinice.compare_all(
+        dense, pruned, samples, control="noise", gradient_norms=True, store=store, **OPTIONS
+    )
     groups = thinice.compare_populations([dense, twin], pruned, samples, store=store, **OPTIONS)
     return comparisons, groups, thinice.open_store(store)
 
@@ -83,6 +85,15 @@ def test_aucs_of_control_networks_are_those_of_the_statistics(populations):
         control = comparison.separation.control
         assert len(mine) == control.networks
         assert sorted(mine["auc"]) == pytest.approx(sorted(control.aucs))
+
+
+def test_the_auc_of_the_gradient_norm_is_that_of_the_comparison(populations):
+    comparisons, _, store = populations
+    rows = store.sql(RECIPES["The AUC of the gradient norm"])
+    expected = [comparison.predictor_comparison() for comparison in comparisons]
+    assert rows["auc"].tolist() == pytest.approx(
+        [table.auc[table.name == "gradient_norm"].item() for table in expected]
+    )
 
 
 def test_exemplars_are_those_of_the_populations(populations):

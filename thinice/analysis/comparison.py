@@ -87,6 +87,9 @@ def compare(
         that are given, as the dense network trained from another seed; or ``"noise"``: five networks with noise on the
         weights, scaled until they change as many predictions as pruning does. They need no attack: ``"noise"`` costs
         about 20 forward passes a sample for each pruned network, a given network one.
+    gradient_norms : bool
+        Whether to compute the norm of the gradient of each sample's loss in the dense network's weights, which joins
+        the predictors beside epsilon: one forward-backward pass a sample, one by one. What the store has joins anyway.
     robust_by : str, optional
         The attack that decides which samples are robust, as of `thinice.evaluate`: ``"autoattack"``. It searches with
         its standard settings on all samples of both networks, whatever the store knows of them. By default the minimum
@@ -169,6 +172,7 @@ def compare_all(
                     both=distances == "both",
                     robust=robust,
                     controls=None if control is None else controls,
+                    gradients=given["gradient_norms"],
                 )
             )
         patterns = stored_patterns(session.store)
@@ -242,6 +246,7 @@ def compare_prepared(
     both: bool = False,
     robust: tuple[Robustness, Robustness] | None = None,
     controls: Sequence[Classifier] | None = None,
+    gradients: bool = False,
 ) -> Comparison:
     """Return the comparison of two networks that were prepared, within a session's run, and store it.
 
@@ -261,6 +266,8 @@ def compare_prepared(
         How both networks stand at a budget; without it, samples count by their clean predictions.
     controls
         Networks that the pruning is held against; none of them means the built-in control, None no control.
+    gradients
+        Whether the gradients of the loss are predictors too.
 
     """
     samples, predicted = session.samples, session.predict(dense)
@@ -335,6 +342,7 @@ def compare_prepared(
         confidences=predicted.confidences,
         losses=predicted.losses,
         dynamics=session.dynamics(dense),
+        gradient_norms=session.gradient_norms(dense, wanted=gradients),
         epsilon=measured.epsilon,
         outcomes=measured.outcomes,
         found_by=measured.found_by,

@@ -213,6 +213,15 @@ class CompareOptions(StoredMeasureOptions, total=False):
             metavar="FILE|noise",
         ),
     ]
+    gradient_norms: Annotated[
+        bool,
+        Option(
+            False,
+            "Compute the norm of each sample's loss gradient too, a predictor beside epsilon, for one pass a sample, "
+            "one by one; once in the store, it is always shown.",
+            "--gradient-norms",
+        ),
+    ]
     robust_by: Annotated[
         str | None,
         Option(

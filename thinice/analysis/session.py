@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from thinice.analysis.certifying import certify, refuse_hours, refuse_uncertifiable
+from thinice.analysis.gradients import gradient_norms
 from thinice.analysis.measurement import (
     AttackTask,
     forward,
@@ -316,6 +317,22 @@ class MeasurementSession:
             rows["confidence"].astype(np.float64),
             rows["loss"].astype(np.float32),
         )
+
+    def gradient_norms(self, classifier: Classifier, *, wanted: bool) -> NDArray[np.float64] | None:
+        """Return the norm (N,) of each sample's loss gradient, NaN where it is not finite; None where not known.
+
+        What the store lacks is computed if it is `wanted`.
+        """
+        run, checkpoint_id = self.running, self.checkpoint(classifier)
+        positions = run.without_gradients(checkpoint_id, self._dataset_id, self.sample_ids)
+        if len(positions):
+            if not wanted:
+                return None
+            samples = self.samples[positions]
+            norms = gradient_norms(classifier, samples, self.engine).numpy()
+            run.add_gradients(checkpoint_id, self._dataset_id, samples.sample_ids.numpy(), gradient_norms=norms)
+        rows = self.columns("gradients_of_samples", checkpoint_id=checkpoint_id, dataset_id=self._dataset_id)
+        return rows["gradient_norm"].astype(np.float64)
 
     def dynamics(self, classifier: Classifier) -> dict[str, NDArray[np.float64]] | None:
         """Return what the samples did while a network was trained, NaN for those it was not trained on.

@@ -279,6 +279,8 @@ def _predictor_comparison(store: Store, comparison_id: int) -> PredictorComparis
     columns = {name: frame[name].to_numpy(np.float64, na_value=np.nan) for name in frame.columns[1:]}
     if frame.empty or any(np.isnan(columns[name]).any() for name in ("margin", "confidence", "loss")):
         return None
+    if np.isnan(columns["gradient_norm"]).any():
+        del columns["gradient_norm"]
     return compare_predictors(frame["lost"].to_numpy(np.bool_), columns)
 
 

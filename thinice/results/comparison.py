@@ -111,6 +111,9 @@ class Comparison:
         What the samples did while the dense network was trained, (N,) each: ``forgetting`` (events),
         ``mean_confidence``, ``confidence_variance``; NaN for samples that it was not trained on. None where the store
         has no training of it with any of them.
+    gradient_norms : ndarray or None
+        (N,) norm of the gradient of each sample's loss in the dense network's weights; NaN where it is not finite, None
+        where the store does not have it.
     patterns : tuple of Finding
         What the store shows of the pruned network that wrong studies show, see `thinice.checks.study_patterns`.
     epsilon_lower, second_epsilon : ndarray or None
@@ -155,6 +158,7 @@ class Comparison:
     dynamics: Mapping[str, NDArray[np.float64]] | None = None
     epsilon_lower: NDArray[np.float64] | None = None
     second_epsilon: NDArray[np.float32] | None = None
+    gradient_norms: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
         return shown(f"<Comparison on {len(self.labels)} samples of {self.data}: {self.answer}>", LONGEST_MESSAGE)
@@ -237,7 +241,8 @@ class Comparison:
 
         The AUCs and paired tests of `thinice.stats.compare_predictors`, on the samples that the dense network has
         right. Where it was trained on at least half of these, and the store has that training, forgetting events, mean
-        and variance of the confidence over the epochs join in, on these samples alone: a note says how many.
+        and variance of the confidence over the epochs join in, on these samples alone: a note says how many. The norm
+        of the loss gradient does where the store has it.
         """
         right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
         notes: tuple[str, ...] = ()
@@ -249,11 +254,13 @@ class Comparison:
             elif trained_on.sum() < right.sum():
                 notes = (f"on the {trained_on.sum()} of {right.sum()} samples that the dense network was trained on",)
                 right = trained_on
+        norms = self.gradient_norms
         columns: dict[str, NDArray[Any]] = {
             "epsilon": self.epsilon,
             "margin": self.margins,
             "confidence": self.confidences,
             "loss": self.losses,
+            **({} if norms is None or np.isnan(norms[right]).any() else {"gradient_norm": norms}),
             **known,
         }
         table = compare_predictors(

@@ -25,7 +25,7 @@ from thinice.stats.rank_tests import MIN_GROUP
 
 __all__ = ["PredictorComparison", "compare_predictors", "delong"]
 
-HIGH_IS_RISKY = ("loss", "forgetting", "confidence_variance")
+HIGH_IS_RISKY = ("loss", "gradient_norm", "forgetting", "confidence_variance")
 """Predictors of which a high value, not a low one, says that a sample is on thin ice."""
 EQUIVALENT_AUC = 0.05
 """AUCs that differ by less are taken to be as good as each other: one lost sample in twenty placed otherwise."""

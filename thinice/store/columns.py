@@ -23,6 +23,7 @@ __all__ = [
     "CLAIMED_BOUNDS",
     "DYNAMICS",
     "FINDING",
+    "GRADIENTS",
     "LOWER_BOUNDS",
     "PREDICTIONS",
     "SAMPLES",
@@ -93,6 +94,7 @@ PREDICTIONS = (
     Column("confidences", "confidence", np.float64, default=np.nan),
     Column("losses", "loss", np.float32, default=np.nan),
 )
+GRADIENTS = (Column("gradient_norms", "gradient_norm", np.float64),)
 TRANSFERS = (Column("predictions", "prediction", np.int32),)
 LOWER_BOUNDS = (Column("epsilon_lower", "epsilon_lower", np.float64),)
 CLAIMED_BOUNDS = (

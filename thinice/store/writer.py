@@ -16,6 +16,7 @@ from thinice.store.columns import (
     CLAIMED_BOUNDS,
     DYNAMICS,
     FINDING,
+    GRADIENTS,
     LOWER_BOUNDS,
     PREDICTIONS,
     SAMPLES,
@@ -416,6 +417,23 @@ class Run:
                 verifier=verifier,
                 source=source,
             )
+
+    def without_gradients(
+        self, checkpoint_id: int, dataset_id: int, sample_ids: npt.ArrayLike
+    ) -> npt.NDArray[np.int64]:
+        """Return the positions of samples of which the store has no gradient norm under a network, ascending."""
+        return self._missing(
+            "without_gradients", sample_ids, {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
+        )
+
+    def add_gradients(
+        self, checkpoint_id: int, dataset_id: int, sample_ids: npt.ArrayLike, *, gradient_norms: npt.ArrayLike
+    ) -> int:
+        """Store the gradient norms (N,) of samples under a network, and return how many were new."""
+        columns = shard_columns(sample_ids, GRADIENTS, {"gradient_norms": gradient_norms})
+        key = {"checkpoint_id": checkpoint_id, "dataset_id": dataset_id}
+        with self._writing() as connection:
+            return write(connection, "add_gradients", columns, selection=dataset_id, **key, run_id=self.run_id)
 
     def comparison(
         self,

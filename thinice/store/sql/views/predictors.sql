@@ -13,7 +13,8 @@ select
     e.outcome,
     q.margin,
     q.confidence,
-    q.loss
+    q.loss,
+    g.gradient_norm
 from comparisons c
 join measurements m on m.measurement_id = c.measurement_id
 join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
@@ -30,6 +31,10 @@ left join predictions q
     on q.checkpoint_id = m.checkpoint_id
     and q.dataset_id = m.dataset_id
     and q.sample_id = e.sample_id
+left join gradients g
+    on g.checkpoint_id = m.checkpoint_id
+    and g.dataset_id = m.dataset_id
+    and g.sample_id = e.sample_id
 where e.clean_prediction = s.label and c.budget is null;
 comment on view predictors is 'What the dense network alone says of each sample that it has right, and whether pruning loses it: one row a sample and comparison on the clean basis.';
 comment on column predictors.comparison_id is 'Comparison: comparisons.comparison_id.';
@@ -45,4 +50,5 @@ comment on column predictors.epsilon is 'Distance to the decision boundary of th
 comment on column predictors.outcome is 'What epsilon is: found or not_found.';
 comment on column predictors.margin is 'Logit of the true class minus the best other logit, of the dense network; NULL where it was not recorded.';
 comment on column predictors.confidence is 'Largest probability of the dense network''s softmax; NULL where it was not recorded.';
+comment on column predictors.gradient_norm is 'Norm of the gradient of the dense network''s loss of the sample in its weights; NULL where it was not asked for.';
 comment on column predictors.loss is 'Cross-entropy of the dense network in nats; NULL where it was not recorded.';
