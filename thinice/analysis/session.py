@@ -300,6 +300,7 @@ class MeasurementSession:
             architecture=classifier.architecture,
             classes=classifier.classes or len(self.samples.classes),
             sparsity=classifier.sparsity,
+            weights=classifier.weights,
             path=classifier.path,
             class_names=classifier.class_names,
             data=classifier.data,
