@@ -14,6 +14,7 @@ from thinice.models import (
     Normalized,
     as_classifier,
     build,
+    load_classifier,
     looks_like_probabilities,
     prunable_weights,
     same_task,
@@ -271,3 +272,31 @@ def test_says_what_it_is_and_travels():
     inputs = torch.rand(2, 1, 8, 8)
     assert torch.equal(twin(inputs), classifier(inputs))
     assert isinstance(twin, Classifier)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the old weight norm, which networks in the wild still have
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.weight_norm,
+        lambda layer: nn.utils.weight_norm(layer, dim=None),
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+    ],
+    ids=["weight", "weight, all", "spectral", "parametrised weight", "parametrised spectral"],
+)
+def test_norms_of_weights_become_plain_weights(norm, tmp_path):
+    """They are prunable then, and a whole pickled module of them loads."""
+    network = nn.Sequential(norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(16, 3))).eval()
+    inputs = torch.rand(2, 3, 4, 4)
+    with torch.no_grad():
+        expected = network(inputs)
+    classifier = as_classifier(network)
+    assert set(classifier.network.state_dict()) == {"0.weight", "0.bias", "3.weight", "3.bias"}
+    assert classifier.weights == 4 * 27 + 48
+    torch.testing.assert_close(classifier(inputs), expected)
+    if not parametrize.is_parametrized(network[0]):  # torch pickles no parametrised modules
+        torch.save(network, tmp_path / "net.pt")
+        loaded = load_classifier(tmp_path / "net.pt", trust_pickle=True, normalization="none")
+        torch.testing.assert_close(loaded(inputs), expected)

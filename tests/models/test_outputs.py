@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import thinice
+from thinice.analysis.measurement import prepare_classifier
 from thinice.errors import InputError
 from thinice.models import as_classifier, build, save_classifier
 from thinice.models.outputs import output_doubts, refuse_other_outputs
@@ -257,3 +258,17 @@ def test_a_network_that_refuses_one_sample_is_told_why(norm):
     text = refusal(network)
     assert "takes several samples but not one alone" in text
     assert text.endswith("batch norm with fixed statistics (track_running_stats=True)")
+
+
+def test_log_probabilities_are_as_good_as_logits():
+    """log_softmax subtracts one number from all logits of a sample: classes and differences of logits stay."""
+    plain, logged = Changed(nn.Identity()), Changed(lambda logits: logits.log_softmax(1))
+    logged.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        labels = plain(INPUTS).argmax(1)
+    samples = thinice.as_samples(INPUTS, labels, classes=list("abcd"))
+    both = [prepare_classifier(as_classifier(network), samples) for network in (plain, logged)]  # warnings are errors
+    assert both[0].notes == both[1].notes
+    epsilons = [thinice.measure(network, samples, attack="fmn", steps=30, progress=False).epsilon for network in both]
+    torch.testing.assert_close(*epsilons, rtol=1e-3, atol=1e-4)
+    assert bool((epsilons[0] > 0).all())

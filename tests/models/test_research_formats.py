@@ -675,3 +675,51 @@ def test_a_new_format_is_one_row(monkeypatch, tmp_path):
     torch.save({f"{name}_doubled": 2 * value for name, value in network.state_dict().items()}, tmp_path / "net.pt")
     loaded = load_classifier(tmp_path / "net.pt", architecture="digits_cnn")
     assert all(torch.equal(value, loaded.network.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_zeros_of_soft_masks_are_masks(tmp_path):
+    network = trained()
+    held, weights, _ = mad(network)
+    torch.save(held, tmp_path / "mad.pt")
+    masks = load_classifier(tmp_path / "mad.pt", normalization="none").masks
+    assert {name: torch.equal(mask, weights[name] != 0) for name, mask in masks.kept.items()} == dict.fromkeys(
+        (f"{name}.weight" for name in LAYERS), True
+    )
+
+
+def test_zeros_of_factors_are_masks(tmp_path):
+    """ATMC prunes factors: where their product is zero, they say so."""
+    held, weights, _ = atmc(trained())
+    torch.save(held, tmp_path / "atmc.pt")
+    masks = load_classifier(tmp_path / "atmc.pt", normalization="none").masks
+    assert 0.1 < masks.sparsity < 0.9
+    for name, weight in weights.items():
+        assert torch.equal(masks.kept[name], weight.abs() > 1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # the old weight norm, which networks in the wild still have
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_weight_norms_are_multiplied(norm, dim, tmp_path):
+    network = trained()
+    for name in LAYERS:
+        norm(network.get_submodule(name), dim=dim)
+    for name, value in network.named_parameters():
+        if name.endswith(("_g", "original0")):
+            value.data *= 1.5
+    expected = network.eval()(inputs()).detach()
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "net.pt")
+    classifier = load_classifier(tmp_path / "net.pt", normalization="none")
+    torch.testing.assert_close(classifier(inputs()), expected, atol=1e-5, rtol=1e-5)
+    assert any(f"weight norm: {len(LAYERS)} directions" in note for note in classifier.notes)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_spectral_norms_are_refused_in_a_sentence(norm, tmp_path):
+    network = trained()
+    norm(network.get_submodule(LAYERS[0]))
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    with pytest.raises(
+        CheckpointError, match=r"belongs to a spectral norm, .*: save the network after torch\.nn\.utils"
+    ):
+        load_classifier(tmp_path / "net.pt", normalization="none")

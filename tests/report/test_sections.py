@@ -11,7 +11,7 @@ import thinice
 from tests.truth import Threshold, grey
 from thinice.models import as_classifier
 from thinice.report.facts import read_facts
-from thinice.report.sections import comparison_row
+from thinice.report.sections import comparison_row, escaped, overview
 from thinice.results.comparison_text import answer, table
 
 
@@ -27,7 +27,7 @@ def test_sentence_and_table_are_those_of_the_comparison(tmp_path, settings):
     assert "AUC" in dict(table(row))
 
 
-def test_a_narrower_network_shows_what_is_left_of_the_dense_one():
+def test_a_narrower_network_shows_what_is_left_of_the_dense_one(tmp_path):
     """8 of the 32 channels of the third convolution are removed: nothing is zero, and yet weights are gone."""
     dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     narrow = copy.deepcopy(dense.module)
@@ -41,10 +41,15 @@ def test_a_narrower_network_shows_what_is_left_of_the_dense_one():
     network.fc = nn.Linear(24 * 16, 10)
     network.fc.weight.data, network.fc.bias.data = last.weight.data[:, : 24 * 16], last.bias.data
     samples = thinice.load_samples("digits", limit=20)
-    result = thinice.compare(dense, narrow, samples, effort="quick", store=None, device="cpu", progress=False)
+    store = tmp_path / "thinice.duckdb"
+    result = thinice.compare(dense, narrow, samples, effort="quick", store=store, device="cpu", progress=False)
     before, after = 16 * 9 + 32 * 16 * 9 + 32 * 32 * 9 + 512 * 10, 16 * 9 + 32 * 16 * 9 + 24 * 32 * 9 + 384 * 10
     assert (result.to_dict()["dense_weights"], result.to_dict()["pruned_weights"]) == (before, after)
-    assert dict(result.table())["sparsity"] == f"0.0%, {after / before:.1%} of dense's weights kept"
+    text = f"0.0%, {after / before:.1%} of dense's weights kept"
+    assert dict(result.table())["sparsity"] == text
+    (compared,) = read_facts(thinice.open_store(store)).comparisons
+    assert dict(table(comparison_row(compared)))["sparsity"] == text
+    assert overview([compared, compared]).count(escaped(text)) == 2
 
 
 def test_an_unfinished_comparison_has_no_statistics_in_its_table():

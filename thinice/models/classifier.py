@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
+from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 
 from thinice.errors import InputError
 from thinice.losses import are_probabilities
@@ -25,7 +27,7 @@ from thinice.models.normalization import (
     parse_normalization,
 )
 from thinice.models.pickles import plain
-from thinice.models.weights import sparsity
+from thinice.models.weights import prunable_weights, sparsity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,6 +154,11 @@ class Classifier:
         """The module without what is around it: the normalisation, `OneByOne`."""
         inner = self.module.network if isinstance(self.module, OneByOne) else self.module
         return inner.network if isinstance(inner, Normalized) else inner
+
+    @property
+    def weights(self) -> int:
+        """How many prunable weights the network has, zeros among them: fewer where channels were removed."""
+        return sum(weight.numel() for weight in prunable_weights(self.module).values())
 
     @property
     def one_by_one(self) -> bool:
@@ -354,7 +361,7 @@ def usual_shape(architecture: str, arguments: Mapping[str, Any]) -> tuple[int, i
 
 
 def own_copy(network: nn.Module) -> nn.Module:
-    """Return a deep copy whose masks and parametrisations (of torch itself) are folded into plain weights."""
+    """Return a deep copy whose masks, norms of weights and parametrisations (torch's own) are plain weights."""
     memo: dict[int, Any] = {}
     for layer in network.modules():
         for value in vars(layer).values():
@@ -362,13 +369,27 @@ def own_copy(network: nn.Module) -> nn.Module:
                 memo[id(value)] = value.detach().clone()
     twin = copy.deepcopy(network, memo)
     for layer in list(twin.modules()):
-        for hook in list(layer._forward_pre_hooks.values()):  # noqa: SLF001 - where torch keeps its pruning
-            if isinstance(hook, BasePruningMethod):
-                prune.remove(layer, hook._tensor_name)  # type: ignore[no-untyped-call]  # noqa: SLF001 - the same
-        if parametrize.is_parametrized(layer):
-            for tensor_name in list(cast("nn.ModuleDict", layer.parametrizations)):
-                parametrize.remove_parametrizations(layer, tensor_name)
+        _fold(layer)
     return twin
+
+
+def _fold(layer: nn.Module) -> None:
+    """Make plain weights of a layer's masks, norms of weights and parametrisations, in place."""
+    for hook in list(layer._forward_pre_hooks.values()):  # noqa: SLF001 - where torch keeps its pruning
+        if isinstance(hook, BasePruningMethod):
+            prune.remove(layer, hook._tensor_name)  # type: ignore[no-untyped-call]  # noqa: SLF001 - the same
+        elif isinstance(hook, WeightNorm):
+            remove_weight_norm(layer, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(layer, hook.name)
+            loading = layer._load_state_dict_pre_hooks  # noqa: SLF001 - torch leaves a hook there that asks for more
+            for key in [
+                key for key, left in loading.items() if "SpectralNorm" in type(getattr(left, "hook", left)).__name__
+            ]:
+                del loading[key]
+    if parametrize.is_parametrized(layer):
+        for tensor_name in list(cast("nn.ModuleDict", layer.parametrizations)):
+            parametrize.remove_parametrizations(layer, tensor_name)
 
 
 def last_width(network: nn.Module) -> int | None:

@@ -19,6 +19,7 @@ def store_checkpoint(run: Run, classifier: Classifier, classes: int) -> int:
         architecture=classifier.architecture,
         classes=classifier.classes or classes,
         sparsity=classifier.sparsity,
+        weights=classifier.weights,
         path=classifier.path,
         class_names=classifier.class_names,
         data=classifier.data,

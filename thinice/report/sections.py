@@ -19,7 +19,7 @@ from thinice.errors import StoreError
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import ComparisonFacts, Row, brief
 from thinice.results import stored_finding
-from thinice.results.comparison_text import between, table
+from thinice.results.comparison_text import between, sparsity_text, table
 from thinice.stats import STATISTICS, compare_prunings, quantile
 from thinice.store import stored_settings
 from thinice.types import Outcome, Transition
@@ -89,13 +89,19 @@ def comparison_row(compared: ComparisonFacts) -> dict[str, Any]:
         "basis": compared.basis,
         "budget": compared.budget,
         "samples": len(known),
-        "pruned_sparsity": compared.pruned["sparsity"],
+        **_sparsities(compared),
         "dense_accuracy": right / total,
         "pruned_accuracy": (counts[Transition.KEPT] + counts[Transition.GAINED]) / total,
         "not_found": int(np.isnan(kept).sum() + np.isnan(lost).sum()),
         **{str(transition): count for transition, count in counts.items()},
         **statistics,
     }
+
+
+def _sparsities(compared: ComparisonFacts) -> Row:
+    """Return of both networks the fraction of zeros, and how many prunable weights they have."""
+    networks = {"dense": compared.measured.dense, "pruned": compared.pruned}
+    return {f"{role}_{fact}": row[fact] for role, row in networks.items() for fact in ("sparsity", "weights")}
 
 
 def html_table(
@@ -245,7 +251,7 @@ def overview(comparisons: Sequence[ComparisonFacts]) -> str:
             (
                 f"{comparison.comparison_id}: {comparison.measured.dense['name']} → {comparison.pruned['name']}",
                 f"{comparison.measured.data.row['name']}, {comparison.measured.norm}, {comparison.basis}",
-                f"{comparison.pruned['sparsity']:.1%}",
+                sparsity_text(_sparsities(comparison)),
                 f"{total:,}",
                 f"{after / total:.2%}",
                 f"{comparison.count(Transition.LOST):,}",

@@ -11,7 +11,7 @@ import numpy as np
 
 from thinice.attacks import Attack
 from thinice.errors import InputError
-from thinice.models import Classifier, prunable_weights
+from thinice.models import Classifier
 from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.results.comparison_text import answer, between, notebook_html, table
 from thinice.results.finding import Finding
@@ -323,8 +323,8 @@ class Comparison:
             **({} if self.budget is None else {"budget": self.budget}),
             "dense_sparsity": self.dense_sparsity,
             "pruned_sparsity": self.pruned_sparsity,
-            "dense_weights": _weights(self.networks[0]),
-            "pruned_weights": _weights(self.networks[1]),
+            "dense_weights": self.networks[0].weights,
+            "pruned_weights": self.networks[1].weights,
             "dense_accuracy": self.changes.dense_accuracy,
             "pruned_accuracy": self.changes.pruned_accuracy,
             "mcnemar_log10_p": self.changes.log10_p,
@@ -373,11 +373,6 @@ def several(comparisons: Sequence[Comparison]) -> str:
         return ""
     lost = {comparison.pruned: comparison.transitions[right] == Transition.LOST for comparison in comparisons}
     return between([comparison.to_dict() for comparison in comparisons], compare_prunings(first.epsilon[right], lost))
-
-
-def _weights(classifier: Classifier) -> int:
-    """Return how many prunable weights a network has, zeros among them; fewer where channels were removed."""
-    return sum(weight.numel() for weight in prunable_weights(classifier.module).values())
 
 
 def _words(codes: NDArray[np.int8], words: type[Outcome | FoundBy | FailureReason]) -> pd.Categorical:

@@ -22,7 +22,7 @@ from thinice.types import Transition
 if TYPE_CHECKING:
     from thinice.types import Norm
 
-__all__ = ["answer", "between", "distance_text", "notebook_html", "table"]
+__all__ = ["answer", "between", "distance_text", "notebook_html", "sparsity_text", "table"]
 
 Row = Mapping[str, Any]
 
@@ -206,7 +206,7 @@ def table(row: Row) -> list[tuple[str, str]]:
     norm, budget = row["norm"], row.get("budget")
     accuracy = "accuracy" if budget is None else f"robust accuracy at {budget_text(budget, norm)}"
     lines = [
-        ("sparsity", _sparsity(row)),
+        ("sparsity", sparsity_text(row)),
         (f"{accuracy}, dense", _number(row["dense_accuracy"], ".2%")),
         (f"{accuracy}, pruned", _number(row["pruned_accuracy"], ".2%")),
         ("S1,1  kept", f"{row['S1,1']}"),
@@ -237,7 +237,7 @@ def table(row: Row) -> list[tuple[str, str]]:
     return lines
 
 
-def _sparsity(row: Row) -> str:
+def sparsity_text(row: Row) -> str:
     """Return the fraction of zeros; and of a narrower network, how many of the dense one's weights are left."""
     zeros = f"{row['pruned_sparsity']:.1%}"
     dense, pruned = row.get("dense_weights"), row.get("pruned_weights")

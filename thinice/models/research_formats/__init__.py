@@ -62,6 +62,7 @@ READERS: Registry[Reader] = Registry(
             ("known", "unreadable:refuse_unreadable", "formats that are known, but cannot be read"),
             ("nncf", "nncf:apply_nncf_masks", "NNCF's magnitude and movement masks"),
             ("prune", "torch_masks:apply_pruning_masks", "torch.nn.utils.prune"),
+            ("weight_norm", "weight_norm:multiply_weight_norms", "lengths and directions (torch's weight norm)"),
             ("parametrize", "torch_masks:apply_parametrized_masks", "torch.nn.utils.parametrize"),
             ("harp", "hydra_harp_rst:apply_harp_scores", "scores with a learned rate for each layer (HARP)"),
             ("hydra", "hydra_harp_rst:apply_hydra_scores", "scores, the same rate in each layer (HYDRA)"),

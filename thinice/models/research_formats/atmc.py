@@ -27,7 +27,7 @@ def multiply_atmc_factors(checkpoint: RawCheckpoint) -> None:
         else:
             raise checkpoint.fail(f"{layer}eye_const: shape {tuple(eye.shape)} fits neither weightA nor weightB")
         weight = product.reshape(outer.shape[0], *inner.shape[1:])
-        weights[f"{layer}weight"] = weight if rest is None else weight + rest.reshape(weight.shape)
+        weights[f"{layer}weight"] = checkpoint.product(weight if rest is None else weight + rest.reshape(weight.shape))
         factors = [factor for factor in (inner, outer, rest) if factor is not None]
         zeros += sum(int((factor == 0).sum()) for factor in factors)
         total += sum(factor.numel() for factor in factors)

@@ -44,7 +44,8 @@ def apply_mad_masks(checkpoint: RawCheckpoint) -> None:
         for leaf in ("weight", "bias"):
             strength = weights.pop(f"{layer}mask_{leaf}", None)
             if strength is not None:
-                weights[layer + leaf] = weights[layer + leaf] * functional.softplus(strength)
+                soft = weights[layer + leaf] * functional.softplus(strength)
+                weights[layer + leaf] = checkpoint.product(soft) if leaf == "weight" else soft
     if layers:
         checkpoint.note(f"MAD masks of {len(layers)} layers applied (weight times softplus of the mask)")
 
@@ -66,6 +67,7 @@ def multiply_twinrep_weights(checkpoint: RawCheckpoint) -> None:
                 f"{layer}aux_weight: shape {tuple(twin.shape)} fits no weight of shape {tuple(weight.shape)}"
             )
         mask = weights.pop(f"{layer}mask", None)
+        weight = checkpoint.product(weight)
         weights[f"{layer}weight"] = weight if mask is None else masked(checkpoint, f"{layer}mask", weight, mask)
     if layers:
         checkpoint.note(f"TwinRep: {len(layers)} pairs of weights multiplied")

@@ -84,6 +84,11 @@ class RawCheckpoint:
         self.kept.pop(id(weight), None)
         return result
 
+    def product(self, weight: Tensor) -> Tensor:
+        """Return a weight out of several tensors of the file; its zeros, where there are any, are what these prune."""
+        keeps = weight != 0
+        return weight if bool(keeps.all()) else self.masked(weight, keeps)
+
     def masks_for(self, network: nn.Module) -> Masks | None:
         """Return the masks of a network with these weights; ``None`` where there were none, or not all are found again.
 

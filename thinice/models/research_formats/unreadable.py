@@ -24,6 +24,13 @@ UNREADABLE = (
         ),
     ),
     (
+        re.compile(r"(.*\.)?(weight_u|parametrizations\.\w+\.\d+\._[uv])"),
+        (
+            "belongs to a spectral norm, by which weights are divided: save the network after "
+            "torch.nn.utils.remove_spectral_norm or parametrize.remove_parametrizations"
+        ),
+    ),
+    (
         re.compile(r"(.*\.)?weight\.(bitmask|compressed|row_offsets)|(.*\.)?weight_packed"),
         "belongs to weights that compressed-tensors packed: save the model decompressed (its dense state_dict())",
     ),

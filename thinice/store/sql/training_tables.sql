@@ -1,4 +1,7 @@
--- Tables that came after the first version: made where a store lacks them.
+-- Tables and columns that came after the first version: made where a store lacks them.
+
+alter table checkpoints add column if not exists weights bigint;
+comment on column checkpoints.weights is 'Number of prunable weights, zeros among them; NULL where an earlier version wrote the row.';
 
 create sequence if not exists training_ids;
 

@@ -7,6 +7,7 @@ select
     $classes as classes,
     $class_names::text[] as class_names,
     $sparsity as sparsity,
+    $weights as weights,
     $data as data,
     $normalization as normalization,
     $notes::text[] as notes,
