@@ -117,6 +117,7 @@ def test_several_prunings_share_the_dense_measurement(networks, samples, tmp_pat
     assert exact == [one.separation.exact for one in results] == [True, results[1].separation.exact]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("robust_by", "a"), [(None, "tmn"), *[("foolbox:LinfFastGradientAttack",) * 2]])
 def test_on_a_robust_basis_the_frame_says_what_each_sample_fell_to(networks, samples, robust_by, a):
     result = thinice.compare(*networks, samples, basis="robust", budget=0.09, robust_by=robust_by, progress=False)

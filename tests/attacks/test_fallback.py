@@ -146,6 +146,7 @@ def test_where_float32_is_flat_float64_shows_the_way(norm, wrapped):
     assert (without.found_by == FoundBy.STARTS).sum() >= len(near) - 1  # one may stumble upon a gradient
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1), norm=st.sampled_from(NORMS))
 def test_shortening_keeps_across_and_makes_nothing_longer(seed, norm):

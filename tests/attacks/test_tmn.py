@@ -306,6 +306,7 @@ def test_where_the_chosen_class_is_closer_than_predicted_runners_up_get_a_descen
     assert torch.equal(two[0].evaluations, two[1].evaluations)
 
 
+@pytest.mark.slow
 def test_restarts_at_the_best_point_are_no_proof_of_it():
     network = curved(gain=4.0)
     inputs, labels, ids = curved_samples(network, 48)

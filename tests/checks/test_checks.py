@@ -87,6 +87,7 @@ def test_asked_again_the_findings_are_read(look, dense, monkeypatch):
     assert look(dense, "pgd", budget=0.05, rel_stepsize=0.1) == first
 
 
+@pytest.mark.slow
 def test_a_softmax_inside_is_named(look):
     network = as_classifier(Probabilities(), name="squashed")
     warnings = warning_texts(look(network, "fmn", budget=0.1))
@@ -106,6 +107,7 @@ def test_a_clamp_of_the_inputs_is_named(look, dense):
     assert told.startswith("clamped on digits, fmn in linf: hidden_ends, 4 of 4 samples: a clamp of the inputs")
 
 
+@pytest.mark.slow
 def test_attacks_that_contradict_each_other_are_told_and_those_of_other_networks_are_not(look, dense):
     pruned = thinice.load_classifier(thinice.example_checkpoints()["pruned-95"])
     assert contradictions(look(dense, "fmn", budget=0.1, fallback=False)) == []

@@ -284,6 +284,7 @@ def test_a_store_that_is_not_there_ends_with_exit_code_1(run):
 # -- in an evaluation --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_evaluate_warns_of_what_its_checks_see_and_of_numbers_that_were_not_reached(run, tmp_path, monkeypatch):
     monkeypatch.setattr("thinice.checks.run.SAMPLES", 3)
     dense = example_checkpoints()["dense"]

@@ -101,6 +101,7 @@ def test_one_line_a_network_and_budget_the_smaller_first(run, paths, tmp_path):
     assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from verdicts")) == 160
 
 
+@pytest.mark.slow
 def test_skip_known_both_tells_the_accuracy_with_and_without_what_the_store_knows(run, paths):
     run("evaluate", paths["dense"], "--attack", "fmn", "--effort", "quick", "--budget", "24/255", *ALONE)
     words = ("evaluate", paths["dense"], "--attack", "pgd", "--budget", "24/255", "--format", "json", *ALONE)
@@ -128,6 +129,7 @@ def test_the_ladder_goes_from_no_effect_to_most_fooled(run, paths):
     assert "needs an attack that minimises the norm (fmn), got `attack` 'pgd'" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [("pgd",), ("fmn", "--effort", "quick")])
 def test_the_precision_of_the_search_is_that_of_the_command(run, paths, tmp_path, attack):
     words = ("evaluate", paths["dense"], "--attack", *attack, "--budget", "16/255", "--format", "json", *ALONE)

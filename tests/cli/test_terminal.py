@@ -156,6 +156,7 @@ def test_an_option_that_is_unknown_steers_no_terminal(run):
     assert "--no" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there the reader's end is not told")
 @pytest.mark.parametrize("query", ["select 1", "from range(200000)"])
 def test_a_reader_that_leaves_ends_a_command_with_141_and_no_word(tmp_path, query):

@@ -12,6 +12,7 @@ def in_npz(samples, path):
     return f"npz:{path}"
 
 
+@pytest.mark.slow
 def test_on_the_command_line_labels_decide(run, tmp_path):
     network = spread_out(alive(LeNet(), DIGITS), DIGITS)
     torch.save(network.state_dict(), tmp_path / "net.pth")

@@ -104,6 +104,7 @@ def test_layers_have_the_names_of_published_files():
         assert set(keys) <= set(shapes_of(name, 7)), name
 
 
+@pytest.mark.slow
 def test_no_own_layout_is_one_of_torchvision():
     """So that identification may stop at thinice's own; and torchvision's differ among themselves."""
     layouts = {name: shapes_of(name, 7) for name in known_architectures(torchvision=True)}

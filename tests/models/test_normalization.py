@@ -158,6 +158,7 @@ def test_a_known_normalisation_is_not_questioned():
     assert infer_normalization(classifier, torch.rand(4, 1, 8, 8), torch.zeros(4).long()) is classifier
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_published_resnet20_is_not_decided_by_100_images():
     """Its true normalisation, imagenet's, comes out at 0.94, cifar10's at 0.96: nobody may choose between them."""

@@ -398,6 +398,7 @@ def test_published_layouts_are_identified(method, tmp_path):
         assert classifier.normalization == NORMALIZATIONS.get("cifar10")
 
 
+@pytest.mark.slow
 def test_li20_holds_everything_twice(tmp_path):
     state = dict(build("vgg16_bn_li20").state_dict())
     copies = {
@@ -541,6 +542,7 @@ def test_densities_of_scores_are_read_and_said(tmp_path):
         load_classifier(tmp_path / "hydra_k0.5.pt")
 
 
+@pytest.mark.slow
 def test_integer_buffers_are_those_of_the_architecture(tmp_path):
     network = build("torchvision:swin_t", 10).eval()
     state = network.state_dict()

@@ -349,6 +349,7 @@ def test_samples_that_fit_no_variant_decide_nothing(tmp_path):
         load_classifier(tmp_path / "net.pth", samples=thinice.as_samples(torch.rand(2, 1, 20, 20), [0, 1]))
 
 
+@pytest.mark.slow
 def test_equal_predictions_decide_nothing(tmp_path):
     """The last pool of a VGG: maximum or average, every prediction is the same, and the distances are not."""
     network = alive(PruningVGG(), SMALL)

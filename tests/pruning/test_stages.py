@@ -163,6 +163,7 @@ staged(recipe=__import__("thinice").Recipe(epochs=2, batch_size=64), resume={pat
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_second_stage_it_goes_on_to_the_same_networks(tmp_path):
     path, recipe, number = tmp_path / "stages", Recipe(epochs=2, batch_size=64), 4
     script = KILLED.format(path=str(path), number=number)
