@@ -1,6 +1,7 @@
 """Files whose names and shapes leave open what they compute, on the command line: labels decide, or the user does."""
 
 import numpy as np
+import pytest
 import torch
 
 import thinice
