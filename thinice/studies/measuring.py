@@ -127,7 +127,7 @@ class CellMeasurements:
     def look_up(self, plans: Iterable[NetworkPlan]) -> None:
         """Find which cells are finished, also by other studies; forget those that are not asked for any more."""
         wanted = {cell.key: (plan, cell) for plan in plans for cell in self.cells.of(plan)}
-        rows = self.session.store.sql(query("study_cells"), {"cells": list(wanted)})
+        rows = self.session.store.sql(query("study_cells"), {"ids": list(wanted)})
         mine = rows[(rows["study"] == self.study.name) & (rows["setup"] == self.setup.name)]
         own = set(mine["cell"])
         others = dict(zip(rows["cell"], rows["measurement_id"], strict=True))
