@@ -184,6 +184,9 @@ def test_what_is_no_longer_asked_for_is_forgotten(tmp_path, run):
     smaller = parse_study(TINY.replace("budgets: [0.1, 0.3]", "budgets: [0.1]"), "tiny")
     assert again(smaller, tmp_path).measured == 0
     assert {cell["budget"] for cell in contents(tmp_path)} == {8 / 255, 0.1}
+    renamed = TINY.replace("architecture", "setups: [{name: new}]\narchitecture", 1)
+    assert again(parse_study(renamed, "tiny"), tmp_path).measured == 0
+    assert {cell["setup"] for cell in contents(tmp_path)} == {"new"}
 
 
 def test_the_same_seed_makes_the_same_networks(tmp_path, run):

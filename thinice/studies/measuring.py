@@ -132,7 +132,8 @@ class CellMeasurements:
         own = set(mine["cell"])
         others = dict(zip(rows["cell"], rows["measurement_id"], strict=True))
         with self._run() as run:
-            run.keep_study_cells(self.study.name, self.setup.name, wanted)
+            setups = [setup.name for setup in self.study.setups]
+            run.keep_study_cells(self.study.name, setups, self.setup.name, wanted)
             adopted = [
                 self._row(*wanted[key], measurement_id=int(measurement_id))
                 for key, measurement_id in others.items()
