@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from thinice.errors import InputError, MissingExtraError
 from thinice.pruning import MERKLE_METHODS
 from thinice.studies import parse_study, read_study
-from thinice.studies.definition import KEYS, PARTS
+from thinice.studies.definition import KEYS, PARTS, MethodChoice
 
 pytest.importorskip("yaml")
 
@@ -114,6 +114,15 @@ def test_the_page_shows_every_key_and_a_study_that_can_be_read():
     assert parse_study(example, "page").cells == 2 * 4 * 4
     table = "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
     assert set(re.findall(r"`(\w+)`", table)) == {*KEYS, *PARTS}
+
+
+def test_a_method_gets_the_seed_and_what_to_skip():
+    own = MethodChoice("mine", "random", {"scope": "local", "skip": "fc.*"})
+    made = own.made(4, seed=3, skip="conv1.*")
+    assert (made.sparsity, made.scope, made.seed, made.skip) == (0.75, "local", 3, "fc.*,conv1.*")
+    assert own.made(4, seed=3, skip="").skip == "fc.*"
+    assert MethodChoice("other", "magnitude", {}).made(2, seed=3, skip="conv1.*").skip == "conv1.*"
+    assert MethodChoice("fixed", "random", {"seed": 7}).made(2, seed=3, skip="").seed == 7
 
 
 def test_budgets_are_numbers():

@@ -131,6 +131,9 @@ def test_means_margins_and_what_is_published(stored):
     assert results.errors == ("a|b, seed 0, bad, rate 2: no room",)
     assert results.finished == 3 * 2
     assert len(results.frame()) == 2 * 3 * 3
+    relative = {(entry["method"], entry["rate"], entry["attack"]): entry["relative"] for entry in results.rows()}
+    assert relative["good", 2.0, "tmn"] == pytest.approx(0.625 / 0.75)
+    assert relative["bad", 2.0, "tmn"] is None
     assert {entry["published"] for entry in results.rows()} == {None, 0.91, 0.905, 0.5}
 
 
@@ -311,7 +314,7 @@ def test_lost_samples_are_listed_with_who_loses_them():
     rows = lost_samples(STUDY, by_hand())
     first = rows[0]
     assert (first.rate, first.sample_id, first.networks, first.of, first.methods) == (2.0, 0, 2, 4, ("bad",))
-    assert first.epsilon == pytest.approx(1 / 200)
+    assert (first.epsilon, first.measured_by) == (pytest.approx(1 / 200), "tmn l2")
     assert [sum(row.rate == rate for row in rows) for rate in (2.0, 4.0)] == [20, 40]
 
 

@@ -70,7 +70,7 @@ def study(
     drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
-    """Train, prune and attack all networks of a study, and show what came out: tables, figures, which samples are lost.
+    """Train, prune and attack all networks of a grid that one file describes; tables, figures, lost samples.
 
     thinice study studies/pruning-in-the-face-of-adversaries-smoke.yaml --dry-run
 

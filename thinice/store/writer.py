@@ -633,10 +633,14 @@ class Run:
             for cell in cells:
                 ask(connection, query("add_study_cell"), **cell, run_id=self.run_id, now=now())
 
-    def keep_study_cells(self, study: str, setup: str, cells: Iterable[str]) -> None:
-        """Let a study's part have no other cells than these, by their hashes; what was measured for others stays."""
+    def keep_study_cells(self, study: str, setups: Iterable[str], setup: str, cells: Iterable[str]) -> None:
+        """Let a study have no other setups than these, and one of them no other cells, by their hashes.
+
+        What was measured for others stays.
+        """
+        kept = {"setups": list(setups), "setup": setup, "cells": list(cells)}
         with self._writing() as connection:
-            ask(connection, query("drop_study_cells"), study=study, setup=setup, cells=list(cells))
+            ask(connection, query("drop_study_cells"), study=study, **kept)
 
     @contextmanager
     def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:

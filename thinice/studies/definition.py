@@ -90,12 +90,17 @@ class MethodChoice:
     settings: Mapping[str, Setting] = field(hash=False)
 
     def made(self, rate: float, *, seed: int, skip: str) -> PruningMethod:
-        """Return the method for a compression rate; of a seed and of patterns to skip, where it knows them."""
+        """Return the method for a compression rate.
+
+        A method that knows a seed or patterns to skip gets those of the study; its own seed goes first, and what it
+        skips itself is skipped as well.
+        """
         settings: dict[str, object] = dict(self.settings)
         known = getattr(METHODS.get(self.method), "__dataclass_fields__", {})
-        for name, value in (("seed", seed), ("skip", skip)):
-            if name in known and value:
-                settings.setdefault(name, value)
+        if "seed" in known:
+            settings.setdefault("seed", seed)
+        if "skip" in known and skip:
+            settings["skip"] = ",".join(str(part) for part in (self.settings.get("skip"), skip) if part)
         return METHODS.make(self.method, **settings, sparsity=sparsity_of(rate))
 
 

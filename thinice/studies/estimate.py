@@ -104,7 +104,7 @@ def _estimate(study: Study, setup: Setup, store: Store | None, folder: Path, dev
     plans = [plan for wave in waves(study) for plan in wave]
     wanted = {plan: cells.of(plan) for plan in plans}
     keys = [cell.key for each in wanted.values() for cell in each]
-    finished = set() if store is None else set(store.sql(query("study_cells"), {"cells": keys})["cell"])
+    finished = set() if store is None else set(store.sql(query("study_cells"), {"ids": keys})["cell"])
     made = {plan for plan in plans if files.is_made(plan)}
     first, later = setup.training.plan(0, training), setup.retraining.plan(0, training)
     speed = _training_speed(setup, training, first, device)

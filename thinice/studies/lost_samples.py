@@ -117,9 +117,9 @@ class LostSample:
         has it right.
     methods : tuple of str
         Methods that lose it in any seed.
-    epsilon : float or None
-        Its distance to the dense boundary, the median over seeds; None without an attack that minimises the norm, and
-        where it was not found.
+    epsilon, measured_by : float or None, str or None
+        Its distance to the dense boundary, the median over seeds, and what measured it: the first attack of the study
+        that minimises the norm, ``"tmn l2"``. None without such an attack, and where it was not found.
 
     """
 
@@ -131,6 +131,7 @@ class LostSample:
     of: int
     methods: tuple[str, ...]
     epsilon: float | None
+    measured_by: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return one flat row."""
@@ -248,6 +249,7 @@ def lost_samples(study: Study, samples: SampleResults) -> tuple[LostSample, ...]
     """Return every sample of a setup that some network loses, rate by rate: those that most networks lose first."""
     rows = []
     epsilon = _median_epsilon(samples)
+    measured_by = next((" ".join(attack) for _, attack in samples.epsilon), None)
     for rate in study.rates[1:]:
         lost = {method.name: _lost(samples, method.name, rate) for method in study.methods}
         counts = np.zeros(len(samples.sample_ids), int)
@@ -261,7 +263,7 @@ def lost_samples(study: Study, samples: SampleResults) -> tuple[LostSample, ...]
                 distance = None if epsilon is None or np.isnan(epsilon[k]) else float(epsilon[k])
                 methods = tuple(name for name, by_seed in lost.items() if any(each[k] for each in by_seed.values()))
                 place = int(samples.sample_ids[k]), int(samples.labels[k]), int(counts[k]), int(right[k])
-                rows.append(LostSample(samples.setup, rate, *place, methods, distance))
+                rows.append(LostSample(samples.setup, rate, *place, methods, distance, measured_by))
     return tuple(rows)
 
 

@@ -126,12 +126,13 @@ class CellMeasurements:
     def look_up(self, plans: Iterable[NetworkPlan]) -> None:
         """Find which cells are finished, also by other studies; forget those that are not asked for any more."""
         wanted = {cell.key: (plan, cell) for plan in plans for cell in self.cells.of(plan)}
-        rows = self.session.store.sql(query("study_cells"), {"cells": list(wanted)})
+        rows = self.session.store.sql(query("study_cells"), {"ids": list(wanted)})
         mine = rows[(rows["study"] == self.study.name) & (rows["setup"] == self.setup.name)]
         own = set(mine["cell"])
         others = dict(zip(rows["cell"], rows["measurement_id"], strict=True))
         with self._run() as run:
-            run.keep_study_cells(self.study.name, self.setup.name, wanted)
+            setups = [setup.name for setup in self.study.setups]
+            run.keep_study_cells(self.study.name, setups, self.setup.name, wanted)
             adopted = [
                 self._row(*wanted[key], measurement_id=int(measurement_id))
                 for key, measurement_id in others.items()

@@ -47,7 +47,8 @@ class SampleResults:
     robust : mapping of (Network, Measure) to ndarray
         (N,) bool: whether the sample is right, and the attack does not break it within the budget.
     epsilon : mapping of (Network, (attack, norm)) to ndarray
-        (N,) distance to the network's boundary; NaN where not found, 0 where misclassified.
+        (N,) distance to the network's boundary; NaN where not found, 0 where misclassified. Of each network in the
+        order of the study's file.
 
     """
 
@@ -72,9 +73,11 @@ def samples_of(study: Study, setup: Setup, store: Store) -> SampleResults:
     ids = labels["sample_id"].to_numpy(np.int64)
     correct = {network: column for network, _, column in _columns(predictions, "correct", ids)}
     distances = store.sql(query("study_epsilons"), key)
+    order = [(choice.attack, choice.norm) for choice in setup.attacks]
+    measured = list(_columns(distances, "epsilon", ids, "attack", "norm"))
     epsilon = {
         (network, (str(attack), norm)): column.astype(np.float64)
-        for network, (attack, norm), column in _columns(distances, "epsilon", ids, "attack", "norm")
+        for network, (attack, norm), column in sorted(measured, key=lambda row: (row[0], order.index(row[1])))
     }
     decided = store.sql(query("study_verdicts"), key)
     robust = {

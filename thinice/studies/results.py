@@ -121,11 +121,17 @@ class StudyResults:
                 "accuracy": result.accuracy,
                 "sd": result.sd,
                 "margin": result.margin,
+                "relative": self._relative(point),
                 "published": result.published[0][0] if result.published else None,
                 "source": "; ".join(source for _, source in result.published) or None,
             }
             for point, result in self.points.items()
         ]
+
+    def _relative(self, point: Point) -> float | None:
+        """Return an accuracy over the clean one: what attacks leave of what a network has right at all."""
+        accuracy, clean = self.points[point].accuracy, self.points[point._replace(measure=CLEAN)].accuracy
+        return None if accuracy is None or not clean else accuracy / clean
 
     def frame(self) -> pd.DataFrame:
         """Return one row a point."""

@@ -219,7 +219,12 @@ def lost_sample_table(study: Study, rows: Sequence[LostSample], setup: str) -> T
         lines.append((str(sample_id), str(first.label), epsilon, *counts))
     return Table(
         title=f"{setup}: the samples that are lost first",
-        head=("sample", "class", "epsilon", *(f"rate {rate:g}" for rate in study.rates[1:])),
+        head=(
+            "sample",
+            "class",
+            f"epsilon ({rows[0].measured_by})" if rows else "epsilon",
+            *(f"rate {rate:g}" for rate in study.rates[1:]),
+        ),
         rows=tuple(lines),
         note="How many networks, of all methods and seeds, lose the sample; epsilon: its distance to the dense "
         "boundary. All of them: --table lost-samples --format json.",
