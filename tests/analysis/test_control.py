@@ -13,6 +13,9 @@ from thinice.analysis import control as module
 from thinice.analysis.control import match_churn, weight_noise, with_weight_noise
 from thinice.errors import InputError
 from thinice.models import as_classifier
+from thinice.report.facts import read_facts
+from thinice.report.sections import comparison_row, statistics
+from thinice.results.control_text import control_sentence
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,9 @@ def test_table_answer_json_and_store_tell_it(result, store):
     ):
         assert result.to_dict()[name] == value
         assert row[name] == pytest.approx(value)
+    (facts,) = read_facts(thinice.open_store(store)).comparisons
+    assert control_sentence(comparison_row(facts)) == control_sentence(result.to_dict()) != ""
+    assert f">{control.auc:.3f}<" in statistics(facts, {})
     assert dict(result.table())["AUC of the control"] == f"{control.auc:.3f}"
     assert f"has an AUC of {control.auc:.3f}; pruning - control: {control.difference:.3f}" in result.answer
 
