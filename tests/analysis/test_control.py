@@ -114,6 +114,16 @@ def test_without_control_nothing_is_told(paths, samples, store):
     assert not [name for name, _ in plain.table() if "control" in name]
 
 
+def test_noise_that_misses_the_churn_says_so(paths, samples, store, monkeypatch):
+    monkeypatch.setattr(module, "match_churn", lambda *_: 1e-6)
+    missed = compared(paths, samples, store, control="noise", seed=1)
+    notes = " ".join(missed.separation.notes)
+    assert "the control changes 0.00% of the predictions, pruning" in notes
+    assert "5 of 5 control networks lose no sample" in notes
+    assert missed.separation.control.auc is None
+    assert "control" not in missed.answer
+
+
 def test_noise_repeats_by_its_seed_and_is_relative_to_each_layer(paths):
     dense = thinice.load_classifier(paths["dense"])
     noise, again, other = (weight_noise(dense, *key) for key in ((0, 1), (0, 1), (1, 0)))
