@@ -13,6 +13,9 @@ from thinice.analysis import control as module
 from thinice.analysis.control import match_churn, weight_noise, with_weight_noise
 from thinice.errors import InputError
 from thinice.models import as_classifier
+from thinice.report.facts import read_facts
+from thinice.report.sections import comparison_row, statistics
+from thinice.results.control_text import control_sentence
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,9 @@ def test_table_answer_json_and_store_tell_it(result, store):
     ):
         assert result.to_dict()[name] == value
         assert row[name] == pytest.approx(value)
+    (facts,) = read_facts(thinice.open_store(store)).comparisons
+    assert control_sentence(comparison_row(facts)) == control_sentence(result.to_dict()) != ""
+    assert f">{control.auc:.3f}<" in statistics(facts, {})
     assert dict(result.table())["AUC of the control"] == f"{control.auc:.3f}"
     assert f"has an AUC of {control.auc:.3f}; pruning - control: {control.difference:.3f}" in result.answer
 
@@ -106,6 +112,16 @@ def test_without_control_nothing_is_told(paths, samples, store):
     assert plain.separation.control is None
     assert "control" not in plain.answer
     assert not [name for name, _ in plain.table() if "control" in name]
+
+
+def test_noise_that_misses_the_churn_says_so(paths, samples, store, monkeypatch):
+    monkeypatch.setattr(module, "match_churn", lambda *_: 1e-6)
+    missed = compared(paths, samples, store, control="noise", seed=1)
+    notes = " ".join(missed.separation.notes)
+    assert "the control changes 0.00% of the predictions, pruning" in notes
+    assert "5 of 5 control networks lose no sample" in notes
+    assert missed.separation.control.auc is None
+    assert "control" not in missed.answer
 
 
 def test_noise_repeats_by_its_seed_and_is_relative_to_each_layer(paths):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -78,10 +79,13 @@ def modal_predictions(predictions: npt.ArrayLike) -> Predictions:
     rows = np.asarray(predictions)
     if rows.ndim != 2 or 0 in rows.shape or not np.issubdtype(rows.dtype, np.integer):
         raise InputError(f"`predictions` must be classes (M, N) of M networks, got {rows.dtype} of shape {rows.shape}")
-    counts = np.zeros((int(rows.max()) + 2, rows.shape[1]), dtype=np.int64)
-    for row in rows:
-        counts[row + 1, np.arange(rows.shape[1])] += 1
-    return np.asarray(len(counts) - 1 - counts[::-1].argmax(axis=0) - 1, dtype=np.int64)
+    ordered = np.sort(rows, axis=0)
+    modal, run = ordered[0], np.ones(rows.shape[1], dtype=np.int64)
+    longest = run
+    for before, label in pairwise(ordered):
+        run = np.where(label == before, run + 1, 1)  # how often this label came so far
+        modal, longest = np.where(run >= longest, label, modal), np.maximum(run, longest)
+    return np.asarray(modal, dtype=np.int64)
 
 
 def exemplars(
