@@ -175,6 +175,17 @@ class Listed(Chosen):
         return self.linear(torch.tensor(inputs.flatten(1).tolist()) + inputs.flatten(1))
 
 
+class Counted(Chosen):
+    def forward(self, inputs):
+        bright = (inputs > 0.9).nonzero().shape[0] > 40
+        return self.linear(inputs.flatten(1) if bright else -inputs.flatten(1))
+
+
+class Selected(Chosen):
+    def forward(self, inputs):
+        return self.linear(inputs.flatten(1)) * (1 + 1e-4 * len(inputs[inputs > 0.9]))
+
+
 class Random(Chosen):
     def forward(self, inputs):
         return self.linear(inputs.flatten(1)) + 1e-3 * torch.rand(2)
@@ -197,13 +208,15 @@ class Constant(Chosen):
         (Chosen(), "cannot be recorded for lower bounds"),
         (Outside(), "cannot be recorded for lower bounds .what depends on its inputs leaves torch"),
         (Listed(), "cannot be recorded for lower bounds .what depends on its inputs leaves torch"),
+        (Counted(), "uses nonzero, whose shape depends on its inputs"),
+        (Selected(), "uses index, whose shape depends on its inputs"),
         (Random(), "on chance"),
         (Shared(), "computes something else|into the shape"),
         (Constant(), "returns no logits"),
         (nn.Conv2d(3, 2, 3), "returns no logits"),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)), "cannot be recorded for lower bounds .mat1 and mat2"),
     ],
-    ids=["chosen", "outside", "listed", "random", "shared", "constant", "maps", "misfit"],
+    ids=["chosen", "outside", "listed", "counted", "selected", "random", "shared", "constant", "maps", "misfit"],
 )
 def test_what_cannot_be_recorded_is_refused_with_a_reason(network, why):
     with pytest.raises(InputError, match=why):

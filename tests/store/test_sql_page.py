@@ -32,11 +32,23 @@ def folder(tmp_path_factory):
     options = {"steps": 25, "store": folder / "thinice.duckdb", "progress": False}
     thinice.compare_all(paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, **options)
     thinice.compare(paths["dense"], paths["pruned-95"], samples, norm="l2", **options)
+    _bound(thinice.open_store(options["store"]))
     plan = thinice.preset("fast", epochs=2, budget=0.1, held_out=0.2, shift=0, flip=False)
     training = thinice.load_samples("digits", split="train", limit=60)
     thinice.train_classifier("digits_cnn", training, plan, store=options["store"])
     (folder / "questions.sql").write_text(";\n".join(text for _, text in RECIPES), encoding="utf-8")
     return folder
+
+
+def _bound(store):
+    """Bound what was measured from below, as proofs and another program would."""
+    key = store.sql("select distinct checkpoint_id, dataset_id from epsilons join measurements using (measurement_id)")
+    rows = store.sql("select distinct sample_id, epsilon from transitions where norm = 'linf' and epsilon is not null")
+    ids, network = rows["sample_id"].to_numpy(), (*map(int, key.iloc[0]), "linf")
+    with store.run(["x"], device="cpu", seed=0) as run:
+        run.add_lower_bounds(*network, ids, epsilon_lower=0.4 * rows["epsilon"].to_numpy())
+        claim = {"claimed_lower": np.full(3, 0.01), "verifier": "v", "source": "result_df.csv"}
+        run.add_claimed_bounds(*network, ids[:3], **claim)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.nn import functional, grad
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from thinice.errors import InputError
@@ -38,7 +39,7 @@ MIXING = frozenset({"adaptive_avg_pool2d", "addmm", "avg_pool2d", "conv1d", "con
 MIXING |= {"mean", "mm", "sum"}
 ROUNDINGS = {"add": 2, "batch_norm": 12, "div": 2, "mul": 2, "rsub": 2, "sub": 2}
 """On the way to an entry, in any order of the steps; a weight that is a plain number is rounded too."""
-LEAVING = frozenset({Tensor.__array__, Tensor.item, Tensor.numpy, Tensor.tolist})
+LEAVING = frozenset({Tensor.__array__, Tensor.item, Tensor.numpy, Tensor.tolist, Tensor.data.__get__})  # type: ignore[attr-defined]  # a property
 SAME = 1e-2
 """Logits that differ by so much, of the largest, differ by more than rounding, also that of TF32."""
 EXAMPLES = 2
@@ -148,9 +149,16 @@ def read_graph(classifier: Classifier, shape: tuple[int, ...]) -> Graph:
     trial = torch.rand(EXAMPLES + 1, *shape, generator=generator).to(classifier.device)
     with torch.no_grad():
         try:
+            with _Watch(trial) as watch:
+                classifier.module(trial)
             traced = make_fx(partial(_run_aside, classifier.module), pre_dispatch=True)(trial[:EXAMPLES].clone())
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
             raise InputError(f"{_who(classifier)} cannot be recorded for lower bounds ({_line(error)})") from None
+        if watch.dynamic:
+            raise InputError(
+                f"{_who(classifier)} uses {watch.dynamic}, whose shape depends on its inputs: what the network does "
+                "with that is not recorded, and there are no lower bounds for it"
+            )
         graph = _Reader(classifier, traced).read()
         expected, again = (torch.cat([classifier(sample[None]) for sample in trial]).double() for _ in range(2))
         try:
@@ -173,6 +181,33 @@ def _line(error: Exception) -> str:
 
 def _who(classifier: Classifier) -> str:
     return f"`classifier` {classifier.name!r}"
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the first operation with a shape that depends on values of the inputs: by it, a number gets into Python.
+
+    A branch on such a number would be recorded as the only one. Operations that return numbers cannot be recorded.
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dependent = {id(inputs): inputs}
+        self.dynamic = ""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an operator
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the function returns
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if any(id(value) in self.dependent for value in tree_leaves((args, kwargs))):
+            if torch.Tag.dynamic_output_shape in func.tags:
+                self.dynamic = self.dynamic or str(func).split(".")[1]
+            self.dependent |= {id(value): value for value in tree_leaves(result) if isinstance(value, Tensor)}
+        return result
 
 
 class _Aside(TorchFunctionMode):

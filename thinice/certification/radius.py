@@ -62,8 +62,9 @@ def lower_bounds(
 
     Proved is: for every x' in the box [0, 1] with ``norm(x' - x) <= radius`` the label has the largest logit, and no
     other class has an equal one, in the exact network with the float32 weights that the classifier has, and in every
-    evaluation of it in IEEE float32 that adds up products one by one, in any order. That is what the CPU does; not
-    covered are convolutions by Winograd's or Fourier transforms, which a GPU may choose, and lower precisions.
+    evaluation of it in IEEE float32 that adds up products one by one, in any order. So do torch's own loops, MKL and
+    oneDNN on x86; not covered are convolutions by Winograd's or Fourier transforms, which a GPU, NNPACK and libraries
+    of other processors may choose, and lower precisions.
     A sample that is classified wrongly has the radius 0, and so has one where `rounds` trials prove nothing.
 
     Parameters
