@@ -31,6 +31,13 @@ def strided(network):
     return network
 
 
+def reordered(network):
+    for layer in network.modules():
+        if isinstance(layer, foreign.DenseLayer):
+            layer.before = not layer.before
+    return network
+
+
 SMALL, DIGITS = (3, 32, 32), (1, 28, 28)
 SHORT = (8, "M", 8, "M", 12, 12, "M", 16, "M", 16)
 CHANGED = {
@@ -41,6 +48,7 @@ CHANGED = {
         lambda: foreign.ResNet(blocks=(1, 1, 1), width=16, padded="rethinking"),
         SMALL,
     ),
+    "densenet:other-order": (lambda: reordered(foreign.DenseNet()), SMALL),
     "wrn_10_2:silu": (lambda: foreign.WideResNet("trades", activation=nn.functional.silu), SMALL),
     "small_cnn:softplus": (lambda: foreign.SmallCNN(nn.Softplus()), DIGITS),
     "vgg(pool=max), feature": (

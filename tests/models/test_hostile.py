@@ -427,7 +427,7 @@ def test_normalisations_that_labels_decide_differently_are_refused(monkeypatch):
     monkeypatch.setattr(
         measurement,
         "decide",
-        lambda classifier, *_: replace(classifier, normalization=next(chosen), normalization_known=True),
+        lambda classifier, *_, **_more: replace(classifier, normalization=next(chosen), normalization_known=True),
     )
     with pytest.raises(ThinIceError, match="--normalization"):
         prepare_classifiers(undecided, thinice.load_samples("digits", limit=4))

@@ -12,7 +12,15 @@ from torch import nn
 from tests.conftest import reference
 from thinice.data.samples import MOST_CLASSES
 from thinice.errors import CheckpointError, InputError, MissingExtraError
-from thinice.models import build, load_classifier, onnx_models, prunable_weights, save_classifier, sparsity
+from thinice.models import (
+    bounded_trial,
+    build,
+    load_classifier,
+    onnx_models,
+    prunable_weights,
+    save_classifier,
+    sparsity,
+)
 from thinice.models.architectures import find_architecture
 from thinice.models.onnx_models import Program
 
@@ -386,7 +394,7 @@ def test_unusable_onnx_is_refused(tmp_path):
 )
 def test_giants_in_small_files_are_refused_before_they_are_computed(steps, constants, message, tmp_path, monkeypatch):
     if "MatMul" in {step[0] for step in steps}:
-        monkeypatch.setattr(onnx_models, "MOST_WORK", 8e9)
+        monkeypatch.setattr(bounded_trial, "MOST_WORK", 8e9)
     if steps[-1][2] != ["out"]:
         steps = [*steps, ("Flatten", ["in"], ["pixels"]), ("Add", ["pixels", "sum"], ["out"])]
     path = program(tmp_path / "net.onnx", steps, constants, ["n", 1, 8, 8])
@@ -409,11 +417,11 @@ def test_the_bounds_are_on_the_work_of_a_trial(tmp_path, monkeypatch):
         ("MatMul", ["wide", "two"], ["out"]),
     ]
     path = program(tmp_path / "net.onnx", steps, constants, ["n", 1, 8, 8])
-    monkeypatch.setattr(onnx_models, "WORK_OF_A_VALUE", 0)
-    monkeypatch.setattr(onnx_models, "MOST_VALUES", 64_000)  # the weights are the largest
-    monkeypatch.setattr(onnx_models, "MOST_WORK", 384_000)
+    monkeypatch.setattr(bounded_trial, "WORK_OF_A_VALUE", 0)
+    monkeypatch.setattr(bounded_trial, "MOST_VALUES", 64_000)  # the weights are the largest
+    monkeypatch.setattr(bounded_trial, "MOST_WORK", 384_000)
     assert load_classifier(path).classes == 64
-    monkeypatch.setattr(onnx_models, "MOST_WORK", 383_999)
+    monkeypatch.setattr(bounded_trial, "MOST_WORK", 383_999)
     with pytest.raises(CheckpointError, match="multiply-adds"):
         load_classifier(path)
     assert onnx_models.MOST_CLASSES == MOST_CLASSES
@@ -429,7 +437,7 @@ def test_results_held_at_once_are_bounded(together, tmp_path, monkeypatch):
     adds += [("Add", [f"total_{index}", f"sum_{index}"], [f"total_{index + 1}"]) for index in range(10)]
     adds += [("Identity", ["total_10"], ["out"])]
     path = program(tmp_path / "net.onnx", [*steps, *adds], {"size": np.array([2**20])}, ["n", 1, 8, 8])
-    monkeypatch.setattr(onnx_models, "MOST_HELD", 2**24)
+    monkeypatch.setattr(bounded_trial, "MOST_HELD", 2**24)
     if together:
         with pytest.raises(CheckpointError, match=r"net\.onnx: holds results of more than 16,777,216 bytes at once"):
             load_classifier(path)

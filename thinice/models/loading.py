@@ -112,7 +112,7 @@ def load_classifier(
 
     Examples
     --------
-    >>> import tempfile
+    >>> import tempfile, torch
     >>> from thinice.models import build
     >>> path = Path(tempfile.mkdtemp()) / "net.pth"
     >>> torch.save({"state_dict": build("resnet20").state_dict()}, path)

@@ -16,6 +16,7 @@ __all__ = [
     "dilated",
     "first_stride",
     "in_turn",
+    "other_order",
     "padded",
     "pooled_strides",
     "put_layer",
@@ -124,6 +125,13 @@ def raw_shortcuts(network: nn.Module) -> None:
     for block in network.modules():
         if hasattr(block, "activated"):
             vars(block)["activated"] = False
+
+
+def other_order(network: nn.Module) -> None:
+    """Let the layers of a `densenet` put their maps at the other end of those that came in."""
+    for layer in network.modules():
+        if isinstance(vars(layer).get("before"), bool):
+            vars(layer)["before"] = not vars(layer)["before"]
 
 
 def stride_in_1x1(network: nn.Module) -> None:

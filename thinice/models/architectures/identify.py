@@ -21,7 +21,7 @@ from thinice.models.architectures import (
 from thinice.models.architectures.families import Member, family_members, nearest_member
 from thinice.models.architectures.rebuild import WithoutMemory, signature
 from thinice.models.architectures.torchvision_marks import plausible
-from thinice.models.architectures.variants import base_and_variant, has_rival, source_of, variants_of
+from thinice.models.architectures.variants import base_and_variant, has_namesake, source_of, variants_of
 from thinice.models.pickles import plain
 from thinice.models.wrappers import shared_prefix
 
@@ -140,7 +140,7 @@ def _with_variants(identity: Identity, others: Sequence[str], program: str) -> I
     """Return an identity that lists the other architectures with its parameters, and the variants of all of them."""
     bases = (identity.architecture, *others)
     names = [name for base in bases for name in (base, *variants_of(base, identity.arguments))]
-    unique = program and not has_rival(identity.architecture, identity.classes)
+    unique = program and not has_namesake(identity.architecture, identity.classes)
     return replace(identity, alternatives=tuple(names[1:]), source=program if unique else "")
 
 

@@ -2,7 +2,7 @@
 
 Names and shapes do not show what has no parameters: pools, strides, activations, paddings, dilations. `VARIANTS` lists
 what published code varies, one row each; ``NAME:VARIANT`` builds one, ``NAME:VARIANT+VARIANT`` several at once.
-`SOURCES` lists which names are those of one published program: then the function is that program's, unless `RIVALS`
+`SOURCES` lists which names are those of one published program: then the function is that program's, unless `NAMESAKES`
 lists another published one under the same names.
 """
 
@@ -21,6 +21,7 @@ from thinice.models.architectures.changes import (
     dilated,
     first_stride,
     in_turn,
+    other_order,
     padded,
     pooled_strides,
     put_layer,
@@ -31,15 +32,15 @@ from thinice.models.architectures.changes import (
 )
 
 __all__ = [
-    "RIVALS",
+    "NAMESAKES",
     "SOURCES",
     "VARIANTS",
-    "Rival",
+    "Namesake",
     "Source",
     "Variant",
     "base_and_variant",
     "change",
-    "has_rival",
+    "has_namesake",
     "is_own_change",
     "source_of",
     "variants_of",
@@ -62,11 +63,11 @@ class Variant:
         How it differs; empty where the name says it.
     image_size : int, optional
         Height and width of the images, where the variant takes another size than the architecture.
-    settled_by : str
+    argument : str
         The argument of the builder that says already what the variant changes; empty where there is none.
     own : bool
         Somebody's own change, which no published program has: labels choose it only where it is clearly better than
-        everything published (see `RIVALS` for exceptions).
+        everything published (see `NAMESAKES` for exceptions).
     """
 
     architectures: str
@@ -74,7 +75,7 @@ class Variant:
     make: Change
     sentence: str = ""
     image_size: int | None = None
-    settled_by: str = ""
+    argument: str = ""
     own: bool = False
 
 
@@ -102,7 +103,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class Namesake:
     """A published network with the parameter names of another published program: nothing in a file tells them apart.
 
     Attributes
@@ -153,7 +154,7 @@ VARIANTS = (
             "raw-shortcut",
             raw_shortcuts,
             "shortcuts start before the first ReLU",
-            settled_by="shortcut",
+            argument="shortcut",
             own=own,
         )
         for architectures, own in ((r"preact_resnet\d+_cifar", False), (r"wrn_.*", True))
@@ -163,7 +164,7 @@ VARIANTS = (
         "padded-after",
         padded(both=False, mean=False),
         "shortcuts have their zeros behind",
-        settled_by="shortcut",
+        argument="shortcut",
         own=True,
     ),
     Variant(
@@ -171,7 +172,7 @@ VARIANTS = (
         "averaged-padded-after",
         padded(both=False, mean=True),
         "the same, of means of 2x2 fields",
-        settled_by="shortcut",
+        argument="shortcut",
         own=True,
     ),
     Variant("cnn5", "tanh", replace_each(nn.ReLU, nn.Tanh), "tanh for ReLU"),
@@ -201,16 +202,15 @@ VARIANTS = (
         DENSENETS, "stem-stride-1", set_attributes("features.conv0", stride=(1, 1)), "the first layer keeps the size"
     ),
     Variant(DENSENETS, "no-stem-pool", put_layer("features.pool0", nn.Identity), "no pooling after the first layer"),
+    Variant("densenet", "other-order", other_order, "layers put their maps at the other end", own=True),
     Variant(STRIDED, "stem-stride-1", first_stride(1), "the first layer keeps the size"),
-    Variant(
-        SMALL_STEM, "stem-stride-2", first_stride(2), "the first layer halves the size", settled_by="stem", own=True
-    ),
+    Variant(SMALL_STEM, "stem-stride-2", first_stride(2), "the first layer halves the size", argument="stem", own=True),
     Variant(
         r"resnet\d+",
         "stem-pool",
         put_layer("maxpool", lambda: nn.MaxPool2d(3, stride=2, padding=1)),
         "a max-pool after the first layer",
-        settled_by="stem",
+        argument="stem",
         own=True,
     ),
     Variant(
@@ -234,7 +234,7 @@ VARIANTS = (
         "transform_input=True, as torchvision's own weights want it",
     ),
     *(
-        Variant(architectures, name, replace_each(replaced, layer), sentence, settled_by="activation", own=True)
+        Variant(architectures, name, replace_each(replaced, layer), sentence, argument="activation", own=True)
         for architectures, replaced in ((RELU, nn.ReLU), (RELU6, nn.ReLU6))
         for name, layer, sentence in (
             *((("relu", nn.ReLU, ""),) if replaced is nn.ReLU6 else ()),
@@ -281,11 +281,11 @@ SOURCES = (
 with strides in their stem with other strides and pools, but hardly with ImageNet's classes; the Inception networks come
 with and without ``transform_input`` there too. MNASNet and torchvision's VGGs hardly have others' strides or pools."""
 
-RIVALS = (
-    Rival("torchvision:resnet50", "average-pooled-strides", "timm's resnetaa50", 1000),
-    Rival("torchvision:resnet50", "blurred-strides", "timm's resnetblur50", 1000),
-    Rival("torchvision:resnet50", "gelu", "ViTs-vs-CNNs", 1000),
-    Rival(r"resnet\d+|preact_resnet\d+_cifar", "stem-stride-2", "manifold_mixup, for Tiny ImageNet", 200),
+NAMESAKES = (
+    Namesake("torchvision:resnet50", "average-pooled-strides", "timm's resnetaa50", 1000),
+    Namesake("torchvision:resnet50", "blurred-strides", "timm's resnetblur50", 1000),
+    Namesake("torchvision:resnet50", "gelu", "ViTs-vs-CNNs", 1000),
+    Namesake(r"resnet\d+|preact_resnet\d+_cifar", "stem-stride-2", "manifold_mixup, for Tiny ImageNet", 200),
 )
 """Which published networks only their program tells from those of `SOURCES`: there, too, somebody must say."""
 
@@ -299,12 +299,12 @@ def variants_of(architecture: str, arguments: Mapping[str, object] | None = None
     'vgg16_bn_twinrep:average-pool'
     """
     together = [name for pattern, names in COMBINED if _is_one_of(pattern, architecture) for name in names]
-    names = [row.name for row in _rows(architecture) if row.settled_by not in (arguments or {})]
+    names = [row.name for row in _rows(architecture) if row.argument not in (arguments or {})]
     return tuple(f"{architecture}:{name}" for name in (*names, *together))
 
 
 def source_of(architecture: str, classes: int, names: Iterable[str]) -> Source | None:
-    """Return the published program whose parameter names these are, where they are those of one and of no rival.
+    """Return the published program whose parameter names these are, where they are those of one and of no namesake.
 
     Examples
     --------
@@ -315,7 +315,7 @@ def source_of(architecture: str, classes: int, names: Iterable[str]) -> Source |
     >>> source_of("torchvision:resnet50", 1000, []) is None
     True
     """
-    if has_rival(architecture, classes):
+    if has_namesake(architecture, classes):
         return None
     spelled_names = list(names)
     for row in SOURCES:
@@ -325,15 +325,15 @@ def source_of(architecture: str, classes: int, names: Iterable[str]) -> Source |
     return None
 
 
-def has_rival(architecture: str, classes: int) -> bool:
+def has_namesake(architecture: str, classes: int) -> bool:
     """Return whether another published network has the names of this one, whatever program they are of.
 
     Examples
     --------
-    >>> has_rival("resnet18", 200), has_rival("resnet18", 10)
+    >>> has_namesake("resnet18", 200), has_namesake("resnet18", 10)
     (True, False)
     """
-    return any(_is_one_of(row.architectures, architecture) and row.classes == classes for row in RIVALS)
+    return any(_is_one_of(row.architectures, architecture) and row.classes == classes for row in NAMESAKES)
 
 
 def is_own_change(name: str, classes: int) -> bool:
@@ -346,7 +346,7 @@ def is_own_change(name: str, classes: int) -> bool:
     """
     architecture, variant = base_and_variant(name)
     published = {
-        row.variant for row in RIVALS if _is_one_of(row.architectures, architecture) and row.classes == classes
+        row.variant for row in NAMESAKES if _is_one_of(row.architectures, architecture) and row.classes == classes
     }
     own = {row.name for row in _rows(architecture) if row.own} - published
     return bool(variant) and not own.isdisjoint(variant.split("+"))
@@ -400,7 +400,7 @@ def _rows(architecture: str) -> list[Variant]:
     return [
         row
         for row in VARIANTS
-        if _is_one_of(row.architectures, architecture) and not (row.settled_by and f"{row.settled_by}=" in said)
+        if _is_one_of(row.architectures, architecture) and not (row.argument and f"{row.argument}=" in said)
     ]
 
 
