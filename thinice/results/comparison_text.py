@@ -16,6 +16,7 @@ import numpy as np
 from thinice.attacks.fixed_budget import budget_text
 from thinice.stats import STATISTICS, PruningComparison, Statistic, Unit, holm
 from thinice.stats.predictors import EQUIVALENT_AUC
+from thinice.stats.separation import WIDTH
 from thinice.types import Transition
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def answer(row: Row) -> str:
         f"{row['pruned']}: AUC {row['auc']:.3f}{interval}",
         f"It {loses}; for a lost sample a nearer adversarial was found than for a kept one with that probability"
         + (f" ({tests})" if tests else ""),
+        _too_few(row),
         _closest(row),
         _margin(row),
         _not_found(row),
@@ -103,6 +105,19 @@ def _p(log10_p: float) -> str:
     ('p = 0.016', 'p < 0.0001')
     """
     return f"p < {SMALLEST_P:g}" if log10_p < math.log10(SMALLEST_P) else f"p = {10**log10_p:.2g}"
+
+
+def _too_few(row: Row) -> str:
+    """Return how many lost samples an interval that says something takes, where this one is twice as wide."""
+    low, high, needed = row.get("auc_low"), row.get("auc_high"), row.get("lost_needed")
+    if low is None or high is None or needed is None or high - low <= 2 * WIDTH or needed <= row[Transition.LOST]:
+        return ""
+    return f"An interval of width {WIDTH:g} takes about {needed} lost samples"
+
+
+def _short_p(log10_p: float | None) -> str:
+    """Return a p-value of an approximation for a table, where its line says that it is one."""
+    return "—" if log10_p is None else _p(log10_p).removeprefix("p ").removeprefix("= ")
 
 
 def _closest(row: Row) -> str:
@@ -221,7 +236,9 @@ def table(row: Row) -> list[tuple[str, str]]:
         lines += [
             ("pruned epsilon, kept", _distance(row["pruned_median_kept"], norm)),
             ("shift, pruned - dense", _distance(row["boundary_shift"], norm)),
+            ("the same, with lost at 0", _distance(row["boundary_shift_with_lost"], norm)),
             ("log10 p, boundary moved", _number(row["paired_log10_p"], ".1f")),
+            ("p, it moved by 10 % or more", _short_p(row["paired_equivalence_log10_p"])),
             ("pruned epsilon not found", f"{row['pruned_not_found']}"),
             ("taken from dense", f"{row['pruned_from_dense']}"),
         ]
@@ -253,7 +270,7 @@ def _statistic(statistic: Statistic, row: Row, norm: Norm) -> str:
 
     def text(value: float | None) -> str:
         if statistic.unit == "log10 approximate":
-            return "—" if value is None else _p(value).removeprefix("p ").removeprefix("= ")
+            return _short_p(value)
         return _distance(value, norm) if statistic.unit == "epsilon" else _number(value, FORMS[statistic.unit])
 
     value = row[statistic.name]

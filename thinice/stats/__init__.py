@@ -2,12 +2,14 @@
 
 from thinice.stats.base import quantile, wilson
 from thinice.stats.curves import RocCurve, SurvivalCurve, roc_curve, survival_curve
-from thinice.stats.paired import PairedShift, paired_shift
+from thinice.stats.paired import PairedShift, paired_equivalence_log10_p, paired_shift
 from thinice.stats.predictors import PredictorComparison, compare_predictors, delong
 from thinice.stats.prunings import PruningComparison, compare_prunings, holm
 from thinice.stats.rank_tests import hodges_lehmann, hodges_lehmann_interval
 from thinice.stats.registry import STATISTICS, Statistic, Unit, statistic, statistic_values
 from thinice.stats.risk import RiskBins, RiskCurve, RiskMethod, risk_bins, risk_curve
+from thinice.stats.sample_size import lost_needed
+from thinice.stats.seeds import SeedSummary, seed_summary
 from thinice.stats.separation import Separation, separation
 from thinice.stats.transitions import ClassLosses, TransitionCounts, class_losses, transition_counts, transitions
 
@@ -21,6 +23,7 @@ __all__ = [
     "RiskCurve",
     "RiskMethod",
     "RocCurve",
+    "SeedSummary",
     "Separation",
     "Statistic",
     "SurvivalCurve",
@@ -33,11 +36,14 @@ __all__ = [
     "hodges_lehmann",
     "hodges_lehmann_interval",
     "holm",
+    "lost_needed",
+    "paired_equivalence_log10_p",
     "paired_shift",
     "quantile",
     "risk_bins",
     "risk_curve",
     "roc_curve",
+    "seed_summary",
     "separation",
     "statistic",
     "statistic_values",
