@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinice.attacks.fixed_budget import budget_text
-from thinice.stats import STATISTICS, PruningComparison, Statistic, Unit, holm
+from thinice.stats import STATISTICS, PruningComparison, SeedSummary, Statistic, Unit, holm
 from thinice.stats.predictors import EQUIVALENT_AUC
 from thinice.stats.separation import WIDTH
 from thinice.types import Transition
@@ -22,7 +22,7 @@ from thinice.types import Transition
 if TYPE_CHECKING:
     from thinice.types import Norm
 
-__all__ = ["answer", "between", "notebook_html", "table"]
+__all__ = ["answer", "between", "notebook_html", "over_trainings", "table"]
 
 Row = Mapping[str, Any]
 
@@ -203,6 +203,29 @@ def between(rows: Sequence[Row], prunings: PruningComparison) -> str:
             f"{_p(prunings.log10_p[k])}{'' if len(rows) == 2 else ' after Holm'})"
         )
     return ". ".join(sentences) + "." if sentences else ""
+
+
+def over_trainings(sparsity: float, summary: SeedSummary) -> str:
+    """Return what several trainings say of the AUC at one sparsity, in a sentence; empty for fewer than two.
+
+    Parameters
+    ----------
+    sparsity : float
+        Of their pruned networks.
+    summary : SeedSummary
+        Of their AUCs.
+
+    """
+    if summary.interval is None or summary.auc is None:
+        return ""
+    low, high, confidence = summary.interval.low, summary.interval.high, summary.interval.confidence
+    sentence = (
+        f"Over {summary.n} trainings pruned to {sparsity:.1%} zeros: AUC {summary.auc:.3f} ({100 * confidence:g} % "
+        f"interval {low:.3f} to {high:.3f}, over trainings)"
+    )
+    if summary.another is not None:
+        sentence += f"; one more training is expected between {summary.another.low:.3f} and {summary.another.high:.3f}"
+    return f"{sentence}."
 
 
 def table(row: Row) -> list[tuple[str, str]]:
