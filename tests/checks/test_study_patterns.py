@@ -66,7 +66,9 @@ class SeparationsStore:
 
     def sql(self, text):
         row = {"pruned": "p", "dense": "d", "data": "x", "norm": "l2", "basis": "clean", "n_kept": 900, "n_lost": 40}
-        return pd.DataFrame([row | {"auc": 0.61, "auc_se": 0.046, "auc_df": 41.0}] if "auc_se" in text else [])
+        return pd.DataFrame(
+            [row | {"auc": 0.61, "auc_se": 0.046, "auc_df": 41.0, "auc_low": 0.515}] if "auc_se" in text else []
+        )
 
 
 def test_no_separation_is_asked_at_the_confidence_that_was_given():

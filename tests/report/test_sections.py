@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import html
 
+import duckdb
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import thinice
@@ -12,7 +16,9 @@ from tests.truth import Threshold, grey
 from thinice.models import as_classifier
 from thinice.report.facts import read_facts
 from thinice.report.sections import comparison_row, escaped, overview
-from thinice.results.comparison_text import answer, table
+from thinice.results import several
+from thinice.results.comparison_text import answer, over_trainings, table
+from thinice.stats import seed_summary
 
 
 @pytest.mark.parametrize("settings", [{"norm": "linf"}, {"norm": "l2", "basis": "robust", "budget": 0.05}])
@@ -50,6 +56,33 @@ def test_a_narrower_network_shows_what_is_left_of_the_dense_one(tmp_path):
     (compared,) = read_facts(thinice.open_store(store)).comparisons
     assert dict(table(comparison_row(compared)))["sparsity"] == text
     assert overview([compared, compared]).count(escaped(text)) == 2
+
+
+def test_what_prunings_and_trainings_say_together_is_in_the_overview(tmp_path):
+    """Two prunings of one dense network, as the command line says it; and a second training pruned alike."""
+    rng = np.random.default_rng(0)
+    means = torch.tensor(rng.uniform(0.1, 0.9, 150), dtype=torch.float32)
+    labels = (means > 0.5).long()
+    samples = thinice.as_samples(means[:, None, None, None].expand(-1, 1, 2, 2), labels, classes=("dark", "light"))
+    where = {"store": tmp_path / "thinice.duckdb", "device": "cpu", "progress": False, "effort": "quick"}
+    networks = [as_classifier(Threshold(at), name=name) for name, at in (("dense", 0.5), ("near", 0.56), ("far", 0.66))]
+    first = thinice.compare_all(networks[0], networks[1:], samples, **where)
+    said = several(first)
+    assert "AUC of near minus that of far: " in said
+    page = overview(read_facts(thinice.open_store(where["store"])).comparisons)
+    assert html.escape(said) in page
+    assert several(first[:1]) == ""
+    assert several([first[0], first[0]]) == ""
+    assert "trainings" not in page
+    second = [as_classifier(Threshold(at), name=name) for name, at in (("again", 0.49), ("pruned again", 0.60))]
+    thinice.compare(*second, samples, **where)
+    store = thinice.open_store(where["store"])
+    with duckdb.connect(str(where["store"])) as connection:  # the second pruning of the first is of another sparsity
+        connection.sql("update checkpoints set sparsity = 0.25 where name = 'far'")
+    rows = store.sql("select auc, auc_se from separation where sparsity = 0.5")
+    text = over_trainings(0.5, seed_summary(rows["auc"], rows["auc_se"]))
+    assert text.startswith("Over 2 trainings pruned to 50.0% zeros: AUC 0.")
+    assert text in overview(read_facts(store).comparisons)
 
 
 def test_an_unfinished_comparison_has_no_statistics_in_its_table():

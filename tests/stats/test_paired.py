@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
 from thinice.errors import InputError
-from thinice.stats import paired_shift
+from thinice.stats import paired_equivalence_log10_p, paired_shift
 from thinice.stats.rank_tests import ranked_sum
 
 NAN = float("nan")
@@ -137,3 +137,17 @@ def test_nothing_underflows():
 def test_nonsense_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_equivalence_is_the_larger_of_two_one_sided_tests():
+    rng = np.random.default_rng(3)
+    dense = rng.lognormal(0, 1, 40)
+    pruned = dense + rng.normal(0.02, 0.1, 40)
+    for margin in (0.05, 0.2):
+        lower = wilcoxon(pruned - dense + margin, alternative="greater", method="exact").pvalue
+        upper = wilcoxon(pruned - dense - margin, alternative="less", method="exact").pvalue
+        assert 10 ** paired_equivalence_log10_p(dense, pruned, margin) == pytest.approx(max(lower, upper), rel=1e-9)
+    assert paired_equivalence_log10_p(dense, pruned, 0.2) < -6 < paired_equivalence_log10_p(dense, dense - 0.2, 0.1)
+    assert paired_equivalence_log10_p([np.nan], [np.nan], 0.1) is None
+    with pytest.raises(InputError, match="`margin` must be above 0, got 0"):
+        paired_equivalence_log10_p(dense, pruned, 0)

@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
 from scipy.stats import binomtest
 
 from thinice.errors import InputError
-from thinice.stats import class_losses, transition_counts, transitions, wilson
+from thinice.stats import TransitionCounts, class_losses, transition_counts, transitions, wilson
 from thinice.types import Transition
 
 DENSE = [True, True, True, True, False, False, False]
@@ -101,3 +103,34 @@ def test_bad_classes_are_named():
         class_losses([0.5], ["S1,1"])
     with pytest.raises(InputError, match=r"`transition` holds 'S2,1'"):
         class_losses([0], ["S2,1"])
+
+
+@pytest.mark.parametrize(("lost", "gained", "n", "margin"), [(12, 10, 1000, 0.02), (3, 9, 120, 0.05), (0, 0, 50, 0.1)])
+def test_equivalence_of_accuracies_is_a_score_test_at_the_likeliest_shares(lost, gained, n, margin):
+    """Tango's closed form against a search for the likeliest shares where they differ by the margin."""
+    tails = []
+    for more, fewer in ((lost, gained), (gained, lost)):
+
+        def cost(share, more=more, fewer=fewer):  # shares of `fewer`, of `more`, and of all others
+            return -(
+                xlogy(fewer, share) + xlogy(more, share + margin) + xlogy(n - more - fewer, 1 - 2 * share - margin)
+            )
+
+        share = minimize_scalar(cost, bounds=(0, (1 - margin) / 2), method="bounded", options={"xatol": 1e-12}).x
+        spread = math.sqrt(n * (2 * share + margin - margin**2))
+        tails.append(0.5 * math.erfc((n * margin - more + fewer) / spread / math.sqrt(2)))
+    counts = TransitionCounts(kept=n - lost - gained, lost=lost, gained=gained, wrong=0)
+    assert 10 ** counts.equivalence_log10_p(margin) == pytest.approx(max(tails), rel=1e-4)
+
+
+def test_equivalence_is_not_shown_where_a_difference_merely_is_not():
+    few = TransitionCounts(kept=45, lost=3, gained=2, wrong=0)
+    assert few.p_value > 0.9
+    assert few.equivalence_log10_p() > math.log10(0.3)
+    many = TransitionCounts(kept=49_000, lost=480, gained=520, wrong=0)
+    assert many.equivalence_log10_p() < -20
+    far = TransitionCounts(kept=900, lost=90, gained=10, wrong=0)
+    assert far.equivalence_log10_p() > -0.01
+    assert TransitionCounts(0, 0, 0, 0).equivalence_log10_p() is None
+    with pytest.raises(InputError, match="`margin` must lie between 0 and 1, got 1"):
+        far.equivalence_log10_p(1)

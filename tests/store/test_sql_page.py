@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.truth import Threshold, grey
 from thinice.cli import main
 from thinice.models import as_classifier
-from thinice.stats import class_losses, risk_bins
+from thinice.stats import class_losses, risk_bins, seed_summary
 
 PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -205,3 +205,18 @@ def test_bases_are_not_mixed_and_what_was_not_found_is_far(mixed):
     one = answer(mixed, "Lost by one pruning, kept by another")
     assert set(one["lost_by"]) == {"second"}
     assert not one.duplicated(["sample_id", "lost_by", "kept_by"]).any()
+
+
+def test_the_page_of_statistics_names_those_that_there_are_and_its_query_feeds_the_summary(store):
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    columns = set(store.describe("separation")["column"])
+    tables = page[page.index("## The answer") : page.index("## Several prunings")]
+    first_cells = [line.split("|")[1] for line in tables.splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`([a-z_0-9]+)`", " ".join(first_cells)))
+    assert len(named) > 20
+    assert named <= columns
+    (query,) = re.findall(r"^```sql\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    rows = store.sql(query)
+    summary = seed_summary(rows["auc"], rows["auc_se"])
+    assert summary.n == len(rows) == 2
+    assert summary.interval.low < rows["auc"].mean() < summary.interval.high

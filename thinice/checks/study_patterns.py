@@ -199,6 +199,8 @@ def stored_patterns(store: Store, *, confidence: float = 0.99) -> tuple[Finding,
         sizes = int(row["n_kept"]), int(row["n_lost"])
         auc, se, df = (np.array([row[name]], dtype=np.float64) for name in ("auc", "auc_se", "auc_df"))
         low = float(auc_bounds(auc, se, df, sizes, confidence)[0][0])
+        if np.isnan(se[0]) and 0 < auc[0] < 1:  # stored before the standard error was: at the level of that time
+            low = float("nan" if row["auc_low"] is None else row["auc_low"])
         if low <= 0.5:
             seen = (
                 f"AUC {row['auc']:.3f} against {row['dense']} on {row['data']} ({row['norm']}, {row['basis']}), and it "

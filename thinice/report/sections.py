@@ -19,8 +19,8 @@ from thinice.errors import StoreError
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import ComparisonFacts, Row, brief
 from thinice.results import stored_finding
-from thinice.results.comparison_text import between, sparsity_text, table
-from thinice.stats import STATISTICS, compare_prunings, quantile
+from thinice.results.comparison_text import between, over_trainings, sparsity_text, table
+from thinice.stats import STATISTICS, compare_prunings, quantile, seed_summary
 from thinice.store import stored_settings
 from thinice.types import Outcome, Transition
 
@@ -261,7 +261,8 @@ def overview(comparisons: Sequence[ComparisonFacts]) -> str:
         )
     head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
     table = html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
-    return table + "".join(f"<p>{escaped(brief(text, CELL))}</p>" for text in _together(comparisons) if text)
+    sentences = (*_together(comparisons), *_over_trainings(comparisons))
+    return table + "".join(f"<p>{escaped(brief(text, CELL))}</p>" for text in sentences if text)
 
 
 def _together(comparisons: Sequence[ComparisonFacts]) -> Iterator[str]:
@@ -279,6 +280,23 @@ def _together(comparisons: Sequence[ComparisonFacts]) -> Iterator[str]:
                 [comparison_row(compared) for compared in group],
                 compare_prunings(group[0].measured.epsilon[right], lost),
             )
+
+
+def _over_trainings(comparisons: Sequence[ComparisonFacts]) -> Iterator[str]:
+    """Yield what several dense networks, pruned to the same sparsity and measured alike, say of the AUC."""
+    groups: dict[tuple[int, int, str, float], list[ComparisonFacts]] = {}
+    for compared in comparisons:
+        if compared.statistics is not None and compared.statistics.get("auc_se") is not None:
+            attack, data = compared.measured.attack["attack_id"], compared.measured.data.row["dataset_id"]
+            groups.setdefault((attack, data, compared.basis, round(compared.pruned["sparsity"], 3)), []).append(
+                compared
+            )
+    for (_, _, _, sparsity), group in groups.items():
+        trainings = {compared.measured.dense["checkpoint_id"]: compared.statistics or {} for compared in group}
+        if len(trainings) == len(group) > 1:
+            rows = trainings.values()
+            summary = seed_summary([row["auc"] for row in rows], [row["auc_se"] for row in rows])
+            yield over_trainings(sparsity, summary)
 
 
 def nearest(compared: ComparisonFacts) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ from thinice.stats import (
     TransitionCounts,
     compare_predictors,
     compare_prunings,
+    paired_equivalence_log10_p,
     paired_shift,
     quantile,
     risk_curve,
@@ -51,10 +52,14 @@ BOTH = (
     "paired_low",
     "paired_high",
     "paired_log10_p",
+    "paired_equivalence_log10_p",
+    "boundary_shift_with_lost",
     "pruned_not_found",
     "pruned_from_dense",
 )
 """What the distances of both networks add to a row."""
+EQUIVALENT_SHIFT = 0.1
+"""A boundary that moved by less than this share of the kept samples' median epsilon is taken not to have moved."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -194,6 +199,20 @@ class Comparison:
         return None if paired is None else paired.median
 
     @property
+    def boundary_shift_with_lost(self) -> float | None:
+        """At most so far the boundary moved away from all samples that the dense network has right, lost ones too.
+
+        `boundary_shift` looks at survivors alone. The boundary passed over the lost samples: their distance to it is
+        negative, how far is not measured. Here it counts as 0, so that the median is an upper bound of what signed
+        distances would give.
+        """
+        if self.pruned_distances is None:
+            return None
+        right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
+        beyond = np.where(self.transitions == Transition.LOST, 0.0, self.pruned_distances.epsilon)
+        return paired_shift(self.epsilon[right], beyond[right]).median
+
+    @property
     def paired(self) -> PairedShift | None:
         """The shift of epsilon from the dense to the pruned network on the kept samples, with its test."""
         if self.pruned_distances is None:
@@ -328,6 +347,7 @@ class Comparison:
             "dense_accuracy": self.changes.dense_accuracy,
             "pruned_accuracy": self.changes.pruned_accuracy,
             "mcnemar_log10_p": self.changes.log10_p,
+            "accuracy_equivalence_log10_p": self.changes.equivalence_log10_p(),
             **self.counts,
             "not_found": self.not_found,
             **self.separation.to_dict(),
@@ -341,12 +361,15 @@ class Comparison:
             return dict.fromkeys(BOTH)
         ends = (None, None) if paired.interval is None else (paired.interval.low, paired.interval.high)
         right = own.outcomes != Outcome.MISCLASSIFIED
+        both, middle = (self.epsilon[kept], own.epsilon[kept]), quantile(self.epsilon[kept])
         numbers = (
             quantile(own.epsilon[kept]),
             paired.median,
             paired.shift,
             *(end if end is not None and np.isfinite(end) else None for end in ends),
             paired.log10_p,
+            None if middle is None else paired_equivalence_log10_p(*both, EQUIVALENT_SHIFT * middle),
+            self.boundary_shift_with_lost,
             int((own.outcomes[right & (self.pruned_predictions >= 0)] == Outcome.NOT_FOUND).sum()),
             int((own.found_by == FoundBy.DENSE).sum()),
         )

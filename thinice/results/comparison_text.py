@@ -15,14 +15,15 @@ import numpy as np
 
 from thinice.attacks.fixed_budget import budget_text
 from thinice.results.control_text import control_sentence
-from thinice.stats import STATISTICS, PruningComparison, Statistic, Unit, holm
+from thinice.stats import STATISTICS, PruningComparison, SeedSummary, Statistic, Unit, holm
 from thinice.stats.predictors import EQUIVALENT_AUC
+from thinice.stats.separation import WIDTH
 from thinice.types import Transition
 
 if TYPE_CHECKING:
     from thinice.types import Norm
 
-__all__ = ["answer", "between", "distance_text", "notebook_html", "sparsity_text", "table"]
+__all__ = ["answer", "between", "distance_text", "notebook_html", "over_trainings", "sparsity_text", "table"]
 
 Row = Mapping[str, Any]
 
@@ -78,6 +79,7 @@ def answer(row: Row) -> str:
         f"{row['pruned']}: AUC {row['auc']:.3f}{interval}",
         f"It {loses}; for a lost sample a nearer adversarial was found than for a kept one with that probability"
         + (f" ({tests})" if tests else ""),
+        _too_few(row),
         _closest(row),
         _margin(row),
         _not_found(row),
@@ -105,6 +107,19 @@ def _p(log10_p: float) -> str:
     ('p = 0.016', 'p < 0.0001')
     """
     return f"p < {SMALLEST_P:g}" if log10_p < math.log10(SMALLEST_P) else f"p = {10**log10_p:.2g}"
+
+
+def _too_few(row: Row) -> str:
+    """Return how many lost samples an interval that says something takes, where this one is twice as wide."""
+    low, high, needed = row.get("auc_low"), row.get("auc_high"), row.get("lost_needed")
+    if low is None or high is None or needed is None or high - low <= 2 * WIDTH or needed <= row[Transition.LOST]:
+        return ""
+    return f"An interval of width {WIDTH:g} takes about {needed} lost samples"
+
+
+def _short_p(log10_p: float | None) -> str:
+    """Return a p-value of an approximation for a table, where its line says that it is one."""
+    return "—" if log10_p is None else _p(log10_p).removeprefix("p ").removeprefix("= ")
 
 
 def _closest(row: Row) -> str:
@@ -192,6 +207,29 @@ def between(rows: Sequence[Row], prunings: PruningComparison) -> str:
     return ". ".join(sentences) + "." if sentences else ""
 
 
+def over_trainings(sparsity: float, summary: SeedSummary) -> str:
+    """Return what several trainings say of the AUC at one sparsity, in a sentence; empty for fewer than two.
+
+    Parameters
+    ----------
+    sparsity : float
+        Of their pruned networks.
+    summary : SeedSummary
+        Of their AUCs.
+
+    """
+    if summary.interval is None or summary.auc is None:
+        return ""
+    low, high, confidence = summary.interval.low, summary.interval.high, summary.interval.confidence
+    sentence = (
+        f"Over {summary.n} trainings pruned to {sparsity:.1%} zeros: AUC {summary.auc:.3f} ({100 * confidence:g} % "
+        f"interval {low:.3f} to {high:.3f}, over trainings)"
+    )
+    if summary.another is not None:
+        sentence += f"; one more training is expected between {summary.another.low:.3f} and {summary.another.high:.3f}"
+    return f"{sentence}."
+
+
 def table(row: Row) -> list[tuple[str, str]]:
     """Return what people read, line by line: a name and a value with its unit.
 
@@ -230,7 +268,9 @@ def table(row: Row) -> list[tuple[str, str]]:
         lines += [
             ("pruned epsilon, kept", distance_text(row["pruned_median_kept"], norm)),
             ("shift, pruned - dense", distance_text(row["boundary_shift"], norm)),
+            ("the same, with lost at 0", distance_text(row["boundary_shift_with_lost"], norm)),
             ("log10 p, boundary moved", _number(row["paired_log10_p"], ".1f")),
+            ("p, it moved by 10 % or more", _short_p(row["paired_equivalence_log10_p"])),
             ("pruned epsilon not found", f"{row['pruned_not_found']}"),
             ("taken from dense", f"{row['pruned_from_dense']}"),
         ]
@@ -262,7 +302,7 @@ def _statistic(statistic: Statistic, row: Row, norm: Norm) -> str:
 
     def text(value: float | None) -> str:
         if statistic.unit == "log10 approximate":
-            return "—" if value is None else _p(value).removeprefix("p ").removeprefix("= ")
+            return _short_p(value)
         return distance_text(value, norm) if statistic.unit == "epsilon" else _number(value, FORMS[statistic.unit])
 
     value = row[statistic.name]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import CensoredData, ecdf
 from sklearn.metrics import roc_curve as _sklearn_roc_curve
 
 from thinice.errors import InputError
 from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column, wilson_bounds
+from thinice.stats.log_rank import known_times
 from thinice.types import NORMS, Norm
 
 __all__ = ["RocCurve", "SurvivalCurve", "budget_ladder", "roc_curve", "survival_curve"]
@@ -47,7 +49,11 @@ class RocCurve(Result):
 
 
 def survival_curve(
-    epsilon: npt.ArrayLike, *, budgets: npt.ArrayLike | None = None, confidence: float = 0.95
+    epsilon: npt.ArrayLike,
+    *,
+    budgets: npt.ArrayLike | None = None,
+    searched: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
 ) -> SurvivalCurve:
     """Return the share of samples with epsilon above each budget, with Wilson bounds.
 
@@ -62,13 +68,22 @@ def survival_curve(
         (N,), NaN where not found: such samples count as robust at every budget; the result says how many.
     budgets
         Where to evaluate, ascending; without them at 0 and at every distinct epsilon: the whole function.
+    searched
+        (N,) radii up to which samples that were not found were searched: beyond its own, a sample says nothing, and the
+        shares are Kaplan and Meier's, with bounds on the scale of ``log(-log(share))``. By default all were searched
+        without limit.
     confidence
-        Level of the Wilson bounds, point by point.
+        Level of the bounds, point by point.
 
     Raises
     ------
     InputError
-        For an epsilon below 0, budgets that do not ascend, or a confidence outside (0, 1).
+        For an epsilon below 0, budgets that do not ascend, radii that are missing or negative, or a confidence outside
+        (0, 1).
+
+    References
+    ----------
+    E. L. Kaplan and P. Meier, "Nonparametric estimation from incomplete observations", JASA 53, 1958.
 
     Examples
     --------
@@ -77,7 +92,8 @@ def survival_curve(
     ([0.0, 1.0, 2.0], [0.75, 0.5, 0.25], 1)
     """
     check_confidence(confidence)
-    column = np.sort(epsilon_column(epsilon, "epsilon"))
+    unsorted = epsilon_column(epsilon, "epsilon")
+    column = np.sort(unsorted)
     if column.size and column[0] < 0:
         raise InputError(f"`epsilon` must not be negative, got {column[0]}: a distance is at least 0")
     found = column[np.isfinite(column)]
@@ -88,12 +104,29 @@ def survival_curve(
         if points.ndim != 1 or not np.isfinite(points).all() or (np.diff(points) < 0).any():
             raise InputError("`budgets` must be a flat, ascending list of finite radii")
     n = len(column)
+    if searched is not None and n:
+        share, low, high = _kaplan_meier(unsorted, searched, points, confidence)
+        return SurvivalCurve(
+            budget=points, share=share, low=low, high=high, n=n, not_found=n - len(found), confidence=confidence
+        )
     robust = n - np.searchsorted(column, points, side="right")
     share = robust / n if n else np.full(len(points), np.nan)
     low, high = wilson_bounds(share if n else np.full(len(points), 0.5), n, confidence)
     return SurvivalCurve(
         budget=points, share=share, low=low, high=high, n=n, not_found=n - len(found), confidence=confidence
     )
+
+
+def _kaplan_meier(
+    epsilon: FloatColumn, searched: npt.ArrayLike, points: FloatColumn, confidence: float
+) -> tuple[FloatColumn, FloatColumn, FloatColumn]:
+    """Return the shares at the points, and their bounds; [0, 1] where nothing was found up to there."""
+    times, found = known_times(epsilon, searched)
+    curve = ecdf(CensoredData.right_censored(times, ~found)).sf
+    with np.errstate(divide="ignore", invalid="ignore"):  # no bounds where the share is 0 or 1
+        bounds = curve.confidence_interval(confidence, method="log-log")
+    low, high = bounds.low.evaluate(points), bounds.high.evaluate(points)
+    return curve.evaluate(points), np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 1.0, high)
 
 
 def roc_curve(kept: npt.ArrayLike, lost: npt.ArrayLike) -> RocCurve:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
+from thinice.errors import InputError
 from thinice.stats.base import (
     FloatColumn,
     Result,
@@ -23,6 +24,7 @@ from thinice.types import Interval
 
 __all__ = [
     "PairedShift",
+    "paired_equivalence_log10_p",
     "paired_shift",
 ]
 
@@ -54,6 +56,8 @@ class PairedShift(Result):
     """Two-sided: the differences scatter evenly about 0."""
     log10_p_nearer: float
     """One-sided: samples lie nearer to the pruned network's boundary."""
+    log10_p_farther: float
+    """One-sided: they lie farther from it."""
     exact: bool
     """Whether the p-values count all signs, instead of following the normal approximation."""
     median: float | None
@@ -126,12 +130,51 @@ def paired_shift(dense: npt.ArrayLike, pruned: npt.ArrayLike, *, confidence: flo
         not_found_both=int(both.sum()),
         w=w,
         log10_p=min(0.0, math.log(2) + min(nearer, farther)) / math.log(10),
-        log10_p_nearer=nearer / math.log(10),
+        log10_p_nearer=nearer / math.log(10) + 0.0,
+        log10_p_farther=farther / math.log(10) + 0.0,
         exact=exact,
         median=float(middle.mean()) if np.isfinite(middle).all() else None,
         shift=shift,
         interval=interval,
     )
+
+
+def paired_equivalence_log10_p(dense: npt.ArrayLike, pruned: npt.ArrayLike, margin: float) -> float | None:
+    """Return log10 p of "the boundary moved by the margin or more": small where it is shown to have moved less.
+
+    Two one-sided signed-rank tests of the shift of epsilon, sample by sample, moved by the margin either way; None
+    where there are no pairs. That `paired_shift` finds no shift shows nothing.
+
+    Parameters
+    ----------
+    dense, pruned
+        Epsilons (N,) of the same samples in the same order; NaN where not found.
+    margin
+        In the unit of the epsilons, above 0.
+
+    Raises
+    ------
+    InputError
+        For a margin that is not above 0, and as of `paired_shift`.
+
+    References
+    ----------
+    S. Wellek, *Testing statistical hypotheses of equivalence and noninferiority*, 2nd edition 2010, section 5.4.
+
+    Examples
+    --------
+    >>> dense = np.arange(1.0, 21.0)
+    >>> moved = dense + np.linspace(-0.2, 0.2, 20)
+    >>> [round(paired_equivalence_log10_p(dense, moved, margin), 2) for margin in (1.0, 0.01)]
+    [-6.02, -0.36]
+    """
+    if not 0 < margin < math.inf:
+        raise InputError(f"`margin` must be above 0, got {margin}: a distance that is too small to matter")
+    before, after = epsilon_column(dense, "dense"), epsilon_column(pruned, "pruned")
+    nearer, farther = paired_shift(before + margin, after), paired_shift(before - margin, after)
+    if nearer.n == nearer.not_found_both:
+        return None
+    return max(nearer.log10_p_nearer, farther.log10_p_farther)
 
 
 def _exact_tails(ranks: FloatColumn, w: float) -> tuple[float, float]:

@@ -217,6 +217,16 @@ STATISTICS: dict[str, Statistic] = {
             "van_elteren_log10_p", "One-sided test: lost samples are nearer than kept ones of their own class.", "log10"
         ),
         Statistic(
+            "log_rank_log10_p",
+            "One-sided log-rank test: at every radius, lost samples are found sooner.",
+            "log10 approximate",
+        ),
+        Statistic(
+            "lost_needed",
+            "Lost samples with which the interval of auc would be 0.1 wide, were auc the true one.",
+            "count",
+        ),
+        Statistic(
             "partial_auc",
             "auc among the closest tenth of the kept samples: chance that a lost sample is nearer than one of them.",
             "probability",

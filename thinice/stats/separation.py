@@ -14,6 +14,7 @@ from thinice.printable import plain
 from thinice.stats.added_value import added_log_p
 from thinice.stats.auc_interval import auc_bounds, placement_variance, placements
 from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column, quantile
+from thinice.stats.log_rank import log_rank_log_p
 from thinice.stats.predictors import compare_predictors
 from thinice.stats.rank_tests import (
     MIN_GROUP,
@@ -23,6 +24,7 @@ from thinice.stats.rank_tests import (
     mann_whitney_log_p_normal,
 )
 from thinice.stats.registry import statistic_values
+from thinice.stats.sample_size import lost_needed
 from thinice.stats.strata import stratified
 from thinice.stats.two_sample_tests import brunner_munzel_log_p, kolmogorov_smirnov
 from thinice.types import Interval
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Separation", "separation"]
 
+WIDTH = 0.1
+"""Of the interval of an AUC, for which `Separation.lost_needed` tells the number of samples."""
 CLOSEST = 0.10
 """The share of all samples, those nearest to the boundary, among which lost ones are counted."""
 
@@ -100,6 +104,8 @@ class Separation(Result):
     """`auc` among the closest tenth of the kept samples alone: chance that a lost sample is nearer than one of them."""
     stratified_auc: float | None = None
     """Chance that of two samples of one class the kept one lies farther; None without labels."""
+    log_rank_log10_p: float | None = None
+    """One-sided log-rank test: at every radius, lost samples are found sooner."""
     van_elteren_log10_p: float | None = None
     """One-sided: lost samples are nearer than kept ones of their own class."""
     margin_auc: float | None = None
@@ -156,6 +162,13 @@ class Separation(Result):
     def cliffs_delta(self) -> float | None:
         """Return ``2 auc - 1``: from -1 to 1, and 0 where the groups are not separated."""
         return None if self.auc is None else 2 * self.auc - 1
+
+    @property
+    def lost_needed(self) -> int | None:
+        """Lost samples with which the interval of `auc` would be 0.1 wide, were `auc` the true one."""
+        if self.auc is None or not 0 < self.auc < 1:
+            return None
+        return lost_needed(self.auc, WIDTH, kept_for_each=self.n_kept / self.n_lost, confidence=self.confidence)
 
     def interval(self, confidence: float | None = None) -> Interval | None:
         """Return the interval of `auc`, at another level if one is given; None where `auc` is None.
@@ -312,6 +325,7 @@ def _ordered(kept: FloatColumn, lost: FloatColumn) -> tuple[dict[str, Any], list
         # kept samples that were not found are the only ones to move before found lost ones, and lost ones behind kept
         "auc_not_found_low": 1 - (found_u + not_found_kept * (n - not_found_lost) + not_found_lost * m) / (m * n),
         "auc_not_found_high": 1 - found_u / (m * n),
+        "log_rank_log10_p": _log10(log_rank_log_p(kept, lost)),
         "partial_auc": _partial_auc(placed_lost),
     }
     return order, notes

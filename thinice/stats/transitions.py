@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
+from scipy.special import log_ndtr, logsumexp
 from scipy.stats import binom
 
 from thinice.errors import InputError
@@ -17,6 +17,9 @@ from thinice.stats.base import Result, TextColumn, bool_column, check_lengths, t
 from thinice.types import Transition
 
 __all__ = ["ClassLosses", "TransitionCounts", "class_losses", "transition_counts", "transitions"]
+
+EQUIVALENT_ACCURACY = 0.01
+"""Accuracies that differ by less are taken to be the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,40 @@ class TransitionCounts(Result):
         tail = logsumexp(binom.logpmf(np.arange(fewer + 1), discordant, 0.5))
         return min(0.0, float(tail + math.log(2)) / math.log(10))
 
+    def equivalence_log10_p(self, margin: float = EQUIVALENT_ACCURACY) -> float | None:
+        """Return log10 p of "the accuracies differ by the margin or more": small where they are shown to differ less.
+
+        Two one-sided score tests of a difference of paired shares; None without samples. McNemar's test that finds
+        nothing shows nothing.
+
+        References
+        ----------
+        T. Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+        design", Stat. Med. 17, 1998.
+
+        Examples
+        --------
+        >>> counts = TransitionCounts(kept=940, lost=12, gained=10, wrong=38)
+        >>> round(counts.equivalence_log10_p(0.02), 2)
+        -3.11
+        """
+        if not 0 < margin < 1:
+            raise InputError(f"`margin` must lie between 0 and 1, got {margin}: 0.01 of accuracy is the default")
+        if self.n == 0:
+            return None
+        return max(_tango(self.lost, self.gained, self.n, margin), _tango(self.gained, self.lost, self.n, margin))
+
     def _share(self, count: int) -> float | None:
         return count / self.n if self.n else None
+
+
+def _tango(lost: int, gained: int, n: int, margin: float) -> float:
+    """Return log10 p of "lost - gained is n margin, or more", by Tango's score."""
+    b = (2 * n - lost + gained) * margin - lost - gained
+    # the likeliest share of gained samples where the difference of the shares is the margin
+    share = (math.sqrt(max(0.0, b * b + 8 * n * gained * margin * (1 - margin))) - b) / (4 * n)
+    spread = math.sqrt(n * (2 * share + margin * (1 - margin)))
+    return min(0.0, float(log_ndtr((lost - gained - n * margin) / spread)) / math.log(10))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
