@@ -64,7 +64,8 @@ def test_the_variance_is_that_of_delong_and_the_correlation_that_of_a_bootstrap(
         (one,), _ = delong(epsilon[rows][~lost[rows]][None], epsilon[rows][lost[rows]][None])
         (other,), _ = delong(epsilon[rows][~controls[0][rows]][None], epsilon[rows][controls[0][rows]][None])
         drawn.append(one - other)
-    assert (result.high - result.low) / (2 * 1.96) == pytest.approx(np.std(drawn), rel=0.15)
+    # the intervals of the single AUCs, from which it is made, are wider than the spread: they cover what they say
+    assert 0.95 < (result.high - result.low) / (2 * 1.96 * np.std(drawn)) < 1.4
 
 
 def test_networks_that_differ_more_than_their_samples_widen_the_interval():
