@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from thinice.errors import CheckpointError, InputError, MissingExtraError
+from thinice.errors import CheckpointError, InputError, MissingExtraError, WrongFileError
 from thinice.models import Normalized, as_classifier, build, load_classifier, save_classifier
 from thinice.models.files import Container, detect_format
 
@@ -512,3 +512,19 @@ def test_every_message_is_one_line_and_names_the_file(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_classifier(tmp_path / "net.pt")
     assert re.fullmatch(r"[^\n]*net\.pt: [^\n]+: take another checkpoint", str(caught.value))
+
+
+def test_an_option_of_no_such_name_is_a_mistake(tmp_path):
+    with pytest.raises(TypeError, match=r"load_classifier\(\) has no option 'architectur': architecture, "):
+        load_classifier(tmp_path / "net.pt", architectur="resnet20")
+
+
+def test_where_another_file_alone_helps_no_other_way_is_offered(tmp_path):
+    (tmp_path / "empty.pt").touch()
+    for name in ("nowhere.pt", "empty.pt"):
+        with pytest.raises(WrongFileError) as caught:
+            load_classifier(tmp_path / name)
+        assert "--architecture" not in str(caught.value)
+    torch.save(build("digits_cnn").state_dict(), tmp_path / "net.pt")
+    with pytest.raises(WrongFileError, match=r"answers 10 classes, not 7: take the checkpoint of that task$"):
+        load_classifier(tmp_path / "net.pt", classes=7)
