@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.plots.looking import assert_readable
 from thinice.errors import InputError
 from thinice.plots.study import StudyCurve, plot_study, save_study_figures
 
@@ -40,6 +41,19 @@ def test_every_panel_has_a_line_a_method_and_the_dense_level():
     (legend,) = figure.legends
     assert [text.get_text().replace("\\$", "$") for text in legend.get_texts()] == ["good", "bad $x$", "dense"]
     assert legend.get_title().get_text() == "cnn5 on mnist"
+
+
+def test_nothing_overlaps_in_the_papers_grid():
+    """Nine methods with long names, three attacks at four budgets, seven rates."""
+    rates = [1, 2, 4, 8, 16, 32, 64]
+    curve = StudyCurve(rates, np.linspace(0.9, 0.1, 7).tolist(), [0.02] * 7)
+    methods = {f"magnitude-global-unstructured-{k}": curve for k in range(9)}
+    rows = [{f"{attack} {k}/255": methods for k in range(1, 5)} for attack in ("pgd linf", "tmn l2", "tmn l0")]
+    figure = plot_study([{"clean": methods}, *rows], title="a name that is longer than the figure is wide " * 8)
+    assert_readable(figure)
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x1 <= figure.bbox.x1
+    assert legend.y0 >= max(ax.get_window_extent().y1 for ax in figure.axes)
 
 
 def test_one_seed_has_no_bars_and_nothing_is_an_error():

@@ -264,6 +264,24 @@ def test_data_that_are_not_there_are_one_failure(tmp_path):
     assert "no.npz" in failure.reason
 
 
+def test_a_budget_beyond_the_images_is_one_failure_and_other_setups_go_on(tmp_path):
+    """An architecture for any size does not tell that digits have 64 values; the data do."""
+    text = TINY.replace("architecture: digits_cnn\n", "").replace("methods: [" + GLOBAL + ", ", "methods: [")
+    text = (
+        text.partition("attacks:")[0].replace("rates: [1, 2, 4]", "rates: [1, 2]")
+        + """\
+setups:
+  - {architecture: resnet20, attacks: [{attack: fmn, norm: l0, budgets: [100]}]}
+  - {architecture: digits_cnn, attacks: [{attack: pgd, norm: linf, budgets: [8/255], steps: 1}]}
+"""
+    )
+    done = again(parse_study(text, "beyond"), tmp_path)
+    (failure,) = done.failures
+    assert (failure.setup, failure.network) == ("resnet20 on digits", "all networks")
+    assert "`budget` 100" in failure.reason
+    assert done.measured == 2
+
+
 def test_networks_are_made_by_the_engine(tiny, tmp_path):
     """A task of networks goes through the protocol: any number of shards, an error of one in its own result."""
     setup = tiny.setups[0]

@@ -102,6 +102,9 @@ def study(
             )
     results = study_results(asked, store)
     show_results(results, part, drawing.folder, printing.format, say)
+    say(f"{results.finished} of {asked.cells} cells have the results of all seeds")
+    for error in results.errors if results_only else ():
+        say(f"failed: {error}")
     if not results_only and run.failures:
         say(f"{len(run.failures)} of {run.networks} networks have no result:")
         for failure in run.failures:

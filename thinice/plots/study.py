@@ -14,6 +14,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from thinice.errors import InputError
 from thinice.plots.figure_set import folder_name, write_figures
 from thinice.plots.style import (
+    GAP,
+    HANDLE,
     INK,
     LABEL,
     REFERENCE,
@@ -26,6 +28,7 @@ from thinice.plots.style import (
     plain,
     shorten,
     styled_axes,
+    width,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ __all__ = ["StudyCurve", "plot_study", "save_study_figures"]
 
 PANEL = (2.9, 2.3)
 """Inches of a panel."""
+
+BOLDER = 1.2
+"""How much wider bold letters are, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +139,16 @@ def _legend(figure: Figure, styles: Mapping[str, Style], title: str) -> None:
     """Draw title and legend above the panels, as one block that the layout makes room for."""
     handles = [Line2D([], [], marker=style.marker, markersize=4, **style.line) for style in styles.values()]
     texts = [shorten(plain(name), 220, TICK) for name in styles]
+    room = 72 * figure.get_size_inches()[0]
+    column = max(width(text, TICK) for text in texts) + HANDLE + GAP
     legend = figure.legend(
         [*handles, Line2D([], [], **REFERENCE)],
         [*texts, "dense"],
-        title=shorten(plain(title), 72 * figure.get_size_inches()[0], TITLE) if title else None,
+        title=shorten(plain(title), room / BOLDER, TITLE) if title else None,
         alignment="left",
         loc="outside upper left",
         frameon=False,
-        ncols=min(3, len(texts) + 1),
+        ncols=max(1, min(3, len(texts) + 1, int(room / column))),
         prop={"family": fonts(), "size": TICK},
     )
     legend.get_title().set(**_words(TITLE))

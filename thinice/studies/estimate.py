@@ -11,7 +11,7 @@ import torch
 
 from thinice.attacks.fixed_budget import AttackEnsemble
 from thinice.engines.local import first_batch_size
-from thinice.errors import DataError
+from thinice.errors import DataError, InputError
 from thinice.files import expanded
 from thinice.models import build, find_architecture
 from thinice.numerics import pick_device
@@ -97,10 +97,10 @@ def _estimate(study: Study, setup: Setup, store: Store | None, folder: Path, dev
     )
     try:
         training, samples = load_setup(setup, download=False)
-    except DataError as error:
+        files = NetworkFiles(setup, training, folder)
+        cells = Cells(study, setup, files, samples)
+    except (DataError, InputError) as error:  # no such data here, or a budget beyond what their images allow
         return replace(counts, note=str(error))
-    files = NetworkFiles(setup, training, folder)
-    cells = Cells(study, setup, files, samples)
     plans = [plan for wave in waves(study) for plan in wave]
     wanted = {plan: cells.of(plan) for plan in plans}
     keys = [cell.key for each in wanted.values() for cell in each]

@@ -14,7 +14,7 @@ from thinice.analysis.evaluation import verdicts
 from thinice.analysis.measurement import prepare_classifier
 from thinice.analysis.session import MeasurementSession
 from thinice.attacks import Attack, attack_row, make_attack
-from thinice.attacks.fixed_budget import AttackEnsemble, make_ensemble
+from thinice.attacks.fixed_budget import AttackEnsemble, budget_value, make_ensemble
 from thinice.attacks.rows import MinNormRow
 from thinice.models import load_classifier
 from thinice.store import query
@@ -53,14 +53,22 @@ def bound_attack(choice: AttackChoice, budget: float, samples: Samples) -> Attac
     """Return an attack with all its settings: at the budget, or one that minimises the norm.
 
     Those of publications have no fall-back, as in `thinice.evaluate`.
+
+    Raises
+    ------
+    InputError
+        For a budget beyond any perturbation of the samples.
+
     """
     settings: dict[str, Any] = dict(choice.settings)
+    shape = tuple(samples.inputs.shape[1:])
+    budget_value(budget, choice.norm, shape)
     if choice.minimises:
         row = attack_row(choice.attack)
         if isinstance(row, MinNormRow) and row.published:
             settings = {"fallback": False} | settings
         return make_attack(choice.attack, norm=choice.norm, **settings)
-    classes, shape = len(samples.classes), tuple(samples.inputs.shape[1:])
+    classes = len(samples.classes)
     return make_ensemble(choice.attack, norm=choice.norm, budget=budget, classes=classes, shape=shape, **settings)
 
 

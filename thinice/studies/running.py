@@ -160,17 +160,18 @@ def run_study(
         loading = time.monotonic()
         try:
             training, samples = load_setup(setup)
-        except ThinIceError as error:
+            files = NetworkFiles(
+                setup, training, folder, opened, progress=partial(counter.epoch, setup), command=command
+            )
+            session = MeasurementSession(opened, samples, progress=counter.attack, engine=engine, device=device)
+            measurements = CellMeasurements(study, setup, files, session, command)
+        except ThinIceError as error:  # no such data, or a budget beyond what their images allow
             fail(setup, "all networks", str(error))
             counter.done += counter.total // len(study.setups)
             continue
         counter.skip(time.monotonic() - loading)
         for note in (*training.notes, *samples.notes):
             say(f"{setup.name}: {note}")
-
-        files = NetworkFiles(setup, training, folder, opened, progress=partial(counter.epoch, setup), command=command)
-        session = MeasurementSession(opened, samples, progress=counter.attack, engine=engine, device=device)
-        measurements = CellMeasurements(study, setup, files, session, command)
         part = _SetupRun(list(waves(study)), files, measurements, counter=counter, fail=partial(fail, setup), say=say)
         part.run(maker)
     return StudyRun(counter.total, counter.measured, tuple(failures))
