@@ -186,7 +186,8 @@ def test_everything_leads_to_its_run(store, bench):
     tables = store.sql("select table_name from duckdb_columns() where column_name = 'run_id' and not internal")
     facts = set(tables["table_name"]) - {"runs", "statistics"}
     filled = {"checkpoints", "datasets", "attacks", "measurements", "predictions", "epsilons", "comparisons"}
-    assert facts == filled | {"robustness", "transfers", "findings", "trainings", "epochs", "dynamics"}
+    others = "robustness transfers findings trainings epochs dynamics controls gradients"
+    assert facts == filled | {*others.split()}
     for table in filled:
         assert store.sql(f"select distinct run_id from {table}")["run_id"].tolist() == [bench.run.run_id]
 
