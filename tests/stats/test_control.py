@@ -54,7 +54,7 @@ def test_of_unrelated_networks_intervals_add_in_squares():
     assert result.high - result.low == pytest.approx(independent, rel=0.1)
 
 
-def test_the_variance_is_that_of_delong_and_the_correlation_that_of_a_bootstrap():
+def test_the_interval_is_as_wide_as_a_bootstrap_of_many_lost_samples_says_or_somewhat_wider():
     epsilon, lost, controls = groups(n=1500, controls=1, steep=1.0)
     result = compare_with_control(epsilon, lost, controls)
     rng = np.random.default_rng(1)
