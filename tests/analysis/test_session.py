@@ -184,6 +184,7 @@ def test_summary_counts_what_was_not_found_as_farthest(samples):
         norm="linf",
         attack="fmn",
         measurement_id=1,
+        sample_ids=np.arange(5),
         labels=labels,
         epsilon=np.array([0, 0.1, 0.2, np.nan, np.nan], np.float32),
         outcomes=np.array([0, 1, 1, 2, 2], np.int8),
