@@ -300,8 +300,8 @@ def plot_sparsity(
     """Return axes with the AUC, the accuracy or the share of lost samples over sparsity, one line a series.
 
     Steps to the right halve the density: 50, 75, 87.5 % are equally far apart, as every halving takes as many of the
-    weights that are left. Bars are 95 % intervals (DeLong for the AUC, Wilson for shares). The dotted line is what
-    would be seen without pruning, or without any relation: dense accuracy, no loss, AUC 0.5.
+    weights that are left. Bars are 95 % intervals (of the AUC as `separation` has it, Wilson for shares). The dotted
+    line is what would be seen without pruning, or without any relation: dense accuracy, no loss, AUC 0.5.
 
     Parameters
     ----------
@@ -364,7 +364,7 @@ def plot_sparsity(
     if quantity == "lost":
         ax.set_ylim(bottom=0)
     ax.set_ylabel(LABELS[quantity])
-    notes.append(f"Bars: 95% intervals ({'DeLong' if quantity == 'auc' else 'Wilson'}).")
+    notes.append(f"Bars: 95% intervals ({'over samples' if quantity == 'auc' else 'Wilson'}).")
     heading(ax, TITLES[quantity], notes=notes, entries=entries)
     return ax
 

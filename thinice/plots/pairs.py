@@ -209,7 +209,7 @@ def plot_predictors(table: PredictorComparison, *, ax: Axes | None = None) -> Ax
         heading(ax, title, notes=notes)
         return message(ax, "A predictor needs kept (S1,1) and lost (S1,0) samples.")
     first = shorten(plain(table.name[0]), 130, NOTE)
-    notes.insert(1, f"Whiskers: {table.confidence:.0%} intervals (DeLong); p: paired test against {first}.")
+    notes.insert(1, f"Whiskers: {table.confidence:.0%} intervals; p: paired DeLong test against {first}.")
     ax.axvline(table.auc[0], **REFERENCE)
     ax.axvline(0.5, color=MUTED, linewidth=0.8)
     look: dict[str, Any] = {"fmt": "o", "markersize": 6, "elinewidth": 1.4, "capsize": 3}
