@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from thinice.plots.figure_set import save_figures as save_figures
     from thinice.pruning import prune as prune
     from thinice.pruning import prune_in_stages as prune_in_stages
+    from thinice.pruning.classifiers import prune_classifier as prune_classifier
     from thinice.pruning.shrinking import shrink as shrink
     from thinice.report import save_report as save_report
     from thinice.results import Comparison as Comparison
@@ -107,6 +108,7 @@ _HOMES = {
     "preset": "training",
     "prune": "pruning",
     "samples_to_tune_on": "analysis.tuning",
+    "prune_classifier": "pruning.classifiers",
     "prune_in_stages": "pruning",
     "save_classifier": "models",
     "save_figures": "plots.figure_set",
