@@ -244,8 +244,8 @@ def bound_summary(epsilon: NDArray[np.float32], epsilon_lower: NDArray[np.float6
     ``proved``, on how many samples something was proved; medians over the samples with an adversarial of the radius
     proved and of its ratio to epsilon, None where there are none.
 
-    >>> bound_summary(np.array([0.0, 0.2, 0.4], np.float32), np.array([0.0, 0.1, 0.3]))
-    {'proved': 2, 'median_lower': 0.2, 'median_ratio': 0.625}
+    >>> bound_summary(np.array([0.0, 0.25, 0.5], np.float32), np.array([0.0, 0.125, 0.375]))
+    {'proved': 2, 'median_lower': 0.25, 'median_ratio': 0.625}
     """
     if epsilon_lower is None:
         return {}
