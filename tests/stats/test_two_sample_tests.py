@@ -159,7 +159,7 @@ def test_order_scale_shift_and_swapping(kept, lost, order):
 
 def test_empty_and_unfound_groups():
     nobody = separation([], [1.0])
-    assert nobody.auc is nobody.kolmogorov_smirnov is nobody.shift_interval is None
+    assert nobody.auc is nobody.kolmogorov_smirnov is nobody.shift_low is None
     unfound = separation([NAN] * 3, [NAN] * 2)
     assert (unfound.kolmogorov_smirnov, unfound.kolmogorov_smirnov_at) == (0, None)
     assert unfound.kolmogorov_smirnov_log10_p == 0
