@@ -74,7 +74,7 @@ def test_a_run_never_lasts_less_than_nothing(tmp_path, monkeypatch):
     store = open_store(tmp_path / "thinice.duckdb", new=True)
     back = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=1)
     with store.run(["x"], device="cpu", seed=0) as run:
-        monkeypatch.setattr("thinice.store.writer.now", lambda: back)
+        monkeypatch.setattr("thinice.store.run_base.now", lambda: back)
         monkeypatch.setattr("thinice.store.runs.now", lambda: back)
         run.attack(name="a", norm="l2", settings={})
     row = store.sql("from runs").iloc[0]

@@ -41,7 +41,7 @@ def test_parameters_are_bound_by_place_and_by_name(six):
             "select epsilonn from epsilons",
             "there is no column 'epsilonn' in the tables of this query, nearest: epsilon",
         ),
-        ("from zzz", "there is no table or view 'zzz', known: adversarials, attacks"),
+        ("from zzz", "there is no table or view 'zzz', known: ada_verona, adversarials"),
         ("selekt 1", 'Parser Error: syntax error at or near "selekt"'),
         ("select $missing", "missing"),
         ("", "the query is empty"),
