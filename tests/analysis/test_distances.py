@@ -56,6 +56,11 @@ def test_each_network_has_its_own_distances(result):
     assert (result.pruned_epsilon >= np.array(PRUNED, np.float32) - 1e-6).all()
     # kept are 0, 1, 2, 5, 7: the boundary moved by 0.1 away from three and towards two
     assert result.boundary_shift == pytest.approx(0.1, rel=0.02)
+    # with the two lost ones, which lie beyond the pruned boundary: at most 0 instead of what they had
+    right = np.isin(result.transitions, ("S1,1", "S1,0"))
+    moved = np.where(result.transitions == "S1,0", 0, result.pruned_epsilon)[right] - result.epsilon[right]
+    assert result.boundary_shift_with_lost == pytest.approx(np.median(moved))
+    assert result.to_dict()["boundary_shift_with_lost"] <= result.boundary_shift
     assert (result.paired.n, result.paired.farther, result.paired.nearer) == (5, 3, 2)
     found_by = result.pruned_distances.found_by
     assert found_by.tolist() == [1, 1, 1, 0, 0, 1, 0, 1]
