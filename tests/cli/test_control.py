@@ -25,7 +25,7 @@ def test_a_checkpoint_or_noise_is_the_control(run):
     assert row["control_auc"] == row["auc"]
     code, out, err = run("compare", *networks, "--control", "noise", *OPTIONS)
     assert code == 0, err
-    assert "The control, weight noise that changes" in out
+    assert "The control, weight noise that changes" in " ".join(out.split())
     assert "AUC of the control" in out
 
 

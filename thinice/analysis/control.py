@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from thinice.analysis.measurement import forward
 from thinice.errors import InputError
 from thinice.models import Classifier, prunable_weights
 from thinice.models.classifier import with_weights
+from thinice.printable import shown
 from thinice.stats import ControlComparison, compare_with_control
 
 if TYPE_CHECKING:
@@ -39,6 +40,26 @@ PASSES = 16
 """Forward passes of a search at most; then the nearest scale is taken."""
 FIRST_SCALE = 0.1
 """Noise of a tenth of the weights' size: the first that is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlProgress:
+    """How many networks of the built-in control are made, as `thinice.engines.progress` shows it."""
+
+    title: str
+    done: int
+    passes: int
+    total: int = NOISE_NETWORKS
+
+    @property
+    def text(self) -> str:
+        """One line for people, without the title."""
+        return f"{self.done}/{self.total} networks, {self.passes} forward passes"
+
+    @property
+    def line(self) -> str:
+        """One line for people, with the title."""
+        return f"{self.title}: {self.text}"
 
 
 def weight_noise(dense: Classifier, seed: int, draw: int) -> dict[str, Tensor]:
@@ -183,17 +204,26 @@ def _noise_networks(
 
     The scales are looked for, unless they are all `known`.
     """
-    scale = FIRST_SCALE
+    scale, passes, title = FIRST_SCALE, 0, f"{shown(dense.name)}, noise as control"
+
+    def report(done: int) -> None:
+        if session.report is not None:
+            session.report(ControlProgress(title, done, passes))
+
     for draw in range(NOISE_NETWORKS):
         noise = weight_noise(dense, seed, draw)
 
-        def changed(scale: float, noise: dict[str, Tensor] = noise) -> int:
+        def changed(scale: float, noise: dict[str, Tensor] = noise, draw: int = draw) -> int:
+            nonlocal passes
+            report(draw)
+            passes += 1
             logits = forward(with_weight_noise(dense, noise, scale), session.samples, session.engine)
             others = torch.where(logits.isnan().any(1), -1, logits.argmax(1)).numpy()
             return int((others != predictions).sum())
 
         scale = known[draw] if len(known) == NOISE_NETWORKS else match_churn(changed, wanted, scale)
         yield with_weight_noise(dense, noise, scale, draw), scale
+    report(NOISE_NETWORKS)
 
 
 def refuse_control(control: object, basis: str) -> None:
