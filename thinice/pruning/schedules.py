@@ -88,7 +88,7 @@ class Pruned:
             "of_ranked": self.masks.part(self.ranked).sparsity,
             "of_convolutions": self.masks.convolutions().sparsity,
             "of_all": self.masks.sparsity,
-        }
+        } | self.method.reached()
         return self.method.described() | {"reached": reached}
 
 

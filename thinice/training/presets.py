@@ -71,6 +71,11 @@ def _row(
 _HYDRA = {**PAPER, "weight_decay": 1e-4}
 _RADMM = {**PAPER, "weight_decay": 1e-4, "epochs": 200}
 _TENTHS = {"schedule": "step", "decay": 0.1}
+_ANEW = {
+    "schedule": "restarts",
+    "milestones": tuple(part / 10 for part in range(1, 10)),
+    "select": "last",  # weights are pulled towards fewer ones: the last epoch is the one that got there
+}
 
 RECIPES: Registry[Preset] = Registry(
     "recipe",
@@ -125,7 +130,16 @@ RECIPES: Registry[Preset] = Registry(
         ),
         "radmm-pretrain": _row("R-ADMM, dense network: PGD", _RADMM, "pgd", {**PGD_10, "mode": "train"}),
         "radmm-prune": _row(
-            "R-ADMM, while pruning: PGD", {**_RADMM, "learning_rate": 0.01}, "pgd", {**PGD_10, "mode": "train"}
+            "R-ADMM, while pruning: PGD, rate anew for each tenth, x 0.1 after each third of it",
+            {**_RADMM, "learning_rate": 0.01, **_ANEW},
+            "pgd",
+            {**PGD_10, "mode": "train"},
+        ),
+        "radmm-prune-short": _row(
+            "the same in 10 epochs of 7 steps, rate along a cosine",
+            {"epochs": 10, "learning_rate": 0.02, "held_out": 0.05, **CIFAR},
+            "pgd",
+            {"steps": 7},
         ),
         "radmm-finetune": _row(
             "R-ADMM, after pruning: PGD, rate x 0.1 at 40 and 75 %",
