@@ -27,6 +27,7 @@ def test_every_recipe_can_be_made_and_says_what_it_is(name):
         ("radmm-pretrain", {"epochs": 200, "weight_decay": 1e-4}, {"mode": "train", "step_size": 2 / 255}),
         ("radmm-prune", {"schedule": "restarts", "decay": 0.1, "select": "last", "learning_rate": 0.01}, {}),
         ("radmm-finetune", {"schedule": "step", "milestones": (0.4, 0.75)}, {"mode": "train"}),
+        ("atmc-prune", {"epochs": 200, "learning_rate": 0.01}, {"budget": 4 / 255, "steps": 7, "start": "none"}),
         ("radmm-mnist", {"shift": 0, "flip": False}, {"budget": 0.3, "steps": 40, "step_size": 0.01}),
         ("flyingbird", {"epochs": 200, "milestones": (0.5, 0.75), "decay": 0.1}, {}),
         ("robustbird", {"epochs": 200, "milestones": (0.25, 0.75)}, {}),

@@ -105,6 +105,10 @@ class PruningMethod(Hook, ABC):
         """
         return {}
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what else there is to say of what the search found, one sentence each; here, nothing."""
+        return ()
+
     def finish(self, model: nn.Module) -> None:
         """Take back what `prepare` did to the layers, after `masks`: leave plain weights under their old names."""
 
@@ -115,6 +119,7 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
         "magnitude": ("thinice.pruning.magnitude:Magnitude", "the smallest weights, kernels or filters go"),
         "random": ("thinice.pruning.magnitude:Random", "weights, kernels or filters go by chance"),
         "r-admm": ("thinice.pruning.radmm:RADMM", "weights that adversarial training under ADMM could do without go"),
+        "atmc": ("thinice.pruning.atmc:ATMC", "numbers go from factors of the weights that are trained in their place"),
     },
 )
 """How pruning can choose, by name."""

@@ -131,7 +131,8 @@ def one_shot(
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(trainable[name])
     masks.apply_(module)
-    return Pruned(module, masks, history, method, ranked, _notes(method, masks, ranked))
+    notes = (*_notes(method, masks, ranked), *method.notes())
+    return Pruned(module, masks, history, method, ranked, notes)
 
 
 def masks_before(network: nn.Module | Classifier) -> Masks | None:

@@ -70,6 +70,8 @@ def _row(
 
 _HYDRA = {**PAPER, "weight_decay": 1e-4}
 _RADMM = {**PAPER, "weight_decay": 1e-4, "epochs": 200}
+_ATMC = {**PAPER, "weight_decay": 1e-4, "epochs": 200}
+_MIXED = {"budget": 4 / 255, "steps": 7, "step_size": 1.25 * 4 / 255 / 7, "start": "none", "mode": "train"}
 _TENTHS = {"schedule": "step", "decay": 0.1}
 _ANEW = {
     "schedule": "restarts",
@@ -146,6 +148,21 @@ RECIPES: Registry[Preset] = Registry(
             {**_RADMM, **_TENTHS, "learning_rate": 0.01, "milestones": (0.4, 0.75)},
             "pgd",
             {**PGD_10, "mode": "train"},
+        ),
+        "atmc-pretrain": _row(
+            "ATMC, dense network: samples and crafted inputs, at 4/255",
+            {**_ATMC, "learning_rate": 0.05},
+            "mixed",
+            _MIXED,
+        ),
+        "atmc-prune": _row(
+            "ATMC, while pruning: the same, from a smaller rate", {**_ATMC, "learning_rate": 0.01}, "mixed", _MIXED
+        ),
+        "atmc-prune-short": _row(
+            "the same in 10 epochs at 8/255",
+            {"epochs": 10, "learning_rate": 0.02, "held_out": 0.05, "select": "robust", **CIFAR},
+            "mixed",
+            {"steps": 7},
         ),
         "radmm-mnist": _row(
             "R-ADMM on MNIST: PGD of 40 steps at 0.3",
