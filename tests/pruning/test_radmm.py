@@ -45,7 +45,7 @@ def test_duals_penalty_and_residuals_by_hand():
     method.after_epoch(layer, 1.0)  # W + U = (0.5, 2): Z = (0, 2), U = (0.5, 0), rho 4.5
     assert method.penalty(layer).item() == 4.5 / 2 * (1 + 1)
     assert method.masks(layer).kept["weight"].tolist() == [[False, True]]
-    start, first, second = method.reached()["residuals"]
+    start, first, second = method.measured()["residuals"]
     assert start == {"epoch": 0, "rho": 2.0, "primal": 1.0, "dual": None}
     assert first == {"epoch": 2, "rho": 2.0, "primal": 1.0, "dual": 2.0}
     assert second == {"epoch": 3, "rho": 3.0, "primal": pytest.approx(1.25**0.5), "dual": pytest.approx(3 * 8**0.5)}

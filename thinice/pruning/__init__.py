@@ -98,16 +98,13 @@ class PruningMethod(Hook, ABC):
         name = next((name for name in METHODS.names() if METHODS.get(name) is type(self)), type(self).__name__)
         return {"method": name} | {field.name: getattr(self, field.name) for field in fields(self) if field.init}
 
-    def reached(self) -> dict[str, object]:
-        """Return what the search measured on its way, as plain values, for the file beside the sparsities; here, none.
-
-        It is asked for after `finish`.
-        """
-        return {}
-
     def notes(self) -> tuple[str, ...]:
-        """Return what else there is to say of what the search found, one sentence each; here, nothing."""
+        """Return what of a search did not go as asked, one sentence each."""
         return ()
+
+    def measured(self) -> dict[str, object]:
+        """Return what a search measured on its way, as plain values, for files."""
+        return {}
 
     def finish(self, model: nn.Module) -> None:
         """Take back what `prepare` did to the layers, after `masks`: leave plain weights under their old names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,11 @@ class ATMC(PruningMethod):
 
     searches = True
     search_recipe = "atmc-prune"
+    cost: ClassVar[str] = "factors"
+
+    def ranked(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the names of all prunable weights of the network behind its normalisation."""
+        return tuple(prunable_weights(inner(model)))
 
     def prepare(self, model: nn.Module) -> None:
         """Write the weights as factors, and project them for the first time."""
@@ -129,7 +134,7 @@ class ATMC(PruningMethod):
             delattr(owner, leaf)
             owner.register_parameter(leaf, nn.Parameter(product.to(layer[0].device)))
 
-    def reached(self) -> dict[str, object]:
+    def measured(self) -> dict[str, object]:
         """Return how many numbers of the factors are not zero, and the sparsity of these and of their product."""
         counts = self._counts()
         return {

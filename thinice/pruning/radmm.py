@@ -143,7 +143,7 @@ class RADMM(Ranking):
             row["dual"] = self._rho * _length({name: self._targets[name] - before[name] for name in before})
         self._residuals.append(row)
 
-    def reached(self) -> dict[str, object]:
+    def measured(self) -> dict[str, object]:
         """Return the residuals: the primal ``||W - Z||``, and from the first update the dual ``rho ||dZ||``."""
         return {"residuals": self._residuals}
 
