@@ -69,7 +69,8 @@ class ATMC(PruningMethod):
     Notes
     -----
     Gui et al., Model Compression with Adversarial Robustness: A Unified Optimization Framework, NeurIPS 2019, without
-    its quantisation. Of equal numbers the first goes first. A layer may lose all of them: that is told.
+    its quantisation. Of equal numbers the first goes first. A layer may lose all of them: that is told; a smaller
+    learning rate avoids it.
 
     """
 

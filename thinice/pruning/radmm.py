@@ -41,7 +41,8 @@ class RADMM(Ranking):
         What is removed as one; the authors' "irregular" is ``"weight"``. Columns and filters have the length of their
         weights (L2) as score, and exist in convolutions alone.
     rho : float
-        Of the penalty. The authors' number is for 200 epochs; short searches need a larger one, such as 0.01.
+        Of the penalty. The weights arrive where rho, times the learning rates of all steps, over 1 - momentum, is well
+        above 1: the authors' number is for 200 epochs, shorter searches need a larger one. The residuals tell.
     rho_factor : float
         What rho is multiplied by at each update; 1 leaves it ("multi-rho" in the authors' program).
     updates : int

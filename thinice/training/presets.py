@@ -160,7 +160,7 @@ RECIPES: Registry[Preset] = Registry(
         ),
         "atmc-prune-short": _row(
             "the same in 10 epochs at 8/255",
-            {"epochs": 10, "learning_rate": 0.02, "held_out": 0.05, "select": "robust", **CIFAR},
+            {"epochs": 10, "learning_rate": 0.005, "held_out": 0.05, "select": "robust", **CIFAR},
             "mixed",
             {"steps": 7},
         ),
