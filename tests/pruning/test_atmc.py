@@ -147,6 +147,12 @@ def test_what_it_cannot_do_is_one_line():
         ATMC(sparsity=1)
     with pytest.raises(InputError, match="`method` 'atmc' has no setting 'structure': it has sparsity"):
         prune(network(), "atmc", structure="filter", samples=blobs(), recipe=SEARCH)
+    tied = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 2))
+    tied[2].weight = tied[1].weight
+    with pytest.raises(InputError, match=r"`network`: 1\.weight and 2\.weight are one weight, which ATMC cannot write"):
+        searched(tied)
+    with pytest.raises(InputError, match="`network` has nothing to prune"):
+        searched(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)))
     with pytest.raises(InputError, match="`method` has no factors: it has found no masks yet"):
         atmc_state(ATMC(), network())
 

@@ -79,8 +79,26 @@ class ATMC(PruningMethod):
     cost: ClassVar[str] = "factors"
 
     def ranked(self, model: nn.Module) -> tuple[str, ...]:
-        """Return the names of all prunable weights of the network behind its normalisation."""
-        return tuple(prunable_weights(inner(model)))
+        """Return the names of all prunable weights of the network behind its normalisation.
+
+        Raises
+        ------
+        InputError
+            For a network without any, and for one whose layers share a weight.
+
+        """
+        model = inner(model)
+        weights = prunable_weights(model)
+        if not weights:
+            raise InputError("`network` has nothing to prune: it has neither convolutions nor linear layers")
+        for name, weight in weights.items():
+            shared = [other for other, value in model.named_parameters(remove_duplicate=False) if value is weight]
+            if len(shared) > 1:
+                raise InputError(
+                    f"`network`: {' and '.join(shared)} are one weight, which ATMC cannot write as factors of {name}: "
+                    "choose another method"
+                )
+        return tuple(weights)
 
     def prepare(self, model: nn.Module) -> None:
         """Write the weights as factors, and project them for the first time."""
