@@ -48,6 +48,7 @@ def test_parts_and_counts():
         "kernel": [(3, 6)],
         "filter": [(2, 3)],
         "channel": [(2, 2)],
+        "column": [(3, 8)],
     }
     assert list(masks.convolutions().kept) == ["0.weight"]
     assert masks.convolutions().density == 3 / 24
@@ -65,7 +66,7 @@ def test_units_are_spread_as_they_were_grouped(structure):
     weight = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     first = grouped(weight, structure)[..., 0]
     assert torch.equal(grouped(spread(first, weight.shape, structure).contiguous(), structure)[..., 0], first)
-    totals = {"weight": weight, "kernel": weight.sum((2, 3)), "filter": weight.sum((1, 2, 3))}
+    totals = {"weight": weight, "kernel": weight.sum((2, 3)), "filter": weight.sum((1, 2, 3)), "column": weight.sum(0)}
     assert torch.equal(grouped(weight, structure).sum(-1), totals.get(structure, weight.sum((0, 2, 3))))
 
 

@@ -238,7 +238,7 @@ def test_a_frozen_module_stays_as_frozen_as_it_was():
             "`method` 'magnitude' has no setting 'criterion': it has scope, skip, sparsity, structure",
         ),
         ({"scope": "all"}, "`scope` must be one of global, local, got 'all'"),
-        ({"structure": "column"}, "`structure` must be one of weight, kernel, filter, channel, got 'column'"),
+        ({"structure": "row"}, "`structure` must be one of weight, kernel, filter, channel, column, got 'row'"),
     ],
 )
 def test_refuses_in_one_line(arguments, message):

@@ -15,6 +15,7 @@ from thinice.training.crafting import ascend, started
 from thinice.training.fast import Fast
 from thinice.training.history import Epoch
 from thinice.training.mart import MART
+from thinice.training.mixed import Mixed
 from thinice.training.passes import evaluating
 from thinice.training.pgd_at import PGD
 from thinice.training.trades import TRADES
@@ -52,10 +53,13 @@ def by_hand(name, clean, crafted, label, beta):
     if name == "mart":
         others = max(value for k, value in enumerate(q) if k != label)
         return -math.log(q[label]) - math.log(1.0001 - others) + beta * divergence * (1 - p[label])
+    if name == "mixed":
+        return -0.25 * math.log(p[label]) - 0.75 * math.log(q[label])
     return -math.log(q[label])
 
 
 OBJECTIVES = {"pgd": PGD(), "fast": Fast(), "trades": TRADES(beta=6.0), "mart": MART(beta=5.0)}
+OBJECTIVES |= {"mixed": Mixed(share=0.25)}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -228,6 +232,7 @@ def test_a_rough_epoch_is_no_collapse(clean, trained, spoilt):
         (PGD, {"mode": "test"}, "`mode` must be one of train, eval, got 'test'"),
         (Fast, {"steps": 3}, "`steps` of fast is 1, got 3: objective 'pgd' takes more"),
         (TRADES, {"beta": -1.0}, "`beta` must be a number of at least 0, got -1.0"),
+        (Mixed, {"share": 1.5}, "`share` must be a number from 0 to 1, got 1.5"),
         (MART, {"beta": math.nan}, "`beta` must be a number of at least 0, got nan"),
     ],
 )

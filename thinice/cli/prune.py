@@ -64,7 +64,7 @@ class MethodOptions:
         typer.Option(
             "--structure",
             help="What goes as one: weight, the default; in convolutions also kernel, filter (output channel), channel "
-            "(input).",
+            "(input), column (a place in an input channel).",
         ),
     ] = None
     skip: Annotated[

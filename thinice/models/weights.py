@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["STRUCTURES", "Layer", "Masks", "grouped", "has_units", "prunable_weights", "sparsity", "spread"]
 
 STRUCTURES: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"weight": (0, 1, 2, 3, 4), "kernel": (0, 1), "filter": (0,), "channel": (1,)}
+    {"weight": (0, 1, 2, 3, 4), "kernel": (0, 1), "filter": (0,), "channel": (1,), "column": (1, 2, 3, 4)}
 )
-"""The axes of a weight that tell its units apart: one weight, one (output, input) pair, one output, one input channel.
+"""The axes of a weight that tell its units apart: one weight, one (output, input) pair, one output, one input channel,
+one place in an input channel (a column, where each filter is a row).
 
 Units of several weights exist in convolutions alone: the outputs of the last linear layer are the classes.
 """
@@ -189,7 +190,7 @@ class Masks:
         >>> mask = torch.zeros(2, 3, 1, 1, dtype=torch.bool)
         >>> mask[0, 0] = True
         >>> [(layer.kept, layer.weights) for name in STRUCTURES for layer in Masks({"w": mask}).units(name)]
-        [(1, 6), (1, 6), (1, 2), (1, 3)]
+        [(1, 6), (1, 6), (1, 2), (1, 3), (1, 3)]
         """
         rows = []
         for name, mask in self.kept.items():

@@ -7,6 +7,7 @@ from thinice.plots.distributions import plot_distribution, plot_intervals, plot_
 from thinice.plots.figure_set import ComparisonColumns, figure_set
 from thinice.plots.images import plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
+from thinice.plots.residuals import plot_residuals
 from thinice.plots.study import StudyCurve, plot_study
 from thinice.plots.style import TRANSITIONS, UNITS
 from thinice.plots.training import plot_training
@@ -25,6 +26,7 @@ __all__ = [
     "plot_intervals",
     "plot_pairs",
     "plot_predictors",
+    "plot_residuals",
     "plot_risk",
     "plot_roc",
     "plot_security",

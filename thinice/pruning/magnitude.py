@@ -35,12 +35,13 @@ class Ranking(PruningMethod):
     ----------
     sparsity : float
         In [0, 1): the fraction of the ranked weights that shall be zero, to the nearest whole number of weights.
-        What is zero already goes first and counts. Kernels, filters and channels exist in convolutions alone: of them
+        What is zero already goes first and counts. Other units than weights exist in convolutions alone: of them
         as many go as fit into the fraction of the convolutions' weights, which is not exceeded.
     scope : {"global", "local"}
         Rank all layers together, or each by itself.
-    structure : {"weight", "kernel", "filter", "channel"}
-        What is removed as one: a weight, the kernel of an (output, input) pair, an output channel, an input channel.
+    structure : {"weight", "kernel", "filter", "channel", "column"}
+        What is removed as one: a weight, the kernel of an (output, input) pair, an output channel, an input channel, a
+        place in the kernels of an input channel.
     skip : str
         Patterns of the names of weights that are not ranked and stay whole, as of a shell, with commas between them;
         case does not matter: ``"conv1.*,fc.*"``. ``"shortcuts"`` stands for the 1x1 convolutions of residual shortcuts,

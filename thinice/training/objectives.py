@@ -16,6 +16,7 @@ OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
         "pgd": ("thinice.training.pgd_at:PGD", "cross-entropy on inputs crafted by projected gradient ascent"),
         "fast": ("thinice.training.fast:Fast", "cross-entropy on inputs crafted by one step from a random start"),
         "trades": ("thinice.training.trades:TRADES", "cross-entropy, and divergence within the budget"),
+        "mixed": ("thinice.training.mixed:Mixed", "cross-entropy, half on the samples and half on crafted inputs"),
         "mart": ("thinice.training.mart:MART", "boosted cross-entropy, and divergence where samples are wrong"),
     },
 )

@@ -70,7 +70,14 @@ def _row(
 
 _HYDRA = {**PAPER, "weight_decay": 1e-4}
 _RADMM = {**PAPER, "weight_decay": 1e-4, "epochs": 200}
+_ATMC = {**PAPER, "weight_decay": 1e-4, "epochs": 200}
+_MIXED = {"budget": 4 / 255, "steps": 7, "step_size": 1.25 * 4 / 255 / 7, "start": "none", "mode": "train"}
 _TENTHS = {"schedule": "step", "decay": 0.1}
+_ANEW = {
+    "schedule": "restarts",
+    "milestones": tuple(part / 10 for part in range(1, 10)),
+    "select": "last",  # weights are pulled towards fewer ones: the last epoch is the one that got there
+}
 
 RECIPES: Registry[Preset] = Registry(
     "recipe",
@@ -125,13 +132,37 @@ RECIPES: Registry[Preset] = Registry(
         ),
         "radmm-pretrain": _row("R-ADMM, dense network: PGD", _RADMM, "pgd", {**PGD_10, "mode": "train"}),
         "radmm-prune": _row(
-            "R-ADMM, while pruning: PGD", {**_RADMM, "learning_rate": 0.01}, "pgd", {**PGD_10, "mode": "train"}
+            "R-ADMM, while pruning: PGD, rate anew for each tenth, x 0.1 after each third of it",
+            {**_RADMM, "learning_rate": 0.01, **_ANEW},
+            "pgd",
+            {**PGD_10, "mode": "train"},
+        ),
+        "radmm-prune-short": _row(
+            "the same in 10 epochs of 7 steps, rate along a cosine",
+            {"epochs": 10, "learning_rate": 0.02, "held_out": 0.05, **CIFAR},
+            "pgd",
+            {"steps": 7},
         ),
         "radmm-finetune": _row(
             "R-ADMM, after pruning: PGD, rate x 0.1 at 40 and 75 %",
             {**_RADMM, **_TENTHS, "learning_rate": 0.01, "milestones": (0.4, 0.75)},
             "pgd",
             {**PGD_10, "mode": "train"},
+        ),
+        "atmc-pretrain": _row(
+            "ATMC, dense network: samples and crafted inputs, at 4/255",
+            {**_ATMC, "learning_rate": 0.05},
+            "mixed",
+            _MIXED,
+        ),
+        "atmc-prune": _row(
+            "ATMC, while pruning: the same, from a smaller rate", {**_ATMC, "learning_rate": 0.01}, "mixed", _MIXED
+        ),
+        "atmc-prune-short": _row(
+            "the same in 10 epochs at 8/255",
+            {"epochs": 10, "learning_rate": 0.005, "held_out": 0.05, "select": "robust", **CIFAR},
+            "mixed",
+            {"steps": 7},
         ),
         "radmm-mnist": _row(
             "R-ADMM on MNIST: PGD of 40 steps at 0.3",

@@ -25,6 +25,10 @@ SCHEDULES: Registry[Callable[..., float]] = Registry(
         "cosine": ("thinice.training.loop:cosine", "falls along a half cosine, from 1 to 0"),
         "constant": ("thinice.training.recipe:constant", "stays as it is"),
         "step": ("thinice.training.recipe:step", "is multiplied by `decay` at each of the `milestones`"),
+        "restarts": (
+            "thinice.training.recipe:restarts",
+            "starts anew at each of the `milestones`, and is multiplied by `decay` after each third in between",
+        ),
         "one-cycle": (
             "thinice.training.recipe:one_cycle",
             "rises for the part `warmup`, then falls to 0, both straight",
@@ -110,7 +114,8 @@ class Recipe:
         A name in `SCHEDULES`. ``"cosine"`` falls along a half cosine, the last step's rate is almost 0 (Loshchilov and
         Hutter 2017, without restarts).
     milestones, decay : tuple of float, float
-        Of ``"step"``: parts of all steps at which the rate is multiplied by `decay`; ``"plateau"`` has `decay` too.
+        Of ``"step"``: parts of all steps at which the rate is multiplied by `decay`; of ``"restarts"``, at which it
+        starts anew. ``"plateau"`` has `decay` too.
     warmup : float
         Of ``"one-cycle"``: the part of all steps in which the rate rises.
     plateau_patience : int
@@ -255,6 +260,20 @@ def step(done: float, milestones: tuple[float, ...] = (0.5, 0.75), decay: float 
 
     """
     return float(decay ** sum(done >= milestone for milestone in milestones))
+
+
+def restarts(done: float, milestones: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> float:
+    """Return `decay` to the power of how many thirds are over since the last milestone: 0, 1 or 2.
+
+    Examples
+    --------
+    >>> [round(restarts(part, milestones=(0.6,)), 2) for part in (0, 0.25, 0.5, 0.6, 0.75, 0.9)]
+    [1.0, 0.1, 0.01, 1.0, 0.1, 0.01]
+
+    """
+    start = max([0.0, *(milestone for milestone in milestones if milestone <= done)])
+    end = min([1.0, *(milestone for milestone in milestones if milestone > done)])
+    return float(decay ** int(3 * (done - start) / (end - start) + 1e-9))
 
 
 def one_cycle(done: float, warmup: float = 0.4) -> float:

@@ -1,0 +1,188 @@
+"""R-ADMM: adversarial training that pulls the weights towards their own pruned version, then cuts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from thinice.errors import InputError
+from thinice.models import prunable_weights
+from thinice.models.normalization import inner
+from thinice.pruning.magnitude import Ranking, lowest_masks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["RADMM", "radmm_state"]
+
+RADMM_STRUCTURES = ("weight", "column", "filter")
+PREFIX = "module.basic_model."
+"""What names begin with in the authors' files: those of a network in their attack, in torch's DataParallel."""
+
+
+@dataclass(kw_only=True)
+class RADMM(Ranking):
+    """Training under the constraint of sparsity by the alternating direction method of multipliers, then a hard cut.
+
+    The search minimises the loss of its objective plus ``rho / 2 * ||W - Z + U||^2``, summed over the layers. Z, the
+    targets, are the weights W projected onto what the sparsity allows; U, the duals, add up how far W stayed from Z.
+    After each part of the search ``Z = projection(W + U)``, then ``U = U + W - Z``. In the end W itself is projected.
+
+    Attributes
+    ----------
+    scope : {"local", "global"}
+        Project each layer by itself, as the authors do with a rate for each layer, or all together.
+    structure : {"weight", "column", "filter"}
+        What is removed as one; the authors' "irregular" is ``"weight"``. Columns and filters have the length of their
+        weights (L2) as score, and exist in convolutions alone.
+    rho : float
+        Of the penalty. The weights arrive where rho, times the learning rates of all steps, over 1 - momentum, is well
+        above 1: the authors' number is for 200 epochs, shorter searches need a larger one. The residuals tell.
+    rho_factor : float
+        What rho is multiplied by at each update; 1 leaves it ("multi-rho" in the authors' program).
+    updates : int
+        How often Z and U are renewed, evenly over the search, and at most once an epoch: 10 times in the authors' 200
+        epochs.
+
+    Notes
+    -----
+    Ye et al., Adversarial Robustness vs. Model Compression, or Both?, ICCV 2019. The duals are not rescaled where rho
+    changes, and of equal scores the first goes first. Every layer keeps its best unit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = torch.nn.Linear(4, 1)
+    >>> layer.weight.data = torch.tensor([[0.3, -0.1, 0.5, -0.4]])
+    >>> method = RADMM(sparsity=0.5, rho=2.0)
+    >>> method.prepare(layer)
+    >>> round(method.penalty(layer).item(), 6)  # 0.3^2 + 0.1^2
+    0.1
+
+    """
+
+    searches = True
+    search_recipe = "radmm-prune"
+    scope: str = "local"
+    rho: float = 0.001
+    rho_factor: float = 1.3
+    updates: int = 10
+
+    def __post_init__(self) -> None:
+        if self.structure not in RADMM_STRUCTURES:
+            raise InputError(
+                f"`structure` must be one of {', '.join(RADMM_STRUCTURES)} in R-ADMM, got {self.structure!r}"
+            )
+        super().__post_init__()
+        for name, value, least in (("rho", self.rho, 0.0), ("rho_factor", self.rho_factor, 1.0)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not least <= value < math.inf or value == 0:
+                bound = "above 0" if least == 0 else f"at least {least:g}"
+                raise InputError(f"`{name}` must be a number {bound}, got {value!r}")
+        if isinstance(self.updates, bool) or not isinstance(self.updates, int) or self.updates < 1:
+            raise InputError(f"`updates` must be a whole number of at least 1, got {self.updates!r}")
+
+    def scores(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return absolute values; for units of several weights squares, whose mean ranks as the length does."""
+        if self.structure == "weight":
+            return {name: weight.abs() for name, weight in weights.items()}
+        return {name: weight.double().square() for name, weight in weights.items()}
+
+    def projected(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the nearest weights that hold the constraint: those of the best units, and zeros."""
+        scores = self.scores({name: weight.cpu().float() for name, weight in weights.items()})
+        masks = lowest_masks(scores, sparsity=self.sparsity, scope=self.scope, structure=self.structure)
+        return {name: weight * masks[name].to(weight.device) for name, weight in weights.items()}
+
+    @torch.no_grad()
+    def prepare(self, model: nn.Module) -> None:
+        """Project the weights for the first time; the duals are 0."""
+        self._names = self.ranked(model)
+        weights = self._weights(model)
+        self._targets = self.projected(weights)
+        self._duals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        self._rho, self._epochs, self._parts = float(self.rho), 0, 0
+        self._residuals: list[dict[str, float | None]] = []
+        self._note_residuals(weights, None)
+
+    def _weights(self, model: nn.Module) -> dict[str, Tensor]:
+        parameters: dict[str, nn.Parameter] = prunable_weights(inner(model))
+        return {name: parameters[name] for name in self._names}
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """Return the augmented Lagrangian's part beside the loss."""
+        distances = [
+            (weight - (self._targets[name] - self._duals[name])).square().sum()
+            for name, weight in self._weights(model).items()
+        ]
+        return self._rho / 2 * torch.stack(distances).sum()
+
+    @torch.no_grad()
+    def after_epoch(self, model: nn.Module, done: float) -> None:
+        """Renew targets and duals, where a part of the search is done."""
+        self._epochs += 1
+        parts = math.floor(done * self.updates + 1e-9)  # 0.29 * 100 is below 29
+        if parts == self._parts:
+            return
+        self._parts = parts
+        weights, before = self._weights(model), self._targets
+        self._targets = self.projected({name: weight + self._duals[name] for name, weight in weights.items()})
+        for name, weight in weights.items():
+            self._duals[name] = self._duals[name] + weight - self._targets[name]
+        self._note_residuals(weights, before)
+        self._rho *= self.rho_factor
+
+    def _note_residuals(self, weights: Mapping[str, Tensor], before: Mapping[str, Tensor] | None) -> None:
+        primal = {name: weight - self._targets[name] for name, weight in weights.items()}
+        row = {"epoch": self._epochs, "rho": self._rho, "primal": _length(primal), "dual": None}
+        if before is not None:
+            row["dual"] = self._rho * _length({name: self._targets[name] - before[name] for name in before})
+        self._residuals.append(row)
+
+    def measured(self) -> dict[str, object]:
+        """Return the residuals: the primal ``||W - Z||``, and from the first update the dual ``rho ||dZ||``."""
+        return {"residuals": self._residuals}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return targets, duals, rho, how far the search is, and the residuals."""
+        return {
+            "targets": self._targets,
+            "duals": self._duals,
+            "rho": self._rho,
+            "epochs": self._epochs,
+            "parts": self._parts,
+            "residuals": self._residuals,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a search that was stopped."""
+        for own, read in ((self._targets, state["targets"]), (self._duals, state["duals"])):
+            for name, value in own.items():
+                own[name] = read[name].to(value.device).reshape(value.shape)
+        self._rho, self._epochs, self._parts = state["rho"], state["epochs"], state["parts"]
+        self._residuals = list(state["residuals"])
+
+
+def _length(values: Mapping[str, Tensor]) -> float:
+    """Return the length of several tensors together."""
+    return math.sqrt(sum(float(value.double().square().sum()) for value in values.values()))
+
+
+def radmm_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights as the authors' program saves them, for ``torch.save``: plain, with zeros where pruned.
+
+    Their files have no place for a normalisation: who reads one names it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> list(radmm_state(torch.nn.Linear(2, 1)))
+    ['module.basic_model.weight', 'module.basic_model.bias']
+
+    """
+    return {f"{PREFIX}{name}": value.detach().cpu().clone() for name, value in inner(network).state_dict().items()}
