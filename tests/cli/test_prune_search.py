@@ -38,7 +38,8 @@ def test_help_knows_it():
     assert "toy-scores: a toy" in methods()
     assert "of toy-scores seed, strength" in method_settings()
     assert "of random scope, seed, skip, structure" in method_settings()
-    assert searching_methods() == "toy-scores (by default finetune)"
+    assert searching_methods().startswith("hydra (by default hydra-prune)")
+    assert searching_methods().endswith("toy-scores (by default finetune)")
 
 
 def test_it_is_the_function_and_the_file_tells_all(run, dense, tmp_path):
@@ -217,6 +218,22 @@ def test_a_bad_word_is_one_line(run, dense, tmp_path, words, message):
     assert message in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["hydra"])
+def test_methods_of_papers_search_and_train_by_their_recipes(run, dense, method):
+    words = ("--sparsity", "0.95", "--limit", "50", "--device", "cpu", "--format", "json")
+    recipes = ("--search", f"{method}-prune,epochs=1,steps=1", "--finetune", f"{method}-finetune,epochs=1,steps=1")
+    code, out, err = run("prune", dense, "--method", method, *words, *recipes, "-o", "pruned.pt")
+    assert code == 0, err
+    assert err.count(f"warning: dense was trained naturally, and method '{method}' searches by adversarial") == 1
+    (row,) = json.loads(out)
+    pruned = load_classifier("pruned.pt")
+    assert row["asked"] == 0.95
+    assert row["sparsity"] == thinice.sparsity(pruned.network) == pytest.approx(0.95, abs=0.002)
+    assert pruned.masks.hold(pruned.network)
+    assert len(pruned.recipe["pruning"]["reached"]["mask_changes"]) == 1
+    assert run("prune", dense, "--method", method, *words, *recipes, "-o", "pruned.pt")[0] == 0  # it is there already
 
 
 def test_settings_that_are_text_stay_text(run, dense):

@@ -98,6 +98,14 @@ class PruningMethod(Hook, ABC):
         name = next((name for name in METHODS.names() if METHODS.get(name) is type(self)), type(self).__name__)
         return {"method": name} | {field.name: getattr(self, field.name) for field in fields(self) if field.init}
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what of a search did not go as asked, one sentence each."""
+        return ()
+
+    def measured(self) -> dict[str, object]:
+        """Return what a search measured on its way, as plain values, for files."""
+        return {}
+
     def finish(self, model: nn.Module) -> None:
         """Take back what `prepare` did to the layers, after `masks`: leave plain weights under their old names."""
 
@@ -107,6 +115,8 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
     {
         "magnitude": ("thinice.pruning.magnitude:Magnitude", "the smallest weights, kernels or filters go"),
         "random": ("thinice.pruning.magnitude:Random", "weights, kernels or filters go by chance"),
+        "lwm": ("thinice.pruning.hydra:LowestMagnitude", "the smallest weights go, as many in each layer"),
+        "hydra": ("thinice.pruning.hydra:Hydra", "scores are trained while weights are frozen (HYDRA, S2AP)"),
     },
 )
 """How pruning can choose, by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from thinice.errors import CheckpointError, InputError
+from thinice.errors import CheckpointError, InputError, TrainingWarning
 from thinice.files import expanded, make_folder
 from thinice.models import Classifier, Masks, load_classifier, save_classifier
 from thinice.models import save_masks as save_masks_alone
@@ -159,6 +160,11 @@ def prune_classifier(
         Without, those that were made in the same way are returned as they are; any others, and the snapshots of another
         pruning, are refused.
 
+    Warns
+    -----
+    TrainingWarning
+        Where the search is adversarial, and the dense network was trained naturally.
+
     Raises
     ------
     InputError
@@ -209,6 +215,8 @@ def prune_classifier(
         finished = _made_before(files, dense, made_method, facts)
         if len(finished) == len(files):
             return map(completed, finished)
+    if searching is not None:
+        _warn_if_natural(dense, searching, str(made_method.described()["method"]))
     dense = dense.to(chosen_device)
     networks: Iterator[Pruned]
     if samples is not None and searching is not None:
@@ -282,6 +290,19 @@ def _plans(
         search = method.search_recipe
     plans = [preset(plan) if isinstance(plan, str) else plan for plan in (search, finetune)]
     return plans[0], plans[1]
+
+
+def _warn_if_natural(dense: Classifier, search: Plan, method: str) -> None:
+    """Warn where a search is to be robust and the file of the dense network says that it was trained naturally."""
+    training = (dense.recipe or {}).get("training")
+    natural = isinstance(training, Mapping) and training.get("objective") == "natural"
+    if natural and search.objective.threat() is not None:
+        warnings.warn(
+            f"{dense.name} was trained naturally, and method {method!r} searches by adversarial training, for which "
+            "papers begin with a robust network: train one first, by a recipe such as 'pgd' or 'trades'",
+            TrainingWarning,
+            stacklevel=3,
+        )
 
 
 def _files(

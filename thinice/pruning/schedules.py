@@ -89,7 +89,7 @@ class Pruned:
             "of_convolutions": self.masks.convolutions().sparsity,
             "of_all": self.masks.sparsity,
         }
-        return self.method.described() | {"reached": reached}
+        return self.method.described() | {"reached": reached | self.method.measured()}
 
 
 def one_shot(
@@ -131,7 +131,7 @@ def one_shot(
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(trainable[name])
     masks.apply_(module)
-    return Pruned(module, masks, history, method, ranked, _notes(method, masks, ranked))
+    return Pruned(module, masks, history, method, ranked, (*method.notes(), *_notes(method, masks, ranked)))
 
 
 def masks_before(network: nn.Module | Classifier) -> Masks | None:
