@@ -117,6 +117,7 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
         "random": ("thinice.pruning.magnitude:Random", "weights, kernels or filters go by chance"),
         "lwm": ("thinice.pruning.hydra:LowestMagnitude", "the smallest weights go, as many in each layer"),
         "hydra": ("thinice.pruning.hydra:Hydra", "scores are trained while weights are frozen (HYDRA, S2AP)"),
+        "harp": ("thinice.pruning.harp:Harp", "the same with a learned rate for each layer (HARP)"),
     },
 )
 """How pruning can choose, by name."""

@@ -450,7 +450,8 @@ def _notes(method: PruningMethod, masks: Masks, ranked: Sequence[str]) -> tuple[
     ]
     sizes = [layer.weights // units.weights for layer, units in zip(part.layers(), part.units(structure), strict=True)]
     groups = 1 if getattr(method, "scope", "local") == "global" else len(ranked)
-    missing = abs(part.sparsity - method.sparsity) * sum(layer.weights for layer in part.layers())
+    weights = sum(layer.weights for layer in part.layers())
+    missing = abs(part.sparsity - method.sparsity) * weights if getattr(method, "cost", "weights") == "weights" else 0
     exhausted = part.sparsity < method.sparsity and all(layer.kept == 1 for layer in part.units(structure))
     if missing > max(sizes, default=1) * groups or (exhausted and missing >= 1):
         notes.append(f"sparsity {method.sparsity:g} was asked for, {part.sparsity:.4f} is reached")
