@@ -13,6 +13,7 @@ from tests.training.small import blobs, network, weights
 from thinice.errors import InputError
 from thinice.models import Masks, prunable_weights
 from thinice.models.normalization import Normalized
+from thinice.models.research_formats.hydra_harp_rst import highest
 from thinice.pruning import METHODS, prune
 from thinice.pruning.hydra import Hydra, TopScores, scaled
 from thinice.training import Losses, Objective, Recipe
@@ -47,6 +48,18 @@ def test_masks_of_scores_by_hand(scores, density, kept):
     assert torch.equal(top(torch.full_like(top.scores, 2.0)), 2.0 * torch.tensor(kept))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64])
+def test_the_highest_are_those_of_a_stable_sort(dtype):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(-4, 4, (7, 5), generator=generator).to(dtype)  # full of ties
+    if dtype.is_floating_point:
+        scores[3, 2], scores[1, 1], scores[6, 4] = torch.inf, -torch.inf, torch.nan
+    for count in range(36):
+        expected = torch.ones(35, dtype=torch.bool)
+        expected[scores.flatten().double().argsort(stable=True)[: 35 - count]] = False
+        assert torch.equal(highest(scores, count).flatten(), expected)
+
+
 def test_scores_start_as_the_weights_scaled():
     weight = torch.randn(5, 3, 2, 2)
     assert torch.allclose(scaled(weight), weight * (6 / 12) ** 0.5 / weight.abs().max())
@@ -62,6 +75,10 @@ def test_the_gradient_passes_straight_through():
     masked = (weight * top.mask()).requires_grad_()
     functional.cross_entropy(inputs @ masked.T, labels).backward()
     torch.testing.assert_close(top.scores.grad, weight * masked.grad * top.scores.detach().sign())
+    weight.requires_grad_()
+    functional.cross_entropy(inputs @ top(weight).T, labels).backward()
+    torch.testing.assert_close(weight.grad, masked.grad * top.mask())
+    weight = weight.detach()
     assert top.scores.grad[~top.mask()].all()
     central = TopScores(torch.randn(3, 4), 1.0)  # where nothing is pruned, against differences of a soft mask
     functional.cross_entropy(inputs @ central(weight).T, labels).backward()
@@ -73,6 +90,12 @@ def test_the_gradient_passes_straight_through():
 
     difference = (loss(1 + step) - loss(1 - step)) / 2e-3 * central.scores[1, 2].detach().sign()
     assert float(central.scores.grad[1, 2]) == pytest.approx(float(difference), rel=1e-3)
+
+
+def test_a_masked_weight_lies_in_memory_as_the_weight():
+    weight = torch.randn(6, 1, 5, 5).to(memory_format=torch.channels_last)
+    masked = TopScores(scaled(weight), 0.5)(weight)
+    assert masked.stride() == weight.stride() == (25, 1, 5, 1)
 
 
 def test_a_mask_follows_its_scores_however_they_are_changed():

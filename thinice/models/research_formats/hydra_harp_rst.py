@@ -103,9 +103,25 @@ def harp_rate(score: Tensor, density: float) -> Tensor:
 
 
 def highest(scores: Tensor, count: int) -> Tensor:
-    """Return a mask in the shape of the scores, True for the `count` highest; of equal scores the first go."""
-    mask = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask[scores.flatten().argsort(stable=True)[: scores.numel() - count]] = False
+    """Return a mask in the shape of the scores, True for the `count` highest; of equal scores the first go.
+
+    What is not a number counts as infinite.
+
+    Examples
+    --------
+    >>> highest(torch.tensor([0.5, 2.0, 0.5, 0.5, 0.1]), 2)
+    tensor([False,  True, False,  True, False])
+    """
+    flat = scores.flatten() if scores.dtype in {torch.float32, torch.float64} else scores.flatten().double()
+    dropped = flat.numel() - count
+    mask = torch.ones_like(flat, dtype=torch.bool)
+    if dropped > 0:  # faster than to sort all of them
+        flat = flat.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        highest_dropped = flat.kthvalue(dropped).values
+        below = flat < highest_dropped
+        equal = (flat == highest_dropped).nonzero()[:, 0]
+        mask[below] = False
+        mask[equal[: dropped - int(below.sum())]] = False
     return mask.view(scores.shape)
 
 
