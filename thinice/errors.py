@@ -73,7 +73,7 @@ class DoubtfulWarning(UserWarning):
 
 
 class TrainingWarning(UserWarning):
-    """A training went back to an earlier epoch, because a later one had spoilt the network."""
+    """A training went back to an earlier epoch, because a later one had spoilt the network; or it begins wrongly."""
 
 
 class MissingExtraError(ThinIceError, ImportError):

@@ -13,7 +13,7 @@ from tests.pruning.toy import ROWS
 from thinice.cli.prune import method_settings, methods, searching_methods
 from thinice.data.digits import example_checkpoints
 from thinice.errors import InputError
-from thinice.models import load_classifier
+from thinice.models import load_classifier, sparsity
 from thinice.pruning import METHODS
 from thinice.pruning.classifiers import prune_classifier
 from thinice.training.presets import fitted_preset
@@ -38,6 +38,7 @@ def test_help_knows_it():
     assert "toy-scores: a toy" in methods()
     assert "of toy-scores seed, strength" in method_settings()
     assert "of random scope, seed, skip, structure" in method_settings()
+    assert searching_methods().startswith("hydra (by default hydra-prune)")
     assert searching_methods().endswith("toy-scores (by default finetune)")
 
 
@@ -207,6 +208,7 @@ def test_overwriting_without_training_removes_snapshots_and_nothing_else(run, de
             "`--search` changes nothing: method 'magnitude' finds its masks",
         ),
         (("--reinitialise",), "`--reinitialise` changes nothing without training: give `--finetune`, or leave it out"),
+        (("--also", "hidra"), "`also` 'hidra' is unknown: did you mean hydra?"),
         (("--split", "test"), "`--split` test is what networks are measured on"),
         (("--sparsity", "1"), "`sparsity` must be a fraction from 0 to below 1, got 1.0"),
     ],
@@ -217,6 +219,25 @@ def test_a_bad_word_is_one_line(run, dense, tmp_path, words, message):
     assert message in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["hydra", "harp"])
+def test_methods_of_papers_search_and_train_by_their_recipes(run, dense, method):
+    words = ("--sparsity", "0.95", "--limit", "50", "--device", "cpu", "--format", "json")
+    recipes = ("--search", f"{method}-prune,epochs=1,steps=1", "--finetune", f"{method}-finetune,epochs=1,steps=1")
+    code, out, err = run("prune", dense, "--method", method, *words, *recipes, "-o", "pruned.pt", "--also", method)
+    assert code == 0, err
+    assert err.count(f"warning: dense was trained naturally, and method '{method}' searches by adversarial") == 1
+    (row,) = json.loads(out)
+    pruned = load_classifier("pruned.pt")
+    assert row["asked"] == 0.95
+    assert row["sparsity"] == sparsity(pruned.network) == pytest.approx(0.95, abs=0.002)
+    assert pruned.masks.hold(pruned.network)
+    assert len(pruned.recipe["pruning"]["reached"]["mask_changes"]) == 1
+    theirs = load_classifier(f"pruned-{method}.pt", normalization="none")
+    images = thinice.load_samples("digits", limit=30).inputs[:]
+    assert torch.equal(theirs.module(images), pruned.module(images))
+    assert run("prune", dense, "--method", method, *words, *recipes, "-o", "pruned.pt")[0] == 0  # it is there already
 
 
 def test_settings_that_are_text_stay_text(run, dense):

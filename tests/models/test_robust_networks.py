@@ -29,5 +29,7 @@ def test_they_read_images_that_they_were_not_trained_on(tmp_path):
     samples = thinice.load_samples(f"folder:{tmp_path}", split="test", limit=500)
     for name in ("", "-pruned-90", "-pruned-95"):
         network = thinice.load_classifier(FOLDER / f"resnet20-seed-0{name}.pt")
-        accuracy = (network(samples.inputs[torch.arange(len(samples))]).argmax(1) == samples.labels).float().mean().item()
+        accuracy = (
+            (network(samples.inputs[torch.arange(len(samples))]).argmax(1) == samples.labels).float().mean().item()
+        )
         assert 0.5 < accuracy < 0.66

@@ -38,6 +38,13 @@ def method_settings() -> str:
     return "; ".join(f"of {name} {one_of(names) or 'none'}" for name, names in settings.items())
 
 
+def formats() -> str:
+    """Return what ``--also`` takes, from the registry of formats of other programs."""
+    from thinice.models.research_formats.writing import WRITERS
+
+    return "; ".join(f"{name}: {summary}" for name, summary in WRITERS.summaries().items())
+
+
 def searching_methods() -> str:
     """Return the methods that ``--search`` is for, with the recipe of each."""
     from thinice.pruning import METHODS
@@ -164,6 +171,14 @@ def prune(
         bool,
         typer.Option("--save-masks", help="Also save the masks alone, as NAME-masks, for weights in other programs."),
     ] = False,
+    also: Annotated[
+        str | None,
+        typer.Option(
+            "--also",
+            metavar="FORMAT",
+            help=f"Also save in the format of another program, with the same logits, as NAME-FORMAT.pt: {formats()}.",
+        ),
+    ] = None,
     reading: CheckpointOptions,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -207,6 +222,7 @@ def prune(
             reinitialise=retraining.reinitialise,
             shrink=shrink,
             save_masks=save_masks,
+            also=also,
             device=device,
             progress=None if printing.quiet else TrainingReporter(say),
             overwrite=overwrite,

@@ -115,6 +115,9 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
     {
         "magnitude": ("thinice.pruning.magnitude:Magnitude", "the smallest weights, kernels or filters go"),
         "random": ("thinice.pruning.magnitude:Random", "weights, kernels or filters go by chance"),
+        "lwm": ("thinice.pruning.hydra:LowestMagnitude", "the smallest weights go, as many in each layer"),
+        "hydra": ("thinice.pruning.hydra:Hydra", "scores are trained while weights are frozen (HYDRA, S2AP)"),
+        "harp": ("thinice.pruning.harp:Harp", "the same with a learned rate for each layer (HARP)"),
         "r-admm": ("thinice.pruning.radmm:RADMM", "weights that adversarial training under ADMM could do without go"),
         "atmc": ("thinice.pruning.atmc:ATMC", "numbers go from factors of the weights that are trained in their place"),
     },

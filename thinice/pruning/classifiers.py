@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from thinice.errors import CheckpointError, InputError
+from thinice.errors import CheckpointError, InputError, TrainingWarning
 from thinice.files import expanded, make_folder
 from thinice.models import Classifier, Masks, load_classifier, save_classifier
 from thinice.models import save_masks as save_masks_alone
 from thinice.models.classifier import with_weights
 from thinice.models.files import check_savable, writable_checkpoint
+from thinice.models.research_formats.writing import WRITERS, save_as
 from thinice.numerics import pick_device
 from thinice.pruning import PruningMethod, check_sparsity, make_method, prune, prune_in_stages
 from thinice.pruning.schedules import remove_snapshots, searches, sparsity_of, trainable_copy
@@ -113,6 +115,7 @@ def prune_classifier(
     reinitialise: bool = False,
     shrink: bool = False,
     save_masks: bool = False,
+    also: str | None = None,
     device: str | torch.device = "auto",
     progress: Callable[[Epoch], object] | None = None,
     overwrite: bool = False,
@@ -150,6 +153,9 @@ def prune_classifier(
         Also save a smaller network without the channels that are gone, as ``NAME-small``, and measure what both cost.
     save_masks : bool
         Also save the masks alone, as ``NAME-masks``, for weights in other programs.
+    also : str, optional
+        Also save each network in the format of another program, as ``NAME-hydra.pt``: a name in
+        `thinice.models.research_formats.writing.WRITERS`.
     device : str
         "auto", "cpu", "cuda" or "cuda:K".
     progress : callable, optional
@@ -158,6 +164,11 @@ def prune_classifier(
         Prune also where checkpoints are there already, and begin anew where the snapshots are of another pruning.
         Without, those that were made in the same way are returned as they are; any others, and the snapshots of another
         pruning, are refused.
+
+    Warns
+    -----
+    TrainingWarning
+        Where the search is adversarial, and the dense network was trained naturally.
 
     Raises
     ------
@@ -200,15 +211,16 @@ def prune_classifier(
             "`samples` change nothing: nothing is trained, and no smaller network compared: leave them out"
         )
     chosen_device = pick_device(device)
-    beside = [name for name, asked in (("small", shrink), ("masks", save_masks)) if asked]
-    files = _files(path, targets, dense.path, beside)
+    files = _files(path, targets, dense.path, _words(also, small=shrink, masks=save_masks))
     snapshots = _snapshots_beside(path)
     facts = _facts(samples, searching, retraining, rewind, reinitialise=reinitialise)
-    completed = partial(_completed, samples=samples, shrink=shrink, save_masks=save_masks)
+    completed = partial(_completed, samples=samples, shrink=shrink, save_masks=save_masks, also=also)
     if not overwrite and not (trains and snapshots.exists()):
         finished = _made_before(files, dense, made_method, facts)
         if len(finished) == len(files):
             return map(completed, finished)
+    if searching is not None:
+        _warn_if_natural(dense, searching, str(made_method.described()["method"]))
     dense = dense.to(chosen_device)
     networks: Iterator[Pruned]
     if samples is not None and searching is not None:
@@ -284,6 +296,19 @@ def _plans(
     return plans[0], plans[1]
 
 
+def _warn_if_natural(dense: Classifier, search: Plan, method: str) -> None:
+    """Warn where a search is to be robust and the file of the dense network says that it was trained naturally."""
+    training = (dense.recipe or {}).get("training")
+    natural = isinstance(training, Mapping) and training.get("objective") == "natural"
+    if natural and search.objective.threat() is not None:
+        warnings.warn(
+            f"{dense.name} was trained naturally, and method {method!r} searches by adversarial training, for which "
+            "papers begin with a robust network: train one first, by a recipe such as 'pgd' or 'trades'",
+            TrainingWarning,
+            stacklevel=3,
+        )
+
+
 def _files(
     path: str | PathLike[str], targets: Mapping[str, float], dense: Path | None, beside: Sequence[str]
 ) -> dict[float, Path]:
@@ -298,9 +323,17 @@ def _files(
     return dict(zip(targets.values(), checkpoints, strict=True))
 
 
+def _words(also: str | None, **asked: bool) -> list[str]:
+    """Return what the names of the files beside each checkpoint have more, after a look whether the format is known."""
+    if also is not None:
+        WRITERS.get(also)
+    return [name for name, wanted in asked.items() if wanted] + ([] if also is None else [also])
+
+
 def _named(file: Path, word: str) -> Path:
-    """Return the path with a word more in its name."""
-    return file.with_stem(f"{file.stem}-{word}")
+    """Return the path with a word more in its name; that of another program's format is torch's own."""
+    named = file.with_stem(f"{file.stem}-{word}")
+    return named.with_suffix(".pt") if word in WRITERS.names() else named
 
 
 def _snapshots_beside(path: str | PathLike[str]) -> Path:
@@ -366,7 +399,7 @@ def _saved(
 
 
 def _completed(
-    pruned: PrunedClassifier, *, samples: Samples | None, shrink: bool, save_masks: bool
+    pruned: PrunedClassifier, *, samples: Samples | None, shrink: bool, save_masks: bool, also: str | None
 ) -> PrunedClassifier:
     """Return a pruned network after saving what goes beside it."""
     classifier = pruned.classifier
@@ -374,6 +407,10 @@ def _completed(
         file = _named(pruned.path, "masks")
         with _told_if_full(file):
             save_masks_alone(classifier.masks, file, overwrite=True)
+    if also is not None:
+        file = _named(pruned.path, also)
+        with _told_if_full(file):
+            save_as(classifier, file, also)
     if not shrink:
         return pruned
     inputs = None if samples is None else samples.inputs[torch.arange(min(len(samples), SHOWN))]

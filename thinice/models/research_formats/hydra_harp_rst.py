@@ -16,7 +16,7 @@ from torch import Tensor
 from thinice.models.research_formats import RawCheckpoint
 from thinice.models.research_formats.torch_masks import masked
 
-__all__ = ["apply_harp_scores", "apply_hydra_scores", "apply_rst_scores", "highest"]
+__all__ = ["apply_harp_scores", "apply_hydra_scores", "apply_rst_scores", "harp_rate", "highest", "number_kept"]
 
 HARP_ALPHA = 0.1
 """HARP's smallest density of a layer, as a part of the global one."""
@@ -45,7 +45,7 @@ def _apply_scores(checkpoint: RawCheckpoint, method: str, leaf: str) -> None:
                 f"{layer}{leaf}: scores of shape {tuple(scores.shape)} for a weight of shape {tuple(weight.shape)} are "
                 f"not a {method} checkpoint that can be converted: save the masked weights instead"
             )
-        mask = highest(scores, scores.numel() - int((1 - density) * scores.numel()))
+        mask = highest(scores, number_kept(density, scores.numel()))
         weights[f"{layer}weight"] = masked(checkpoint, layer, weight, mask)
     checkpoint.note(f"{method} scores of {len(layers)} layers applied with a density of {density:g} in each layer")
 
@@ -57,15 +57,13 @@ def apply_harp_scores(checkpoint: RawCheckpoint) -> None:
     if not layers:
         return
     density = _density(checkpoint, "HARP", f"{layers[0]}k_score")
-    smallest = HARP_ALPHA * density
     alive = total = 0
     for layer in layers:
         weight = weights[f"{layer}weight"]
         scores = weights.pop(f"{layer}popup_scores").abs()
-        # in float32, as the original does
-        rate = torch.sigmoid(weights.pop(f"{layer}k_score").float()) * (1 - smallest) + smallest
+        rate = harp_rate(weights.pop(f"{layer}k_score"), density)
         if scores.shape == weight.shape:
-            mask = highest(scores, scores.numel() - int((1 - rate) * scores.numel()))
+            mask = highest(scores, number_kept(rate, scores.numel()))
         elif scores.numel() == weight.shape[1] == scores.shape[1]:
             mask = highest(scores, int(torch.round(rate * scores.numel())))
         else:
@@ -87,10 +85,43 @@ def apply_harp_scores(checkpoint: RawCheckpoint) -> None:
     )
 
 
+def number_kept(density: float | Tensor, count: int) -> int:
+    """Return how many of `count` weights HYDRA and HARP keep at a density, by their own expression.
+
+    Examples
+    --------
+    >>> number_kept(0.05, 25), number_kept(1 - 0.95, 25), number_kept(0.29, 100)
+    (2, 2, 29)
+    """
+    return count - int((1 - density) * count)
+
+
+def harp_rate(score: Tensor, density: float) -> Tensor:
+    """Return the density of a layer, learned as `score`, in a network of a global density; in float32, as HARP does."""
+    smallest = HARP_ALPHA * density
+    return torch.sigmoid(score.float()) * (1 - smallest) + smallest
+
+
 def highest(scores: Tensor, count: int) -> Tensor:
-    """Return a mask in the shape of the scores, True for the `count` highest; of equal scores the first go."""
-    mask = torch.ones(scores.numel(), dtype=torch.bool)
-    mask[scores.flatten().argsort(stable=True)[: scores.numel() - count]] = False
+    """Return a mask in the shape of the scores, True for the `count` highest; of equal scores the first go.
+
+    What is not a number counts as infinite.
+
+    Examples
+    --------
+    >>> highest(torch.tensor([0.5, 2.0, 0.5, 0.5, 0.1]), 2)
+    tensor([False,  True, False,  True, False])
+    """
+    flat = scores.flatten() if scores.dtype in {torch.float32, torch.float64} else scores.flatten().double()
+    dropped = flat.numel() - count
+    mask = torch.ones_like(flat, dtype=torch.bool)
+    if dropped > 0:  # faster than to sort all of them
+        flat = flat.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        highest_dropped = flat.kthvalue(dropped).values
+        below = flat < highest_dropped
+        equal = (flat == highest_dropped).nonzero()[:, 0]
+        mask[below] = False
+        mask[equal[: dropped - int(below.sum())]] = False
     return mask.view(scores.shape)
 
 
