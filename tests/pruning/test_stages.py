@@ -219,7 +219,7 @@ def test_a_damaged_plan_is_told(tmp_path, content):
         ({"sparsities": [0.0]}, "`sparsities` must rise from above 0, got 0 after 0"),
         ({"sparsities": [0.5, 0.5]}, "`sparsities` must rise from above 0, got 0.5 after 0.5"),
         ({"method": "toy"}, "`method` 'toy' is unknown: choose from magnitude, random"),
-        ({"structure": "row"}, "`structure` must be one of weight, kernel, filter, channel, got 'row'"),
+        ({"structure": "row"}, "`structure` must be one of weight, kernel, filter, channel, column, got 'row'"),
         ({"structure": "filter", "module": nn.Sequential(nn.Flatten(), nn.Linear(16, 2))}, "linear layers weights"),
         ({"skip": "conv*"}, r"`skip` 'conv\*' is the name of no weight: there are 0.weight, 5.weight"),
         ({"skip": "*"}, "nothing to prune: no layer that is not skipped"),
