@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from thinice.models import looks_like_probabilities
 from thinice.models.architectures.variants import variants_of
 from thinice.models.hypotheses import DENSE
-from thinice.models.recorded import SURPRISING, surprise
+from thinice.models.recorded import SURPRISING, chance_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +101,7 @@ def _other_than_recorded(classifier: Classifier, right: int, count: int) -> str:
     if classifier.recorded_accuracy is None:
         return ""
     name, recorded = classifier.recorded_accuracy
-    p_value = surprise(right, count, recorded)
+    p_value = chance_of(right, count, recorded)
     if p_value >= SURPRISING:
         return ""
     return (

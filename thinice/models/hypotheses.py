@@ -18,7 +18,7 @@ from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.variants import base_and_variant, change, is_own_change
 from thinice.models.classifier import Classifier, OneByOne, assemble, usual_shape
 from thinice.models.normalization import NORMALIZATIONS, Normalization, Normalized, normalization_text
-from thinice.models.recorded import SURPRISING, surprise
+from thinice.models.recorded import SURPRISING, chance_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -327,9 +327,9 @@ def _refuse_unexplained(classifier: Classifier, best: Hypothesis, everything: Se
     right, count = int(best.correct.sum()), len(best.correct)
     recorded = classifier.recorded_accuracy
     told = f", where the file records {recorded[0]} {recorded[1]:.3f}" if recorded is not None else ""
-    contradicted = recorded is not None and surprise(right, count, recorded[1], only_less=True) < SURPRISING
+    contradicted = recorded is not None and chance_of(right, count, recorded[1], only_less=True) < SURPRISING
     if classifier.architecture_known and best.architecture == classifier.architecture:
-        hopeless = surprise(right, count, EXPLAINED / 2, only_less=True) < SURPRISING
+        hopeless = chance_of(right, count, EXPLAINED / 2, only_less=True) < SURPRISING
         if classifier.sparsity >= DENSE or not (contradicted or hopeless):
             return
     elif best.accuracy >= EXPLAINED and not contradicted:

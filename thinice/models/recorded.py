@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["ACCURACIES", "SURPRISING", "recorded_accuracy", "surprise"]
+__all__ = ["ACCURACIES", "SURPRISING", "chance_of", "recorded_accuracy"]
 
 ACCURACIES = (
     *("acc", "accuracy", "best_acc", "best_accuracy", "test_acc", "test_accuracy", "val_acc", "val_accuracy"),
@@ -23,7 +23,7 @@ SURPRISING = 1e-3
 """p-value below which a measured accuracy is another than the recorded one."""
 
 
-def surprise(right: int, count: int, recorded: float, *, only_less: bool = False) -> float:
+def chance_of(right: int, count: int, recorded: float, *, only_less: bool = False) -> float:
     """Return the p-value of so many right of so many samples, where the accuracy elsewhere is the recorded one.
 
     Parameters
@@ -33,11 +33,11 @@ def surprise(right: int, count: int, recorded: float, *, only_less: bool = False
     recorded : float
         A fraction.
     only_less : bool
-        Only fewer than expected surprise.
+        Ask for so few, or fewer, alone.
 
     Examples
     --------
-    >>> surprise(50, 100, 0.9) < SURPRISING, surprise(100, 100, 0.5, only_less=True)
+    >>> chance_of(50, 100, 0.9) < SURPRISING, chance_of(100, 100, 0.5, only_less=True)
     (True, 1.0)
     """
     from scipy.stats import binomtest  # noqa: PLC0415 - needed here alone
