@@ -182,7 +182,6 @@ def saved_wide(folder, activation=nn.functional.relu, *, wrong=0, zeros=0.0, **b
         {"wrong": 20, "best_acc": 97.0},
         {"activation": nn.functional.silu, "wrong": 20, "best_acc": 97.0},
     ],
-    ids=str,
 )
 def test_what_explains_the_labels_badly_is_asked_for(case, tmp_path):
     """The best of what is known may be none of it: another slope, another sine; other labels, at best."""
@@ -214,7 +213,6 @@ def test_what_explains_the_labels_badly_is_asked_for(case, tmp_path):
         {"wrong": 65, "zeros": 0.5, "best_acc": 97.0},
         {"wrong": 20, "activation": nn.functional.silu},
     ],
-    ids=str,
 )
 def test_labels_that_are_explained_well_enough_decide(case, tmp_path):
     """Few samples right are usual for pruned networks, and for what is hard."""
