@@ -441,3 +441,18 @@ def test_missing_classes_of_trusted_pickles_are_named(tmp_path, monkeypatch):
 def test_known_formats_that_cannot_be_read_are_one_sentence(name, message, tmp_path):
     with pytest.raises(CheckpointError, match=rf"{name}: belongs to .*{message}.*save the"):
         load({**trained().state_dict(), name: torch.rand(2)}, tmp_path)
+
+
+@pytest.mark.parametrize("nest", [lambda networks: {"state_dict": networks, "err": 0.02}, list, tuple])
+def test_lists_of_state_dicts_are_entries_by_position(nest, tmp_path):
+    """Convex_adversarial saves a cascade of networks as a list, also where it is of one."""
+    first, second = trained(), trained()
+    alone = load(nest([first.state_dict()]), tmp_path)
+    assert_same(alone, first)
+    assert noted(alone, "weights found under ", "0")
+    both = nest([first.state_dict(), second.state_dict()])
+    entries = "state_dict.0, state_dict.1" if isinstance(both, dict) else "0, 1"
+    with pytest.raises(CheckpointError, match=f"holds several networks: {entries}: say which one with") as error:
+        load(both, tmp_path)
+    assert f"(--weights {entries.partition(',')[0]})" in str(error.value)
+    assert_same(load(both, tmp_path, weights=entries.rpartition(" ")[2]), second)

@@ -38,7 +38,7 @@ def reordered(network):
     return network
 
 
-SMALL, DIGITS = (3, 32, 32), (1, 28, 28)
+TINY, SMALL, DIGITS = (3, 8, 8), (3, 32, 32), (1, 28, 28)
 SHORT = (8, "M", 8, "M", 12, 12, "M", 16, "M", 16)
 CHANGED = {
     "resnet10:stem-pool": (lambda: foreign.ResNet(pool=True), SMALL),
@@ -156,3 +156,67 @@ def test_masks_stay_when_labels_have_decided(tmp_path):
     classifier = load_classifier(tmp_path / "net.pt", normalization="none", samples=samples)
     assert classifier.architecture == "resnet10:stem-pool"
     assert torch.equal(classifier.masks.kept["conv1.weight"], masks["conv1.weight"])
+
+
+def saved_wide(folder, activation=nn.functional.relu, *, wrong=0, zeros=0.0, **beside):
+    """A file of TRADES' wide residual network with this activation, and 80 samples of which so many are wrong."""
+    network = settled(foreign.WideResNet("trades", activation=activation))
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1 and name.startswith("block"):
+            weight.data *= torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) >= zeros
+    network = spread_out(network, TINY)
+    torch.save({"state_dict": network.state_dict(), **beside}, folder / "net.pt")
+    samples = answered(network, TINY)
+    labels = samples.labels.clone()
+    labels[:wrong] = (labels[:wrong] + 1) % 10
+    return network, thinice.as_samples(samples.inputs, labels, classes=samples.classes)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"activation": torch.sin},
+        {"activation": lambda maps: nn.functional.leaky_relu(maps, 0.5)},
+        {"activation": torch.abs, "best_acc": 97.0},
+        {"wrong": 72},
+        {"wrong": 20, "best_acc": 97.0},
+        {"activation": nn.functional.silu, "wrong": 20, "best_acc": 97.0},
+    ],
+)
+def test_what_explains_the_labels_badly_is_asked_for(case, tmp_path):
+    """The best of what is known may be none of it: another slope, another sine; other labels, at best."""
+    network, samples = saved_wide(tmp_path, **case)
+    with pytest.raises(InputError, match=r"^`architecture` is missing for 'net': none of the known networks") as error:
+        load_classifier(tmp_path / "net.pt", normalization="none", samples=samples)
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < LONGEST_MESSAGE
+    assert "explains 80 labels: accuracy is " in message
+    assert (", where the file records best_acc 0.970: if" in message) == ("best_acc" in case)
+    assert message.endswith("thinice.as_classifier(net) in Python")
+    named = message.partition("(--architecture ")[2].partition(")")[0]
+    classifier = load_classifier(tmp_path / "net.pt", normalization="none", samples=samples, architecture=named)
+    assert classifier.architecture == named
+    if case.get("wrong"):  # then it is the network, and the labels are others
+        expected = logits(network, samples.inputs)
+        torch.testing.assert_close(logits(classifier, samples.inputs), expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"wrong": 20},
+        {"wrong": 40},
+        {"wrong": 4, "best_acc": 97.0},
+        {"wrong": 40, "best_acc": 51.0},
+        {"wrong": 20, "best_acc": 40.0},
+        {"wrong": 65, "zeros": 0.5, "best_acc": 97.0},
+        {"wrong": 20, "activation": nn.functional.silu},
+    ],
+)
+def test_labels_that_are_explained_well_enough_decide(case, tmp_path):
+    """Few samples right are usual for pruned networks, and for what is hard."""
+    network, samples = saved_wide(tmp_path, **case)
+    classifier = load_classifier(tmp_path / "net.pt", normalization="none", samples=samples)
+    expected = logits(network, samples.inputs)
+    torch.testing.assert_close(logits(classifier, samples.inputs), expected, rtol=1e-4, atol=1e-3)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from thinice.models import looks_like_probabilities
 from thinice.models.architectures.variants import variants_of
+from thinice.models.hypotheses import DENSE
+from thinice.models.recorded import SURPRISING, chance_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,12 +21,8 @@ PROBABILITIES = (
     "the outputs look like probabilities, not logits: a softmax inside starves attacks of gradients, and epsilons come "
     "out too large; export the network without it"
 )
-SURPRISING = 1e-3
-"""p-value below which a measured accuracy is another than the recorded one."""
 NEAR_CHANCE = 0.1
 """Of the way from chance to all samples right."""
-DENSE = 0.05
-"""Sparsity below which a network is not pruned."""
 ENOUGH = 8
 """Fewer samples than these do not tell where labels count from."""
 FEW = 0.1
@@ -102,11 +100,8 @@ def _shifted_labels(logits: Tensor, labels: Tensor) -> str:
 def _other_than_recorded(classifier: Classifier, right: int, count: int) -> str:
     if classifier.recorded_accuracy is None:
         return ""
-    from scipy.stats import binomtest  # noqa: PLC0415 - needed here alone
-
     name, recorded = classifier.recorded_accuracy
-    least = 1 / (10 * count)  # all right, or all wrong, elsewhere does not mean always
-    p_value = float(binomtest(right, count, min(max(recorded, least), 1 - least)).pvalue)
+    p_value = chance_of(right, count, recorded)
     if p_value >= SURPRISING:
         return ""
     return (

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from thinice.errors import InputError
+from thinice.models.architectures.identify import WAYS_IN
 from thinice.models.architectures.rebuild import rebuild
 from thinice.models.architectures.variants import base_and_variant, change, is_own_change
 from thinice.models.classifier import Classifier, OneByOne, assemble, usual_shape
 from thinice.models.normalization import NORMALIZATIONS, Normalization, Normalized, normalization_text
+from thinice.models.recorded import SURPRISING, chance_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -36,6 +38,10 @@ MOST_SHOWN = 6
 """Architectures whose accuracies a message tells."""
 SAME = 1e-3
 """Normalisations whose numbers differ by less are one candidate: no data set tells them apart."""
+EXPLAINED = 2 / 3
+"""Share of the labels that a network must have right to be chosen by them; half of it, where its names tell it."""
+DENSE = 0.05
+"""Sparsity below which a network is not pruned."""
 ROUNDING = 1e-4
 """Relative difference of logits up to which two hypotheses are one function."""
 
@@ -245,8 +251,9 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor, *, like: Clas
     Chosen is what is clearly more accurate than everything else: the exact McNemar test against each other hypothesis
     gives p < 0.05 divided by their number. Where the parameter names are those of one published program, its network
     stays unless another is clearly more accurate. What would be somebody's own change of published networks is chosen
-    only where it is clearly more accurate than all of them. A classifier of which all is known comes back as it is, and
-    so does one that cannot take the inputs in any form.
+    only where it is clearly more accurate than all of them. Nothing is chosen that explains the labels badly, or is
+    clearly less accurate than the file records: then the network is probably none of those known. A classifier of which
+    all is known comes back as it is, and so does one that cannot take the inputs in any form.
 
     Parameters
     ----------
@@ -261,7 +268,7 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor, *, like: Clas
     Raises
     ------
     InputError
-        Labels do not decide; all accuracies and the option to give are named.
+        Labels do not decide, or speak against all that is known; accuracies and the option to give are named.
 
     Examples
     --------
@@ -291,7 +298,7 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor, *, like: Clas
             f"`architecture` is missing for {classifier.name!r}: several networks have its parameter names and shapes, "
             f"and {len(labels)} samples do not decide: accuracy is {_of_architectures(everything, undecided)}; "
             f"{best.architecture} and {runner_up.architecture} may differ by chance alone ({reason}): give "
-            f"architecture= (--architecture), one of {choices(undecided)}"
+            f"architecture= (--architecture), one of {choices(undecided)}; or your own code, FILE.py:CLASS"
         )
     if runners_up:
         first, second = best.normalization_name, runners_up[0].normalization_name
@@ -300,7 +307,39 @@ def decide(classifier: Classifier, inputs: Inputs, labels: Tensor, *, like: Clas
             f"accuracy is {_of_normalizations(everything, best)}; {first} and {second} may differ by chance alone "
             f"(p = {best.chance(runners_up[0]):.2g}): give one of them (--normalization)"
         )
+    _refuse_unexplained(classifier, best, everything)
     return _chosen(classifier, best, everything, len(labels))
+
+
+def _refuse_unexplained(classifier: Classifier, best: Hypothesis, everything: Sequence[Hypothesis]) -> None:
+    """Refuse what labels speak against, only less than against the rest: people change more than any list has.
+
+    What parameter names alone say is believed longer than what labels choose, and of a pruned network with few samples
+    right it is all that there is.
+
+    Raises
+    ------
+    InputError
+        Too few samples are right, or clearly fewer than the file records.
+    """
+    if not classifier.alternatives:
+        return
+    right, count = int(best.correct.sum()), len(best.correct)
+    recorded = classifier.recorded_accuracy
+    told = f", where the file records {recorded[0]} {recorded[1]:.3f}" if recorded is not None else ""
+    contradicted = recorded is not None and chance_of(right, count, recorded[1], only_less=True) < SURPRISING
+    if classifier.architecture_known and best.architecture == classifier.architecture:
+        hopeless = chance_of(right, count, EXPLAINED / 2, only_less=True) < SURPRISING
+        if classifier.sparsity >= DENSE or not (contradicted or hopeless):
+            return
+    elif best.accuracy >= EXPLAINED and not contradicted:
+        return
+    accuracies = _of_architectures(everything, [best.architecture])
+    raise InputError(
+        f"`architecture` is missing for {classifier.name!r}: none of the known networks with its parameter names and "
+        f"shapes explains {count} labels: accuracy is {accuracies}{told}: if it is one of them all the same, name it "
+        f"(--architecture {_quoted(best.architecture)}); else {WAYS_IN}"
+    )
 
 
 def _same_as(like: Classifier, classifier: Classifier, tried: Sequence[Hypothesis]) -> Hypothesis | None:

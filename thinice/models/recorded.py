@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["ACCURACIES", "recorded_accuracy"]
+__all__ = ["ACCURACIES", "SURPRISING", "chance_of", "recorded_accuracy"]
 
 ACCURACIES = (
     *("acc", "accuracy", "best_acc", "best_accuracy", "test_acc", "test_accuracy", "val_acc", "val_accuracy"),
@@ -18,6 +18,33 @@ ACCURACIES = (
 
 NESTED = ("metrics", "metric", "results", "result", "stats", "scores", "best")
 """Entries that may hold such names one level deeper."""
+
+SURPRISING = 1e-3
+"""p-value below which a measured accuracy is another than the recorded one."""
+
+
+def chance_of(right: int, count: int, recorded: float, *, only_less: bool = False) -> float:
+    """Return the p-value of so many right of so many samples, where the accuracy elsewhere is the recorded one.
+
+    Parameters
+    ----------
+    right, count : int
+        How many samples are right, and how many there are.
+    recorded : float
+        A fraction.
+    only_less : bool
+        Ask for so few, or fewer, alone.
+
+    Examples
+    --------
+    >>> chance_of(50, 100, 0.9) < SURPRISING, chance_of(100, 100, 0.5, only_less=True)
+    (True, 1.0)
+    """
+    from scipy.stats import binomtest  # noqa: PLC0415 - needed here alone
+
+    least = 1 / (10 * count)  # all right, or all wrong, elsewhere does not mean always
+    expected = min(max(recorded, least), 1 - least)
+    return float(binomtest(right, count, expected, alternative="less" if only_less else "two-sided").pvalue)
 
 
 def recorded_accuracy(entries: Mapping[str, Any]) -> tuple[str, float] | None:

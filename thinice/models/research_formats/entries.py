@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -103,6 +103,7 @@ def find_weights(held: object, where: str, *, density: float | None = None, key:
     """
     outer: dict[str, Any] = {}
     path: list[str] = []
+    held = _by_position(held)
     whole, counted, asked = held, dict[int, Size](), key
     if key is not None and (steps := _steps(held, key)):
         for step in steps:
@@ -159,6 +160,24 @@ def _descend(held: Any, nest: str, path: list[str], outer: dict[str, Any]) -> An
     outer |= {_dotted(path, name): value for name, value in held.items() if name != nest}
     path.append(nest)
     return held[nest]
+
+
+def _by_position(held: object) -> object:
+    """Return what a file holds with lists of state dicts as entries ``0``, ``1``, … (convex_adversarial's cascades)."""
+    if isinstance(held, Mapping):
+        lists = {name: _by_position(value) for name, value in held.items() if _lists_state_dicts(value)}
+        return {**held, **lists} if lists else held
+    return {str(position): part for position, part in enumerate(held)} if _lists_state_dicts(held) else held
+
+
+def _lists_state_dicts(held: object) -> TypeGuard[Sequence[Mapping[str, Tensor]]]:
+    return (
+        isinstance(held, list | tuple)
+        and len(held) > 0
+        and all(
+            isinstance(part, Mapping) and any(isinstance(value, Tensor) for value in part.values()) for part in held
+        )
+    )
 
 
 def _dotted(path: list[str], name: object) -> str:
