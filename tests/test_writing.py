@@ -174,6 +174,7 @@ def reported(tmp_path, written):
     return open_store(shutil.copy(written.path, tmp_path / "thinice.duckdb"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_a_report_replaces_a_report_and_never_the_store(reported, tmp_path):
     page = save_report(reported, tmp_path / "report.html")

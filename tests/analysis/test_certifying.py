@@ -76,6 +76,7 @@ def test_every_sample_has_its_interval(store, samples, norm):
     assert rows["epsilon_lower"].tolist() == lower.tolist()
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_bounds_of_the_dense_network(store, samples):
     result = thinice.compare(network(), network(seed=3), samples, certify=True, store=store, **QUICK)
     assert (result.epsilon_lower <= result.epsilon).all()
@@ -94,6 +95,7 @@ def test_a_comparison_has_the_bounds_of_the_dense_network(store, samples):
         without.proved_beyond(0.1)
 
 
+@pytest.mark.slow
 def test_what_was_proved_is_read_and_the_rest_goes_on(store, samples, monkeypatch):
     (first,) = thinice.measure_all([network()], samples[:12], certify=True, store=store, **QUICK)
     asked = []

@@ -74,6 +74,7 @@ def test_claims_stand_beside_what_was_found_and_are_refuted_by_it(results, sampl
     assert again.epsilon_lower.tolist() == lower.tolist()
 
 
+@pytest.mark.slow
 def test_intervals_are_written_as_ada_verona_writes_them(samples, tmp_path):
     store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
     (measured,) = thinice.measure_all([network()], samples, certify=True, effort="quick", store=store, progress=False)

@@ -87,6 +87,7 @@ def test_epsilons_are_the_dense_networks(networks, samples):
     assert swapped.counts == {"S1,1": 5, "S1,0": 0, "S0,1": 2, "S0,0": 1}
 
 
+@pytest.mark.slow
 def test_nothing_lost_when_both_are_the_same(networks, samples):
     dense, _ = networks
     same = thinice.compare(dense, dense, samples, progress=False)
@@ -215,6 +216,7 @@ def test_an_attack_made_before_is_taken_as_it_is(networks, samples):
     np.testing.assert_allclose(result.epsilon[[0, 1]], [0.8, 0.6], rtol=2e-3)  # twice the linf distance in 4 pixels
 
 
+@pytest.mark.slow
 def test_files_of_one_name_are_told_apart(networks, samples, tmp_path):
     dense, _ = networks
     for folder in ("one", "two"):

@@ -44,6 +44,7 @@ def result(paths, samples, store):
     return compared(paths, samples, store, control="noise")
 
 
+@pytest.mark.slow
 def test_noise_changes_as_many_predictions_as_pruning(result, samples, store):
     """The networks in the store, run again, disagree as often as the pruned one; and their AUCs are those told."""
     wanted = (result.pruned_predictions != result.dense_predictions).sum()
@@ -92,6 +93,7 @@ def test_the_same_command_searches_no_scale_again(result, paths, samples, store,
     assert again.separation.to_dict() == result.separation.to_dict()
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_the_control(result, paths, samples, tmp_path):
     """That of the 90 % pruned network is its own comparison's AUC: both know the same epsilons."""
     own = compared(paths, samples, tmp_path / "own.duckdb", control=paths["pruned-90"])

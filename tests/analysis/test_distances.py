@@ -50,6 +50,7 @@ def alone(networks, samples):
     return thinice.compare(*networks, samples, progress=False)
 
 
+@pytest.mark.slow
 def test_each_network_has_its_own_distances(result):
     np.testing.assert_allclose(result.epsilon, DENSE, rtol=2e-3, atol=1e-6)
     np.testing.assert_allclose(result.pruned_epsilon, PRUNED, rtol=2e-3, atol=1e-6)
@@ -144,6 +145,7 @@ def test_of_large_images_none_is_carried_over(masked, samples, monkeypatch):
     assert not (result.pruned_distances.found_by == FoundBy.DENSE).any()
 
 
+@pytest.mark.slow
 def test_everything_is_kept_and_read_again(networks, samples, tmp_path):
     seen = []
     first = both(networks, samples, store=tmp_path / "thinice.duckdb")
@@ -161,6 +163,7 @@ def test_everything_is_kept_and_read_again(networks, samples, tmp_path):
     assert set(transfers["run_id"]) == {1}
 
 
+@pytest.mark.slow
 def test_the_dense_distances_measured_before_are_used(networks, samples, tmp_path):
     thinice.compare(*networks, samples, store=tmp_path / "thinice.duckdb", progress=False)
     rows = thinice.open_store(tmp_path / "thinice.duckdb").sql("from transitions")
@@ -174,6 +177,7 @@ def test_the_dense_distances_measured_before_are_used(networks, samples, tmp_pat
     np.testing.assert_allclose(result.pruned_epsilon, PRUNED, rtol=2e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_it_goes_on_to_the_same_end(networks, samples, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TRANSFERRED", 3)
     undisturbed = both(networks, samples)

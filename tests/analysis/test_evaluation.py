@@ -65,6 +65,7 @@ def attacked(monkeypatch):
     return tried
 
 
+@pytest.mark.slow
 def test_those_nearer_than_the_budget_fall_and_the_others_stand(samples, store, monkeypatch):
     tried = attacked(monkeypatch)
     result = run(samples, store, "autoattack")
@@ -103,6 +104,7 @@ def test_the_result_counts_itself(store):
     assert "stand against apgd-ce" in repr(result)
 
 
+@pytest.mark.slow
 def test_sql_says_the_same(samples, store):
     result = run(samples, store, "autoattack")
     verdicts = store.sql("from verdicts order by sample_id")
@@ -145,6 +147,7 @@ def proven(result, samples):
     return list(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["autoattack", "fmn"])
 def test_the_store_keeps_the_adversarial_of_each_sample_that_fell(samples, store, attack):
     result = run(samples, store, attack)
@@ -392,6 +395,7 @@ def test_nan_logits_do_not_stand(store):
     assert store.sql("select robust from verdicts order by sample_id")["robust"][undefined].eq(other=False).all()
 
 
+@pytest.mark.slow
 def test_the_checks_warn_once_and_stay_with_the_result_and_in_the_store(tmp_path, digits):
     known, count = linear(classes=4, count=4), 4  # at most the 16 that are looked at
     network, samples = nn.Sequential(known.model, nn.Softmax(1)), thinice.as_samples(known.inputs, known.labels)

@@ -54,6 +54,7 @@ def result(store):
     return thinice.compare(paths["dense"], paths["pruned-95"], samples, store=store, gradient_norms=True, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_it_is_a_predictor_beside_epsilon_in_python_sql_and_report(result, store):
     table = result.predictor_comparison()
     assert table.name.tolist() == ["epsilon", "margin", "confidence", "loss", "gradient_norm"]

@@ -107,6 +107,7 @@ def test_probabilities_attacked_as_logits_are_caught_on_a_real_network():
     assert "softmax_output" in [one.check for one in findings if one.raised]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_network_attacked_properly_raises_nothing_and_steps_too_short_for_the_ball_are_seen():
     """40 steps of a thirtieth of the budget do not cross a ball from side to side; a random start may need that."""

@@ -319,6 +319,7 @@ def confirmed(digits, nearest, norm):
     torch.testing.assert_close(nearest.epsilon[found], lengths, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l2", "linf", "l0"])
 def test_the_fast_form_changes_nothing(digits, own, norm):
     classifier, samples = digits
@@ -428,6 +429,7 @@ def test_flags_are_put_back_whatever_happens_inside(precision):
     assert not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.slow
 def test_a_run_records_the_precision_of_its_search(digits, tmp_path):
     classifier, samples = digits
     store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)

@@ -26,6 +26,7 @@ def result(tmp_path_factory):
     return thinice.compare_populations(dense, pruned, grey(), store=store, **OPTIONS), store
 
 
+@pytest.mark.slow
 def test_exemplars_and_epsilons_are_those_on_paper(result):
     populations, _ = result
     assert populations.exemplars.is_exemplar.tolist() == [False, False, False, True, True, False, False, False]

@@ -212,6 +212,7 @@ class Backwards:
             yield part, compute(part)
 
 
+@pytest.mark.slow
 def test_the_order_in_which_an_engine_finishes_its_shards_does_not_matter(store, samples, tmp_path):
     other = thinice.open_store(tmp_path / "other.duckdb", new=True)
     backwards, forwards = epsilons(other, samples, engine=Backwards()), epsilons(store, samples)

@@ -225,6 +225,7 @@ def test_misclassified_samples_do_not_disturb_their_neighbours(name, norm):
 # -- the same sample, the same result --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_pair
 def test_batch_order_and_neighbours_change_nothing(name, norm):
     model, inputs = curved().double(), images(10)

@@ -168,6 +168,7 @@ def test_a_network_that_hides_the_ends_is_named(network, samples):
     assert not [one for one in check_network(network, *arguments) if one.raised]
 
 
+@pytest.mark.slow
 @every_norm
 def test_watching_an_attack_on_it_raises_nothing(norm, network, samples):
     arguments = samples.inputs[:4].float(), samples.labels[:4], samples.sample_ids[:4]

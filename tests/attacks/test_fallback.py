@@ -281,6 +281,7 @@ def test_a_network_that_throws_dice_is_told_and_crossed_where_it_is_sure(norm):
     assert (excess(nearest, norm)[nearest.found] >= 0.8).all()
 
 
+@pytest.mark.slow
 @every_norm
 def test_the_result_of_a_sample_is_its_own(norm):
     whole = run(one_hot, norm)

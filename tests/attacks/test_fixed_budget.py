@@ -106,6 +106,7 @@ def test_what_was_pushed_beyond_the_budget_is_searched_again_in_float32():
     assert 0.09955 <= nearest.epsilon.item() <= 0.0996  # pushed out to 0.0996, and brought back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square", "pgd"])
 def test_no_attack_alone_breaks_what_is_farther_than_the_budget(name):
     known = linear(classes=5, count=24, shape=SHAPE)
@@ -243,6 +244,7 @@ class Flat(nn.Module):
         return torch.tensor([1.0, 0.0, -1.0, -2.0]).expand(len(inputs), 4) + 0 * inputs.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["autoattack", "pgd"])
 def test_a_constant_network_stands_and_nobody_grumbles(name, capsys):

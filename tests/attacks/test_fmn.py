@@ -192,6 +192,7 @@ def test_inputs_outside_the_box_are_refused(inputs):
         make_attack("fmn")(known.model, inputs, known.labels[:2], torch.arange(2))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["resnet_2b", "oval_cifar_base_kw", "mnistfc_256x2"])
 def test_verified_networks_agree(name):

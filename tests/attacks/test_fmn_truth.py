@@ -106,6 +106,7 @@ def tiny_networks() -> list[truth.Known]:
     return [truth.tiny_relu(seed=seed) for seed in range(4)]
 
 
+@pytest.mark.slow
 @every_norm
 def test_it_is_never_below_the_truth_of_small_relu_networks_and_mostly_meets_it(norm, tiny_networks):
     """Local minima are real here: three inputs, five ReLUs, distances across several kinks."""
@@ -121,6 +122,7 @@ def test_it_is_never_below_the_truth_of_small_relu_networks_and_mostly_meets_it(
     assert np.median(ratio) <= 1.001
 
 
+@pytest.mark.slow
 def test_the_truths_agree_among_themselves(tiny_networks):
     """linf <= l2 <= l1 <= l0 within the unit box, and each is reached: the solvers are tested too."""
     for known in [*tiny_networks, truth.linear(classes=3), truth.linear_at_the_box()]:

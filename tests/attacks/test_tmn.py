@@ -452,6 +452,7 @@ def test_random_signs_depend_on_the_sample_the_number_and_the_seed_alone():
     assert alike.abs().max() < 0.45  # 150 vectors of 256 signs: seven standard deviations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_more_effort_is_no_worse_on_average(norm):
     network = curved(gain=2.0, flat=1.0)

@@ -231,6 +231,7 @@ def test_weights_that_are_not_finite_are_refused(value):
         read_graph(as_classifier(network), SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits_cnn", "cnn5", "resnet20", "preact_resnet8", "vgg11", "wrn_28_4"])
 def test_own_architectures_can_be_read(name):
     classifier = as_classifier(build(name))

@@ -292,6 +292,7 @@ def test_cost_bounds_the_passes_that_are_made(monkeypatch):
     assert certification_cost(classifier, inputs[:0], epsilon[:0]).seconds == 0
 
 
+@pytest.mark.slow
 def test_cost_tells_hours_from_seconds():
     small = certification_cost(as_classifier(build("digits_cnn")), torch.rand(1, 1, 8, 8), torch.tensor([0.1]))
     large = certification_cost(as_classifier(build("resnet20")), torch.rand(1, 3, 32, 32), torch.tensor([0.1]))

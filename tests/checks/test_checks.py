@@ -72,6 +72,7 @@ def contradictions(findings):
     return [finding for finding in findings if finding.norms]
 
 
+@pytest.mark.slow
 def test_a_good_evaluation_has_no_warnings_and_keeps_every_check(look, dense):
     findings = look(dense, "fmn", budget=0.1)
     assert warning_texts(findings) == ()
@@ -98,6 +99,7 @@ def test_a_softmax_inside_is_named(look):
     assert named.values.tolist() == [["squashed", "fmn"]]
 
 
+@pytest.mark.slow
 def test_a_clamp_of_the_inputs_is_named(look, dense):
     network = as_classifier(nn.Sequential(nn.Hardtanh(0, 1), dense.module), name="clamped")
     (warning,) = warning_texts(look(network, "fmn", budget=0.1))

@@ -36,6 +36,7 @@ def network(tmp_path_factory):
     return folder / "small.pt", *options, "--limit", "20", "--effort", "quick"
 
 
+@pytest.mark.slow
 def test_measure_tells_what_it_takes_and_prints_what_is_proved(run, network, tmp_path):
     code, out, err = run("measure", *network, "--certify", "--format", "json")
     assert code == 0, err

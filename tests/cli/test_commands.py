@@ -55,6 +55,7 @@ def test_command_line_and_api_give_equal_results_row_by_row(run, paths, tmp_path
             assert rows[name].tolist() == frame[name].tolist()
 
 
+@pytest.mark.slow
 def test_both_distances_are_in_the_table_and_the_store(run, paths, tmp_path):
     code, out, err = run("compare", paths["dense"], paths["pruned-95"], *COMPARE, "--distances", "both", "--no-figures")
     assert code == 0, err
@@ -65,6 +66,7 @@ def test_both_distances_are_in_the_table_and_the_store(run, paths, tmp_path):
     assert (rows["pruned_outcome"][~right] == "misclassified").all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("how", ["csv", "markdown"])
 def test_other_formats_have_a_row_a_network(run, paths, how):
@@ -85,6 +87,7 @@ def test_quiet_says_nothing_but_numbers(run, paths):
     assert not err
 
 
+@pytest.mark.slow
 def test_the_second_time_nothing_is_measured(run, paths):
     words = ("compare", paths["dense"], paths["pruned-95"], *COMPARE, "--no-figures")
     first = run(*words)[1]
@@ -95,6 +98,7 @@ def test_the_second_time_nothing_is_measured(run, paths):
     assert [entry["outcome"] for entry in json.loads(out)] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_measure_then_ask_then_export(run, paths, tmp_path):
     code, out, err = run(
         "measure", paths["dense"], "--limit", "10", "--norm", "l2", "--steps", "15", "--format", "json"

@@ -11,6 +11,7 @@ import thinice
 OPTIONS = ("--limit", 100, "--attack", "fmn", "--steps", 4, "--no-figures", "--quiet")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_or_noise_is_the_control(run):
     paths = thinice.example_checkpoints()
     networks = [paths["dense"], paths["pruned-95"]]

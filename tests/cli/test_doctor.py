@@ -92,6 +92,7 @@ def test_the_state_of_the_store(facts, tmp_path):
     assert "not a thinice store" in facts("--store", tmp_path / "text.duckdb")["store"]
 
 
+@pytest.mark.slow
 def test_a_store_that_another_process_writes_is_told_with_the_process(facts, tmp_path):
     path = tmp_path / "thinice.duckdb"
     open_store(path, new=True)

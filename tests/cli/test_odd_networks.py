@@ -20,6 +20,7 @@ def test_who_asks_one_by_one_on_the_command_line_gets_it(run, tmp_path):
     assert alone == pytest.approx(together, rel=1e-3, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_the_command_line_warns_first(run, tmp_path):
     (tmp_path / "odd.py").write_text(
         "import torch\nclass Odd(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"

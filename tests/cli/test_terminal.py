@@ -49,6 +49,7 @@ def typed(folder, *words, encoding="utf-8"):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=folder, env=environment, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", TERMINAL_FORMATS)
 @pytest.mark.parametrize("command", [["sql", "from checkpoints"], ["sql", "from samples"], ["runs"]], ids=" ".join)
 def test_names_of_strangers_steer_no_terminal_and_fill_none(folder, command, how):

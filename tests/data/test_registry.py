@@ -78,6 +78,7 @@ def test_where_data_are_kept(monkeypatch, tmp_path):
     assert data_folder() == tmp_path / "xdg" / "thinice" / "data"
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_only_by_the_sets_that_need_it():
     code = "import sys, thinice.data; sys.exit('torchvision' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

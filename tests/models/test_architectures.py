@@ -117,6 +117,7 @@ def test_no_own_layout_is_one_of_torchvision():
     assert not own & theirs
 
 
+@pytest.mark.slow
 def test_every_architecture_of_torchvision_has_its_mark():
     """So that a file is compared only with those that it can belong to."""
     for name in known_architectures(torchvision=True):
@@ -293,6 +294,7 @@ def test_a_new_architecture_is_one_row(monkeypatch, tmp_path):
     assert "linear" in known_architectures()
 
 
+@pytest.mark.slow
 def test_listing_the_names_imports_no_architecture():
     code = "import sys; from thinice.models import known_architectures; print(len(known_architectures()), *sys.modules)"
     count, *modules = subprocess.run(
@@ -314,6 +316,7 @@ def test_origin_is_forgotten_where_layers_change():
     assert origin_of(network) is None
 
 
+@pytest.mark.slow
 def test_import_stays_light_and_fingerprints_are_those_of_other_processes():
     code = """
 import sys, torch

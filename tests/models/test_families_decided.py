@@ -59,6 +59,7 @@ CHANGED = {
 """What people change in a published program, which keeps its names."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CHANGED)
 def test_labels_overrule_the_program_that_names_tell(case, tmp_path):
     """No published network is so: without labels the program's own is taken, and a note lists the others."""
@@ -114,6 +115,7 @@ def averaging_pair(folder):
     return network, samples
 
 
+@pytest.mark.slow
 def test_a_pruned_network_is_what_the_dense_one_is(tmp_path):
     """Labels decide what the dense network is; of the pruned one they decide nothing, and it is the same."""
     network, samples = averaging_pair(tmp_path)
@@ -135,6 +137,7 @@ def test_a_pruned_network_is_what_the_dense_one_is(tmp_path):
     assert result.counts["S1,1"] == right
 
 
+@pytest.mark.slow
 def test_a_pruned_network_is_what_a_file_says_of_the_dense_one(tmp_path):
     """Of thinice's own file all is known, a normalisation that is no usual one too."""
     _, samples = averaging_pair(tmp_path)

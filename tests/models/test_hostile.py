@@ -83,6 +83,7 @@ DAMAGED = "is truncated or damaged|size is inconsistent with indices|cannot be m
 """What torch says of indices outside, or thinice where an older torch looks later."""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's own, about sparse tensors
 @pytest.mark.parametrize(
     ("held", "part"),

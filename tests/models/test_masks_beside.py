@@ -359,9 +359,7 @@ def test_a_history_of_masks_beside_the_last(tmp_path):
     network = trained()
     masks = masks_for(network)
     held = {"state_dict": network.state_dict(), "masks": masks, "mask_history": [masks_for(network), masks]}
-    with pytest.raises(
-        CheckpointError, match=r"mask_history: is a list of other things.*under masks, mask_history: masks="
-    ):
+    with pytest.raises(CheckpointError, match=r"mask_history: has two masks for .*under masks, mask_history: masks="):
         load(held, tmp_path)
     assert_masked(load(held, tmp_path, masks="masks"), network, masks, "under masks")
 

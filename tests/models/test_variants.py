@@ -398,6 +398,7 @@ class AkamasterResNet(nn.Module):
         return self.linear(functional.avg_pool2d(maps, maps.size()[3]).flatten(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "name"), [(functional.relu, "resnet20"), (functional.silu, "resnet20:silu")])
 def test_names_of_one_program_load_and_labels_may_contradict(activation, name, tmp_path):
     """Akamaster's names are akamaster's network, with a note of what else has them, until labels say otherwise."""

@@ -91,6 +91,7 @@ def test_readable_and_harmless_whatever_a_name_holds(classes, name):
     assert b"<script" not in file.getvalue()
 
 
+@pytest.mark.slow
 def test_odd_planes_are_drawn():
     planes = [
         slice_networks(DENSE, PRUNED, SAMPLE, 0, reach=0.01, resolution=5),  # no boundary in sight, no adversarial

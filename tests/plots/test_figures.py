@@ -446,6 +446,7 @@ def test_bad_input_is_named():
         plot_gallery(inputs[:, 0], adversarials[:, 0], [0.1, 0.1])
 
 
+@pytest.mark.slow
 def test_is_silent_at_every_size():
     with np.errstate(all="raise", under="ignore"):  # warnings are errors in every test
         for n in (0, 1, 2, 5):

@@ -190,6 +190,7 @@ def test_predictors_can_be_read(losses):
 # Series
 
 
+@pytest.mark.slow
 def test_series_are_sorted_and_show_their_numbers(series):
     for quantity, values in {
         "accuracy": [one.changes.pruned_accuracy for one in series],

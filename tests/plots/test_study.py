@@ -43,6 +43,7 @@ def test_every_panel_has_a_line_a_method_and_the_dense_level():
     assert legend.get_title().get_text() == "cnn5 on mnist"
 
 
+@pytest.mark.slow
 def test_nothing_overlaps_in_the_papers_grid():
     """Nine methods with long names, three attacks at four budgets, seven rates."""
     rates = [1, 2, 4, 8, 16, 32, 64]

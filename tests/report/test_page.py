@@ -160,6 +160,7 @@ def test_the_policy_lets_this_page_run_and_nothing_else(report):
     assert set(first) <= {"", "html", "head", "meta"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_names_of_strangers_are_text(tmp_path):
     store, samples = hostile_store(tmp_path)
@@ -227,6 +228,7 @@ def test_everything_that_repeats_it_is_there(store, report):
     assert "thinice compare dense.pt pruned-90 pruned-95" in cells
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_the_answer_counts_the_six_samples(six, tmp_path):
     (one,) = read_facts(six).comparisons
@@ -239,6 +241,7 @@ def test_the_answer_counts_the_six_samples(six, tmp_path):
     assert payload(page)["measured"][0]["epsilon"] == [76.5, 25.5, 12.75, None, 0, None]
 
 
+@pytest.mark.slow
 def test_proved_radii_stand_beside_epsilon_and_in_a_figure(six, tmp_path):
     before = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
     assert payload(before)["measured"][0]["lower"] is None
@@ -252,6 +255,7 @@ def test_proved_radii_stand_beside_epsilon_and_in_a_figure(six, tmp_path):
     assert len(Elements(page).of("figure")) == len(Elements(before).of("figure")) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
     """At 0.2 two of the dense network's six samples stand, 10 and 13; the pruned one has no epsilon below it."""
@@ -343,6 +347,7 @@ def test_one_changed_pixel_is_another_sample(store, digits, tmp_path):
     assert payload(page)["data"][0]["sheet"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_data_that_are_gone_are_said_to_be(digits, tmp_path):
     samples = dataclasses.replace(digits, name=f"npz:{tmp_path / 'gone.npz'}")
@@ -356,6 +361,7 @@ def test_data_that_are_gone_are_said_to_be(digits, tmp_path):
     assert "the samples given lack 1 of those measured" in fewer
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
 def test_photographs_are_found_in_the_size_they_were_measured_in(tmp_path):
     for k, image in enumerate(natural_images(12, 80).transpose(0, 2, 3, 1)):
@@ -604,6 +610,7 @@ def test_figures_say_the_numbers_of_the_store(store, report):
     assert f"AUC {one.auc:.3f} (95%: {one.auc_low:.3f} to {one.auc_high:.3f})" in unquote(html.unescape(uri))
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_learning_curves_that_the_store_has(six, tmp_path):
     """Those of the latest training of each network: here of the dense one alone, which kept its second epoch."""
     with six.run(["thinice", "train"], device="cpu", seed=0) as run:

@@ -45,6 +45,7 @@ def picture(cell):
     return np.asarray(Image.open(io.BytesIO(cell["bytes"])))
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_comparisons(compared, table):
     comparisons, _ = compared
     assert len(table) == 200
@@ -88,6 +89,7 @@ def test_it_is_laid_out_as_viewers_want_it(compared, tmp_path):
     assert kinds["sample_id"] == "BIGINT"
 
 
+@pytest.mark.slow
 def test_where_the_data_are_gone_rows_stay_and_a_note_says_why(tmp_path):
     networks = [as_classifier(Threshold(threshold), name=f"../{threshold}") for threshold in (0.5, 0.6)]
     thinice.compare(*networks, grey(), store=tmp_path / "thinice.duckdb", **OPTIONS)
@@ -106,6 +108,7 @@ def test_where_the_data_are_gone_rows_stay_and_a_note_says_why(tmp_path):
     assert pd.read_parquet(given)["image"].notna().all()
 
 
+@pytest.mark.slow
 def test_files_are_not_replaced_unasked_nor_empty_stores_exported(compared, tmp_path):
     (tmp_path / "samples.parquet").write_text("mine")
     with pytest.raises(InputError, match="is there already"):

@@ -21,6 +21,7 @@ from thinice.results.comparison_text import answer, over_trainings, table
 from thinice.stats import seed_summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"norm": "linf"}, {"norm": "l2", "basis": "robust", "budget": 0.05}])
 def test_sentence_and_table_are_those_of_the_comparison(tmp_path, settings):
     networks = as_classifier(Threshold(0.5), name="dense"), as_classifier(Threshold(0.6), name="pruned")
@@ -33,6 +34,7 @@ def test_sentence_and_table_are_those_of_the_comparison(tmp_path, settings):
     assert "AUC" in dict(table(row))
 
 
+@pytest.mark.slow
 def test_a_narrower_network_shows_what_is_left_of_the_dense_one(tmp_path):
     """8 of the 32 channels of the third convolution are removed: nothing is zero, and yet weights are gone."""
     dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
@@ -58,6 +60,7 @@ def test_a_narrower_network_shows_what_is_left_of_the_dense_one(tmp_path):
     assert overview([compared, compared]).count(escaped(text)) == 2
 
 
+@pytest.mark.slow
 def test_what_prunings_and_trainings_say_together_is_in_the_overview(tmp_path):
     """Two prunings of one dense network, as the command line says it; and a second training pruned alike."""
     rng = np.random.default_rng(0)

@@ -33,6 +33,7 @@ def test_the_aucs_are_those_of_scipy():
     assert result.low < result.difference < result.high
 
 
+@pytest.mark.slow
 def test_a_control_that_loses_the_same_samples_hardly_differs():
     """Nothing is left but what the two ends of one interval differ by."""
     epsilon, lost, _ = groups(n=4000)
@@ -68,6 +69,7 @@ def test_the_interval_is_as_wide_as_a_bootstrap_of_many_lost_samples_says_or_som
     assert 0.95 < (result.high - result.low) / (2 * 1.96 * np.std(drawn)) < 1.4
 
 
+@pytest.mark.slow
 def test_networks_that_differ_more_than_their_samples_widen_the_interval():
     epsilon, lost, _ = groups(n=4000)
     rng = np.random.default_rng(2)

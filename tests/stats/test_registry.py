@@ -47,6 +47,7 @@ def reported(store):
     return statistics(comparison, read_facts(store).meanings)
 
 
+@pytest.mark.slow
 def test_every_statistic_is_in_the_store_its_view_json_and_the_report(tmp_path):
     result = compared(tmp_path / "thinice.duckdb")
     store = open_store(tmp_path / "thinice.duckdb")

@@ -169,6 +169,7 @@ values = st.one_of(st.just(NAN), st.integers(0, 12).map(float), st.floats(0, 1e6
 epsilons = st.one_of(st.lists(values, min_size=1, max_size=9), st.lists(values, min_size=10, max_size=40))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(kept=epsilons, lost=epsilons, order=st.randoms(use_true_random=False))
 def test_swapping_shuffling_and_stretching_change_nothing_else(kept, lost, order):

@@ -134,6 +134,7 @@ def test_nothing_underflows():
     assert apart.kolmogorov_smirnov_log10_p == pytest.approx((math.log(2) - ways) / math.log(10))
 
 
+@pytest.mark.slow
 @given(kept=few, lost=few, order=st.randoms(use_true_random=False))
 def test_order_scale_shift_and_swapping(kept, lost, order):
     result = separation(kept, lost)

@@ -37,6 +37,7 @@ def damaged(whole, tmp_path):
     return change
 
 
+@pytest.mark.slow
 def test_an_adversarial_of_one_byte_is_one_line(damaged, tmp_path):
     store = damaged("update adversarials set adversarial = 'x'::blob")
     with pytest.raises(StoreError, match=r"an adversarial of shape \[1, 8, 8\] has 1 bytes"):

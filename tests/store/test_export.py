@@ -111,12 +111,14 @@ def assert_rows_are_those_of_the_store(six, name, columns, rows):
                 assert other == one, (name, column)
 
 
+@pytest.mark.slow
 def test_duckdb_reads_parquet_back(six, tables):
     for name, path in tables.items():
         relation = duckdb.sql(f"from '{path}'")
         assert_rows_are_those_of_the_store(six, name, relation.columns, relation.fetchall())
 
 
+@pytest.mark.slow
 def test_pandas_reads_parquet_back(six, tables):
     pytest.importorskip("pyarrow")
     for name, path in tables.items():
@@ -133,6 +135,7 @@ def test_polars_reads_parquet_back(six, tables):
         assert frame.lazy().select(polars.len()).collect().item() == len(frame)
 
 
+@pytest.mark.slow
 def test_parquet_keeps_types_and_nulls(tables):
     schema = dict(duckdb.sql(f"select column_name, column_type from (describe from '{tables['epsilons']}')").fetchall())
     assert schema["epsilon"] == "FLOAT"

@@ -80,6 +80,7 @@ def test_the_python_runs_in_its_order(folder, monkeypatch):
     (folder / "thin_ice.parquet").unlink()
 
 
+@pytest.mark.slow
 def test_the_commands_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     ran = 0
@@ -182,6 +183,7 @@ def mixed(tmp_path_factory):
     return store
 
 
+@pytest.mark.slow
 def test_bases_are_not_mixed_and_what_was_not_found_is_far(mixed):
     rows = mixed.sql("from transitions")
     assert set(rows["basis"]) > {"clean"}

@@ -59,6 +59,7 @@ def count(path):
     return open_store(path).sql(COUNT).iloc[0, 0]
 
 
+@pytest.mark.slow
 def test_a_whole_log_is_read_without_a_word(store):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

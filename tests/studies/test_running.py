@@ -25,6 +25,8 @@ from thinice.studies.per_sample import Network, samples_of
 from thinice.studies.results import CLEAN, Measure, Point, study_results
 from thinice.studies.running import load_setup
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("yaml")
 
 TINY = """\

@@ -100,6 +100,7 @@ def test_a_disk_that_is_full_in_the_end_loses_nothing(digits, tmp_path):
     assert not again  # nothing was trained twice
 
 
+@pytest.mark.slow
 def test_what_training_saw_of_the_samples_predicts_beside_epsilon(digits, tmp_path):
     store = tmp_path / "thinice.duckdb"
     trained = train_classifier(
