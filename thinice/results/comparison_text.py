@@ -147,6 +147,9 @@ def _margin(row: Row) -> str:
     between = f"difference {difference:+.3f}, {low:+.3f} to {high:+.3f}"
     if equivalence < SIGNIFICANT:
         within = f"equivalent within {EQUIVALENT_AUC:g}, {_p(equivalence)}"
+        if log10_p < SIGNIFICANT:
+            verdict = "a little less well" if difference > 0 else "a little better"
+            return f"The margin alone does {verdict}: AUC {auc:.3f} ({between}; {_p(log10_p)}; {within})"
         return f"The margin alone does as well: AUC {auc:.3f} ({between}; {within})"
     if log10_p < SIGNIFICANT:
         verdict = "less well" if difference > 0 else "better"
