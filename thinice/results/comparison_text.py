@@ -145,15 +145,13 @@ def _margin(row: Row) -> str:
     if log10_p is None or equivalence is None or low is None or high is None:
         return f"The margin alone has an AUC of {auc:.3f}: too few samples for a test between them"
     between = f"difference {difference:+.3f}, {low:+.3f} to {high:+.3f}"
-    if equivalence < SIGNIFICANT:
-        within = f"equivalent within {EQUIVALENT_AUC:g}, {_p(equivalence)}"
-        if log10_p < SIGNIFICANT:
-            verdict = "a little less well" if difference > 0 else "a little better"
-            return f"The margin alone does {verdict}: AUC {auc:.3f} ({between}; {_p(log10_p)}; {within})"
-        return f"The margin alone does as well: AUC {auc:.3f} ({between}; {within})"
-    if log10_p < SIGNIFICANT:
-        verdict = "less well" if difference > 0 else "better"
-        return f"The margin alone does {verdict}: AUC {auc:.3f} ({between}; {_p(log10_p)})"
+    differs, is_equivalent = log10_p < SIGNIFICANT, equivalence < SIGNIFICANT
+    if differs or is_equivalent:
+        tests = [_p(log10_p)] if differs else []
+        tests += [f"equivalent within {EQUIVALENT_AUC:g}, {_p(equivalence)}"] if is_equivalent else []
+        verdict = ("less well" if difference > 0 else "better") if differs else "as well"
+        little = "a little " if differs and is_equivalent else ""
+        return f"The margin alone does {little}{verdict}: AUC {auc:.3f} ({between}; {'; '.join(tests)})"
     return (
         f"The margin alone has an AUC of {auc:.3f} ({between}): neither a difference nor equivalence within "
         f"{EQUIVALENT_AUC:g} is shown"
