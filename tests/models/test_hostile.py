@@ -430,5 +430,5 @@ def test_normalisations_that_labels_decide_differently_are_refused(monkeypatch):
         "decide",
         lambda classifier, *_, **_more: replace(classifier, normalization=next(chosen), normalization_known=True),
     )
-    with pytest.raises(ThinIceError, match="--normalization"):
+    with pytest.raises(ThinIceError, match=r"'pruned' looks like half, .*'dense' is none, .*\(--normalization none\)"):
         prepare_classifiers(undecided, thinice.load_samples("digits", limit=4))

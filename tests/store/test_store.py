@@ -175,6 +175,15 @@ def test_a_run_says_what_stopped_it(store):
     assert runs["error"].tolist() == ["ValueError: no more", "KeyboardInterrupt: "]
 
 
+def test_ctrl_c_inside_a_statement_of_thinice_is_no_error_of_the_statement(store):
+    """DuckDB hears it and raises this RuntimeError, which a study would take for a network that failed."""
+    with pytest.raises(KeyboardInterrupt), writing(store.path, 1):
+        raise RuntimeError("Query interrupted")
+    with pytest.raises(RuntimeError, match="no more"), writing(store.path, 1):
+        raise RuntimeError("no more")
+    assert store.sql("select 1 as one")["one"].tolist() == [1]
+
+
 def test_an_end_that_cannot_be_recorded_does_not_hide_the_error(store):
     def fail():
         with store.run(["a"], device="cpu", seed=0):

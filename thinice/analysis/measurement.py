@@ -22,6 +22,7 @@ from thinice.models import Classifier, as_classifier, decide
 from thinice.models.architectures.variants import base_and_variant
 from thinice.models.hypotheses import deciding
 from thinice.models.inference import inference_form
+from thinice.models.normalization import normalization_text
 from thinice.models.outputs import output_doubts, refuse_other_outputs
 from thinice.numerics import pick_device
 from thinice.types import DEFAULT_ATTACK
@@ -344,9 +345,10 @@ def prepare_classifiers(classifiers: Sequence[Classifier], samples: Samples) -> 
         ready.append(prepare_classifier(classifier, samples, like=ready[0] if ready else None))
     for before, classifier in zip(classifiers, ready, strict=True):
         if not before.normalization_known and classifier.normalization != ready[0].normalization:
+            first, own = (normalization_text(network.normalization) for network in (ready[0], classifier))
             raise InputError(
-                f"`normalization` of {classifier.name!r} looks different from that of {ready[0].name!r}, and no file "
-                "says it: give it (--normalization)"
+                f"`normalization` of {classifier.name!r} looks like {own}, that of {ready[0].name!r} is {first}, and "
+                f"the file of {classifier.name!r} does not say it: give it (--normalization {first})"
             )
         first, own = ready[0].architecture, classifier.architecture
         if not before.architecture_known and first != own and base_and_variant(first)[0] == base_and_variant(own)[0]:

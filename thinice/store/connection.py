@@ -129,7 +129,7 @@ def _attached(
     """Yield a connection to a DuckDB with a store attached, and keep that DuckDB for the next `own` statements."""
     idle = _idle.pop(path, None) if own else None
     duck = _started() if idle is None else idle
-    with ExitStack() as stack:
+    with ExitStack() as stack, _ctrl_c_as_such():
         stack.callback(duck.close)
         _attach(duck, path, mode, patience)
         try:
@@ -146,6 +146,17 @@ def _attached(
                 _idle[path] = duck
         except duckdb.Error as error:
             raise StoreError(f"{path}: {one_line(error)}") from error
+
+
+@contextmanager
+def _ctrl_c_as_such() -> Iterator[None]:
+    """Raise the KeyboardInterrupt that DuckDB replaces by an error of its own, which looks like a failed query."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _started() -> Connection:
