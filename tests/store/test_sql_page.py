@@ -189,7 +189,7 @@ def test_bases_are_not_mixed_and_what_was_not_found_is_far(mixed):
     assert set(rows["basis"]) > {"clean"}
     assert rows["epsilon"].isna().any()
     counts = answer(mixed, "How many samples went which way")
-    assert len(counts) == len(rows.groupby(["comparison_id", "transition"]))
+    assert len(counts) == len(rows.groupby(["comparison_id", "transition"], observed=True))
     for _, row in counts.iterrows():
         group = rows[(rows["comparison_id"] == row["comparison_id"]) & (rows["transition"] == row["transition"])]
         assert row["samples"] == len(group)

@@ -311,7 +311,7 @@ def test_killed_at_random_points_and_run_again_it_ends_the_same(run, tmp_path):
     command = [sys.executable, "-m", "thinice", "study", "tiny.yaml", "--store", "s.duckdb", "--no-figures", "--quiet"]
     command += ["--networks", "networks", "--format", "json"]
     random = np.random.default_rng(7)
-    patience, kills = 10.0, 0
+    patience, kills = 4.0, 0
     while patience < 3600:
         process = subprocess.Popen(
             command,
@@ -328,7 +328,7 @@ def test_killed_at_random_points_and_run_again_it_ends_the_same(run, tmp_path):
             process.communicate()
             patience, kills = 1.3 * patience, kills + 1
     assert process.returncode == 0
-    assert kills >= 2
+    assert kills
     assert contents(tmp_path) == contents(run[0])
     for path in (run[0] / "networks").glob("*rate[24]-*.pt"):
         twin = tmp_path / "networks" / path.name
