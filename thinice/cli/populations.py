@@ -12,7 +12,7 @@ import typer
 from thinice.analysis.options import StoredMeasureOptions
 from thinice.cli.loading import load
 from thinice.cli.options import CheckpointOptions, DataOptions, Format, OutputOptions, options
-from thinice.cli.output import Messages, aligned, put, records, render
+from thinice.cli.output import Messages, aligned, put, records, render, wrapped
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.errors import InputError
 from thinice.printable import LONGEST_MESSAGE, shown
@@ -85,4 +85,15 @@ def table(result: Populations) -> str:
     lines = [["", "populations"], *([name, value] for name, value in result.table())]
     classes = render(records(result.class_tests.frame()), Format.TABLE)
     notes = [shown(note, LONGEST_MESSAGE) for note in result.exemplars.distances.notes]
-    return "\n".join([head, "", aligned(lines), "", classes, "", shown(result.answer, LONGEST_MESSAGE), *notes])
+    return "\n".join(
+        [
+            head,
+            "",
+            aligned(lines),
+            "",
+            classes,
+            "",
+            wrapped(shown(result.answer, LONGEST_MESSAGE)),
+            *map(wrapped, notes),
+        ]
+    )
