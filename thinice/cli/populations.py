@@ -84,16 +84,5 @@ def table(result: Populations) -> str:
     )
     lines = [["", "populations"], *([name, value] for name, value in result.table())]
     classes = render(records(result.class_tests.frame()), Format.TABLE)
-    notes = [shown(note, LONGEST_MESSAGE) for note in result.exemplars.distances.notes]
-    return "\n".join(
-        [
-            head,
-            "",
-            aligned(lines),
-            "",
-            classes,
-            "",
-            wrapped(shown(result.answer, LONGEST_MESSAGE)),
-            *map(wrapped, notes),
-        ]
-    )
+    said = [wrapped(shown(text, LONGEST_MESSAGE)) for text in (result.answer, *result.exemplars.distances.notes)]
+    return "\n".join([head, "", aligned(lines), "", classes, "", *said])
