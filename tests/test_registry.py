@@ -71,6 +71,17 @@ def test_an_unknown_name_is_one_line(name, message):
     assert str(error.value) == message
 
 
+def test_where_something_lists_many_names_an_unknown_one_is_told_the_nearest_and_what_lists_all():
+    many = Registry("recipe", {f"{name}-{epochs}": (1, "") for name in ("natural", "pgd") for epochs in range(9)})
+    many.listed = "thinice train --help"
+    with pytest.raises(
+        InputError, match=r"'zzz' is unknown: the nearest of 18 are (\S+, ){2}\S+; thinice train --help"
+    ):
+        many.get("zzz")
+    with pytest.raises(InputError, match=r"did you mean pgd-3 or pgd-8 or pgd-7\?$"):
+        many.get("pgd3")
+
+
 def test_the_error_is_the_rooms_own():
     with pytest.raises(DataError, match="`shape` 'cirle' is unknown: did you mean circle"):
         shapes(error=DataError).get("cirle")

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Generic, TypeVar, cast
 
 from thinice.errors import InputError, ThinIceError
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "did_you_mean", "similar_names"]
 
 T = TypeVar("T")
 Made = TypeVar("Made")
+
+
+def similar_names(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """Return up to three names that are spelt like one that is not known, the most similar first.
+
+    >>> similar_names("methd", ["name", "method", "scope"])
+    ['method']
+    """
+    spellings = {each.casefold(): each for each in known}
+    return [spellings[spelling] for spelling in get_close_matches(name.casefold(), spellings, n=3, cutoff=cutoff)]
+
+
+def did_you_mean(name: str, known: Iterable[str], *, listed: str = "") -> str:
+    """Return how a name that is not known may have been meant, as the end of an error; all names where none is near.
+
+    Where something that is `listed` tells all names, the three nearest stand for them.
+
+    >>> did_you_mean("sqare", ["circle", "square"]), did_you_mean("x", ["circle", "square"])
+    ('did you mean square?', 'choose from circle, square')
+    >>> did_you_mean("oval", ["circle", "square", "triangle", "rhombus"], listed="geometry --help")
+    'the nearest of 4 are triangle, square, circle; geometry --help lists all'
+    """
+    names = list(known)
+    near = similar_names(name, names)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    if listed:
+        nearest = similar_names(name, names, cutoff=0.0)
+        return f"the nearest of {len(names)} are {', '.join(nearest)}; {listed} lists all"
+    return f"choose from {', '.join(names)}"
 
 
 class Registry(Generic[T]):
@@ -27,6 +57,8 @@ class Registry(Generic[T]):
         A target is the object itself, or ``"package.module:object"``, which is imported when it is asked for.
     error : type of ThinIceError
         Raised for a name that is not in the table.
+    listed : str
+        What lists the names, where they are too many for an error.
 
     Examples
     --------
@@ -48,9 +80,11 @@ class Registry(Generic[T]):
         rows: Mapping[str, tuple[str | T, str] | tuple[str | T, str, str]] | None = None,
         *,
         error: type[ThinIceError] = InputError,
+        listed: str = "",
     ) -> None:
         self.argument = argument
         self.error = error
+        self.listed = listed
         self.rows: dict[str, tuple[str | T, str, str]] = {}
         for name, row in (rows or {}).items():
             self.add(name, *row)
@@ -82,7 +116,9 @@ class Registry(Generic[T]):
 
         """
         if name not in self.names():
-            raise self.error(f"`{self.argument}` {name!r} is unknown: {self._hint(str(name))}")
+            raise self.error(
+                f"`{self.argument}` {name!r} is unknown: {did_you_mean(str(name), self.rows, listed=self.listed)}"
+            )
         target = self.rows[name][0]
         if not isinstance(target, str):
             return target
@@ -159,11 +195,3 @@ class Registry(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Registry of `{self.argument}`: {', '.join(self.rows) or 'empty'}>"
-
-    def _hint(self, name: str) -> str:
-        """Return how the name may have been meant: the nearest ones, or all where none is near."""
-        spellings = {known.casefold(): known for known in self.rows}
-        near = get_close_matches(name.casefold(), spellings, n=3, cutoff=0.6)
-        if near:
-            return f"did you mean {' or '.join(spellings[spelling] for spelling in near)}?"
-        return f"choose from {', '.join(self.rows)}"

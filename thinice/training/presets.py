@@ -186,6 +186,7 @@ RECIPES: Registry[Preset] = Registry(
             {"budget": 0.03, "steps": 10, "step_size": 0.03 / 10 * 2.3},
         ),
     },
+    listed="thinice train --help",
 )
 """Recipes by name; images are taken for 32x32 in colour: moved by 4 pixels, and mirrored."""
 

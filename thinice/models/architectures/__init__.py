@@ -71,6 +71,7 @@ ARCHITECTURES: Registry[Builder] = Registry(
             ("wide_resnet", "wrn_28_10", "WideResNet-28-10 (Zagoruyko and Komodakis 2016) as TRADES and HYDRA have it"),
         )
     },
+    listed="thinice train --help",
 )
 """thinice's own architectures. A row names a function ``(classes, *, channels)`` that returns a network with fresh
 weights, from normalised inputs (N, C, H, W) to logits (N, classes)."""

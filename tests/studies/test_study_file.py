@@ -11,7 +11,8 @@ from tests.conftest import ROOT
 from thinice.errors import InputError, MissingExtraError
 from thinice.pruning import MERKLE_METHODS
 from thinice.studies import parse_study, read_study
-from thinice.studies.definition import KEYS, PARTS, MethodChoice
+from thinice.studies.definition import MethodChoice
+from thinice.studies.study_file import KEYS, PARTS
 
 pytest.importorskip("yaml")
 
@@ -149,7 +150,7 @@ def test_budgets_are_numbers():
         ("digits_cnn", "models.py:Net", 1, "`architecture` 'models.py' is unknown"),  # no code of strangers is run
         ("data: digits", "data: digitz", 2, r"called 'digitz' \(did you mean digits\?\)"),
         ("data: digits\n", "", 1, "`data` is missing: the name of a data set, such as mnist"),
-        ("rates: [1, 2]", "rate: [1, 2]", 5, "`rate` is no key here: choose from .*rates"),
+        ("rates: [1, 2]", "rate: [1, 2]", 5, r"`rate` is no key here: did you mean rates\?"),
         ("rates: [1, 2]", "rates: 2", 5, "`rates` must be a list"),
         ("rates: [1, 2]", "rates: []", 5, "`rates` must be a list, .* got an empty one"),
         ("rates: [1, 2]", "rates: [1]", 5, "`rates` is the dense network alone: add"),
@@ -167,6 +168,10 @@ def test_budgets_are_numbers():
         (METHOD, f"{METHOD}, {METHOD}", 4, "stands there twice: give each another `name`"),
         (METHOD, "{name: dense, method: magnitude}", 4, "'dense' is what the network before pruning is called"),
         (METHOD, "{name: a, method: magnitud}", 4, "`method` 'magnitud' is unknown: did you mean magnitude?"),
+        (METHOD, "{name: a, methd: magnitude}", 4, r"`methd` is no key here: did you mean method\?"),
+        (METHOD, "{name: a, scope: local}", 4, "`method` is missing: its name, such as magnitude"),
+        ("natural", "{recpe: natural}", 3, r"`recpe` is no key here: did you mean recipe\?"),
+        ("budgets", "budget", 7, r"`budget` is no key here: did you mean budgets\?"),
         (METHOD, "{name: a, method: magnitude, scop: local}", 4, "has no setting 'scop': it has scope"),
         (METHOD, "{name: a, method: magnitude, scope: loca}", 4, "`scope` must be one of global, local, got 'loca'"),
         (METHOD, "{name: a, method: magnitude, sparsity: 0.5}", 4, "`sparsity` of a method follows from `rates`"),
@@ -180,7 +185,8 @@ def test_budgets_are_numbers():
         ("[8/255]}", "[8/255], stepz: 3}", 7, "attack 'pgd' has no setting 'stepz': it has .*steps"),
         ("[8/255]}", "[8/255], steps: many}", 7, "`steps` of pgd must be a number such as 40, got 'many'"),
         ("[8/255]}", "[8/255]}\n  - {attack: pgd, norm: linf, budgets: [8/255]}", 6, "has pgd linf 8/255 twice: leave"),
-        ("natural", "natural\nsetups: [{dat: x}]", 4, "`dat` is no key here: choose from name, architecture"),
+        ("natural", "natural\nsetups: [{dat: x}]", 4, r"`dat` is no key here: did you mean data\?"),
+        ("natural", "natural\nsetups: [{x: x}]", 4, "`x` is no key here: choose from name, architecture"),
         ("natural", "natural\npublished: [{method: no, accuracy: {1: 5}}]", 4, "`method` 'no' is none of `methods`"),
         ("natural", f"natural\npublished: [{{method: {METHOD}, accuracy: {{1: 101}}}}]", 4, "from 0 to 100, got 101"),
         ("natural", f"natural\npublished: [{{method: {METHOD}, norm: l2, accuracy: {{1: 5}}}}]", 4, "go together"),
