@@ -12,19 +12,9 @@ from torch import Tensor, nn
 
 from tests import truth
 from thinice.attacks import make_attack
-from thinice.attacks.ho_fmn import (
-    HO_FMN_LOSSES,
-    HO_FMN_OPTIMIZERS,
-    HO_FMN_SCHEDULERS,
-    TUNED_PATIENCE,
-    TUNED_RANGES,
-    TUNED_RATES,
-    _direction,
-    _Mover,
-    _radius,
-    _Rate,
-    tune,
-)
+from thinice.attacks.ho_fmn import HO_FMN_LOSSES, HO_FMN_OPTIMIZERS, HO_FMN_SCHEDULERS, tune
+from thinice.attacks.ho_fmn.search import _direction, _Mover, _radius, _Rate
+from thinice.attacks.ho_fmn.tuning import TUNED_PATIENCE, TUNED_RANGES, TUNED_RATES
 from thinice.attacks.result import FORWARD
 from thinice.errors import InputError
 from thinice.models.clamped_inputs import PROBES
