@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thinice.analysis.measurement import Interrupted as Interrupted
     from thinice.analysis.measurement import measure as measure
     from thinice.analysis.populations import compare_populations as compare_populations
-    from thinice.analysis.session import measure_all as measure_all
+    from thinice.analysis.stored_measurement import measure_all as measure_all
     from thinice.analysis.tuning import samples_to_tune_on as samples_to_tune_on
     from thinice.attacks import Attack as Attack
     from thinice.attacks import MinNormResult as MinNormResult
@@ -103,7 +103,7 @@ _HOMES = {
     "lower_bounds": "certification",
     "make_attack": "attacks",
     "measure": "analysis.measurement",
-    "measure_all": "analysis.session",
+    "measure_all": "analysis.stored_measurement",
     "open_store": "store",
     "preset": "training",
     "prune": "pruning",

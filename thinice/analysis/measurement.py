@@ -1,4 +1,4 @@
-"""`measure`: the nearest adversarial of every sample, without files or SQL; `thinice.analysis.session` stores them."""
+"""`measure`: the nearest adversarial of every sample, without files or SQL; `measure_all` stores them."""
 
 from __future__ import annotations
 

@@ -13,25 +13,20 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
-from torch import nn
 
-from thinice.analysis.certifying import certify, refuse_hours, refuse_uncertifiable
 from thinice.analysis.gradients import gradient_norms
 from thinice.analysis.measurement import (
     AttackTask,
     forward,
-    in_network_classes,
     make_engine,
-    minimum_norm_attack,
-    prepare_classifiers,
 )
-from thinice.analysis.options import RunOptions, StoredMeasureOptions, chosen, search_options
+from thinice.analysis.options import RunOptions, chosen
 from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.attacks.fixed_budget import AttackEnsemble
 from thinice.data import Samples, as_samples
 from thinice.engines import ProgressCounter, Reporter, Result, Task, auto_reporter
 from thinice.losses import margin
-from thinice.models import Classifier, as_classifier
+from thinice.models import Classifier
 from thinice.models.stored import store_checkpoint
 from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
 from thinice.stats import Separation, statistic_values
@@ -41,7 +36,7 @@ from thinice.types import Outcome
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ComparisonBasis", "MeasurementSession", "Shard", "kept_adversarials", "measure_all", "open_session"]
+__all__ = ["ComparisonBasis", "MeasurementSession", "Shard", "kept_adversarials", "open_session"]
 
 ADVERSARIAL_VALUES = 128 * 128
 """Samples with at most this many values keep every adversarial in the store, larger ones the closest of a shard."""
@@ -463,62 +458,3 @@ def open_session(samples: Samples, options: Mapping[str, Any]) -> Iterator[Measu
         yield MeasurementSession(
             opened, samples, progress=options.get("progress", True), kept=store is not None, **running
         )
-
-
-def measure_all(
-    classifiers: Sequence[Classifier | nn.Module],
-    samples: Samples,
-    **options: Unpack[StoredMeasureOptions],
-) -> tuple[Measured, ...]:
-    """Return the epsilons of every sample for each of several networks, in their order.
-
-    Unlike `thinice.measure`, which returns the adversarials too, this keeps everything in a store: an interrupted run
-    goes on where it stopped, and what the store holds already is read.
-
-    Parameters
-    ----------
-    classifiers : sequence of Classifier or nn.Module
-        The networks; where nobody said how one normalises its inputs, the labels decide.
-    samples, attack, progress, **options
-        As of `thinice.measure`.
-    store : path or Store, optional
-        The DuckDB file; None keeps nothing.
-    certify : bool
-        Prove a lower bound of each distance as well, as `thinice.lower_bounds`: `Measured.epsilon_lower`.
-    certify_hours : float
-        A network whose bounds would take longer is refused, before any is attacked.
-    command : sequence of str, optional
-        What the store notes as the origin of the run; by default this process's command line.
-
-    Raises
-    ------
-    InputError
-        As of `thinice.measure`.
-
-    Examples
-    --------
-    >>> import thinice
-    >>> paths = thinice.example_checkpoints()
-    >>> networks = [thinice.load_classifier(paths[name]) for name in ("dense", "pruned-95")]
-    >>> samples = thinice.load_samples("digits", limit=20)
-    >>> results = thinice.measure_all(networks, samples, attack="fmn", effort="quick", progress=False)
-    >>> [(measured.network, measured.to_dict()["samples"]) for measured in results]
-    [('dense', 20), ('pruned-95', 20)]
-
-    """
-    with torch.inference_mode(mode=False):  # a copy made in a caller's inference mode could have no gradients
-        unprepared = [as_classifier(classifier) for classifier in classifiers]
-        samples = in_network_classes(samples, unprepared)
-        networks = prepare_classifiers(unprepared, samples)
-    given = chosen(StoredMeasureOptions, options)
-    refuse_hours(options)
-    bound = minimum_norm_attack(given["attack"], **search_options(options, StoredMeasureOptions))
-    with (
-        open_session(samples, options) as session,
-        session.run(bound, seed=bound.seed, command=options.get("command")),
-    ):
-        if not given["certify"]:
-            return tuple(session.measure(network, bound) for network in networks)
-        for network in networks:
-            refuse_uncertifiable(session, network, bound.norm, hours=given["certify_hours"])
-        return tuple(certify(session, network, session.measure(network, bound), bound) for network in networks)
