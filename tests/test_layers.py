@@ -40,6 +40,8 @@ FORBIDDEN = {
     "data": {"duckdb"},
     "report": {"duckdb"},
 }
+LONGEST = 500
+"""Lines of a file."""
 FILES = sorted((ROOT / "thinice").rglob("*.py"))
 
 
@@ -68,6 +70,11 @@ def test_imports_point_downwards(file):
         if parts[0] != "thinice" or len(parts) < 2 or parts[1] not in LEVEL or parts[1] == room:
             continue
         assert LEVEL[parts[1]] < LEVEL[room], f"{file.name} imports {name}, which does not stand below {room}"
+
+
+def test_files_are_short_enough_to_be_read():
+    lines = {str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines()) for file in FILES}
+    assert {file: count for file, count in lines.items() if count > LONGEST} == {}, "find what is two things in it"
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)

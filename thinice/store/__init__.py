@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import html
-import re
 import shlex
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
-import duckdb
-
-from thinice.errors import InputError, StoreError
-from thinice.files import expanded, temporary_folder, writable
-from thinice.printable import FORMULA
+from thinice.errors import StoreError
 from thinice.process import Process
-from thinice.store.connection import Connection, ask, interruptibly, located, missing, one_line, plain, quoted, reading
+from thinice.store.connection import Connection, ask, interruptibly, located, missing, plain, quoted, reading
 from thinice.store.decode import stored_adversarial, stored_settings
+from thinice.store.explain import catalog, explained, nearest, statements
+from thinice.store.export import Format, export_files
 from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
 from thinice.store.sql import OwnQuery, query
@@ -37,9 +33,6 @@ __all__ = [
     "Run",
     "Store",
     "catalog",
-    "explained",
-    "export",
-    "nearest",
     "open_store",
     "query",
     "quoted",
@@ -47,180 +40,6 @@ __all__ = [
     "stored_adversarial",
     "stored_settings",
 ]
-
-
-def catalog(connection: Connection) -> dict[str, str]:
-    """Return the names of all tables and views, each with its kind."""
-    return {name: kind for name, kind, _ in ask(connection, query("tables"))}
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known names most like a wrong one, as a hint; all of them where none is.
-
-    >>> nearest("epsilon", ["epsilons", "samples"])
-    'nearest: epsilons'
-    >>> nearest("x", ["epsilons", "samples"])
-    'known: epsilons, samples'
-    """
-    names = sorted(set(known))
-    matches = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    return f"nearest: {', '.join(matches)}" if matches else f"known: {', '.join(names)}"
-
-
-def statements(text: str) -> list[str]:
-    r"""Return the statements of a text, which semicolons part, without them and the comments before a statement.
-
-    DuckDB's own parts are cut elsewhere from release to release; where its tokens begin stays the same.
-
-    Raises
-    ------
-    StoreError
-        For text that is not SQL.
-
-    Examples
-    --------
-    >>> statements("-- first\nselect ';' /* ; */;\n-- then\nfrom runs;")
-    ["select ';' /* ; */", 'from runs']
-    """
-    try:
-        duckdb.extract_statements(text)
-    except duckdb.Error as error:
-        raise StoreError(one_line(error)) from None
-    written = text.encode()
-    parts: list[str] = []
-    start: int | None = None
-    for position, kind in [*duckdb.tokenize(text), (len(written), None)]:
-        if kind == duckdb.token_type.comment:  # DuckDB 1.x does not even tell them
-            continue
-        if written[position : position + 1] not in {b";", b""}:
-            start = position if start is None else start
-        elif start is not None:
-            parts.append(written[start:position].decode().rstrip())
-            start = None
-    return parts
-
-
-@contextmanager
-def explained(connection: Connection) -> Iterator[None]:
-    """Turn what DuckDB raises inside into a StoreError of one line."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise StoreError(_explanation(error, connection)) from None
-
-
-def _explanation(error: duckdb.Error, connection: Connection) -> str:
-    text = one_line(error)
-    table = re.search(r"Table with name (\w+) does not exist", text)
-    if table is not None:
-        return f"there is no table or view {table[1]!r}, {nearest(table[1], catalog(connection))}"
-    column = re.search(r'Referenced column "([^"]+)" not found', text)
-    if column is not None:
-        columns = [name for _, name in ask(connection, query("columns"))]
-        return f"there is no column {column[1]!r} in the tables of this query, {nearest(column[1], columns)}"
-    if "Permission Error" in text:
-        return f"a query reads this store and no other file: {text}"
-    if "read-only mode" in text:
-        return f"a query cannot change the store: {text}"
-    return text
-
-
-Format = Literal["parquet", "csv"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-TEXTS = {"varchar", "enum", "blob", "union", "variant"}
-"""DuckDB's kinds of columns whose text anybody may have written."""
-
-
-def export(
-    store: Path,
-    patience: float,
-    path: str | PathLike[str],
-    what: str | None,
-    *,
-    format: Format | None,  # noqa: A002 - the word people use for it
-    overwrite: bool,
-    timeout: float | None,
-    tables: Mapping[str, pd.DataFrame],
-) -> list[Path]:
-    """Write what `Store.export` says, and return the paths."""
-    target = expanded(path)
-    if what is None and target.exists() and target.samefile(store):
-        raise InputError(f"`path` {target} is the store itself, and all tables need a folder: choose another path")
-    chosen = _format(target, what, format)
-    folder = target if what is None else target.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            temporary_folder(folder) as unfinished,
-            reading(store, patience, folder=unfinished) as connection,
-        ):
-            stored = [name for name, kind in catalog(connection).items() if kind == "table"]
-            names = {f"{name}.{chosen}": name for name in stored} if what is None else {target.name: what}
-            for name in names:
-                writable(folder / name, argument="path", overwrite=overwrite, store=store)
-            for name, table in tables.items():
-                connection.register(name, table)
-            for name, wanted in names.items():
-                _write(connection, wanted, unfinished / name, chosen, timeout)
-            return [(unfinished / name).replace(folder / name) for name in names]
-    except OSError as error:
-        raise StoreError(f"`path` {target} cannot be written: {error.strerror or error}") from None
-
-
-def _format(target: Path, what: str | None, wanted: str | None) -> Format:
-    ending = target.suffix.removeprefix(".").lower()
-    if wanted is None and what is not None and ending not in FORMATS:
-        raise InputError(f"`path` {target} must end in .parquet or .csv, or `format` say which of them is meant")
-    if what is None and (ending in FORMATS or (target.exists() and not target.is_dir())):
-        raise InputError(f"`path` {target} is one file, and all tables need a folder: say `what` is wanted")
-    chosen = wanted or (ending if what is not None else "parquet")
-    for known in FORMATS:
-        if known == chosen:
-            return known
-    raise InputError(f"`format` must be one of {', '.join(FORMATS)}, got {chosen!r}")
-
-
-def _write(connection: Connection, wanted: str, file: Path, chosen: Format, timeout: float | None) -> None:
-    def write() -> None:
-        answer = _answer(connection, wanted)
-        if chosen == "parquet":
-            _portable(answer).to_parquet(str(file), compression="zstd")
-        else:
-            _no_formulas(answer).to_csv(str(file), header=True)
-
-    with explained(connection):
-        interruptibly(connection, write, timeout)
-
-
-def _portable(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """Return the answer with JSON as text: Parquet's own JSON type comes out of Polars as bytes."""
-    json = [quoted(name) for name, kind in zip(answer.columns, answer.types, strict=True) if str(kind) == "JSON"]
-    if not json:
-        return answer
-    return answer.project(f"* replace ({', '.join(f'{name}::text as {name}' for name in json)})")
-
-
-def _no_formulas(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """Return the answer with an apostrophe before text that a spreadsheet would run as a formula."""
-    columns = []
-    for name, kind in zip(answer.columns, answer.types, strict=True):
-        column, title = quoted(name), quoted(f"'{name}" if name.startswith(FORMULA) else name)
-        if kind.id in TEXTS:
-            text = f"{column}::text"
-            column = f"case when left({text}, 1) in ({', '.join(f'chr({ord(sign)})' for sign in FORMULA)}) "
-            column += f"then chr(39) || {text} else {text} end"
-        columns.append(f"{column} as {title}")
-    return answer.project(", ".join(columns))
-
-
-def _answer(connection: Connection, wanted: str) -> duckdb.DuckDBPyRelation:
-    if wanted in catalog(connection):
-        return connection.sql(f"from {quoted(wanted)}")
-    answer: duckdb.DuckDBPyRelation | None = connection.sql(wanted)
-    if answer is None:
-        raise StoreError("`what` must be a table, a view or a query that returns rows")
-    return answer
 
 
 def open_store(path: str | PathLike[str] = "thinice.duckdb", *, new: bool = False, patience: float = 30.0) -> Store:
@@ -435,7 +254,7 @@ class Store:
             When DuckDB refuses the query, or it takes longer than `timeout`.
 
         """
-        return export(
+        return export_files(
             self.path,
             self._patience,
             path,
