@@ -39,11 +39,13 @@ def dense(width: int, depth: int, activation: type[nn.Module]) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(before, 10))
 
 
-# name: architecture, epochs, loss on one-hot labels ("mse") or cross-entropy, radius of adversarial training, start
+# name: architecture, epochs, loss ("ce": cross-entropy; "mse": on one-hot labels; "ibp": cross-entropy, half of it of
+# the worst logits that intervals allow), radius of adversarial training or of the intervals, start
 TRAINED: dict[str, tuple[Callable[[], nn.Module], int, str, float, str | None]] = {
     "mnist_cnn": (cnn, 2, "ce", 0.0, None),
     "pruned90": (cnn, 2, "ce", 0.0, "mnist_cnn"),
     "at_cnn": (cnn, 3, "ce", 0.2, None),
+    "ibp_cnn": (cnn, 4, "ibp", 0.2, None),
     "fc256x4": (lambda: dense(256, 4, nn.ReLU), 2, "ce", 0.0, None),
     "mse256x4": (lambda: dense(256, 4, nn.ReLU), 12, "mse", 0.0, None),
     "mse256x6": (lambda: dense(256, 6, nn.ReLU), 12, "mse", 0.0, None),
@@ -61,7 +63,7 @@ def load(name: str, reference: Path, cache: Path) -> tuple[str, Model, Tensor, T
     elif name == "resnet20":
         model, inputs, labels = _resnet20(reference)
     else:
-        model = _trained(name, reference, cache)
+        model = trained(name, reference, cache)
         inputs, labels = mnist(reference, "t10k")
         weights = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
         identity = f"{name}-{hashlib.sha256(weights).hexdigest()[:8]}"
@@ -115,13 +117,14 @@ def _resnet20(reference: Path) -> tuple[Model, Tensor, Tensor]:
     return classifier, images, torch.tensor(data["labels"]).long()
 
 
-def _trained(name: str, reference: Path, cache: Path) -> nn.Module:
+def trained(name: str, reference: Path, cache: Path) -> nn.Module:
+    """Return a network of `TRAINED`, trained now or read from the cache."""
     build, epochs, loss, radius, start = TRAINED[name]
     torch.manual_seed(0)
     network, path = build(), cache / f"{name}.pt"
     if not path.exists():
         if start is not None:
-            network.load_state_dict(_trained(start, reference, cache).state_dict())
+            network.load_state_dict(trained(start, reference, cache).state_dict())
         inputs, labels = mnist(reference, "train")
         share = 0.9 if start else 0.0
         _train(network, inputs, labels, epochs=epochs, loss=loss, radius=radius, sparsity=share)
@@ -147,10 +150,15 @@ def _train(
     order = torch.cat([torch.randperm(len(inputs))[: total // epochs * batch] for _ in range(epochs)]).view(-1, batch)
     for step, index in enumerate(order):
         x, y = inputs[index], labels[index]
-        if radius:
-            x = _attacked(network, x, y, radius * min(1.0, 2 * step / total))
+        ramp = min(1.0, 2 * step / total)
+        if radius and loss != "ibp":
+            x = _attacked(network, x, y, radius * ramp)
         logits = network(x)
-        if loss == "mse":
+        if loss == "ibp":
+            worst = worst_logits(network, x, y, radius * ramp)
+            natural, certified = (functional.cross_entropy(values, y) for values in (logits, worst))
+            cost = (1 - ramp / 2) * natural + ramp / 2 * certified
+        elif loss == "mse":
             cost = (logits - functional.one_hot(y, 10)).square().sum(1).mean()
         else:
             cost = functional.cross_entropy(logits, y)
@@ -162,6 +170,26 @@ def _train(
             for name, value in network.named_parameters():
                 if name in masks:
                     value.mul_(masks[name])
+
+
+def worst_logits(network: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
+    """Return logits (N, K) that intervals enclose for all points within a linf radius: the label's least, others' most.
+
+    S. Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
+    arXiv:1810.12715. For a sequence of linear layers, convolutions without groups, and ReLU.
+    """
+    lower, upper = (x - radius).clamp(min=0), (x + radius).clamp(max=1)
+    for layer in network:  # type: ignore[attr-defined]  # a sequence
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            middle, spread = layer((lower + upper) / 2), (upper - lower) / 2
+            if isinstance(layer, nn.Linear):
+                spread = functional.linear(spread, layer.weight.abs())
+            else:
+                spread = functional.conv2d(spread, layer.weight.abs(), None, layer.stride, layer.padding)
+            lower, upper = middle - spread, middle + spread
+        else:
+            lower, upper = layer(lower), layer(upper)
+    return torch.where(functional.one_hot(y, upper.shape[1]).bool(), lower, upper)
 
 
 def _attacked(network: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks import _trained, mnist, proofs
+from networks import mnist, proofs, trained
 
 import thinice
 
@@ -54,7 +54,7 @@ def resnet20(reference: Path) -> Case:
 
 
 def at_cnn(reference: Path) -> Case:
-    network = _trained("at_cnn", reference, HERE / ".cache")
+    network = trained("at_cnn", reference, HERE / ".cache")
     classifier = thinice.as_classifier(network, name="at_cnn", data="mnist")
     inputs, labels = mnist(reference, "t10k")
     samples = thinice.as_samples(inputs[:50], labels[:50])

@@ -12,6 +12,7 @@ from thinice.analysis import certifying
 from thinice.analysis.certifying import CertificationTask, expected_cost, far_from_proved
 from thinice.attacks import Attack
 from thinice.certification import radius
+from thinice.cli.compare import table
 from thinice.engines import LocalEngine
 from thinice.errors import InputError, StoreError
 from thinice.models import as_classifier
@@ -93,6 +94,35 @@ def test_a_comparison_has_the_bounds_of_the_dense_network(store, samples):
     assert "proved" not in without.to_dict()
     with pytest.raises(InputError, match="compare with certify=True"):
         without.proved_beyond(0.1)
+
+
+def test_with_the_distances_of_both_the_pruned_network_is_bounded_too(store, samples):
+    told, pruned = Told(), network(seed=3)
+    options = QUICK | {"distances": "both", "certify": True, "store": store, "progress": told}
+    result = thinice.compare(network(), as_classifier(pruned, name="pruned"), samples, **options)
+    lower, epsilon = result.pruned_epsilon_lower, result.pruned_epsilon
+    limits = torch.from_numpy(1.05 * epsilon)
+    bounds = thinice.lower_bounds(pruned, samples.inputs[:], samples.labels, limits, "linf")
+    np.testing.assert_allclose(lower, bounds.numpy(), rtol=1e-6)
+    right = result.pruned_predictions == result.labels
+    assert (lower[~right] == 0).all()
+    assert (lower[right] > 0.5 * epsilon[right]).mean() > 0.9
+    assert (lower <= epsilon).all()
+    assert not np.array_equal(lower, result.epsilon_lower)
+    costs = [line for line in told.lines if "lower bounds: 30 samples take" in line]
+    assert [line.partition(",")[0] for line in costs] == ["net", "pruned"]
+    assert told.lines[:2] == costs  # before anything is attacked
+    row = result.to_dict()
+    assert row["pruned_proved"] == right.sum() > 0
+    assert row["pruned_median_lower"] == pytest.approx(np.median(lower[epsilon > 0]))
+    assert dict(result.table())["pruned proved / found, median"] == f"{row['pruned_median_ratio']:.2f}"
+    assert result.frame()["pruned_epsilon_lower"].tolist() == lower.tolist()
+    stored = store.sql("select pruned_epsilon_lower, epsilon_lower from transitions order by sample_id")
+    assert stored["pruned_epsilon_lower"].tolist() == lower.tolist()
+    assert stored["epsilon_lower"].tolist() == result.epsilon_lower.tolist()
+    again = thinice.compare(network(), as_classifier(pruned, name="pruned"), samples, **options)
+    assert again.pruned_epsilon_lower.tolist() == lower.tolist()
+    assert len([line for line in told.lines if "take" in line]) == 2  # all was there
 
 
 @pytest.mark.slow
@@ -238,6 +268,20 @@ def test_a_search_that_failed_is_found_out_by_a_second_one(store, samples, monke
     assert second["n"].tolist() == [2]
     finding = thinice.check(store).contradictions
     assert any(set(found.samples) == {4, 9} for found in finding)
+
+
+def test_a_search_that_failed_on_the_pruned_network_is_found_out_too(samples, monkeypatch):
+    pruned = network()
+    with torch.no_grad():
+        pruned.module[1].weight *= 0.9
+    failing(monkeypatch, [4], 3.0)
+    result = thinice.compare(
+        network(), as_classifier(pruned, name="pruned"), samples, distances="both", certify=True, **QUICK
+    )
+    (note,) = result.pruned_search_notes
+    assert note.startswith("1 samples lay far above their lower bounds and were searched again: 1 nearer (4: ")
+    assert result.pruned_distances.second_epsilon[4] == pytest.approx(result.pruned_epsilon[4] / 3, rel=0.02)
+    assert f"pruned: {note}" in " ".join(table([result]).split())
 
 
 def test_a_loose_bound_is_no_failed_search(store, samples, monkeypatch):

@@ -11,10 +11,10 @@ from thinice.errors import InputError, StoreError
 IDS = (3, 4, 5)
 
 
-def measured(bench, ids=IDS, epsilon=0.25, **selection):
+def measured(bench, ids=IDS, epsilon=0.25, checkpoint="dense", **selection):
     """Measure samples; return the key of their lower bounds."""
-    bench.shard(bench.measurement(ids, **selection), ids, epsilon)
-    return bench.checkpoint(), bench.dataset(ids, **selection), "linf"
+    bench.shard(bench.measurement(ids, checkpoint, **selection), ids, epsilon)
+    return bench.checkpoint(checkpoint), bench.dataset(ids, **selection), "linf"
 
 
 def test_bounds_stand_beside_epsilons(store, bench):
@@ -61,6 +61,33 @@ def test_an_epsilon_below_a_bound_is_one_too_whichever_attack_finds_it(store, be
     bench.shard(stronger, IDS, 0.2)
     other_norm = bench.run.measurement(network, data, bench.run.attack(name="fmn", norm="l2", settings={}))
     bench.shard(other_norm, IDS, 0.01)
+
+
+def test_a_dense_adversarial_that_fools_the_pruned_network_contradicts_its_bounds_too(store, bench):
+    dense = bench.measurement(IDS)
+    bench.shard(dense, IDS, 0.15)
+    network, data, norm = measured(bench, epsilon=0.25, checkpoint="pruned")
+    comparison = bench.run.comparison(dense, network)
+    bench.run.add_transfers(comparison, IDS, predictions=[0, 2, 2])  # sample 5 is still of class 2
+    message = r"sample 4 of pruned has an adversarial at 0.15 by fmn on dense, but a radius of 0.2 was proved"
+    with pytest.raises(StoreError, match=message):
+        bench.run.add_lower_bounds(network, data, norm, IDS, epsilon_lower=[0.1, 0.2, 0.2])
+    assert len(store.sql("from lower_bounds")) == 0
+    bench.run.add_lower_bounds(network, data, norm, IDS, epsilon_lower=[0.1, 0.15, 0.2])
+    other = bench.run.comparison(dense, bench.checkpoint("other"))
+    bench.run.add_transfers(other, IDS, predictions=[1, 2, 1])
+    assert len(store.sql("from transfers")) == 6
+
+
+def test_transfers_that_contradict_a_bound_are_refused(store, bench):
+    dense = bench.measurement(IDS)
+    bench.shard(dense, IDS, 0.15)
+    network, data, norm = measured(bench, epsilon=0.25, checkpoint="pruned")
+    bench.run.add_lower_bounds(network, data, norm, IDS, epsilon_lower=[0.1, 0.2, 0.2])
+    comparison = bench.run.comparison(dense, network)
+    with pytest.raises(StoreError, match=r"sample 4 of pruned has an adversarial at 0.15 by fmn on dense"):
+        bench.run.add_transfers(comparison, IDS, predictions=[1, 2, 2])
+    assert len(store.sql("from transfers")) == 0
 
 
 def test_other_selections_of_the_same_samples_share_them(store, bench):

@@ -282,7 +282,11 @@ def expected_cost(classifier: Classifier, samples: Samples, norm: Norm) -> Expec
 
 
 def far_from_proved(
-    epsilon_lower: NDArray[np.float64], epsilon: NDArray[np.float32], outcomes: NDArray[np.int8]
+    epsilon_lower: NDArray[np.float64],
+    epsilon: NDArray[np.float32],
+    outcomes: NDArray[np.int8],
+    *,
+    far: float = FAR,
 ) -> NDArray[np.int64]:
     """Return the positions of samples whose epsilon lies far above what is proved, as samples of this network go.
 
@@ -301,7 +305,7 @@ def far_from_proved(
         return np.zeros(0, np.int64)
     ratio = np.full(len(epsilon), np.inf)
     ratio[found] = epsilon_lower[found] / epsilon[found]
-    return np.flatnonzero(ratio < FAR * np.median(ratio[found]))
+    return np.flatnonzero(ratio < far * np.median(ratio[found]))
 
 
 def second_opinion(attack: Attack) -> Attack:

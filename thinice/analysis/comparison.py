@@ -95,7 +95,8 @@ def compare(
         its standard settings on all samples of both networks, whatever the store knows of them. By default the minimum
         norms of both, by the attack that measures.
     certify, certify_hours : bool, float
-        Of the dense network, as of `measure_all`: `Comparison.epsilon_lower`.
+        Of the dense network, as of `measure_all`: `Comparison.epsilon_lower`; with the distances of both networks of
+        the pruned one too: `Comparison.pruned_epsilon_lower`.
     store : path or Store, optional
         The DuckDB file that keeps everything measured: what it holds already is read, not computed. None keeps nothing.
     command : sequence of str, optional
@@ -153,7 +154,8 @@ def compare_all(
     with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
         comparisons = []
         if given["certify"]:
-            refuse_uncertifiable(session, first, bound.norm, hours=given["certify_hours"])
+            for network in (first, *others) if distances == "both" else (first,):
+                refuse_uncertifiable(session, network, bound.norm, hours=given["certify_hours"])
         measured = session.measure(first, bound)
         if given["certify"]:
             measured = certify(session, first, measured, bound)
@@ -170,6 +172,7 @@ def compare_all(
                     bound,
                     measured,
                     both=distances == "both",
+                    bounded=given["certify"],
                     robust=robust,
                     controls=None if control is None else controls,
                     gradients=given["gradient_norms"],
@@ -244,6 +247,7 @@ def compare_prepared(
     measured: Measured,
     *,
     both: bool = False,
+    bounded: bool = False,
     robust: tuple[Robustness, Robustness] | None = None,
     controls: Sequence[Classifier] | None = None,
     gradients: bool = False,
@@ -262,6 +266,8 @@ def compare_prepared(
         What it finds on the dense network.
     both
         Whether the pruned network is measured too.
+    bounded
+        Whether its distances are then bounded from below.
     robust
         How both networks stand at a budget; without it, samples count by their clean predictions.
     controls
@@ -355,7 +361,9 @@ def compare_prepared(
         closest=tuple(session.adversarials(measured, closest)),
         store=session.path,
         networks=(dense, pruned),
-        pruned_distances=session.pruned_distances(comparison_id, measured, pruned, attack) if both else None,
+        pruned_distances=session.pruned_distances(comparison_id, measured, pruned, attack, bounded=bounded)
+        if both
+        else None,
         dense_broken_by=None if robust is None else robust[0].broken_by,
         pruned_broken_by=None if robust is None else robust[1].broken_by,
         epsilon_lower=measured.epsilon_lower,

@@ -178,8 +178,9 @@ class CertifyOptions(TypedDict, total=False):
         bool,
         Option(
             False,
-            "Also prove a radius within which each sample has no adversarial at all, where the network (dense, in a "
-            "comparison) is made of linear layers, convolutions, batch norm, ReLU and pools; not in l0.",
+            "Also prove a radius within which each sample has no adversarial at all, where the network (in a "
+            "comparison the dense one; with --distances both the pruned one too) is made of linear layers, "
+            "convolutions, batch norm, ReLU and pools; not in l0.",
             "--certify",
         ),
     ]

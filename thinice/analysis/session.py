@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -386,9 +386,11 @@ class MeasurementSession:
         self.running.add_statistics(comparison_id, **statistic_values(separation), notes=separation.notes)
 
     def pruned_distances(
-        self, comparison_id: int, measured: Measured, pruned: Classifier, attack: Attack
+        self, comparison_id: int, measured: Measured, pruned: Classifier, attack: Attack, *, bounded: bool = False
     ) -> PrunedDistances:
         """Return the distances to the boundary of the pruned network itself: measured on it, by the same attack.
+
+        `bounded` adds a lower bound for each.
 
         The dense network's adversarial is one more candidate: where it is adversarial for the pruned network too, and
         nearer than what the attack found there, its distance counts, and the stage is `FoundBy.DENSE`. It is left out
@@ -396,7 +398,7 @@ class MeasurementSession:
         divided.
         """
         run = self.running
-        self.measure(pruned, attack)
+        own = self.measure(pruned, attack)
         if self.samples.inputs.shape[1:].numel() <= ADVERSARIAL_VALUES:
             positions = run.untransferred(comparison_id, self.sample_ids)
             for start in range(0, len(positions), TRANSFERRED):
@@ -408,9 +410,14 @@ class MeasurementSession:
                 ids = [example.sample_id for example in examples]
                 run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
         rows = self.columns("pruned_epsilons", comparison_id=comparison_id)
-        return PrunedDistances(
+        distances = PrunedDistances(
             rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["found_by"].astype(np.int8)
         )
+        if not bounded:
+            return distances
+        nearest = replace(own, epsilon=distances.epsilon, outcomes=distances.outcomes)
+        certified = certify(self, pruned, nearest, attack)
+        return replace(distances, epsilon_lower=certified.epsilon_lower, second_epsilon=certified.second_epsilon)
 
     def columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
         """Return the columns of a named query that is ordered by sample_id, in the order of the selection."""

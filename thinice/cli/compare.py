@@ -126,6 +126,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
     answers = [comparison.answer for comparison in comparisons]
     notes = [f"{comparison.pruned}: {note}" for comparison in comparisons for note in comparison.separation.notes]
     search = [f"{first.dense}: {note}" for note in first.search_notes]
+    search += [f"{each.pruned}: {note}" for each in comparisons for note in each.pruned_search_notes]
     together = [sentence for sentence in (several(comparisons),) if sentence]
     sentences = [shown(sentence, LONGEST_MESSAGE) for sentence in (*answers, *together, *notes, *search)]
     return "\n".join([head, "", aligned(lines), *(f"\n{wrapped(sentence)}" for sentence in sentences)])

@@ -108,7 +108,8 @@ class Comparison:
     networks : tuple of Classifier
         The dense and the pruned network, as they were measured.
     pruned_distances : PrunedDistances or None
-        Epsilons, outcomes and `found_by` of the pruned network itself, where they were asked for.
+        Epsilons, outcomes and `found_by` of the pruned network itself, where they were asked for, and their lower
+        bounds, where these were.
     dense_broken_by, pruned_broken_by : ndarray or None
         Of a robust basis, (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it
         is robust.
@@ -189,6 +190,11 @@ class Comparison:
         return None if self.pruned_distances is None else self.pruned_distances.epsilon
 
     @property
+    def pruned_epsilon_lower(self) -> NDArray[np.float64] | None:
+        """Radii (N,) within which the pruned network is proved to have no adversarial; None where not asked for."""
+        return None if self.pruned_distances is None else self.pruned_distances.epsilon_lower
+
+    @property
     def boundary_shift(self) -> float | None:
         """By how much the boundary moved away from the kept samples: median of pruned less dense epsilon.
 
@@ -227,6 +233,12 @@ class Comparison:
             *search_notes(self.outcomes, self.found_by, self.failure_reasons),
             *bound_notes(self.sample_ids, self.epsilon, self.second_epsilon, self.norm),
         )
+
+    @property
+    def pruned_search_notes(self) -> tuple[str, ...]:
+        """Notes on the search on the pruned network: what was searched again, for it lay far above its lower bound."""
+        own = self.pruned_distances
+        return () if own is None else bound_notes(self.sample_ids, own.epsilon, own.second_epsilon, self.norm)
 
     def proved_beyond(self, budget: float) -> NDArray[np.bool_]:
         """Return for which samples (N,) it is proved that no perturbation within a budget fools the dense network.
@@ -293,8 +305,8 @@ class Comparison:
         """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
 
         With lower bounds also ``epsilon_lower``; with the distances of both networks ``pruned_epsilon``,
-        ``pruned_outcome`` and ``pruned_found_by``; on a robust basis the attack that broke the sample,
-        ``dense_broken_by`` and ``pruned_broken_by``, else None.
+        ``pruned_outcome`` and ``pruned_found_by``; with both ``pruned_epsilon_lower``; on a robust basis the attack
+        that broke the sample, ``dense_broken_by`` and ``pruned_broken_by``, else None.
         """
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
 
@@ -318,6 +330,8 @@ class Comparison:
             frame["pruned_epsilon"] = self.pruned_distances.epsilon
             frame["pruned_outcome"] = _words(self.pruned_distances.outcomes, Outcome)
             frame["pruned_found_by"] = _words(self.pruned_distances.found_by, FoundBy)
+        if self.pruned_epsilon_lower is not None:
+            frame["pruned_epsilon_lower"] = self.pruned_epsilon_lower
         for name, broken_by in (("dense_broken_by", self.dense_broken_by), ("pruned_broken_by", self.pruned_broken_by)):
             if broken_by is not None:
                 frame[name] = pd.Series([one or None for one in broken_by.tolist()], dtype=object)
@@ -373,7 +387,8 @@ class Comparison:
             int((own.outcomes[right & (self.pruned_predictions >= 0)] == Outcome.NOT_FOUND).sum()),
             int((own.found_by == FoundBy.DENSE).sum()),
         )
-        return dict(zip(BOTH, numbers, strict=True))
+        bounds = bound_summary(own.epsilon, own.epsilon_lower)
+        return dict(zip(BOTH, numbers, strict=True)) | {f"pruned_{name}": value for name, value in bounds.items()}
 
     def _class(self, prediction: int) -> str | None:
         """Return the name of a predicted class; a network may know more classes than the data name."""

@@ -275,6 +275,11 @@ def table(row: Row) -> list[tuple[str, str]]:
             ("pruned epsilon not found", f"{row['pruned_not_found']}"),
             ("taken from dense", f"{row['pruned_from_dense']}"),
         ]
+    if "pruned_median_ratio" in row:
+        lines += [
+            ("pruned radius proved, median", distance_text(row["pruned_median_lower"], norm)),
+            ("pruned proved / found, median", _number(row["pruned_median_ratio"], ".2f")),
+        ]
     return lines
 
 

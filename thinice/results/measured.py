@@ -160,11 +160,16 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrunedDistances:
-    """The distances to a pruned network's own boundary, one entry a sample, in the order of the data."""
+    """The distances to a pruned network's own boundary, one entry a sample, in the order of the data.
+
+    Columns as of `Measured`; the last two are None where lower bounds were not asked for.
+    """
 
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
     found_by: NDArray[np.int8]
+    epsilon_lower: NDArray[np.float64] | None = None
+    second_epsilon: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from thinice.store.columns import (
     write,
 )
 from thinice.store.connection import ask, quoted, reading
-from thinice.store.run_base import RunBase
+from thinice.store.run_base import RunBase, refuse_contradicted_proofs
 from thinice.store.schema import add_missing_statistics, now
 from thinice.store.sql import query
 
@@ -77,9 +77,11 @@ class ComparisonWriter(RunBase):
         with self._writing() as connection:
             measurement_id = self._looked_up(connection, "measurement_id", "comparisons", comparison_id)
             key = {"comparison_id": comparison_id, "run_id": self.run_id}
-            return write(
+            new = write(
                 connection, "add_transfers", columns, selection=self._selection(connection, measurement_id), **key
             )
+            refuse_contradicted_proofs(connection, {"measurement_id": measurement_id})
+            return new
 
     def add_statistics(
         self, comparison_id: int, *, notes: Sequence[str] = (), **statistics: float | bool | None

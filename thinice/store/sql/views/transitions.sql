@@ -30,7 +30,8 @@ select
     c.budget,
     dense_correct,
     pruned_correct,
-    b.epsilon_lower
+    b.epsilon_lower,
+    pb.epsilon_lower as pruned_epsilon_lower
 from comparisons c
 join measurements m using (measurement_id)
 join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
@@ -48,6 +49,11 @@ left join lower_bounds b
     and b.dataset_id = m.dataset_id
     and b.norm = a.norm
     and b.sample_id = e.sample_id
+left join lower_bounds pb
+    on pb.checkpoint_id = c.pruned_checkpoint_id
+    and pb.dataset_id = m.dataset_id
+    and pb.norm = a.norm
+    and pb.sample_id = e.sample_id
 left join measurements theirs
     on theirs.checkpoint_id = c.pruned_checkpoint_id
     and theirs.dataset_id = m.dataset_id
@@ -108,3 +114,4 @@ comment on column transitions.budget is 'Budget of a robust basis; NULL where th
 comment on column transitions.dense_correct is 'Whether the dense network is correct, in the meaning of basis.';
 comment on column transitions.pruned_correct is 'Whether the pruned network is correct, in the meaning of basis.';
 comment on column transitions.epsilon_lower is 'Proved: within this radius the dense network has no adversarial; 0 where nothing was proved, NULL where that was not tried.';
+comment on column transitions.pruned_epsilon_lower is 'Proved: within this radius the pruned network has no adversarial; 0 where nothing was proved, NULL where that was not tried.';
