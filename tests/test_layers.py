@@ -28,6 +28,7 @@ LEVELS = [
     {"checks"},
     {"analysis"},
     {"studies", "plots"},
+    {"leaderboard"},
     {"report"},
     {"cli"},
     {"__main__"},
