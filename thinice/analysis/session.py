@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import torch
 
+from thinice.analysis.certifying import certify
 from thinice.analysis.gradients import gradient_norms
 from thinice.analysis.measurement import (
     AttackTask,
