@@ -21,7 +21,7 @@ from thinice.cli.options import (
     options,
     typer_option,
 )
-from thinice.cli.output import Messages, aligned, put, put_rows
+from thinice.cli.output import Messages, folded, put, put_rows, wrapped
 from thinice.cli.stopping import exit_on_interrupt
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def show_results(results: StudyResults, part: Part, figures: Path | None, how: F
         put("\n".join(table.markdown() for table in tables), how)
     if part is Part.SUMMARY and how is Format.TABLE:
         for table in tables:
-            put(f"{table.title}\n\n{aligned(table.lines())}\n\n{table.note}\n")
+            put(f"{table.title}\n\n{folded(table.lines())}\n\n{wrapped(table.note)}\n")
     if figures is not None:
         from thinice.plots.study import plot_study, save_study_figures
 
