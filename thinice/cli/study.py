@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -107,8 +108,12 @@ def study(
         say(f"failed: {error}")
     if not results_only and run.failures:
         say(f"{len(run.failures)} of {run.networks} networks have no result:")
+        following = Counter((failure.setup, failure.failed_before) for failure in run.failures)
         for failure in run.failures:
-            say(f"  {failure}")
+            if failure.failed_before is None:
+                count = following[failure.setup, failure.network]
+                say(f"  {failure}" + (f" (and {count} that are pruned out of it)" if count else ""))
+        say("The same command tries them again, when that is mended; what is finished stays.")
         raise typer.Exit(1)
 
 
