@@ -1,6 +1,7 @@
 """`thinice inspect`, and the options that say which weights and masks of a file count."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from thinice.cli.loading import load
 from thinice.cli.options import CheckpointOptions, DataOptions
 from thinice.cli.output import Messages
 from thinice.data.digits import example_checkpoints
-from thinice.models import build
+from thinice.models import build, save_classifier
 
 
 @pytest.fixture
@@ -48,6 +49,16 @@ def test_people_read_tables_and_machines_json(run):
     code, out, _ = run("inspect", "net.pt", "--format", "csv")
     assert out.splitlines()[0] == "file,what,found"
     assert "| layer | shape | weights | kept | sparsity |" in run("inspect", "net.pt", "--format", "markdown")[1]
+
+
+def test_numbers_are_rounded_and_lines_fit_on_a_terminal(run):
+    settings = {f"share_{number}": number / 7 for number in range(9)}
+    save_classifier(build("digits_cnn"), "net.pt", recipe={"pruning": settings | {"milestones": [1 / 3, 0.5]}})
+    _, out, _ = run("inspect", "net.pt")
+    assert "share_1 0.1429," in out
+    assert "[0.3333, 0.5]" in out
+    assert not re.findall(r"\d\.\d{7,}", out)
+    assert 100 < max(map(len, out.splitlines())) <= 120
 
 
 @pytest.mark.usefixtures("files")

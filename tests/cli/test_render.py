@@ -12,7 +12,7 @@ import pytest
 
 from thinice.analysis.options import RunOptions, declared
 from thinice.cli.options import Format, normalization_value
-from thinice.cli.output import aligned, render
+from thinice.cli.output import BETWEEN, WIDTH, aligned, render
 from thinice.errors import InputError
 
 ROWS = [
@@ -49,6 +49,35 @@ def test_table_sets_numbers_to_the_right():
         "a        3",
         "longer  14",
     ]
+
+
+WIDE = [{f"column number {k}": f"{name} {k}" for k in range(12)} for name in ("dense", "pruned", "small")]
+COMMENTS = [{"column": "budget", "comment": "of l2 " * 40}, {"column": "norm", "comment": "of the attack"}]
+
+
+def test_a_table_fits_on_a_terminal_and_loses_nothing():
+    """Few rows become columns, many columns several tables, sentences several lines."""
+    turned = render(WIDE, Format.TABLE)
+    assert turned.splitlines()[0].split() == ["column", "number", "0", "dense", "0", "pruned", "0", "small", "0"]
+    assert turned.splitlines()[-1].split() == ["column", "number", "11", "dense", "11", "pruned", "11", "small", "11"]
+    tables = render(WIDE * 9, Format.TABLE)
+    for table in tables.split("\n\n"):
+        assert [line.split(BETWEEN)[0] for line in table.splitlines()[2:]] == ["dense 0", "pruned 0", "small 0"] * 9
+    sentences = render(COMMENTS, Format.TABLE)
+    assert sentences.split().count("l2") == 40
+    assert sentences.splitlines()[-1] == "norm    of the attack"
+    for text in (turned, tables, sentences):
+        assert max(map(len, text.splitlines())) <= WIDTH
+    assert max(map(len, tables.splitlines())) > WIDTH / 2
+    for text in (turned, tables):
+        assert all(value in text for row in WIDE for value in row.values())
+    assert max(map(len, render(WIDE, Format.MARKDOWN).splitlines())) > WIDTH  # for files and programs
+
+
+def test_a_wide_terminal_shows_a_wide_table(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "300")
+    assert len(render(WIDE, Format.TABLE).splitlines()) == 2 + len(WIDE)
 
 
 @pytest.mark.parametrize(("how", "text"), [("table", "no rows"), ("json", "[]"), ("csv", ""), ("markdown", "")])

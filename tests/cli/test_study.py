@@ -72,29 +72,32 @@ def test_a_study_is_told_run_and_shown(typed, tmp_path):
     assert "| magnitude-global-unstructured | clean |" in out
 
 
-def test_what_has_no_result_is_listed_and_the_exit_code_says_so(typed, monkeypatch):
-    make = NetworkFiles.make
+def test_what_has_no_result_is_listed_once_with_what_goes_on_and_the_exit_code_says_so(typed, monkeypatch, tmp_path):
+    def failing(*_):
+        raise RuntimeError("no room")
 
-    def failing(files, plan, device):
-        if plan.method is not None:
-            raise RuntimeError("no room")
-        return make(files, plan, device)
-
+    (tmp_path / "mine.yaml").write_text(STUDY.replace("rates: [1, 2]", "rates: [1, 2, 4]"))
     monkeypatch.setattr(NetworkFiles, "make", failing)
     code, out, err = typed("--no-figures")
     assert code == 1
-    assert "clean accuracy" in out  # of the dense network
-    assert err.rstrip().endswith(
-        "1 of 2 networks have no result:\n"
-        "  digits_cnn on digits, seed 0, magnitude-global-unstructured, rate 2: RuntimeError: no room"
+    assert "clean accuracy" in out
+    failure = "digits_cnn on digits, seed 0, dense: RuntimeError: no room"
+    assert err.count("no room") == 2  # when it fails, and in the end
+    assert f"failed: {failure}\n" in err
+    assert err.endswith(
+        f"3 of 3 networks have no result:\n  {failure} (and 2 that are pruned out of it)\n"
+        "The same command tries them again, when that is mended; what is finished stays.\n"
     )
 
 
 def test_errors_are_one_line(typed, tmp_path):
     code, out, err = typed("--results-only")
     assert (code, out) == (1, "")
-    assert err.startswith("thinice: ")
+    assert err.startswith(
+        "thinice: there is no store at thinice.duckdb, so nothing of 'mine' is measured: run the study"
+    )
     assert err.count("\n") == 1
+    assert "compare" not in err
     (tmp_path / "mine.yaml").write_text(STUDY.replace("rates: [1, 2]", "rates: [1, two]"))
     code, out, err = typed()
     assert (code, out) == (1, "")

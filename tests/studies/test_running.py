@@ -243,7 +243,8 @@ def test_a_failed_network_is_told_and_stops_only_what_is_pruned_out_of_it(tiny, 
         f"digits_cnn on digits, seed 0, {FILTER}, rate 2: RuntimeError: no room left",
         f"digits_cnn on digits, seed 0, {FILTER}, rate 4: it is pruned out of seed 0, {FILTER}, rate 2, which failed",
     ]
-    assert [line for line in told if line.startswith("failed: ")] == [f"failed: {each}" for each in done.failures]
+    assert [failure.failed_before for failure in done.failures] == [None, f"seed 0, {FILTER}, rate 2"]
+    assert [line for line in told if line.startswith("failed: ")] == [f"failed: {done.failures[0]}"]
     cells = contents(tmp_path)
     assert sum(cell["error"] is not None for cell in cells) == 2 * 3
     assert [cell for cell in cells if cell["error"] is None] == [

@@ -13,7 +13,7 @@ import typer
 
 from thinice.cli.loading import readings
 from thinice.cli.options import CheckpointOptions, Format, FormatOptions, options
-from thinice.cli.output import put, put_rows, render
+from thinice.cli.output import WIDTH, put, put_rows, render
 
 if TYPE_CHECKING:
     from thinice.models.inspection import Inspection
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 REFUSED = 1
-WIDTH = 120
-"""Letters of a line that tells what was found."""
 SHORT = 12
 """Letters of a fingerprint in tables."""
 
@@ -70,22 +68,24 @@ def _page(inspection: Inspection, how: Format) -> str:
         {"entry": entry.name or "(the file itself)", "holds": entry.holds, "role": entry.role}
         for entry in inspection.entries
     ]
+    found_facts = dict(_facts(inspection))
+    room = WIDTH - max(map(len, found_facts)) - 2
     facts: list[dict[str, object]] = [
         {"what": "" if number else what, "found": line}
-        for what, found in _facts(inspection)
-        for number, line in enumerate(_wrapped(found))
+        for what, found in found_facts.items()
+        for number, line in enumerate(_wrapped(found, room))
     ]
     notes: list[dict[str, object]] = [
         {"read and not read": f"  {line}" if number else line}
         for note in inspection.notes
-        for number, line in enumerate(_wrapped(note))
+        for number, line in enumerate(_wrapped(note, WIDTH - 2))
     ]
     return "\n\n".join(render(rows, how) for rows in (facts, layers, entries, notes) if rows)
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped(text: str, width: int) -> list[str]:
     """Return a text in lines, so that none of it is cut away: what may be given stands anywhere in it."""
-    return wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+    return wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _lines(inspection: Inspection) -> Iterator[dict[str, object]]:
@@ -109,7 +109,9 @@ def _settings(value: object) -> str:
     """Return a part of a recipe on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_settings(inner)}" for name, inner in value.items())
-    return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_settings, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
@@ -133,7 +135,7 @@ def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
         yield "sparsity", f"{network.sparsity:.1%}: {kept} of {prunable} prunable weights are kept"
         yield "zeros from", "; ".join(inspection.conversions) or "the weights themselves"
     if inspection.recorded:
-        yield "recorded", ", ".join(f"{name} {value}" for name, value in list(inspection.recorded.items())[:SHORT])
+        yield "recorded", _settings(dict(list(inspection.recorded.items())[:SHORT]))
     if network is not None:
         if network.recipe is not None:
             for part, settings in network.recipe.items():

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import shutil
 import sys
 import textwrap
 import warnings
@@ -26,12 +27,28 @@ from thinice.printable import FORMULA, LONGEST_MESSAGE, escaped, shown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Messages", "accept_any_encoding", "aligned", "put", "put_rows", "records", "render", "wrapped"]
+__all__ = [
+    "WIDTH",
+    "Messages",
+    "accept_any_encoding",
+    "aligned",
+    "folded",
+    "put",
+    "put_rows",
+    "records",
+    "render",
+    "wrapped",
+]
 
 ASCII_MARKS = {"─": "-", "…": "...", "\N{EN DASH}": "-", "—": "-", "→": "->", "ε": "epsilon", "√": "sqrt"}
 """What thinice's own rules and marks become where a stream cannot show them; other characters become escapes."""
 
 WIDTH = 120
+"""Letters of a line, where it is not a terminal that says how wide it is."""
+BETWEEN = "  "
+"""What parts columns."""
+SENTENCE = 40
+"""Letters that a column of sentences has at least."""
 
 
 def accept_any_encoding() -> None:
@@ -138,7 +155,7 @@ def render(rows: Sequence[Row], how: Format) -> str:
     if how is Format.MARKDOWN:
         lines = [names, ["---"] * len(names), *cells]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return aligned([names, *cells])
+    return folded([names, *cells])
 
 
 def put_rows(rows: Sequence[Row], how: Format) -> None:
@@ -154,16 +171,61 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Return lines of cells in columns, numbers to the right, a rule below the first line."""
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    widths = _widths(lines)
     right = [all(_is_number(line[k]) for line in lines[1:] if line[k]) for k in range(len(widths))]
     shown = [
-        "  ".join(
+        BETWEEN.join(
             cell.rjust(width) if to_right else cell.ljust(width)
             for cell, width, to_right in zip(line, widths, right, strict=True)
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([shown[0], "  ".join("─" * width for width in widths), *shown[1:]])
+    return "\n".join([shown[0], BETWEEN.join("─" * width for width in widths), *shown[1:]])
+
+
+def folded(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells in columns that fit on a terminal.
+
+    Where they do not, sentences in the widest column are wrapped; else each row becomes a column, as where networks are
+    compared; else the columns stand in several tables below each other, each with the first column.
+
+    >>> rows = [["name", *(f"value of {letter}" for letter in "abcdefghijkl")], ["dense", *"0123456789", "", "-"]]
+    >>> folded(rows).splitlines()[:3]
+    ['name        dense', '──────────  ─────', 'value of a  0']
+    """
+    room = shutil.get_terminal_size((WIDTH, 0)).columns if sys.stdout.isatty() else WIDTH
+    widths = _widths(lines)
+    if _width(widths) <= room:
+        return aligned(lines)
+    widest = widths.index(max(widths))
+    left = room - _width(widths) + widths[widest]
+    if left >= SENTENCE and all(len(word) <= left for line in lines for word in line[widest].split()):
+        return aligned([part for line in lines for part in _wrapped_cell(line, widest, left)])
+    turned = list(zip(*lines, strict=True))
+    if _width(_widths(turned)) <= room:
+        return aligned(turned)
+    parts = [[0]]
+    for k in range(1, len(widths)):
+        if len(parts[-1]) > 1 and _width([widths[column] for column in (*parts[-1], k)]) > room:
+            parts.append([0])
+        parts[-1].append(k)
+    return "\n\n".join(aligned([[line[k] for k in part] for line in lines]) for part in parts)
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _width(widths: Sequence[int]) -> int:
+    """Return how wide columns are together."""
+    return sum(widths) + len(BETWEEN) * (len(widths) - 1)
+
+
+def _wrapped_cell(line: Sequence[str], column: int, width: int) -> Iterator[list[str]]:
+    """Yield a line with one of its cells in several lines, which have nothing in the other columns."""
+    for number, part in enumerate(textwrap.wrap(line[column], width, break_on_hyphens=False) or [""]):
+        rest = ["" if number else cell for cell in line]
+        yield [*rest[:column], part, *rest[column + 1 :]]
 
 
 def wrapped(sentences: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +22,7 @@ from thinice.cli.options import (
     options,
     typer_option,
 )
-from thinice.cli.output import Messages, aligned, put, put_rows
+from thinice.cli.output import Messages, folded, put, put_rows, wrapped
 from thinice.cli.stopping import exit_on_interrupt
 
 if TYPE_CHECKING:
@@ -107,8 +108,12 @@ def study(
         say(f"failed: {error}")
     if not results_only and run.failures:
         say(f"{len(run.failures)} of {run.networks} networks have no result:")
+        following = Counter((failure.setup, failure.failed_before) for failure in run.failures)
         for failure in run.failures:
-            say(f"  {failure}")
+            if failure.failed_before is None:
+                count = following[failure.setup, failure.network]
+                say(f"  {failure}" + (f" (and {count} that are pruned out of it)" if count else ""))
+        say("The same command tries them again, when that is mended; what is finished stays.")
         raise typer.Exit(1)
 
 
@@ -166,7 +171,7 @@ def show_results(results: StudyResults, part: Part, figures: Path | None, how: F
         put("\n".join(table.markdown() for table in tables), how)
     if part is Part.SUMMARY and how is Format.TABLE:
         for table in tables:
-            put(f"{table.title}\n\n{aligned(table.lines())}\n\n{table.note}\n")
+            put(f"{table.title}\n\n{folded(table.lines())}\n\n{wrapped(table.note)}\n")
     if figures is not None:
         from thinice.plots.study import plot_study, save_study_figures
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from thinice.errors import CheckpointError, InputError
+from thinice.errors import InputError
 from thinice.files import expanded, temporary_folder
 from thinice.models.classifier import Classifier, as_classifier, own_copy
 from thinice.models.fingerprints import fingerprint_of
@@ -21,6 +21,7 @@ from thinice.models.weights import Masks, prunable_weights
 from thinice.numerics import global_stream
 from thinice.training import OBJECTIVES, Objective, Plan, train
 from thinice.training.loop import StartedFrom
+from thinice.training.snapshot import SnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -398,12 +399,12 @@ def _folder(
     if path.exists():
         written = _written_plan(path)
         if written is None:
-            raise CheckpointError(f"{path} is not the plan of a pruning in stages: choose another path")
+            raise SnapshotError(f"{path} is not the plan of a pruning in stages: choose another path")
         differing = [name for name, value in plan.items() if written.get(name) != value]
         if not differing:
             return folder
         if not overwrite:
-            raise CheckpointError(
+            raise SnapshotError(
                 f"{folder} belongs to another pruning ({', '.join(differing)} differ): remove it, or choose another "
                 "path"
             )

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from thinice.models.classifier import with_weights
 from thinice.printable import shown
 from thinice.pruning import prune_in_stages
 from thinice.training.classifiers import RESULT, result_of, told, train_classifier
+from thinice.training.snapshot import SnapshotError
 
 if TYPE_CHECKING:
     import torch
@@ -160,12 +162,26 @@ class NetworkFiles:
     def make(self, plan: NetworkPlan, device: torch.device) -> Made:
         """Make a network, if its file is not there yet; go on where an earlier attempt was stopped.
 
+        What an earlier attempt left and this version cannot go on from is renamed, and the network made anew.
+
         Raises
         ------
         ThinIceError
             Where it cannot be trained, pruned or written.
 
         """
+        try:
+            return self._make(plan, device)
+        except SnapshotError as error:
+            path = self.path(plan)
+            names = [_set_aside(left) for left in (_snapshot(path), _stages(path)) if left.exists()]
+            if not names:
+                raise
+            made = self._make(plan, device)
+            reason = str(error).rpartition(": ")[0]  # without the ways out
+            return replace(made, notes=(f"made anew: {reason}; renamed to {', '.join(names)}", *made.notes))
+
+    def _make(self, plan: NetworkPlan, device: torch.device) -> Made:
         path = self.path(plan)
         if self.is_made(plan):
             return Made(plan, path)
@@ -193,7 +209,7 @@ class NetworkFiles:
         dense, parent = load_classifier(self.path(plan.dense)), load_classifier(self.path(before))
         retraining = self.setup.retraining.plan(plan.seed, self.samples)
         ranking = method.made(plan.rate, seed=plan.seed, skip=self.setup.skip)
-        snapshots = path.with_suffix(".stages")
+        snapshots = _stages(path)
         (pruned,) = prune_in_stages(
             parent.to(device),
             ranking,
@@ -258,6 +274,23 @@ def reason_of(error: Exception) -> str:
     """
     text = " ".join(str(error).split())
     return text if isinstance(error, ThinIceError) else shown(f"{type(error).__name__}: {text}", 500)
+
+
+def _snapshot(path: Path) -> Path:
+    """Return where the training of a dense network keeps how far it is."""
+    return path.with_name(f"{path.name}.snapshot")
+
+
+def _stages(path: Path) -> Path:
+    """Return the folder where the training of a pruned network keeps how far it is."""
+    return path.with_suffix(".stages")
+
+
+def _set_aside(left: Path) -> str:
+    """Rename what an earlier attempt left, and return its new name; nothing is deleted."""
+    aside = next(name for k in count(1) if not (name := left.with_name(f"{left.name}.old-{k}")).exists())
+    left.rename(aside)
+    return aside.name
 
 
 def _plain(name: str) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from thinice.attacks.fixed_budget import budget_text
+from thinice.errors import StoreError
+from thinice.files import expanded
 from thinice.printable import records
 from thinice.stats import seed_spread
 from thinice.store import Store, open_store, query
@@ -149,6 +151,11 @@ def study_results(study: Study, store: str | PathLike[str] | Store) -> StudyResu
         Where there is no store.
 
     """
+    if not isinstance(store, Store) and not expanded(store, "store").exists():
+        raise StoreError(
+            f"there is no store at {store}, so nothing of {study.name!r} is measured: run the study first (thinice "
+            "study without --results-only, in Python run_study)"
+        )
     opened = store if isinstance(store, Store) else open_store(store)
     rows = records(opened.sql(query("study_points"), {"study": study.name}))
     accuracies: dict[Point, dict[int, float]] = defaultdict(dict)

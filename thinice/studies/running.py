@@ -37,11 +37,23 @@ NETWORKS = "thinice-networks"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A network of a study that could not be made or measured, and why, in one line."""
+    """A network of a study that could not be made or measured, and why, in one line.
+
+    Attributes
+    ----------
+    setup, network : str
+        Which.
+    reason : str
+        Why.
+    failed_before : str or None
+        The network that failed first, where this one is pruned out of it.
+
+    """
 
     setup: str
     network: str
     reason: str
+    failed_before: str | None = None
 
     def __str__(self) -> str:
         return f"{self.setup}, {self.network}: {self.reason}"
@@ -132,7 +144,7 @@ def run_study(
     progress : bool or callable
         True shows a line where that makes sense; a callable gets each `StudyProgress`.
     say : callable, optional
-        Called with a line for each note on a network, and each failure.
+        Called with a line for each note on a network, and each failure that does not follow from another.
     command : sequence of str, optional
         What the store notes as the origin; by default this process's command line.
 
@@ -151,9 +163,10 @@ def run_study(
     maker = ENGINES.make(engine, device=pick_device(device), batch_size=1)
     failures: list[Failure] = []
 
-    def fail(setup: Setup, network: str, reason: str) -> None:
-        failures.append(Failure(setup.name, network, reason))
-        say(f"failed: {failures[-1]}")
+    def fail(setup: Setup, network: str, reason: str, failed_before: str | None = None) -> None:
+        failures.append(Failure(setup.name, network, reason, failed_before))
+        if failed_before is None:  # else it was said of that one
+            say(f"failed: {failures[-1]}")
 
     for setup in study.setups:
         counter.show(f"loading {setup.data}")
@@ -195,12 +208,13 @@ class _SetupRun:
         measurements: CellMeasurements,
         *,
         counter: _Counter,
-        fail: Callable[[str, str], object],
+        fail: Callable[[str, str, str | None], object],
         say: Callable[[str], object],
     ) -> None:
         self.waves, self.files, self.measurements = plans, files, measurements
         self.counter, self.fail, self.say = counter, fail, say
-        self.failed: set[NetworkPlan] = set()
+        self.failed: dict[NetworkPlan, NetworkPlan] = {}
+        """Networks that could not be made, and which of those that each is made of failed first."""
 
     def run(self, maker: Engine) -> None:
         """Make and measure what is not finished."""
@@ -213,7 +227,8 @@ class _SetupRun:
                 if plan not in needed:
                     self.counter.finish(plan)
                 elif plan.before is not None and plan.before in self.failed:
-                    self._end(plan, f"it is pruned out of {plan.before.label}, which failed")
+                    reason = f"it is pruned out of {plan.before.label}, which failed"
+                    self._end(plan, reason, failed_before=self.failed[plan.before])
             if wanted:
                 self._make(wanted, maker)
 
@@ -238,12 +253,14 @@ class _SetupRun:
                 reason = reason_of(error)
         self._end(plan, reason, made=True)
 
-    def _end(self, plan: NetworkPlan, reason: str | None, *, made: bool = False) -> None:
+    def _end(
+        self, plan: NetworkPlan, reason: str | None, *, made: bool = False, failed_before: NetworkPlan | None = None
+    ) -> None:
         if reason is not None:
             if not made:
-                self.failed.add(plan)
+                self.failed[plan] = failed_before or plan
             self.measurements.fail(plan, reason)
-            self.fail(plan.label, reason)
+            self.fail(plan.label, reason, None if failed_before is None else failed_before.label)
         self.counter.finish(plan, now=made)
 
     def _show(self, plan: NetworkPlan) -> None:

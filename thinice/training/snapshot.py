@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Key",
     "Snapshot",
+    "SnapshotError",
     "cause_of",
     "differences",
     "read_snapshot",
@@ -50,6 +51,10 @@ FORMAT = 3
 Key: TypeAlias = dict[str, Any]
 DAMAGED = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError)
 """What reading and taking over the parts of a file raises where they are not those of a snapshot."""
+
+
+class SnapshotError(CheckpointError):
+    """What lies where a training keeps its snapshot is none that it can go on from: without it, it begins anew."""
 
 
 def snapshot_key(
@@ -179,7 +184,7 @@ def read_snapshot(
 
     Raises
     ------
-    CheckpointError
+    SnapshotError
         The file is not a snapshot, or one of another training: the message names what differs.
 
     """
@@ -191,12 +196,12 @@ def read_snapshot(
         path.unlink()
         return Snapshot([], None)
     if format_version != FORMAT:
-        raise CheckpointError(
+        raise SnapshotError(
             f"{path} is a snapshot of format {format_version}, this version reads format {FORMAT}: "
             "remove it, or choose another path"
         )
     if differing:
-        raise CheckpointError(
+        raise SnapshotError(
             f"{path} belongs to another training ({'; '.join(differing)}): remove it, or choose another path"
         )
     try:
@@ -212,7 +217,7 @@ def read_snapshot(
         if final is not None:
             final = _fitting(dict(final), module)
     except DAMAGED as error:
-        raise CheckpointError(f"{path} is a damaged snapshot: remove it, or choose another path") from error
+        raise SnapshotError(f"{path} is a damaged snapshot: remove it, or choose another path") from error
     return Snapshot(history, final)
 
 
@@ -227,7 +232,7 @@ def _read(path: Path, key: Key) -> tuple[dict[str, Any], int, list[str]]:
         format_version, other = int(state["format"]), dict(state["key"])
         differing = [] if other == key else differences(other, key) or ["fields are missing"]
     except (*DAMAGED, CheckpointError) as error:
-        raise CheckpointError(f"{path} is not a snapshot of a training: choose another path") from error
+        raise SnapshotError(f"{path} is not a snapshot of a training: choose another path") from error
     return state, format_version, differing
 
 
