@@ -130,10 +130,10 @@ def in_the_box(gradient: np.ndarray, drop: float, point: np.ndarray, norm: str) 
         limits = np.r_[np.zeros(2 * dimensions), -drop]
         found = linprog(np.r_[np.zeros(dimensions), 1], A_ub=sides, b_ub=limits, bounds=[*room, (0, None)])
         return found.fun if found.success else np.inf
-    return _quadratic([(gradient, -drop)], point)
+    return quadratic([(gradient, -drop)], point)
 
 
-def _quadratic(rows: Rows, point: np.ndarray) -> float:
+def quadratic(rows: Rows, point: np.ndarray) -> float:
     """Return the least l2 length of a delta in the box with ``a @ delta <= b`` for all rows; inf if there is none.
 
     Least distance programming by non-negative least squares (Lawson and Hanson, Solving Least Squares Problems, 1974,
@@ -285,7 +285,7 @@ def _fewest(regions: list[Rows], point: np.ndarray) -> float:
 
 def _nearest_in(rows: Rows, point: np.ndarray, norm: str) -> float:
     if norm == "l2":
-        return _quadratic(rows, point)
+        return quadratic(rows, point)
     matrix, limits = np.array([row for row, _ in rows]), np.array([limit for _, limit in rows])
     dimensions = len(point)
     up_down = np.c_[matrix, -matrix]

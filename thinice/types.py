@@ -14,6 +14,7 @@ __all__ = [
     "NORMS",
     "PRECISIONS",
     "Basis",
+    "CorrectionOutcome",
     "Distances",
     "Effort",
     "FailureReason",
@@ -81,6 +82,22 @@ class FoundBy(IntEnum):
     @property
     def text(self) -> str | None:
         """The name used in tables, such as ``search``; None for `NONE`."""
+        return self.name.lower() if self else None
+
+
+class CorrectionOutcome(IntEnum):
+    """What the search for the nearest input that the network has right says of a sample that it has wrong."""
+
+    NONE = 0
+    """Nobody asked: the network has the sample right, or it is not of those in question (NULL in SQL)."""
+    CORRECTED = 1
+    """A verified input of the right class: its distance is an upper bound on how far behind the boundary it lies."""
+    NOT_CORRECTED = 2
+    """None was found: how far is unknown (NaN in arrays, NULL in SQL)."""
+
+    @property
+    def text(self) -> str | None:
+        """The name used in tables, such as ``corrected``; None for `NONE`."""
         return self.name.lower() if self else None
 
 

@@ -10,14 +10,15 @@ import torch
 
 import thinice
 from tests.truth import LABELS, Threshold, grey
-from thinice.analysis import session as module
+from thinice.analysis import distances as module
+from thinice.analysis import session as session_module
 from thinice.analysis.session import MeasurementSession
 from thinice.attacks import make_attack
 from thinice.cli.compare import table
 from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import as_classifier
 from thinice.results import BOTH
-from thinice.types import FoundBy, Outcome, Transition
+from thinice.types import CorrectionOutcome, FoundBy, Outcome, Transition
 
 # thresholds: dense 0.5, pruned 0.6; number 6 is wrong under both, 3 and 4 under the pruned one
 DENSE = [0.4, 0.3, 0.07, 0.05, 0.08, 0.2, 0.0, 0.4]
@@ -55,14 +56,12 @@ def test_each_network_has_its_own_distances(result):
     np.testing.assert_allclose(result.epsilon, DENSE, rtol=2e-3, atol=1e-6)
     np.testing.assert_allclose(result.pruned_epsilon, PRUNED, rtol=2e-3, atol=1e-6)
     assert (result.pruned_epsilon >= np.array(PRUNED, np.float32) - 1e-6).all()
-    # kept are 0, 1, 2, 5, 7: the boundary moved by 0.1 away from three and towards two
-    assert result.boundary_shift == pytest.approx(0.1, rel=0.02)
-    # with the two lost ones, which lie beyond the pruned boundary: at most 0 instead of what they had
-    right = np.isin(result.transitions, ("S1,1", "S1,0"))
-    moved = np.where(result.transitions == "S1,0", 0, result.pruned_epsilon)[right] - result.epsilon[right]
-    assert result.boundary_shift_with_lost == pytest.approx(np.median(moved))
-    assert result.to_dict()["boundary_shift_with_lost"] <= result.boundary_shift
-    assert (result.paired.n, result.paired.farther, result.paired.nearer) == (5, 3, 2)
+    # the boundary moved by 0.1 away from three samples, and towards four, of which it passed two: these lie behind it
+    np.testing.assert_allclose(result.pruned_distances.signed[:6], [0.5, 0.4, 0.17, -0.05, -0.02, 0.1], rtol=2e-3)
+    assert result.boundary_shift == pytest.approx(-0.1, rel=0.02)
+    assert (result.paired.n, result.paired.farther, result.paired.nearer) == (7, 3, 4)
+    # the survivors alone, 0, 1, 2, 5, 7, say the opposite
+    assert result.boundary_shift_kept == pytest.approx(0.1, rel=0.02)
     found_by = result.pruned_distances.found_by
     assert found_by.tolist() == [1, 1, 1, 0, 0, 1, 0, 1]
 
@@ -80,7 +79,7 @@ def test_swapped_networks_swap_their_distances(networks, samples, result):
     forth, back = result, both(networks[::-1], samples)
     right = (forth.transitions == Transition.KEPT).nonzero()
     np.testing.assert_allclose(forth.pruned_epsilon[right], back.epsilon[right], rtol=1e-5)
-    assert back.boundary_shift == pytest.approx(-forth.boundary_shift, rel=1e-4)
+    assert back.boundary_shift_kept == pytest.approx(-forth.boundary_shift_kept, rel=1e-4)
 
 
 def test_measured_alone_the_pruned_network_is_never_nearer(networks, samples, tmp_path):
@@ -140,7 +139,7 @@ def test_the_adversarials_that_were_taken_fool_the_pruned_network(masked, sample
 
 @pytest.mark.filterwarnings("ignore:masked. no gradient")
 def test_of_large_images_none_is_carried_over(masked, samples, monkeypatch):
-    monkeypatch.setattr(module, "ADVERSARIAL_VALUES", 3)
+    monkeypatch.setattr(session_module, "ADVERSARIAL_VALUES", 3)
     result = both(masked, samples, **ONE_STEP)
     assert not (result.pruned_distances.found_by == FoundBy.DENSE).any()
 
@@ -185,7 +184,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_end(networks, samples, tmp
 
     def stopping(*arguments, **options):
         calls.append(arguments)
-        if len(calls) == 4:  # clean predictions of both networks, one part of the adversarials, and then
+        if len(calls) == 2:  # one part of the adversarials, and then
             raise KeyboardInterrupt
         return forward(*arguments, **options)
 
@@ -207,12 +206,14 @@ def test_one_row_a_sample_and_one_a_comparison(result, alone):
     assert frame["pruned_found_by"].isna().tolist() == [False, False, False, True, True, False, True, False]
     row = result.to_dict()
     assert json.loads(json.dumps(row, allow_nan=False)) == row
-    assert row["boundary_shift"] == pytest.approx(0.1, rel=0.02)
+    assert row["boundary_shift"] == pytest.approx(-0.1, rel=0.02)
+    assert row["boundary_shift_kept"] == pytest.approx(0.1, rel=0.02)
     assert row["pruned_median_kept"] == pytest.approx(0.3, rel=0.01)
+    assert row["pruned_median_lost"] == pytest.approx(-0.035, rel=0.01)
     assert row["paired_log10_p"] == result.paired.log10_p
     assert -0.11 < row["paired_shift"] < 0.11
-    assert row["paired_low"] is row["paired_high"] is None  # five pairs have no 95 % interval
-    assert (row["pruned_not_found"], row["pruned_from_dense"]) == (0, 0)
+    assert (row["paired_low"], row["paired_high"]) == pytest.approx((-0.1, 0.1), rel=0.01)
+    assert (row["pruned_not_found"], row["pruned_not_corrected"], row["pruned_from_dense"]) == (0, 0, 0)
     assert {alone.to_dict()[name] for name in BOTH} == {None}
     assert set(alone.to_dict()) == set(row)
 
@@ -254,12 +255,17 @@ def test_a_network_of_one_answer_is_told(samples):
 def test_a_median_among_those_not_found_is_no_number(networks, samples):
     result = both(networks, samples)
     own = result.pruned_distances
-    own.epsilon[[0, 1, 2]] = np.nan
-    assert result.boundary_shift is None
-    own.epsilon[[1, 2]] = 0.4, 0.17
-    assert result.boundary_shift == pytest.approx(0.1, rel=0.02)  # inf, 0.1, 0.1, -0.1, -0.1
-    result.epsilon[0] = np.nan  # unknown on both sides: says nothing
-    assert result.boundary_shift == pytest.approx(0.0, abs=2e-3)
+    own.epsilon[[0, 1, 2, 5]] = np.nan
+    assert result.boundary_shift is None  # inf four times, -0.1 three times
+    own.epsilon[[1, 2, 5]] = 0.4, 0.17, 0.1
+    assert result.boundary_shift == pytest.approx(-0.1, rel=0.02)
+    result.epsilon[7] = own.epsilon[7] = np.nan  # unknown on both sides: says nothing
+    assert result.boundary_shift == pytest.approx(0.0, abs=2e-3)  # inf, 0.1, 0.1, -0.1, -0.1, -0.1
+    own.corrections[[3, 4]], own.correction_outcomes[[3, 4]] = np.nan, CorrectionOutcome.NOT_CORRECTED
+    assert result.boundary_shift == pytest.approx(0.0, abs=2e-3)  # two of them farther behind than all others
+    own.epsilon[5] = np.nan
+    result.epsilon[5] = 0.2
+    assert result.boundary_shift == pytest.approx(0.1, rel=0.02)  # -inf, -inf, 0.1, 0.1, inf, inf
 
 
 def test_an_unknown_word_is_refused(networks, samples):

@@ -137,6 +137,7 @@ def test_demo_is_the_main_job(run):
     assert code == 0
     assert "pruned-90" in out
     assert "pruned-95" in out
+    assert "no control: pruning changes no prediction" in " ".join(out.split())  # of so few; else it says its AUC
 
 
 def test_l0_is_counted_in_values(run, paths):

@@ -30,6 +30,19 @@ def test_a_checkpoint_or_noise_is_the_control(run):
     assert "AUC of the control" in out
 
 
+@pytest.mark.slow
+def test_without_a_control_it_is_said_how_to_get_one(run):
+    paths = thinice.example_checkpoints()
+    words = ("compare", paths["dense"], paths["pruned-95"], *(word for word in OPTIONS if word != "--quiet"))
+    for more, said in (((), True), (("--control", paths["pruned-90"]), False)):
+        code, _, err = run(*words, "--limit", 30, *more)
+        assert code == 0, err
+        assert ("--control noise" in err) is said
+    code, _, err = run(*words, "--limit", 30, "--basis", "robust", "--budget", "2/255")  # has no control
+    assert code == 0, err
+    assert "--control noise" not in err
+
+
 def test_what_is_no_control_is_refused_in_a_line(run):
     paths = thinice.example_checkpoints()
     networks = [paths["dense"], paths["pruned-95"]]

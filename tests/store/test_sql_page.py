@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     samples = thinice.load_samples("digits", limit=250)
     options = {"steps": 25, "store": folder / "thinice.duckdb", "progress": False}
     thinice.compare_all(paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, **options)
-    thinice.compare(paths["dense"], paths["pruned-95"], samples, norm="l2", **options)
+    thinice.compare(paths["dense"], paths["pruned-95"], samples, norm="l2", distances="both", **options)
     _bound(thinice.open_store(options["store"]))
     plan = thinice.preset("fast", epochs=2, budget=0.1, held_out=0.2, shift=0, flip=False)
     training = thinice.load_samples("digits", split="train", limit=60)
@@ -120,6 +120,16 @@ def test_the_rivals_are_those_of_the_comparison(store):
     found = rows[rows["pruned"] == "pruned-95"].set_index("predictor")["auc"]
     expected = result.predictor_comparison()
     assert found[expected.name.tolist()].tolist() == pytest.approx(expected.auc.tolist(), abs=1e-12)
+
+
+def test_the_shift_of_the_boundary_is_that_of_the_comparison(store):
+    paths = thinice.example_checkpoints()
+    options = {"norm": "l2", "distances": "both", "steps": 25, "store": store, "progress": pytest.fail}
+    result = thinice.compare(paths["dense"], paths["pruned-95"], thinice.load_samples("digits", limit=250), **options)
+    (row,) = answer(store, "By how much the boundary moved").itertuples()
+    assert row.shift == pytest.approx(result.boundary_shift, rel=1e-6)
+    assert row.shift_kept == pytest.approx(result.boundary_shift_kept, rel=1e-6)
+    assert (row.lost, row.not_corrected) == (result.counts["S1,0"], 0)
 
 
 def test_the_risk_is_that_of_the_bins(store):

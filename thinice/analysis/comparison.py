@@ -13,6 +13,7 @@ from torch import nn
 
 from thinice.analysis.certifying import certify, refuse_hours, refuse_uncertifiable
 from thinice.analysis.control import add_control, refuse_control
+from thinice.analysis.distances import pruned_distances
 from thinice.analysis.evaluation import bind_attack, verdicts
 from thinice.analysis.measurement import in_network_classes, minimum_norm_attack, prepare_classifiers
 from thinice.analysis.options import NOISE, CompareOptions, SearchOptions, chosen, search_options
@@ -76,8 +77,8 @@ def compare(
     norm, attack, effort, seed, precision, steps, device, batch_size, compiled, engine, progress, **settings
         As of `measure`.
     distances : {"dense", "both"}
-        Whether to measure the samples' distances to the pruned network's own boundary too, by the same attack: what
-        `MeasurementSession.pruned_distances` says.
+        Whether to measure the samples' distances to the pruned network's own boundary too, by the same attack, those of
+        lost samples with a minus sign: they lie behind it. Takes as long again (`thinice.analysis.distances`).
     basis : {"clean", "robust"}
         What correct means: right on the clean sample, or robust at a budget.
     budget : float or str, optional
@@ -361,7 +362,7 @@ def compare_prepared(
         closest=tuple(session.adversarials(measured, closest)),
         store=session.path,
         networks=(dense, pruned),
-        pruned_distances=session.pruned_distances(comparison_id, measured, pruned, attack, bounded=bounded)
+        pruned_distances=pruned_distances(session, comparison_id, measured, pruned, attack, bounded=bounded)
         if both
         else None,
         dense_broken_by=None if robust is None else robust[0].broken_by,

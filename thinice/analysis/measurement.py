@@ -28,6 +28,7 @@ from thinice.numerics import pick_device
 from thinice.types import DEFAULT_ATTACK
 
 __all__ = [
+    "TRYING",
     "AttackTask",
     "Interrupted",
     "check_fit",

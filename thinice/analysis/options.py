@@ -198,7 +198,12 @@ class CompareOptions(StoredMeasureOptions, total=False):
     """Options of `compare`."""
 
     distances: Annotated[
-        Distances, Option("dense", "Epsilons of the dense network alone, or of both, which takes as long again.")
+        Distances,
+        Option(
+            "dense",
+            "Epsilons of the dense network alone, or of both, with how far behind the pruned one's boundary lost "
+            "samples lie; both take as long again.",
+        ),
     ]
     basis: Annotated[Basis, Option("clean", "What correct means: right on the clean sample, or robust at a budget.")]
     budget: Annotated[

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import torch
 
-from thinice.analysis.certifying import certify
 from thinice.analysis.gradients import gradient_norms
 from thinice.analysis.measurement import (
     AttackTask,
@@ -24,12 +23,12 @@ from thinice.analysis.measurement import (
 from thinice.analysis.options import RunOptions, chosen
 from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.attacks.fixed_budget import AttackEnsemble
-from thinice.data import Samples, as_samples
+from thinice.data import Samples
 from thinice.engines import ProgressCounter, Reporter, Result, Task, auto_reporter
 from thinice.losses import margin
 from thinice.models import Classifier
 from thinice.models.stored import store_checkpoint
-from thinice.results import AdversarialExample, Measured, Predicted, PrunedDistances
+from thinice.results import AdversarialExample, Measured, Predicted
 from thinice.stats import Separation, statistic_values
 from thinice.store import Run, Store, open_store, query, stored_adversarial
 from thinice.types import Outcome
@@ -44,9 +43,6 @@ ADVERSARIAL_VALUES = 128 * 128
 CLOSEST = 16
 SECONDS_A_SHARD = 1.0
 """Results are gathered for this long before they are committed: a commit costs some 20 ms."""
-
-TRANSFERRED = 1024
-"""So many adversarials of the dense network are shown to the pruned one at a time, and stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +171,11 @@ class MeasurementSession:
         return self._dataset_id
 
     @property
+    def keeps_adversarials(self) -> bool:
+        """Whether the store keeps every adversarial of these samples: not where images are large."""
+        return self.samples.inputs.shape[1:].numel() <= ADVERSARIAL_VALUES
+
+    @property
     def sample_ids(self) -> NDArray[np.int64]:
         """(N,) ids of the selection, in its order."""
         return self.samples.sample_ids.numpy()
@@ -223,6 +224,7 @@ class MeasurementSession:
         *,
         title: str,
         total: int,
+        task: type[AttackTask] = AttackTask,
     ) -> None:
         """Let an attack search on samples, and write what it finds: at least once a second, also on an error or Ctrl-C.
 
@@ -236,6 +238,8 @@ class MeasurementSession:
             Stores a shard.
         title, total
             What the progress shows: of so many samples, all but K were finished before.
+        task : type
+            What is searched for: by default adversarials.
 
         """
         samples = self.samples[positions]
@@ -250,7 +254,7 @@ class MeasurementSession:
             write(Shard(ids, concatenate(results, like=results[0].adversarials)))
 
         compiled = self._compiled and attack.budget is None  # at a budget they search the network itself
-        self.compute(AttackTask(classifier, samples, attack, compiled), count, commit)
+        self.compute(task(classifier, samples, attack, compiled), count, commit)
 
     def epsilons_of(
         self, classifier: Classifier, attack: Attack, positions: NDArray[np.int64], *, title: str
@@ -385,40 +389,6 @@ class MeasurementSession:
     def add_statistics(self, comparison_id: int, separation: Separation) -> None:
         """Store the statistics of a comparison."""
         self.running.add_statistics(comparison_id, **statistic_values(separation), notes=separation.notes)
-
-    def pruned_distances(
-        self, comparison_id: int, measured: Measured, pruned: Classifier, attack: Attack, *, bounded: bool = False
-    ) -> PrunedDistances:
-        """Return the distances to the boundary of the pruned network itself: measured on it, by the same attack.
-
-        `bounded` adds a lower bound for each.
-
-        The dense network's adversarial is one more candidate: where it is adversarial for the pruned network too, and
-        nearer than what the attack found there, its distance counts, and the stage is `FoundBy.DENSE`. It is left out
-        where the store keeps only some of the adversarials, as of large images: which ones depends on how the work was
-        divided.
-        """
-        run = self.running
-        own = self.measure(pruned, attack)
-        if self.samples.inputs.shape[1:].numel() <= ADVERSARIAL_VALUES:
-            positions = run.untransferred(comparison_id, self.sample_ids)
-            for start in range(0, len(positions), TRANSFERRED):
-                examples = self.adversarials(measured, positions[start : start + TRANSFERRED])
-                images = torch.from_numpy(np.stack([example.adversarial for example in examples]))
-                labels = self.samples.labels[[example.position for example in examples]]
-                logits = forward(pruned, as_samples(images, labels), self.engine)
-                predictions = torch.where(logits.isnan().any(1), -1, logits.argmax(1))
-                ids = [example.sample_id for example in examples]
-                run.add_transfers(comparison_id, ids, predictions=predictions.numpy())
-        rows = self.columns("pruned_epsilons", comparison_id=comparison_id)
-        distances = PrunedDistances(
-            rows["epsilon"].astype(np.float32), rows["outcome"].astype(np.int8), rows["found_by"].astype(np.int8)
-        )
-        if not bounded:
-            return distances
-        nearest = replace(own, epsilon=distances.epsilon, outcomes=distances.outcomes)
-        certified = certify(self, pruned, nearest, attack)
-        return replace(distances, epsilon_lower=certified.epsilon_lower, second_epsilon=certified.second_epsilon)
 
     def columns(self, name: str, **keys: int) -> dict[str, NDArray[Any]]:
         """Return the columns of a named query that is ordered by sample_id, in the order of the selection."""

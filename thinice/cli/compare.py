@@ -106,6 +106,11 @@ def report(
         planes = [typical_slice(comparison, device=device) for comparison in comparisons]
         files = save_figures(comparisons, figures, planes=planes)
         say(f"{len(files)} figures in {figures}")
+    if all(comparison.budget is None and comparison.separation.control is None for comparison in comparisons):
+        say(
+            "any change of a network loses thin ice; whether pruning loses it more than noise on the weights that "
+            "changes as many predictions: the same command with --control noise, some 20 forward passes a sample"
+        )
     option = "" if store == STORE else f" --store {shlex.quote(str(store))}"
     say(f"every sample in {store}; ask it: thinice sql{option} 'from thin_ice limit 10'")
 

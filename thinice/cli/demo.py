@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from thinice.analysis.options import NOISE
 from thinice.cli.compare import prepare, report
 from thinice.cli.options import (
     STORE,
@@ -29,7 +30,7 @@ def demo(
     drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
-    """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned.
+    """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned, beside noise on the weights.
 
     Needs no network and no GPU.
     """
@@ -38,7 +39,7 @@ def demo(
     say = Messages(quiet=printing.quiet)
     prepare(drawing.folder)
     paths = example_checkpoints()
-    say("thinice compare dense.pt pruned-90.pt pruned-95.pt, on the embedded digits")
+    say("thinice compare dense.pt pruned-90.pt pruned-95.pt --control noise, on the embedded digits")
     samples = load_samples("digits", limit=limit)
     say.notes(samples.name, samples.notes)
     with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
@@ -47,6 +48,7 @@ def demo(
             [paths["pruned-90"], paths["pruned-95"]],
             samples,
             norm=norm,
+            control=NOISE,
             device=device,
             store=store,
             progress=not printing.quiet,

@@ -37,7 +37,7 @@ from thinice.stats import (
     quantile,
     risk_curve,
 )
-from thinice.types import FailureReason, FoundBy, Norm, Outcome, Transition
+from thinice.types import CorrectionOutcome, FailureReason, FoundBy, Norm, Outcome, Transition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,9 @@ BOTH = (
     "paired_high",
     "paired_log10_p",
     "paired_equivalence_log10_p",
-    "boundary_shift_with_lost",
+    "boundary_shift_kept",
+    "pruned_median_lost",
+    "pruned_not_corrected",
     "pruned_not_found",
     "pruned_from_dense",
 )
@@ -108,8 +110,8 @@ class Comparison:
     networks : tuple of Classifier
         The dense and the pruned network, as they were measured.
     pruned_distances : PrunedDistances or None
-        Epsilons, outcomes and `found_by` of the pruned network itself, where they were asked for, and their lower
-        bounds, where these were.
+        Epsilons, outcomes and `found_by` of the pruned network itself, where they were asked for, how far behind its
+        boundary lost samples lie, and lower bounds, where these were asked for.
     dense_broken_by, pruned_broken_by : ndarray or None
         Of a robust basis, (N,) str: the attack that broke the sample, ``"clean"`` where none was needed, empty where it
         is robust.
@@ -196,35 +198,36 @@ class Comparison:
 
     @property
     def boundary_shift(self) -> float | None:
-        """By how much the boundary moved away from the kept samples: median of pruned less dense epsilon.
+        """By how much the boundary moved away from the samples: median of pruned less dense distance.
 
-        Over the samples that both networks have right. A sample not found on one network counts as beyond all others
-        there; one that is not found on either says nothing, and is left out. None where the median is unknown.
+        Over the samples that the dense network has right; those that pruning loses lie behind the pruned network's
+        boundary, at a negative distance. A sample not found on one network counts as beyond all others there, a lost
+        one without correction as behind all others; one that is not found on either says nothing, and is left out. None
+        where the median is unknown.
         """
         paired = self.paired
         return None if paired is None else paired.median
 
     @property
-    def boundary_shift_with_lost(self) -> float | None:
-        """At most so far the boundary moved away from all samples that the dense network has right, lost ones too.
-
-        `boundary_shift` looks at survivors alone. The boundary passed over the lost samples: their distance to it is
-        negative, how far is not measured. Here it counts as 0, so that the median is an upper bound of what signed
-        distances would give.
-        """
-        if self.pruned_distances is None:
-            return None
-        right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
-        beyond = np.where(self.transitions == Transition.LOST, 0.0, self.pruned_distances.epsilon)
-        return paired_shift(self.epsilon[right], beyond[right]).median
-
-    @property
-    def paired(self) -> PairedShift | None:
-        """The shift of epsilon from the dense to the pruned network on the kept samples, with its test."""
+    def boundary_shift_kept(self) -> float | None:
+        """The same on the kept samples alone: the survivors, so that it leans away from them."""
         if self.pruned_distances is None:
             return None
         kept = self.transitions == Transition.KEPT
-        return paired_shift(self.epsilon[kept], self.pruned_distances.epsilon[kept])
+        return paired_shift(self.epsilon[kept], self.pruned_distances.epsilon[kept]).median
+
+    @property
+    def paired(self) -> PairedShift | None:
+        """The shift of `boundary_shift` with its interval and test."""
+        if self.pruned_distances is None:
+            return None
+        right = self._dense_right
+        return paired_shift(self.epsilon[right], self.pruned_distances.signed[right])
+
+    @property
+    def _dense_right(self) -> NDArray[np.bool_]:
+        """(N,) kept and lost samples."""
+        return np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
 
     @property
     def search_notes(self) -> tuple[str, ...]:
@@ -275,7 +278,7 @@ class Comparison:
         and variance of the confidence over the epochs join in, on these samples alone: a note says how many. The norm
         of the loss gradient does where the store has it.
         """
-        right = np.isin(self.transitions, (Transition.KEPT, Transition.LOST))
+        right = self._dense_right
         notes: tuple[str, ...] = ()
         known = {} if self.dynamics is None else self.dynamics
         if known:
@@ -305,8 +308,9 @@ class Comparison:
         """Return one row a sample: id, label, predictions, transition, epsilon, and what the attack says of it.
 
         With lower bounds also ``epsilon_lower``; with the distances of both networks ``pruned_epsilon``,
-        ``pruned_outcome`` and ``pruned_found_by``; with both ``pruned_epsilon_lower``; on a robust basis the attack
-        that broke the sample, ``dense_broken_by`` and ``pruned_broken_by``, else None.
+        ``pruned_outcome`` and ``pruned_found_by``, and for lost samples how far behind the pruned network's boundary
+        they lie, ``correction`` and ``correction_outcome``; with both ``pruned_epsilon_lower``; on a robust basis the
+        attack that broke the sample, ``dense_broken_by`` and ``pruned_broken_by``, else None.
         """
         import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
 
@@ -330,6 +334,8 @@ class Comparison:
             frame["pruned_epsilon"] = self.pruned_distances.epsilon
             frame["pruned_outcome"] = _words(self.pruned_distances.outcomes, Outcome)
             frame["pruned_found_by"] = _words(self.pruned_distances.found_by, FoundBy)
+            frame["correction"] = self.pruned_distances.corrections
+            frame["correction_outcome"] = _words(self.pruned_distances.correction_outcomes, CorrectionOutcome)
         if self.pruned_epsilon_lower is not None:
             frame["pruned_epsilon_lower"] = self.pruned_epsilon_lower
         for name, broken_by in (("dense_broken_by", self.dense_broken_by), ("pruned_broken_by", self.pruned_broken_by)):
@@ -370,12 +376,14 @@ class Comparison:
 
     def _both(self) -> dict[str, Any]:
         """Return what the distances of both networks say; all None where only the dense one's were asked for."""
-        own, paired, kept = self.pruned_distances, self.paired, self.transitions == Transition.KEPT
+        own, paired = self.pruned_distances, self.paired
         if own is None or paired is None:
             return dict.fromkeys(BOTH)
         ends = (None, None) if paired.interval is None else (paired.interval.low, paired.interval.high)
-        right = own.outcomes != Outcome.MISCLASSIFIED
-        both, middle = (self.epsilon[kept], own.epsilon[kept]), quantile(self.epsilon[kept])
+        kept = self.transitions == Transition.KEPT
+        right, middle = own.outcomes != Outcome.MISCLASSIFIED, quantile(self.epsilon[kept])
+        both = self.epsilon[self._dense_right], own.signed[self._dense_right]
+        behind = quantile(own.corrections[own.correction_outcomes != CorrectionOutcome.NONE])
         numbers = (
             quantile(own.epsilon[kept]),
             paired.median,
@@ -383,7 +391,9 @@ class Comparison:
             *(end if end is not None and np.isfinite(end) else None for end in ends),
             paired.log10_p,
             None if middle is None else paired_equivalence_log10_p(*both, EQUIVALENT_SHIFT * middle),
-            self.boundary_shift_with_lost,
+            self.boundary_shift_kept,
+            None if behind is None else -behind,
+            int((own.correction_outcomes == CorrectionOutcome.NOT_CORRECTED).sum()),
             int((own.outcomes[right & (self.pruned_predictions >= 0)] == Outcome.NOT_FOUND).sum()),
             int((own.found_by == FoundBy.DENSE).sum()),
         )
@@ -413,7 +423,9 @@ def several(comparisons: Sequence[Comparison]) -> str:
     return between([comparison.to_dict() for comparison in comparisons], compare_prunings(first.epsilon[right], lost))
 
 
-def _words(codes: NDArray[np.int8], words: type[Outcome | FoundBy | FailureReason]) -> pd.Categorical:
+def _words(
+    codes: NDArray[np.int8], words: type[Outcome | FoundBy | FailureReason | CorrectionOutcome]
+) -> pd.Categorical:
     """Return codes as their words, in order; what has no word is missing."""
     import pandas as pd  # noqa: PLC0415 (as above)
 

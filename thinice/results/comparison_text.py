@@ -268,11 +268,13 @@ def table(row: Row) -> list[tuple[str, str]]:
     if row.get("pruned_from_dense") is not None:
         lines += [
             ("pruned epsilon, kept", distance_text(row["pruned_median_kept"], norm)),
+            ("pruned distance, lost", distance_text(row["pruned_median_lost"], norm)),
             ("shift, pruned - dense", distance_text(row["boundary_shift"], norm)),
-            ("the same, with lost at 0", distance_text(row["boundary_shift_with_lost"], norm)),
+            ("the same, kept alone", distance_text(row["boundary_shift_kept"], norm)),
             ("log10 p, boundary moved", _number(row["paired_log10_p"], ".1f")),
             ("p, it moved by 10 % or more", _short_p(row["paired_equivalence_log10_p"])),
             ("pruned epsilon not found", f"{row['pruned_not_found']}"),
+            ("lost, not corrected", f"{row['pruned_not_corrected']}"),
             ("taken from dense", f"{row['pruned_from_dense']}"),
         ]
     if "pruned_median_ratio" in row:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinice.types import FailureReason, FoundBy, Norm, Outcome
+from thinice.types import CorrectionOutcome, FailureReason, FoundBy, Norm, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,14 +162,36 @@ class Predicted:
 class PrunedDistances:
     """The distances to a pruned network's own boundary, one entry a sample, in the order of the data.
 
-    Columns as of `Measured`; the last two are None where lower bounds were not asked for.
+    Attributes
+    ----------
+    epsilon, outcomes, found_by : ndarray
+        (N,) as of `Measured`, of the pruned network.
+    corrections : ndarray
+        (N,) of the samples that the dense network has right and the pruned one wrong: distance to the nearest input
+        found that the pruned one has right, an upper bound. NaN where none was found, and for all others.
+    correction_outcomes : ndarray
+        (N,) codes of `CorrectionOutcome`.
+    epsilon_lower, second_epsilon : ndarray or None
+        (N,) as of `Measured`, of the pruned network; None where lower bounds were not asked for.
+
     """
 
     epsilon: NDArray[np.float32]
     outcomes: NDArray[np.int8]
     found_by: NDArray[np.int8]
+    corrections: NDArray[np.float32]
+    correction_outcomes: NDArray[np.int8]
     epsilon_lower: NDArray[np.float64] | None = None
     second_epsilon: NDArray[np.float32] | None = None
+
+    @property
+    def signed(self) -> NDArray[np.float32]:
+        """(N,) distance to the boundary, negative behind it; -inf where how far is not known, NaN where not found.
+
+        Samples that both networks have wrong, and those that only the pruned one has right, are as `epsilon` says.
+        """
+        behind = np.where(self.correction_outcomes == CorrectionOutcome.CORRECTED, -self.corrections, -np.inf)
+        return np.where(self.correction_outcomes == CorrectionOutcome.NONE, self.epsilon, behind).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

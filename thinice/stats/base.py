@@ -100,11 +100,11 @@ BoolColumn = npt.NDArray[np.bool_]
 TextColumn = npt.NDArray[np.str_]
 
 
-def epsilon_column(values: npt.ArrayLike, name: str) -> FloatColumn:
+def epsilon_column(values: npt.ArrayLike, name: str, *, signed: bool = False) -> FloatColumn:
     """Return epsilons as float64 (N,), with +inf for every sample that was not found.
 
     NaN, None, a masked entry (what DuckDB makes of NULL) and +inf all say "not found": right-censored,
-    farther than everything that was found.
+    farther than everything that was found. Only `signed` distances may be -inf: farther behind than all others.
     """
     if isinstance(values, np.ma.MaskedArray):
         values = np.where(values.mask, np.nan, values.data)
@@ -113,7 +113,7 @@ def epsilon_column(values: npt.ArrayLike, name: str) -> FloatColumn:
     except (TypeError, ValueError) as error:
         raise InputError(f"`{name}` must hold numbers, with NaN where none was found: {error}") from error
     _check_flat(column.shape, name)
-    if np.isneginf(column).any():
+    if not signed and np.isneginf(column).any():
         raise InputError(f"`{name}` holds -inf: an epsilon is a finite number, or NaN where none was found")
     column[np.isnan(column)] = np.inf
     return column

@@ -42,14 +42,14 @@ class PairedShift(Result):
     n: int
     """Pairs."""
     farther: int
-    """Pairs with a larger epsilon under the pruned network, also where only the dense network's was found."""
+    """Pairs with a larger distance under the pruned network, also where only the dense network's was found."""
     nearer: int
     same: int
     """Pairs without a difference: they do not enter the test."""
     not_found: int
-    """Pairs where one epsilon was not found: a difference beyond all others, of known sign."""
+    """Pairs where a distance is not known: a difference beyond all others, of known sign."""
     not_found_both: int
-    """Pairs where neither was found: nothing is known, and they are left out of everything else."""
+    """Pairs where neither is, on the same side: nothing is known, and they are left out of everything else."""
     w: float
     """Wilcoxon's signed rank sum of the pairs that lie farther."""
     log10_p: float
@@ -78,8 +78,9 @@ class PairedShift(Result):
 def paired_shift(dense: npt.ArrayLike, pruned: npt.ArrayLike, *, confidence: float = 0.95) -> PairedShift:
     """Return the shift of epsilon from the dense to the pruned network, with Wilcoxon's signed-rank test.
 
-    Give the samples that the question is about: with those that one of the networks has wrong, whose epsilon is 0, the
-    shift also counts what accuracy counts already.
+    Give the samples that the question is about, with signed distances: a sample that the pruned network has wrong lies
+    behind its boundary, at minus the distance to the nearest input that it has right. Without the lost samples, the
+    boundary seems to move away: they are those that it passed over.
 
     A sample that was found under one network alone has a difference beyond all others, of known sign; one that was
     found under neither is left out and counted. Equal epsilons are left out of the test, as Wilcoxon did, but not of
@@ -89,7 +90,8 @@ def paired_shift(dense: npt.ArrayLike, pruned: npt.ArrayLike, *, confidence: flo
     Parameters
     ----------
     dense, pruned
-        Epsilons (N,) of the same samples in the same order; NaN where not found.
+        Distances (N,) of the same samples in the same order; NaN where not found, -inf where a sample lies behind the
+        boundary, and nobody knows how far.
     confidence
         Level of the interval.
 
@@ -110,9 +112,9 @@ def paired_shift(dense: npt.ArrayLike, pruned: npt.ArrayLike, *, confidence: flo
     (-0.5, 2.0, 3, 0.5)
     """
     check_confidence(confidence)
-    before, after = epsilon_column(dense, "dense"), epsilon_column(pruned, "pruned")
+    before, after = (epsilon_column(dense, "dense", signed=True), epsilon_column(pruned, "pruned", signed=True))
     check_lengths(dense=before, pruned=after)
-    both = np.isinf(before) & np.isinf(after)
+    both = np.isinf(before) & (before == after)
     differences = np.sort(after[~both] - before[~both])
     ranked = differences[differences != 0]
     ranks = rankdata(np.abs(ranked))
@@ -148,7 +150,7 @@ def paired_equivalence_log10_p(dense: npt.ArrayLike, pruned: npt.ArrayLike, marg
     Parameters
     ----------
     dense, pruned
-        Epsilons (N,) of the same samples in the same order; NaN where not found.
+        As of `paired_shift`.
     margin
         In the unit of the epsilons, above 0.
 
@@ -170,7 +172,7 @@ def paired_equivalence_log10_p(dense: npt.ArrayLike, pruned: npt.ArrayLike, marg
     """
     if not 0 < margin < math.inf:
         raise InputError(f"`margin` must be above 0, got {margin}: a distance that is too small to matter")
-    before, after = epsilon_column(dense, "dense"), epsilon_column(pruned, "pruned")
+    before, after = epsilon_column(dense, "dense"), epsilon_column(pruned, "pruned", signed=True)
     nearer, farther = paired_shift(before + margin, after), paired_shift(before - margin, after)
     if nearer.n == nearer.not_found_both:
         return None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLAIMED_BOUNDS",
+    "CORRECTIONS",
     "DYNAMICS",
     "FINDING",
     "GRADIENTS",
@@ -93,6 +94,13 @@ PREDICTIONS = (
     Column("margins", "margin", np.float32, default=np.nan),
     Column("confidences", "confidence", np.float64, default=np.nan),
     Column("losses", "loss", np.float32, default=np.nan),
+)
+CORRECTIONS = (
+    Column("corrections", "correction", np.float32),
+    Column("evaluations", "evaluations", np.float32),
+    Column("converged", "converged", np.bool_),
+    Column("found_by", "found_by", np.int8, codes=FoundBy),
+    Column("failure_reasons", "failure_reason", np.int8, codes=FailureReason),
 )
 GRADIENTS = (Column("gradient_norms", "gradient_norm", np.float64),)
 TRANSFERS = (Column("predictions", "prediction", np.int32),)

@@ -1,4 +1,4 @@
-"""Writing of comparisons: statistics, controls, and dense adversarials shown to pruned networks."""
+"""Writing of comparisons: statistics, controls, and how far samples lie from pruned networks' boundaries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from thinice.errors import InputError
 from thinice.store.columns import (
+    CORRECTIONS,
     TRANSFERS,
     shard_columns,
     write,
@@ -82,6 +83,49 @@ class ComparisonWriter(RunBase):
             )
             refuse_contradicted_proofs(connection, {"measurement_id": measurement_id})
             return new
+
+    def uncorrected(self, measurement_id: int, sample_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the positions of samples that were not searched for an input that the network has right, ascending.
+
+        What other selections of the same data hold, measured by the same attack on the same network, is copied first.
+        """
+        key = {"measurement_id": measurement_id}
+        return self._missing("uncorrected", sample_ids, key, "copy_corrections_from_other_selections")
+
+    def add_corrections(
+        self,
+        measurement_id: int,
+        sample_ids: npt.ArrayLike,
+        *,
+        corrections: npt.ArrayLike,
+        evaluations: npt.ArrayLike,
+        converged: npt.ArrayLike,
+        found_by: npt.ArrayLike,
+        failure_reasons: npt.ArrayLike,
+    ) -> int:
+        """Store how far samples lie from the nearest inputs that the network has right; return how many were new.
+
+        Parameters
+        ----------
+        measurement_id : int
+            From `measurement`, of the network that has these samples wrong.
+        sample_ids, corrections : array_like
+            (N,) int64, and float32 above 0 on the [0, 1] scale; NaN where none was found.
+        evaluations, converged, found_by, failure_reasons : array_like
+            As of `Run.add_epsilons`.
+
+        """
+        values = {
+            "corrections": corrections,
+            "evaluations": evaluations,
+            "converged": converged,
+            "found_by": found_by,
+            "failure_reasons": failure_reasons,
+        }
+        columns, key = shard_columns(sample_ids, CORRECTIONS, values), {"measurement_id": measurement_id}
+        with self._writing() as connection:
+            selection = self._selection(connection, measurement_id)
+            return write(connection, "add_corrections", columns, selection=selection, run_id=self.run_id, **key)
 
     def add_statistics(
         self, comparison_id: int, *, notes: Sequence[str] = (), **statistics: float | bool | None
