@@ -210,6 +210,16 @@ def test_overwriting_without_training_removes_snapshots_and_nothing_else(run, de
         (("--reinitialise",), "`--reinitialise` changes nothing without training: give `--finetune`, or leave it out"),
         (("--also", "hidra"), "`also` 'hidra' is unknown: did you mean hydra?"),
         (("--split", "test"), "`--split` test is what networks are measured on"),
+        (
+            ("--method", "magnitude", "--finetune", "epochs=1", "--also", "hydra"),
+            "`also` 'hydra': layers keep different parts",
+        ),
+        (("--method", "harp", "--also", "hydra"), "of method 'harp' each layer keeps its own: write 'harp'"),
+        (("--method", "atmc", "--also", "hydra"), "of method 'atmc' each layer keeps its own: write 'harp'"),
+        (
+            ("--method", "hydra", "--set", "s2ap=0.01", "--search", "epochs=3"),
+            "`s2ap_warmup` 5 leaves nothing of a search of 3 epochs to perturb scores in: give a smaller one (--set",
+        ),
         (("--sparsity", "1"), "`sparsity` must be a fraction from 0 to below 1, got 1.0"),
     ],
 )
@@ -234,7 +244,8 @@ def test_methods_of_papers_search_and_train_by_their_recipes(run, dense, method)
     assert row["sparsity"] == sparsity(pruned.network) == pytest.approx(0.95, abs=0.002)
     assert pruned.masks.hold(pruned.network)
     assert len(pruned.recipe["pruning"]["reached"]["mask_changes"]) == 1
-    theirs = load_classifier(f"pruned-{method}.pt", normalization="none")
+    theirs = load_classifier(f"pruned-{method}.pt")
+    assert theirs.normalization_known  # so that comparisons with the dense network need no option
     images = thinice.load_samples("digits", limit=30).inputs[:]
     assert torch.equal(theirs.module(images), pruned.module(images))
     assert run("prune", dense, "--method", method, *words, *recipes, "-o", "pruned.pt")[0] == 0  # it is there already

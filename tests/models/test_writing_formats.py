@@ -36,7 +36,8 @@ def logits(classifier):
 def test_a_round_trip(tmp_path, program, sparsity, normalization):
     pruned = pruned_classifier(sparsity=sparsity, normalization=normalization)
     path = save_as(pruned, tmp_path / "network.pth.tar", program)
-    read = load_classifier(path, normalization=None if normalization else "none")
+    read = load_classifier(path)  # the file says the normalisation, also that there is none
+    assert read.normalization_known
     assert torch.equal(logits(read), logits(pruned))
     assert read.fingerprint == pruned.fingerprint
     assert read.sparsity == pruned.sparsity
@@ -46,6 +47,9 @@ def test_a_round_trip(tmp_path, program, sparsity, normalization):
     scores = state["state_dict"]["module.conv1.popup_scores"]
     assert torch.equal(scores.bool(), pruned.masks.kept["conv1.weight"])
     assert ("module.conv1.k_score" in state["state_dict"]) == (program == "harp")
+    if normalization is None:
+        with pytest.raises(InputError, match=r"`normalization` is .*, but .* says none"):
+            load_classifier(path, normalization="mnist")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_a_search_by_harp_comes_back(tmp_path, settings):
     search = {"samples": load_samples("digits", split="train", limit=50), "recipe": Recipe(epochs=2)}
     pruned = pruned_classifier("harp", **settings, **search)
     path = save_as(pruned, tmp_path / "network.pth.tar", "harp")
-    read = load_classifier(path, normalization="none")
+    read = load_classifier(path)
     assert torch.equal(logits(read), logits(pruned))
     assert read.fingerprint == pruned.fingerprint
     state = torch.load(path, weights_only=True)["state_dict"]
@@ -75,7 +79,7 @@ def test_masks_that_no_recipe_explains(tmp_path):
     pruned = replace(pruned_classifier(sparsity=0.83), recipe=None)
     pruned.module.conv1.weight[pruned.masks.kept["conv1.weight"]] = 0.0
     path = save_as(pruned, tmp_path / "network.pth.tar", "hydra")
-    assert torch.equal(logits(load_classifier(path, normalization="none")), logits(pruned))
+    assert torch.equal(logits(load_classifier(path)), logits(pruned))
     scores = torch.load(path, weights_only=True)["state_dict"]["module.conv1.popup_scores"]
     assert torch.equal(scores.bool(), pruned.masks.kept["conv1.weight"])
 

@@ -244,7 +244,9 @@ def test_what_is_no_number_ends_the_search_and_the_last_good_state_is_kept(tmp_p
 def test_radius_zero_is_hydra_to_the_bit():
     plain = search()
     assert outcome(search(s2ap=0.0, s2ap_warmup=0, s2ap_steps=3)) == outcome(plain)
-    assert outcome(search(s2ap=0.5, s2ap_warmup=4)) == outcome(plain)  # nothing but warm-up
+    warmed = search(s2ap=0.5, s2ap_warmup=3)
+    assert outcome(warmed)[2][:3] == outcome(plain)[2][:3]  # nothing but warm-up
+    assert outcome(warmed)[2][3] != outcome(plain)[2][3]
     assert outcome(search(s2ap=0.05, s2ap_warmup=0)) != outcome(plain)
 
 
@@ -285,8 +287,11 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
     assert all(torch.equal(scores.grad, old) for scores, old in zip(method.scores(), gradients, strict=True))
 
 
-def test_a_warmup_as_long_as_the_search_is_told():
-    assert search(s2ap=0.1).notes[0].startswith("scores were never perturbed: the search had 4 epochs")
+def test_a_warmup_as_long_as_the_search_is_told_before_anything_is_done(tmp_path):
+    message = r"`s2ap_warmup` 5 leaves nothing of a search of 4 epochs .*: give a smaller one \(--set s2ap_warmup=1\)"
+    with pytest.raises(InputError, match=message):
+        search(s2ap=0.1, resume=tmp_path / "search.pt")
+    assert not list(tmp_path.iterdir())
     assert not search(s2ap=0.1, s2ap_warmup=3).notes
 
 
@@ -319,6 +324,13 @@ def test_networks_that_cannot_be_ranked(method):
     broken.weight.data[0, 0] = torch.inf
     with pytest.raises(InputError, match="`network` cannot be ranked: weight has weights that are not finite"):
         method.masks(broken) if not method.searches else method.prepare(broken)
+
+
+def test_lwm_of_a_normalised_network_is_that_of_the_network_behind():
+    inside = nn.Sequential(nn.Flatten(), nn.Linear(8, 2))
+    pruned = prune(Normalized(inside, mean=(0.5,), std=(0.2,)), "lwm", sparsity=0.5)
+    assert torch.equal(pruned.masks.kept["1.weight"], prune(inside, "lwm", sparsity=0.5).masks.kept["1.weight"])
+    assert pruned.recipe["reached"]["of_ranked"] == 0.5
 
 
 def test_lwm_prunes_an_already_pruned_network_further():

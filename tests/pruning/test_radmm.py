@@ -1,5 +1,6 @@
 """R-ADMM: its projections, penalty and duals by hand, what a search promises, and its authors' files."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -10,7 +11,7 @@ from tests.training.small import blobs, network, weights
 from thinice.errors import CheckpointError, InputError
 from thinice.models import build, load_classifier, prunable_weights
 from thinice.pruning import prune
-from thinice.pruning.radmm import RADMM, radmm_state
+from thinice.pruning.radmm import RADMM, radmm_state, rho_for
 from thinice.training import Recipe, train
 from thinice.training.natural import Natural
 
@@ -113,6 +114,23 @@ def test_residuals_fall():
     assert theirs[-1]["primal"] > 0.8 * theirs[0]["primal"]
     assert ours[-1]["rho"] == pytest.approx(2 * 1.2**7)
     assert pulled.history[-1].accuracy > 0.9
+
+
+def test_rho_is_chosen_by_the_length_of_the_search():
+    """Twelve times a flat weight's distance is what all steps pull; half as many steps need twice the rho."""
+    recipe = Recipe(epochs=2, batch_size=40, learning_rate=0.05, momentum=0.5, schedule="constant")
+    for steps in (1000, 2000):
+        assert rho_for(recipe, steps, factor=1.0, updates=2) == pytest.approx(12 / (steps * 0.05 / (1 - 0.5)))
+        # a half at rho, a half at 3 rho
+        assert rho_for(recipe, steps, factor=3.0, updates=2) == pytest.approx(12 / (steps * 0.05 / (1 - 0.5)) / 2)
+    assert rho_for(recipe, 1, factor=1.0, updates=2) == 1 / 0.05  # never beyond the target in one step
+    pruned = searched(recipe=replace(SEARCH, epochs=8, batch_size=20), rho=None, updates=8)
+    rows = pruned.recipe["reached"]["residuals"]
+    samples = len(blobs())
+    expected = rho_for(replace(SEARCH, epochs=8), 8 * math.ceil(samples / 20), factor=1.2, updates=8)
+    assert rows[0]["rho"] == pytest.approx(expected)
+    assert rows[-1]["primal"] < 0.2 * rows[0]["primal"]
+    assert pruned.recipe["rho"] is None
 
 
 def outcome(pruned):

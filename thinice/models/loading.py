@@ -33,6 +33,7 @@ from thinice.models.pickles import plain
 from thinice.models.recorded import recorded_accuracy
 from thinice.models.research_formats import (
     NESTS,
+    NORMALIZATION,
     RawCheckpoint,
     apply_entries,
     check_numbers,
@@ -269,13 +270,14 @@ def _from_research(checkpoint: RawCheckpoint, request: Request) -> Classifier:
         shape = usual_shape(architecture, arguments)
     request.check_classes(classes)
     normalization = checkpoint.normalization
-    if normalization is None:
+    told = normalization is not None or checkpoint.outer.get(NORMALIZATION) == "none"
+    if not told:
         normalization = request.normalization
     elif request.normalization_given and request.normalization != normalization:
         request.refuse_contradiction(
             "normalization", normalization_text(request.normalization), normalization_text(normalization)
         )
-    known = checkpoint.normalization is not None or request.normalization_given
+    known = told or request.normalization_given
     return assemble(
         network,
         name=request.name,

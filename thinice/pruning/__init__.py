@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from thinice.errors import InputError
 from thinice.models import Classifier
+from thinice.models.normalization import inner
 from thinice.models.weights import Layer, Masks, prunable_weights
 from thinice.pruning.schedules import HALVINGS, Pruned, masks_before, one_shot, sparsity_of, stages, trainable_copy
 from thinice.registry import Registry
@@ -91,7 +92,21 @@ class PruningMethod(Hook, ABC):
 
     def ranked(self, model: nn.Module) -> tuple[str, ...]:
         """Return the names of the weights that `sparsity` is a fraction of; here, all prunable ones."""
-        return tuple(prunable_weights(model))
+        return tuple(prunable_weights(inner(model)))
+
+    def expected(self, model: nn.Module) -> Masks | None:
+        """Return masks that keep as many weights of each layer as those to be found; None where the search decides."""
+        return None if self.searches else self.masks(model)
+
+    def check_search(self, recipe: Recipe, steps: int) -> None:
+        """Take note of how the search will be trained, in so many steps of the optimiser, before it begins.
+
+        Raises
+        ------
+        InputError
+            Where the method would not do in it what its settings ask for.
+
+        """
 
     def described(self) -> dict[str, object]:
         """Return the method's name and settings as plain values, for files."""

@@ -18,10 +18,10 @@ from thinice.models import Classifier, Masks, load_classifier, save_classifier
 from thinice.models import save_masks as save_masks_alone
 from thinice.models.classifier import with_weights
 from thinice.models.files import check_savable, writable_checkpoint
-from thinice.models.research_formats.writing import WRITERS, save_as
+from thinice.models.research_formats.writing import UNIFORM, WRITERS, save_as
 from thinice.numerics import pick_device
 from thinice.pruning import PruningMethod, check_sparsity, make_method, prune, prune_in_stages
-from thinice.pruning.schedules import remove_snapshots, searches, sparsity_of, trainable_copy
+from thinice.pruning.schedules import check_search, remove_snapshots, searches, sparsity_of, trainable_copy
 from thinice.pruning.shrinking import Shrunk
 from thinice.pruning.shrinking import shrink as shrink_network
 from thinice.training import Plan, preset
@@ -219,7 +219,9 @@ def prune_classifier(
         finished = _made_before(files, dense, made_method, facts)
         if len(finished) == len(files):
             return map(completed, finished)
-    if searching is not None:
+    _refuse_unwritable(also, dense, [replace(made_method, sparsity=target) for target in files])
+    if searching is not None and samples is not None:
+        check_search(made_method, searching.recipe, samples)
         _warn_if_natural(dense, searching, str(made_method.described()["method"]))
     dense = dense.to(chosen_device)
     networks: Iterator[Pruned]
@@ -330,6 +332,24 @@ def _words(also: str | None, **asked: bool) -> list[str]:
     return [name for name, wanted in asked.items() if wanted] + ([] if also is None else [also])
 
 
+def _refuse_unwritable(also: str | None, dense: Classifier, methods: Sequence[PruningMethod]) -> None:
+    """Raise InputError where a format cannot hold the masks that methods will find, as far as that is known before."""
+    if also is None:
+        return
+    for method in methods:
+        module = trainable_copy(dense)
+        masks = method.expected(module)
+        if masks is not None:
+            recipe: dict[str, Any] = {"pruning": method.described()}
+            WRITERS.get(also)(with_weights(dense, module, name=dense.name, recipe=recipe, masks=masks))
+        elif also in UNIFORM:
+            name = method.described()["method"]
+            raise InputError(
+                f"`also` {also!r} needs masks that keep the same part of each layer; of method {name!r} each layer "
+                "keeps its own: write 'harp'"
+            )
+
+
 def _named(file: Path, word: str) -> Path:
     """Return the path with a word more in its name; that of another program's format is torch's own."""
     named = file.with_stem(f"{file.stem}-{word}")
@@ -409,8 +429,11 @@ def _completed(
             save_masks_alone(classifier.masks, file, overwrite=True)
     if also is not None:
         file = _named(pruned.path, also)
-        with _told_if_full(file):
-            save_as(classifier, file, also)
+        try:
+            with _told_if_full(file):
+                save_as(classifier, file, also)
+        except InputError as error:  # of masks that nobody could know before; the next networks are pruned all the same
+            pruned = replace(pruned, notes=(*pruned.notes, f"{file.name} is not written: {error}"))
     if not shrink:
         return pruned
     inputs = None if samples is None else samples.inputs[torch.arange(min(len(samples), SHOWN))]

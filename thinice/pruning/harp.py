@@ -126,6 +126,10 @@ class Harp(Hydra):
             )
         return names
 
+    def expected(self, model: nn.Module) -> Masks | None:  # noqa: ARG002 - the rates are learned
+        """Return None: the search decides."""
+        return None
+
     def start(self, weight: Tensor) -> RatedScores:
         """Return what masks a weight, as it is before the first step; of a channel, the mean size of its weights."""
         if self.structure == "channel":
@@ -181,14 +185,13 @@ class Harp(Hydra):
         return super().masks(model)
 
     def notes(self) -> tuple[str, ...]:
-        """Return what HYDRA returns, and a sentence where the budget is not met."""
+        """Return a sentence where the budget is not met."""
         gone = 1 - self._cost() / sum(self.costs.values())
         if gone >= self.sparsity - 1e-9:
-            return super().notes()
-        note = (
-            f"sparsity {self.sparsity:g} of the {self.cost} was asked for, {gone:.4f} is reached: no layer can vanish"
+            return ()
+        return (
+            f"sparsity {self.sparsity:g} of the {self.cost} was asked for, {gone:.4f} is reached: no layer can vanish",
         )
-        return (*super().notes(), note)
 
     def measured(self) -> dict[str, object]:
         """Return what HYDRA returns, and which part of the cost is gone."""

@@ -124,6 +124,10 @@ class Hydra(ScorePerturbation):
         """
         return tuple(_rankable(model))
 
+    def expected(self, model: nn.Module) -> Masks | None:
+        """Return the masks that the search begins with: it keeps as many of each layer."""
+        return LowestMagnitude(sparsity=self.sparsity).masks(model)
+
     def start(self, weight: Tensor) -> TopScores:
         """Return what masks a weight, as it is before the first step."""
         return TopScores(scaled(weight), 1 - self.sparsity)

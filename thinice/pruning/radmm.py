@@ -18,9 +18,18 @@ from thinice.pruning.magnitude import Ranking, lowest_masks
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["RADMM", "radmm_state"]
+    from thinice.models.weights import Masks
+    from thinice.training import Recipe
+
+__all__ = ["RADMM", "radmm_state", "rho_for"]
 
 RADMM_STRUCTURES = ("weight", "column", "filter")
+AUTHORS_RHO = 0.001
+SHOWN_RATES = 300
+"""Places of a search at which its learning rate is looked at."""
+PULL = 12.0
+"""What rho, times the learning rate, over 1 - momentum, adds up to over all steps of the authors' search: 200 epochs of
+391 steps; the mean rate 0.0037 (a third each at 0.01, 0.001 and 0.0001), the mean rho 0.0043 (10 updates by 1.3)."""
 PREFIX = "module.basic_model."
 """What names begin with in the authors' files: those of a network in their attack, in torch's DataParallel."""
 
@@ -40,9 +49,9 @@ class RADMM(Ranking):
     structure : {"weight", "column", "filter"}
         What is removed as one; the authors' "irregular" is ``"weight"``. Columns and filters have the length of their
         weights (L2) as score, and exist in convolutions alone.
-    rho : float
-        Of the penalty. The weights arrive where rho, times the learning rates of all steps, over 1 - momentum, is well
-        above 1: the authors' number is for 200 epochs, shorter searches need a larger one. The residuals tell.
+    rho : float, optional
+        Of the penalty, before the first update. By default as large as it takes to pull as the authors' settings do,
+        whatever the length of the search: see `rho_for`. The residuals tell whether the weights arrive.
     rho_factor : float
         What rho is multiplied by at each update; 1 leaves it ("multi-rho" in the authors' program).
     updates : int
@@ -69,7 +78,7 @@ class RADMM(Ranking):
     searches = True
     search_recipe = "radmm-prune"
     scope: str = "local"
-    rho: float = 0.001
+    rho: float | None = None
     rho_factor: float = 1.3
     updates: int = 10
 
@@ -79,11 +88,13 @@ class RADMM(Ranking):
                 f"`structure` must be one of {', '.join(RADMM_STRUCTURES)} in R-ADMM, got {self.structure!r}"
             )
         super().__post_init__()
-        for name, value, least in (("rho", self.rho, 0.0), ("rho_factor", self.rho_factor, 1.0)):
+        first = AUTHORS_RHO if self.rho is None else self.rho
+        for name, value, least in (("rho", first, 0.0), ("rho_factor", self.rho_factor, 1.0)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not least <= value < math.inf or value == 0:
                 bound = "above 0" if least == 0 else f"at least {least:g}"
                 raise InputError(f"`{name}` must be a number {bound}, got {value!r}")
+        self._first_rho = float(first)
         if isinstance(self.updates, bool) or not isinstance(self.updates, int) or self.updates < 1:
             raise InputError(f"`updates` must be a whole number of at least 1, got {self.updates!r}")
 
@@ -99,6 +110,15 @@ class RADMM(Ranking):
         masks = lowest_masks(scores, sparsity=self.sparsity, scope=self.scope, structure=self.structure)
         return {name: weight * masks[name].to(weight.device) for name, weight in weights.items()}
 
+    def expected(self, model: nn.Module) -> Masks | None:
+        """Return the masks of the weights as they are, where each layer keeps its own part of them."""
+        return self.masks(model) if self.scope == "local" else None
+
+    def check_search(self, recipe: Recipe, steps: int) -> None:
+        """Choose rho by the search, where none was given."""
+        if self.rho is None:
+            self._first_rho = rho_for(recipe, steps, factor=self.rho_factor, updates=self.updates)
+
     @torch.no_grad()
     def prepare(self, model: nn.Module) -> None:
         """Project the weights for the first time; the duals are 0."""
@@ -106,7 +126,7 @@ class RADMM(Ranking):
         weights = self._weights(model)
         self._targets = self.projected(weights)
         self._duals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        self._rho, self._epochs, self._parts = float(self.rho), 0, 0
+        self._rho, self._epochs, self._parts = self._first_rho, 0, 0
         self._residuals: list[dict[str, float | None]] = []
         self._note_residuals(weights, None)
 
@@ -166,6 +186,29 @@ class RADMM(Ranking):
                 own[name] = read[name].to(value.device).reshape(value.shape)
         self._rho, self._epochs, self._parts = state["rho"], state["epochs"], state["parts"]
         self._residuals = list(state["residuals"])
+
+
+def rho_for(recipe: Recipe, steps: int, *, factor: float, updates: int) -> float:
+    """Return the first rho with which a search of so many steps pulls its weights as far as the authors' search does.
+
+    A weight whose loss is flat comes nearer to its target by ``rho * rate / (1 - momentum)`` of the distance in each
+    step of SGD. Their sum is that of the authors' settings, 12; rho is never so large that steps would overshoot.
+
+    Examples
+    --------
+    >>> from thinice.training import preset
+    >>> authors, short = preset("radmm-prune").recipe, preset("radmm-prune-short", epochs=5).recipe
+    >>> round(rho_for(authors, 200 * 391, factor=1.3, updates=10), 4)
+    0.001
+    >>> round(rho_for(short, 5 * 100, factor=1.3, updates=10), 2)
+    0.13
+
+    """
+    parts = min(updates, recipe.epochs)
+    factors = [factor**part for part in range(parts)]
+    rates = [recipe.rate((step + 0.5) / SHOWN_RATES) for step in range(SHOWN_RATES)]
+    length = sum(rates) / SHOWN_RATES * steps / (1 - recipe.momentum)
+    return min(PULL / length / (sum(factors) / parts), 1 / max(rates) / factors[-1])
 
 
 def _length(values: Mapping[str, Tensor]) -> float:

@@ -16,6 +16,7 @@ from thinice.pruning import PruningMethod
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from thinice.training import Recipe
     from thinice.training.loop import Backward, Batch
 
 __all__ = ["ScorePerturbation", "ascended"]
@@ -93,12 +94,13 @@ class ScorePerturbation(PruningMethod):
         """Count the epoch."""
         self.epochs += 1
 
-    def notes(self) -> tuple[str, ...]:
-        """Return a sentence where the search was over before its warm-up was."""
-        if self.s2ap and self.epochs <= self.s2ap_warmup:
-            epochs = f"the search had {self.epochs} epochs, the warm-up `s2ap_warmup` {self.s2ap_warmup}"
-            return (f"scores were never perturbed: {epochs}: lower it, or search longer",)
-        return ()
+    def check_search(self, recipe: Recipe, steps: int) -> None:  # noqa: ARG002 - epochs are counted
+        """Raise InputError where the search would be over before its warm-up is."""
+        if self.s2ap and recipe.epochs <= self.s2ap_warmup:
+            raise InputError(
+                f"`s2ap_warmup` {self.s2ap_warmup} leaves nothing of a search of {recipe.epochs} epochs to perturb "
+                f"scores in: give a smaller one (--set s2ap_warmup={recipe.epochs // 4}), or search longer"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many epochs there were."""

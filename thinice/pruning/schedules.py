@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HALVINGS",
     "Pruned",
+    "check_search",
     "masks_before",
     "one_shot",
     "remove_snapshots",
@@ -116,6 +117,7 @@ def one_shot(
     if samples is None or recipe is None:
         method.prepare(module)
     else:
+        check_search(method, recipe, samples)
         start = fingerprint_of("start", {}, module.state_dict(), None)
         history = train(
             module,
@@ -133,6 +135,11 @@ def one_shot(
         parameter.requires_grad_(trainable[name])
     masks.apply_(module)
     return Pruned(module, masks, history, method, ranked, (*method.notes(), *_notes(method, masks, ranked)))
+
+
+def check_search(method: PruningMethod, recipe: Recipe, samples: Samples) -> None:
+    """Tell a method how it will be trained; InputError where it would not do in that what its settings ask for."""
+    method.check_search(recipe, recipe.epochs * math.ceil((1 - recipe.held_out) * len(samples) / recipe.batch_size))
 
 
 def masks_before(network: nn.Module | Classifier) -> Masks | None:
@@ -234,6 +241,7 @@ def searches(
     for sparsity in targets:
         replace(method, sparsity=sparsity)  # refuses what is no sparsity
     method.ranked(network)
+    check_search(method, search.recipe, samples)
     start = _start(network, rewind, reinitialise=reinitialise)
     folder = None
     if resume is not None:

@@ -72,6 +72,7 @@ _HYDRA = {**PAPER, "weight_decay": 1e-4}
 _RADMM = {**PAPER, "weight_decay": 1e-4, "epochs": 200}
 _ATMC = {**PAPER, "weight_decay": 1e-4, "epochs": 200}
 _MIXED = {"budget": 4 / 255, "steps": 7, "step_size": 1.25 * 4 / 255 / 7, "start": "none", "mode": "train"}
+_SEARCH_SHORT = {"epochs": 10, "held_out": 0.05, "select": "robust", **CIFAR}
 _TENTHS = {"schedule": "step", "decay": 0.1}
 _ANEW = {
     "schedule": "restarts",
@@ -122,11 +123,13 @@ RECIPES: Registry[Preset] = Registry(
         "merkle-imagenette": _row("Merkle et al., ResNet18 on Imagenette", {**MERKLE, "shift": 60}),
         "hydra-pretrain": _row("HYDRA, dense network: TRADES", {**_HYDRA, "epochs": 100}, "trades", PGD_10),
         "hydra-prune": _row("HYDRA, search of the masks: TRADES", {**_HYDRA, "epochs": 20}, "trades", PGD_10),
+        "hydra-prune-short": _row("the same in 10 epochs of 7 steps", _SEARCH_SHORT, "trades", {"steps": 7}),
         "hydra-finetune": _row(
             "HYDRA, after pruning: TRADES", {**_HYDRA, "epochs": 100, "learning_rate": 0.01}, "trades", PGD_10
         ),
         "harp-pretrain": _row("HARP, dense network: PGD", {**PAPER, "epochs": 100}, "pgd", PGD_10),
         "harp-prune": _row("HARP, search of the masks: PGD", {**PAPER, "epochs": 20}, "pgd", PGD_10),
+        "harp-prune-short": _row("the same in 10 epochs of 7 steps", _SEARCH_SHORT, "pgd", {"steps": 7}),
         "harp-finetune": _row(
             "HARP, after pruning: PGD", {**PAPER, "epochs": 100, "learning_rate": 0.01}, "pgd", PGD_10
         ),

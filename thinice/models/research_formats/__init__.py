@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NESTS",
+    "NORMALIZATION",
     "PREFIXES",
     "READERS",
     "RawCheckpoint",
@@ -47,6 +48,8 @@ PREFIXES = (
 )
 
 Reader = Callable[[RawCheckpoint], None]
+NORMALIZATION = "thinice_normalization"
+"""The entry by which thinice says in files of others' formats, which have no place for it, that there is none."""
 COPIES = "copies"
 OUTER_MASKS = ("outer_masks", "index_masks")
 """Masks that no parameter name shows: they count also where the names are those that are expected."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from thinice.errors import InputError
 from thinice.files import temporary_folder
 from thinice.models.files import writable_checkpoint
+from thinice.models.research_formats import NORMALIZATION
 from thinice.models.research_formats.hydra_harp_rst import HARP_ALPHA, harp_rate, number_kept
 from thinice.models.weights import Masks
 from thinice.registry import Registry
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from thinice.models.classifier import Classifier
 
-__all__ = ["WRITERS", "harp_file", "hydra_file", "save_as"]
+__all__ = ["UNIFORM", "WRITERS", "harp_file", "hydra_file", "save_as"]
 
 Writer = Callable[["Classifier"], dict[str, Any]]
 
@@ -36,6 +37,9 @@ WRITERS: Registry[Writer] = Registry(
     },
 )
 """The formats of other programs that pruned networks can be written in."""
+
+UNIFORM = frozenset({"hydra"})
+"""Those of them that can hold masks alone that keep the same part of each layer."""
 
 PREFIX = "module."
 """Before all names: these programs train on several GPUs."""
@@ -56,7 +60,7 @@ def save_as(classifier: Classifier, path: str | PathLike[str], program: str, *, 
     >>> from thinice.models import load_classifier
     >>> pruned = load_classifier(example_checkpoints()["pruned-90"])
     >>> path = save_as(pruned, Path(tempfile.mkdtemp()) / "pruned.pth.tar", "harp")
-    >>> load_classifier(path, normalization="none").fingerprint == pruned.fingerprint
+    >>> load_classifier(path).fingerprint == pruned.fingerprint
     True
 
     """
@@ -178,8 +182,10 @@ def _entries(classifier: Classifier, scores: dict[str, Tensor], *, density: floa
     if classifier.normalization is not None:
         mean, std = classifier.normalization
         state |= {"normalize.mean": torch.tensor(mean), "normalize.std": torch.tensor(std)}
+    none = classifier.normalization is None and classifier.normalization_known
     return {
         "arch": classifier.architecture,
+        **({NORMALIZATION: "none"} if none else {}),
         "k": density,
         "state_dict": {f"{PREFIX}{name}": value.contiguous() for name, value in state.items()},
     }
