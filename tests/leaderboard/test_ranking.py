@@ -67,7 +67,7 @@ def test_networks_on_the_same_samples_are_compared_sample_by_sample():
     by_id = [dict(enumerate(values.tolist())) for values in (flags, fewer)]
     paired = rank([count("a", 0.6, 100, verdicts=by_id[0]), count("b", 0.51, 100, verdicts=by_id[1])])
     assert binomtest(0, 9).pvalue == pytest.approx(2 / 2**9)
-    assert 2 / 2**9 < LEVEL
+    assert LEVEL > 2 / 2**9
     assert [(row.best, row.worst) for row in paired] == [(1, 1), (2, 2)]
     unpaired = rank([count("a", 0.6, 100), count("b", 0.51, 100)])
     assert [(row.best, row.worst) for row in unpaired] == [(1, 2), (1, 2)]

@@ -1,4 +1,4 @@
-"""The area under the security curve against numbers from paper, against the curve itself, and its interval's coverage."""
+"""The area under the security curve against numbers from paper and the curve itself; how often its interval holds."""
 
 from __future__ import annotations
 

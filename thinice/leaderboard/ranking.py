@@ -22,8 +22,8 @@ __all__ = ["CAVEAT", "RankedRow", "RobustCount", "rank"]
 LEVEL = 0.05
 """The chance of any false order among all pairs that are said to be told apart."""
 CAVEAT = (
-    "Published rows are of other networks, attacked by their authors' code at 0.031, on all 10 000 test images; measured "
-    "rows are of the samples and attacks of this run."
+    "Published rows are of other networks, attacked at 0.031 on 10 000 test images by other code; measured rows are of "
+    "the samples and attacks of this run."
 )
 
 

@@ -17,7 +17,7 @@ __all__ = ["CurveArea", "curve_area", "mean_bounds"]
 
 @dataclass(frozen=True, slots=True)
 class CurveArea(Result):
-    """The area under a security curve as a share of the whole: the mean robust accuracy over budgets from 0 to `end`."""
+    """The area under a security curve as a share of the whole: the mean robust accuracy over budgets up to `end`."""
 
     area: float | None
     """None without samples."""
@@ -73,9 +73,9 @@ def curve_area(epsilon: npt.ArrayLike, end: float, *, confidence: float = 0.95) 
 def mean_bounds(values: FloatColumn, confidence: float = 0.95) -> tuple[float, float]:
     """Return bounds of the mean of values in [0, 1]; [0, 1] without values.
 
-    Wilson's, with the number of samples from 0 and 1 that would scatter as these values do: ``n m (1 - m) / s²``. Values
-    of 0 and 1 alone give Wilson's interval itself. Where all values are equal their scatter tells nothing, and the
-    number of samples is n.
+    Wilson's, with the number of samples from 0 and 1 that would scatter as these values do: ``n m (1 - m) / s²``.
+    Values of 0 and 1 alone give Wilson's interval itself. Where all values are equal their scatter tells nothing, and
+    the number of samples is n.
 
     Examples
     --------
