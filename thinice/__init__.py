@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from thinice.data.digits import example_checkpoints as example_checkpoints
     from thinice.errors import DoubtfulWarning as DoubtfulWarning
     from thinice.errors import ThinIceError as ThinIceError
+    from thinice.leaderboard.protocol import benchmark as benchmark
     from thinice.models import Classifier as Classifier
     from thinice.models import Inspection as Inspection
     from thinice.models import Masks as Masks
@@ -86,6 +87,7 @@ _HOMES = {
     "Transition": "types",
     "as_classifier": "models",
     "as_samples": "data",
+    "benchmark": "leaderboard.protocol",
     "boundary_slice": "analysis.boundary_slice",
     "check": "checks.stored",
     "compare": "analysis.comparison",

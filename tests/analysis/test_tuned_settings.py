@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 import thinice
-from thinice.analysis.tuning import samples_to_tune_on
+from thinice.analysis.session import open_session
+from thinice.analysis.tuning import samples_to_tune_on, tuned_settings
 from thinice.attacks import ATTACKS, attack_row
 from thinice.attacks.ho_fmn import tune
 from thinice.errors import InputError
@@ -68,3 +69,37 @@ def test_each_network_is_evaluated_with_the_settings_that_its_tuning_found(sampl
         InputError, match=r"`tune_on` serves attacks with settings to tune \(ho-fmn\), got `attack` 'fmn'"
     ):
         thinice.evaluate(dense, samples, budget=0.2, tune_on=other, **(search | {"attack": "fmn"}), **options)
+
+
+def test_a_loss_that_is_asked_for_is_the_one_that_is_tuned_and_used(samples, dense):
+    other = thinice.load_samples("digits", split="train", limit=4)
+    options = {"device": "cpu", "progress": False, "checks": False}
+    with open_session(samples, options) as session:
+        search = {"loss": "dlr", "scheduler": "none", "seed": 1}
+        settings, notes = tuned_settings(session, dense, "ho-fmn", other, search, trials=2, steps=4)
+    assert (settings["loss"], settings["optimizer"], settings["scheduler"]) == ("dlr", "sgd", "none")
+    assert notes[0].startswith("ho-fmn tuned on 4 samples of train, median linf ")
+
+
+def test_a_search_for_settings_is_read_where_the_store_has_it(samples, dense, tmp_path, monkeypatch):
+    other = thinice.load_samples("digits", split="train", limit=4)
+    options = {"device": "cpu", "progress": False, "store": tmp_path / "s.duckdb"}
+
+    def asked(network=dense, tune_on=other, seed=0):
+        with open_session(samples, options) as session:
+            return tuned_settings(session, network, "ho-fmn", tune_on, {"seed": seed}, trials=2, steps=4)
+
+    first = asked()
+
+    def never(*_, **__):
+        raise AssertionError("searched again")
+
+    row = replace(attack_row("ho-fmn"), tune=never)
+    monkeypatch.setitem(ATTACKS.rows, "ho-fmn", (row, "tuned", "minimum norm"))
+    assert asked() == first
+    pruned = thinice.load_classifier(thinice.example_checkpoints()["pruned-95"])
+    for change in ({"seed": 1}, {"network": pruned}, {"tune_on": other[:3]}):
+        with pytest.raises(AssertionError, match="searched again"):
+            asked(**change)
+    (stored,) = thinice.open_store(options["store"]).sql("from tunings").to_dict("records")
+    assert (stored["checkpoint"], stored["samples"], stored["n"]) == (dense.fingerprint, other.fingerprint, 4)

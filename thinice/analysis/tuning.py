@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +16,9 @@ from thinice.attacks.rows import MinNormRow
 from thinice.data import Samples, load_samples
 from thinice.data.subset import draw
 from thinice.errors import InputError
+from thinice.store import query
 
 if TYPE_CHECKING:
-    from thinice.analysis.options import SearchOptions
     from thinice.analysis.session import MeasurementSession
     from thinice.attacks import Attack
     from thinice.attacks.rows import Setting
@@ -25,6 +28,8 @@ __all__ = ["can_be_tuned", "samples_to_tune_on", "tuned_settings"]
 
 HELD_OUT = 64
 """So many samples tune an attack, as published."""
+FIXED = {"loss": "losses", "optimizer": "optimizers", "scheduler": "schedulers"}
+"""Settings that are not searched for, and the arguments of a search by which they are given."""
 
 
 def tuned_settings(
@@ -32,18 +37,58 @@ def tuned_settings(
     classifier: Classifier,
     attack: str | Attack,
     tune_on: Samples | None,
-    search: SearchOptions,
+    search: Mapping[str, Any],
+    **effort: int,
 ) -> tuple[Mapping[str, Setting], tuple[str, ...]]:
-    """Return the settings of an attack that are best for a network on other samples, and a note that says how good."""
+    """Return the settings of an attack that are best for a network on other samples, and a note that says how good.
+
+    A loss, optimiser or scheduler in `search` is kept, and what belongs to it is tuned. What the session's store has of
+    the same search is read.
+
+    Parameters
+    ----------
+    session, classifier
+        Whose store and device serve, and the network.
+    attack, search
+        As of `thinice.evaluate`; nothing is tuned where the attack has nothing to tune.
+    tune_on
+        Samples that are not evaluated; None tunes nothing.
+    **effort
+        ``trials`` and ``steps`` of the search, by default as published.
+
+    """
     tune = _tuner(attack) if isinstance(attack, str) and tune_on is not None else None
-    if tune is None or tune_on is None:
+    if tune is None or tune_on is None or not isinstance(attack, str):
         return {}, ()
-    device, norm = session.engine.device, search.get("norm", "linf")
-    columns = (column.to(device) for column in (tune_on.inputs[:], tune_on.labels, tune_on.sample_ids))
-    tuned = tune(classifier.to(device), *columns, norm=norm, seed=search.get("seed", 0))
-    default, best = tuned.trials[0].median, tuned.median
-    note = f"{attack} tuned on {len(tune_on)} samples of {tune_on.split}, median {norm} {default:.4g} to {best:.4g}"
-    return tuned.settings, (note,)
+    fixed = {plural: (search[name],) for name, plural in FIXED.items() if name in search}
+    arguments = {"norm": search.get("norm", "linf"), "seed": search.get("seed", 0), **fixed, **effort}
+    asked = {"attack": attack, "version": attack_row(attack).version, **arguments}
+    key = {"checkpoint": classifier.fingerprint, "samples": tune_on.fingerprint}
+    fingerprint = hashlib.sha256(json.dumps([key, asked], sort_keys=True).encode()).hexdigest()
+    rows = session.store.sql(query("tuning"), {"fingerprint": fingerprint})
+    if rows.empty:
+        device = session.engine.device
+        columns = (column.to(device) for column in (tune_on.inputs[:], tune_on.labels, tune_on.sample_ids))
+        tuned = tune(classifier.to(device), *columns, **arguments)
+        settings, medians = tuned.settings, (tuned.trials[0].median, tuned.median)
+        default, best = (median if math.isfinite(median) else None for median in medians)
+        with session.record(settings={"tuning": asked}, seed=arguments["seed"]) as run:
+            run.add_tuning(
+                fingerprint,
+                **key,
+                attack=attack,
+                norm=arguments["norm"],
+                asked=asked,
+                settings=settings,
+                median=best,
+                default_median=default,
+                n=len(tune_on),
+            )
+    else:
+        settings, stored = json.loads(rows["settings"][0]), rows[["default_median", "median"]].fillna(math.inf)
+        medians = stored["default_median"][0], stored["median"][0]
+    note = f"{attack} tuned on {len(tune_on)} samples of {tune_on.split}, median {arguments['norm']} "
+    return settings, (f"{note}{medians[0]:.4g} to {medians[1]:.4g}",)
 
 
 def samples_to_tune_on(

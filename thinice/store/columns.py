@@ -25,6 +25,7 @@ __all__ = [
     "DYNAMICS",
     "FINDING",
     "GRADIENTS",
+    "IMPORTED_DISTANCES",
     "LOWER_BOUNDS",
     "PREDICTIONS",
     "SAMPLES",
@@ -105,6 +106,7 @@ CORRECTIONS = (
 GRADIENTS = (Column("gradient_norms", "gradient_norm", np.float64),)
 TRANSFERS = (Column("predictions", "prediction", np.int32),)
 LOWER_BOUNDS = (Column("epsilon_lower", "epsilon_lower", np.float64),)
+IMPORTED_DISTANCES = (Column("distances", "distance", np.float64),)
 CLAIMED_BOUNDS = (
     Column("claimed_lower", "claimed_lower", np.float64),
     Column("claimed_upper", "claimed_upper", np.float64, default=np.nan),

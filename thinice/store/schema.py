@@ -36,6 +36,7 @@ LATER_TABLES = (
     "control_tables",
     "gradient_tables",
     "correction_tables",
+    "benchmark_tables",
 )
 """Files with tables that came after the first version."""
 
@@ -57,6 +58,7 @@ VIEWS = (
     "proved_beyond",
     "claims",
     "ada_verona",
+    "leaderboard",
 )
 """Views and macros, each after those that it reads."""
 

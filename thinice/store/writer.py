@@ -7,6 +7,7 @@ import json
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Unpack
 
+from thinice.store.benchmark_writer import BenchmarkWriter
 from thinice.store.bounds_writer import BoundsWriter
 from thinice.store.columns import (
     FINDING,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 
-class Run(BoundsWriter, ComparisonWriter, TrainingWriter):
+class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
     """A run of a command, which writes what it measures; made by `Store.run`, ended by leaving it.
 
     Every row that it writes names it. Each method is one transaction of its own and keeps nothing open, so several

@@ -1,0 +1,1 @@
+delete from imported_distances where model_key = $model_key
