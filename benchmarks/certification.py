@@ -33,6 +33,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "tmn standard": {},
     "tmn quick": {"effort": "quick"},
     "fmn 10 steps": {"attack": "fmn", "steps": 10},
+    "fmn 3 steps": {"attack": "fmn", "steps": 3},
 }
 OTHERS = ({"effort": "thorough", "seed": 1}, {"attack": "fmn", "steps": 300})
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8)
