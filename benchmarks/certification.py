@@ -33,6 +33,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "tmn standard": {},
     "tmn quick": {"effort": "quick"},
     "fmn 10 steps": {"attack": "fmn", "steps": 10},
+    "fmn 3 steps": {"attack": "fmn", "steps": 3},
 }
 OTHERS = ({"effort": "thorough", "seed": 1}, {"attack": "fmn", "steps": 300})
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8)
@@ -41,10 +42,10 @@ CONVOLUTIONAL = ("mnist_cnn", "at_cnn", "ibp_cnn")
 SAMPLES = {
     "digits_fc": 200,
     "mnistfc_256x2": 100,
-    "mnistfc_256x2_others": 300,
-    "mnist_cnn": 100,
-    "at_cnn": 100,
-    "ibp_cnn": 100,
+    "mnistfc_256x2_others": 200,
+    "mnist_cnn": 50,
+    "at_cnn": 50,
+    "ibp_cnn": 50,
     "oval_cifar_base_kw": 10,
     "resnet_2b": 3,
     "digits": 30,

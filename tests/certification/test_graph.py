@@ -1,5 +1,6 @@
 """Graphs of networks: the same function, roundings that enclose float32, and refusals by name."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -156,6 +157,114 @@ def test_any_other_operation_is_refused_by_name(name):
         read_graph(classifier, SHAPE)
 
 
+def clamped_channel(maps):
+    maps[:, 0].clamp_(max=100)
+    return maps
+
+
+def clamped_part(maps):
+    maps.chunk(2, 1)[0].clamp_(max=100)
+    return maps
+
+
+def assigned(maps):
+    maps[:, 0] = maps[:, 0].clamp(max=100)
+    return maps
+
+
+def other_name(maps):
+    other = maps.view(len(maps), -1)
+    maps.relu_()
+    return other
+
+
+def detached(maps):
+    maps.detach().clamp_(max=100)
+    return maps
+
+
+def several(maps):
+    torch._foreach_clamp_max_([maps], 100)
+    return maps
+
+
+def into_a_constant(maps):
+    squares = torch.zeros(())
+    squares.copy_(1e-4 * maps[0, 0, 0, 0] ** 2)
+    return maps + squares
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        (clamped_channel, "clamp"), (clamped_part, "clamp"), (assigned, "copy"), (other_name, "relu"),
+        (detached, "clamp"), (several, "_foreach_clamp_max"), (into_a_constant, "copy"),
+    ],
+)  # fmt: skip
+def test_what_works_in_place_on_memory_with_another_name_is_refused(step, name):
+    """The record would have the old values under the other name; on the inputs that are tried both may be equal."""
+    with torch.no_grad():
+        network = Step(step)
+    with pytest.raises(InputError, match=f"uses {name}, which works in place on "):
+        read_graph(as_classifier(network), SHAPE)
+
+
+def in_place_as_networks_do(maps):
+    shortcut = maps.relu_()
+    maps = maps * 2
+    maps += shortcut
+    return maps.flatten(1).relu_()
+
+
+@pytest.mark.parametrize("step", [in_place_as_networks_do, nn.Dropout2d().eval(), nn.AvgPool2d(2, divisor_override=-3)])
+def test_what_is_in_no_way_dangerous_stays(step):
+    with torch.no_grad():
+        classifier = as_classifier(Step(step))
+    graph, inputs = read_graph(classifier, SHAPE), torch.rand(5, *SHAPE)
+    torch.testing.assert_close(graph.logits(inputs).float(), classifier(inputs), atol=1e-5, rtol=1e-5)
+    relaxation = Relaxation(graph, inputs.double(), torch.full((5,), 0.1, dtype=torch.float64), "linf")
+    for _ in range(20):
+        logits = graph.logits((inputs + 0.2 * torch.rand(inputs.shape) - 0.1).clamp(0, 1))
+        assert ((relaxation.lower[-1] <= logits) & (logits <= relaxation.upper[-1])).all()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda maps: maps + 1e-6 * float(np.from_dlpack(maps.detach()).sum()),
+        lambda maps: maps + 1e-6 * float(f"{maps.sum():.3f}") if maps.shape[0] == 2 else maps,
+    ],
+    ids=["dlpack", "text"],
+)
+def test_a_number_that_left_torch_is_no_constant(step):
+    with torch.no_grad():
+        network = Step(step)
+    with pytest.raises(InputError, match=r"runs something else on other inputs|cannot be recorded"):
+        read_graph(as_classifier(network), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (lambda maps: maps[:1000], "uses slice, which takes some samples of a batch"),
+        (
+            lambda maps: functional.linear(maps, torch.eye(8).to_sparse()),
+            "in the layout torch.sparse_coo: make it dense",
+        ),
+        (
+            lambda maps: functional.batch_norm(maps, torch.zeros(4), torch.full((4,), -9e-6)),
+            "uses batch_norm, which has a negative variance",
+        ),
+    ],
+    ids=["some samples", "sparse", "negative variance"],
+)
+def test_what_only_looks_like_a_known_operation_is_refused(step, why):
+    with torch.no_grad():
+        network = Step(step)
+    with pytest.raises(InputError, match=why):
+        read_graph(as_classifier(network), SHAPE)
+
+
 class Chosen(nn.Module):
     def __init__(self):
         super().__init__()
@@ -210,7 +319,7 @@ class Constant(Chosen):
         (Listed(), "cannot be recorded for lower bounds .what depends on its inputs leaves torch"),
         (Counted(), "uses nonzero, whose shape depends on its inputs"),
         (Selected(), "uses index, whose shape depends on its inputs"),
-        (Random(), "on chance"),
+        (Random(), "or chance"),
         (Shared(), "computes something else|into the shape"),
         (Constant(), "returns no logits"),
         (nn.Conv2d(3, 2, 3), "returns no logits"),

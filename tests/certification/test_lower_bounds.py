@@ -310,6 +310,8 @@ def test_cost_tells_hours_from_seconds():
         ({"inputs": torch.full((2, 2, 1, 1), 1.5)}, r"`inputs` must lie in \[0, 1\]"),
         ({"inputs": torch.full((2, 2, 1, 1), torch.nan)}, r"`inputs` must lie in \[0, 1\]"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, r"must be \(N, C, H, W\), \(N,\) and \(N,\), got"),
+        ({"labels": torch.zeros(2)}, "`labels` must be whole numbers, the classes of the inputs, got torch.float32"),
+        ({"labels": torch.tensor([False, True])}, "`labels` must be whole numbers, .* got torch.bool"),
         ({"labels": torch.tensor([0, 2])}, r"`labels` must lie in \[0, 1\] for a network of 2 classes"),
         ({"epsilon": torch.tensor([0.1, -0.1])}, "`epsilon` must be at least 0, or NaN where it is unknown, got -0.1"),
     ],
@@ -318,4 +320,7 @@ def test_arguments_that_cannot_be_used_are_named(changed, message):
     arguments = {"inputs": torch.full((2, 2, 1, 1), 0.5), "labels": torch.tensor([0, 0]), "epsilon": torch.ones(2)}
     with pytest.raises(InputError, match=message):
         lower_bounds(absolute_difference(), **(arguments | changed))
-    assert math.isfinite(lower_bounds(absolute_difference(), **arguments).sum().item())
+    radii = lower_bounds(absolute_difference(), **arguments)
+    assert math.isfinite(radii.sum().item())
+    arguments["labels"] = arguments["labels"].to(torch.uint8)
+    torch.testing.assert_close(lower_bounds(absolute_difference(), **arguments), radii, rtol=0, atol=0)

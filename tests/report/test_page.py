@@ -252,6 +252,13 @@ def test_proved_radii_stand_beside_epsilon_and_in_a_figure(six, tmp_path):
     page = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
     assert payload(page)["measured"][0]["lower"] == [51, None, 2.55, None, 0, None]
     assert "proved, and that is found" in page
+    assert not [axis for axis in payload(page)["comparisons"][0]["axes"] if axis["name"].startswith("proved")]
+    with six.run(["thinice"], device="cpu", seed=0) as run:
+        pruned = int(six.sql("select pruned_checkpoint_id from comparisons").iloc[0, 0])
+        run.add_lower_bounds(pruned, data, "linf", [10, 13], epsilon_lower=[0.1999999, 0.0])
+    both = save_report(six, tmp_path / "six.html").read_text(encoding="utf-8")
+    (proved,) = [axis for axis in payload(both)["comparisons"][0]["axes"] if axis["name"] == "proved, pruned"]
+    assert proved["values"] == [50.99, None, None, 0, None, None]  # rounded down
     assert len(Elements(page).of("figure")) == len(Elements(before).of("figure")) + 1
 
 

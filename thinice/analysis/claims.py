@@ -13,6 +13,7 @@ from thinice.certification.ada_verona import ClaimedBounds, choose, read_results
 from thinice.data import Samples
 from thinice.errors import InputError
 from thinice.models import Classifier, as_classifier
+from thinice.printable import shown
 from thinice.store import Store, open_store, query
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def _refuse_others(claim: ClaimedBounds, samples: Samples) -> None:
     absent = ids[places] != claim.sample_ids
     if absent.any():
         raise InputError(
-            f"`samples` has no sample {claim.sample_ids[absent][0]}, of which {claim.verifier} claims something: take "
-            "the data set, split and selection that were verified"
+            f"`samples` has no sample {claim.sample_ids[absent][0]}, of which {shown(claim.verifier)} claims something:"
+            " take the data set, split and selection that were verified"
         )
     labels = samples.labels.numpy()[places]
     other = labels != claim.labels

@@ -25,6 +25,12 @@ __all__ = ["ClaimedBounds", "read_results"]
 
 COLUMNS = ("image_id", "original_label", "epsilon_value")
 """What a file must have; others may be missing."""
+LARGEST = 2**28
+"""Bytes of a file: a row has about a hundred."""
+MOST_GROUPS = 1000
+"""Networks and verifiers of a file, in pairs: each is stored by itself."""
+NAMED = 10
+"""So many of a file's networks are named where one must be chosen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,20 +63,32 @@ def read_results(path: str | Path) -> tuple[ClaimedBounds, ...]:
     Raises
     ------
     DataError
-        A file that cannot be read, or is none; a value that is no number, with its line; an image that comes twice.
+        A file that cannot be read, is none, or is too large; a value that is no number, with its line; an image that
+        comes twice.
 
     """
     path = Path(path)
     groups: dict[tuple[str, str], list[tuple[int, int, float, float, float]]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise DataError(f"{path} is no file: give the CSV file of results")
+        if size > LARGEST:
+            raise DataError(f"{path} has {size / 2**20:.0f} MiB: results of up to {LARGEST // 2**20} MiB are read")
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path} is no result of ada-verona: it has no column {missing[0]}")
+            names = list(rows.fieldnames or ())
+            for name in COLUMNS:
+                if names.count(name) != 1:
+                    raise DataError(
+                        f"{path} is no result of ada-verona: it has {names.count(name) or 'no'} column"
+                        f"{'s' if name in names else ''} {name}"
+                    )
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
                 key = _network(row), row.get("verifier") or "unknown verifier"
+                if key not in groups and len(groups) == MOST_GROUPS:
+                    raise DataError(f"{where}: `network` and `verifier` have more than {MOST_GROUPS} values together")
                 groups.setdefault(key, []).append(
                     (
                         _whole(row, "image_id", where),
@@ -84,6 +102,8 @@ def read_results(path: str | Path) -> tuple[ClaimedBounds, ...]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file: {error}") from None
+    if not groups:
+        raise DataError(f"{path} holds no result: there is no row below its first line")
     return tuple(_claims(path, *key, rows) for key, rows in groups.items())
 
 
@@ -135,6 +155,6 @@ def choose(claims: tuple[ClaimedBounds, ...], network: str | None) -> tuple[Clai
         return claims
     chosen = tuple(claim for claim in claims if claim.network == network)
     if not chosen:
-        known = ", ".join(map(shown, names)) or "none"
+        known = ", ".join(map(shown, names[:NAMED])) + (", …" if len(names) > NAMED else "")
         raise InputError(f"`network` must be one of the file's networks, got {network!r}: {known}")
     return chosen

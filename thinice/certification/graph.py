@@ -6,16 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch import Tensor, fx
 from torch.nn import functional, grad
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from thinice.certification.record import EXAMPLES, named, operation_name, record, refused
 from thinice.errors import InputError
 from thinice.models import Classifier
 
@@ -26,10 +23,8 @@ ROUNDOFF = 2.0**-24
 SMALLEST = torch.finfo(torch.float32).tiny
 LARGEST = torch.finfo(torch.float32).max
 
-RESHAPES = frozenset(
-    {"alias", "clone", "contiguous", "detach", "dropout", "flatten", "reshape", "squeeze", "unflatten"}
-)
-RESHAPES |= {"unsqueeze", "view", "_unsafe_view"}
+RESHAPES = frozenset({"alias", "clone", "contiguous", "detach", "dropout", "feature_dropout", "flatten", "reshape"})
+RESHAPES |= {"squeeze", "unflatten", "unsqueeze", "view", "_unsafe_view"}
 """They move no entry: of one sample, in the order of memory. Dropout is one where it is switched off."""
 MOVES = RESHAPES | {"pad", "permute", "select", "slice", "t", "transpose"}
 """They compute nothing, and so round nothing."""
@@ -39,11 +34,12 @@ MIXING = frozenset({"adaptive_avg_pool2d", "addmm", "avg_pool2d", "conv1d", "con
 MIXING |= {"mean", "mm", "sum"}
 ROUNDINGS = {"add": 2, "batch_norm": 12, "div": 2, "mul": 2, "rsub": 2, "sub": 2}
 """On the way to an entry, in any order of the steps; a weight that is a plain number is rounded too."""
-LEAVING = frozenset({Tensor.__array__, Tensor.item, Tensor.numpy, Tensor.tolist, Tensor.data.__get__})  # type: ignore[attr-defined]  # a property
+NUMBERS = {"avg_pool2d": 6, "pad": 3}
+"""Where operations take a number that has a sign: what is divided by, or padded with."""
+EVERYTHING = ((0,), (0, 2**63 - 1), (None,), (None, None), (0, None))
+"""From where to where a slice goes that leaves nothing out."""
 SAME = 1e-2
 """Logits that differ by so much, of the largest, differ by more than rounding, also that of TF32."""
-EXAMPLES = 2
-"""Samples in the batch that is traced: an axis of another length is not that of the samples."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,99 +144,20 @@ def read_graph(classifier: Classifier, shape: tuple[int, ...]) -> Graph:
     generator = torch.Generator().manual_seed(0)
     trial = torch.rand(EXAMPLES + 1, *shape, generator=generator).to(classifier.device)
     with torch.no_grad():
-        try:
-            with _Watch(trial) as watch:
-                classifier.module(trial)
-            traced = make_fx(partial(_run_aside, classifier.module), pre_dispatch=True)(trial[:EXAMPLES].clone())
-        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
-            raise InputError(f"{_who(classifier)} cannot be recorded for lower bounds ({_line(error)})") from None
-        if watch.dynamic:
-            raise InputError(
-                f"{_who(classifier)} uses {watch.dynamic}, whose shape depends on its inputs: what the network does "
-                "with that is not recorded, and there are no lower bounds for it"
-            )
-        graph = _Reader(classifier, traced).read()
-        expected, again = (torch.cat([classifier(sample[None]) for sample in trial]).double() for _ in range(2))
+        graph = _Reader(classifier, record(classifier, trial)).read()
+        expected, repeated = (torch.cat([classifier(sample[None]) for sample in trial]).double() for _ in range(2))
         try:
             logits = graph.logits(trial)
-            same = logits.shape == expected.shape and torch.equal(expected, again)
+            same = logits.shape == expected.shape and torch.equal(expected, repeated)
             same = same and bool((logits - expected).abs().max() <= SAME * expected.abs().max())
         except RuntimeError:  # shapes that hold the batch size
             same = False
     if not same:
         raise InputError(
-            f"{_who(classifier)} computes something else than was recorded of it: its samples depend on each other, on "
-            "their number, or on chance; there are no lower bounds for it"
+            f"{named(classifier)} computes something else than was recorded of it: its samples depend on each other, "
+            "on their number, or on chance; there are no lower bounds for it"
         )
     return graph
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
-
-
-def _who(classifier: Classifier) -> str:
-    return f"`classifier` {classifier.name!r}"
-
-
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the first operation with a shape that depends on values of the inputs: by it, a number gets into Python.
-
-    A branch on such a number would be recorded as the only one. Operations that return numbers cannot be recorded.
-    """
-
-    def __init__(self, inputs: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.dependent = {id(inputs): inputs}
-        self.dynamic = ""
-
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an operator
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the function returns
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if any(id(value) in self.dependent for value in tree_leaves((args, kwargs))):
-            if torch.Tag.dynamic_output_shape in func.tags:
-                self.dynamic = self.dynamic or str(func).split(".")[1]
-            self.dependent |= {id(value): value for value in tree_leaves(result) if isinstance(value, Tensor)}
-        return result
-
-
-class _Aside(TorchFunctionMode):
-    """Leaves out of the record what does not depend on the inputs, so that sizes may be read from tensors.
-
-    What does must not leave torch: a branch that NumPy decides would be recorded as the only one.
-    """
-
-    def __init__(self, inputs: Tensor) -> None:
-        super().__init__()
-        self.dependent = {id(inputs): inputs}
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the function returns
-        kwargs = kwargs or {}
-        if any(id(value) in self.dependent for value in tree_leaves((args, kwargs))):
-            if func in LEAVING:
-                raise RuntimeError("what depends on its inputs leaves torch, for NumPy or Python's own numbers")
-            result = func(*args, **kwargs)
-            self.dependent |= {id(value): value for value in tree_leaves(result) if isinstance(value, Tensor)}
-            return result
-        with disable_proxy_modes_tracing():
-            return func(*args, **kwargs)
-
-
-def _run_aside(module: nn.Module, inputs: Tensor) -> Tensor:
-    with _Aside(inputs):
-        return cast("Tensor", module(inputs))
 
 
 class _Reader:
@@ -262,7 +179,7 @@ class _Reader:
             if node in needed:
                 self._add(node)
         if result not in self.places or len(self.operations[-1].shape) != 1:
-            raise InputError(f"{_who(self.classifier)} returns no logits (N, K) that depend on its inputs")
+            raise InputError(f"{named(self.classifier)} returns no logits (N, K) that depend on its inputs")
         return Graph(tuple(self.operations))
 
     @staticmethod
@@ -289,15 +206,11 @@ class _Reader:
             self._hold(node, node.target(*arguments, **keywords))  # type: ignore[operator]  # an operator
 
     def _hold(self, node: fx.Node, value: Tensor) -> None:
+        if value.layout != torch.strided:
+            raise InputError(f"{named(self.classifier)} has a weight in the layout {value.layout}: make it dense")
         if value.is_floating_point() and not value.isfinite().all():
-            raise InputError(f"{_who(self.classifier)} has a weight that is not finite: nothing can be proved of it")
+            raise InputError(f"{named(self.classifier)} has a weight that is not finite: nothing can be proved of it")
         self.constants[node] = value
-
-    def _refused(self, name: str, why: str = "has no linear bounds here") -> InputError:
-        return InputError(
-            f"{_who(self.classifier)} uses {name}, which {why}: lower bounds are for networks of linear layers, "
-            "convolutions, batch norm, ReLU, additions, average and max pools"
-        )
 
     def _append(
         self,
@@ -324,21 +237,25 @@ class _Reader:
 
     def _step(self, node: fx.Node) -> None:
         """Add what a node does to results that depend on the inputs."""
-        name, result = _name(node), node.meta.get("val")
+        name, result = operation_name(node), node.meta.get("val")
         dependent = [position for position, value in enumerate(node.args) if value in self.places]
         has_options = any(value is not None and value is not False for value in node.kwargs.values())
         in_a_list_or_twice = len(dependent) != sum(source in self.places for source in node.all_input_nodes)
         if not isinstance(result, Tensor) or has_options or in_a_list_or_twice:
-            raise self._refused(name, "is used in a way that has no linear bounds here")
+            raise refused(self.classifier, name, "is used in a way that has no linear bounds here")
         if result.shape[:1] != (EXAMPLES,):
-            raise self._refused(name, f"turns a batch of {EXAMPLES} samples into the shape {tuple(result.shape)}")
+            raise refused(
+                self.classifier, name, f"turns a batch of {EXAMPLES} samples into the shape {tuple(result.shape)}"
+            )
         if result.dtype != torch.float32:
-            raise self._refused(name, f"computes in {result.dtype}")
+            raise refused(self.classifier, name, f"computes in {result.dtype}")
+        if name == "slice" and (node.args[1:2] or (0,)) == (0,) and (node.args[2:] or (0,)) not in EVERYTHING:
+            raise refused(self.classifier, name, "takes some samples of a batch")
         sources = tuple(self.places[node.args[position]] for position in dependent)  # type: ignore[index]  # a node
-        if name in RESHAPES and dependent == [0] and not (name == "dropout" and node.args[2]):
+        if name in RESHAPES and dependent == [0] and not ("dropout" in name and node.args[2]):
             before, after = self.operations[sources[0]].shape, tuple(result.shape[1:])
             if math.prod(before) != math.prod(after):
-                raise self._refused(name, "repeats entries")
+                raise refused(self.classifier, name, "repeats entries")
             self.places[node] = self._append(
                 name,
                 sources,
@@ -352,7 +269,7 @@ class _Reader:
         elif name in (ENTRYWISE | MIXING) - RESHAPES and self._is_affine(node, name, dependent):
             self.places[node] = self._affine(node, name, dependent, sources)
         else:
-            raise self._refused(name)
+            raise refused(self.classifier, name)
 
     def _max_pool(self, node: fx.Node, place: int) -> int:
         """Add a max pool as what it is made of, ``max(a, b) = a + relu(b - a)``; return its place.
@@ -364,7 +281,7 @@ class _Reader:
         kernel, padding, dilation = _pair(kernel), _pair(padding or [0]), _pair(dilation or [1])
         stride = _pair(stride) if stride else kernel
         if ceil_mode or (any(padding) and max(dilation) > 1):
-            raise self._refused("max_pool2d", "rounds its size up or pads between holes")
+            raise refused(self.classifier, "max_pool2d", "rounds its size up or pads between holes")
         if any(padding):
             edges = (padding[1], padding[1], padding[0], padding[0])
             place = self._append("pad", (place,), partial(functional.pad, pad=edges, mode="replicate"))
@@ -391,8 +308,7 @@ class _Reader:
             )
         return largest
 
-    @staticmethod
-    def _is_affine(node: fx.Node, name: str, dependent: list[int]) -> bool:
+    def _is_affine(self, node: fx.Node, name: str, dependent: list[int]) -> bool:
         """Whether an operation of a known name is linear in what depends on the input, and nothing else does."""
         if name in {"add", "sub", "rsub"}:
             return len(node.args) == 2
@@ -401,7 +317,11 @@ class _Reader:
         if name == "addmm":
             return dependent == [1]
         if name == "batch_norm":
-            return dependent == [0] and node.args[5] is False
+            if dependent != [0] or node.args[5] is not False:
+                return False
+            if node.args[7] < 0 or bool((self.constants[node.args[4]] < 0).any()):  # type: ignore[operator,index]
+                raise refused(self.classifier, name, "has a negative variance")
+            return True
         return dependent == [0]
 
     def _affine(self, node: fx.Node, name: str, dependent: list[int], sources: tuple[int, ...]) -> int:
@@ -430,8 +350,8 @@ class _Reader:
             absolute = torch.abs
         elif name == "batch_norm":  # (x - mean) / std * weight + bias
             sizes[3] = -sizes[3]
-        elif name == "pad" and len(sizes) > 3 and sizes[3] is not None:
-            sizes[3] = abs(sizes[3])
+        elif name in NUMBERS and len(sizes) > NUMBERS[name] and sizes[NUMBERS[name]] is not None:
+            sizes[NUMBERS[name]] = abs(sizes[NUMBERS[name]])
         return self._append(
             name,
             sources,
@@ -467,12 +387,6 @@ class _Reader:
             ratio = -(-math.prod(self.operations[sources[0]].shape) // int(node.meta["val"].shape[1:].numel()))
             return (4 * ratio if name == "adaptive_avg_pool2d" else ratio) + 1  # its windows may overlap
         return 0
-
-
-def _name(node: fx.Node) -> str:
-    """Return what torch calls an operation, without the mark of one that works in place."""
-    name = str(node.target._schema.name) if hasattr(node.target, "_schema") else str(node.target)  # noqa: SLF001
-    return name.removeprefix("aten::").removesuffix("_")
 
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:

@@ -107,7 +107,7 @@ def lower_bounds(
     if not len(inputs):
         return torch.zeros(0, dtype=torch.float64)
     graph = read_graph(classifier, tuple(inputs.shape[1:])) if graph is None else graph
-    classes = graph.operations[-1].shape[0]
+    classes, labels = graph.operations[-1].shape[0], labels.long()
     if not bool(((labels >= 0) & (labels < classes)).all()):
         raise InputError(f"`labels` must lie in [0, {classes - 1}] for a network of {classes} classes")
     size = samples_at_once(graph, classifier.device)
@@ -177,6 +177,8 @@ def _check(inputs: Tensor, labels: Tensor, epsilon: Tensor, norm: Norm, rounds: 
             f"`inputs`, `labels` and `epsilon` must be (N, C, H, W), (N,) and (N,), got {tuple(inputs.shape)}, "
             f"{tuple(labels.shape)} and {tuple(epsilon.shape)}"
         )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise InputError(f"`labels` must be whole numbers, the classes of the inputs, got {labels.dtype}")
     if not bool(((inputs >= 0) & (inputs <= 1)).all()):
         raise InputError("`inputs` must lie in [0, 1]: put the normalisation into the classifier (normalization=)")
     if bool((epsilon < 0).any()):

@@ -70,6 +70,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.sql:export",
             "Write the store's tables, a view, or the answer to a query to Parquet or CSV.",
         ),
+        "import": (
+            "thinice.cli.claims:import_claims",
+            "Read what verifiers claim of a network (results of ada-verona), and hold it against the store.",
+        ),
         "doctor": (
             "thinice.cli.doctor:doctor",
             "Show what thinice finds here: versions, device, extras, data, the store.",

@@ -134,7 +134,7 @@ def _measured(
         "epsilon": _numbers(measured.epsilon[rows] * unit.scale, EPSILON_DIGITS),
         "lower": None
         if measured.epsilon_lower is None
-        else _numbers(measured.epsilon_lower[rows] * unit.scale, EPSILON_DIGITS),
+        else _numbers(_rounded_down(measured.epsilon_lower[rows] * unit.scale, EPSILON_DIGITS), EPSILON_DIGITS),
         "outcomes": measured.outcomes[rows].tolist(),
         "far": measured.far_predictions[rows].tolist(),
         "predictions": measured.predictions[rows].tolist(),
@@ -158,7 +158,10 @@ def _compared(compared: ComparisonFacts, measured: int, rows: NDArray[np.int64])
 
 def _axis(axis: Axis, norm: Norm, rows: NDArray[np.int64]) -> dict[str, Any]:
     scale, suffix = (UNITS[norm].scale, UNITS[norm].suffix) if axis.is_epsilon else (1.0, "")
-    return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(axis.values[rows] * scale)}
+    values = axis.values[rows] * scale
+    if axis.is_proved:
+        values = _rounded_down(values, DIGITS)
+    return {"name": axis.name, "meaning": axis.meaning, "suffix": suffix, "values": _numbers(values)}
 
 
 def _sheet(sheet: SpriteSheet | None, sheets: Sequence[SpriteSheet]) -> dict[str, Any] | None:
@@ -178,6 +181,17 @@ def _cells(seen: ShownSamples) -> list[int] | None:
     """Return the cell of each sample, -1 where it has none; None where the n-th sample is in the n-th cell."""
     cells = seen.pictures.positions[seen.rows]
     return None if np.array_equal(cells, np.arange(len(cells))) else cells.tolist()
+
+
+def _rounded_down(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
+    """Return values of at least 0 with so many digits, and no larger: what is proved stays true.
+
+    >>> _rounded_down(np.array([0.0, 2.99999, 0.0123456]), 4).round(9).tolist()
+    [0.0, 2.999, 0.01234]
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = 10 ** (np.floor(np.log10(values)) - digits + 1)
+        return np.where(values > 0, np.floor(values / step) * step, values)
 
 
 def _numbers(values: NDArray[Any], digits: int = DIGITS) -> list[float | int | None]:

@@ -30,6 +30,7 @@ Row = dict[str, Any]
 EPOCH_COLUMNS = tuple(field.name for field in fields(Epoch) if field.name != "number")
 
 OWN = "Distance to the decision boundary of the pruned network itself, by the same attack."
+OWN_PROVED = "Radius within which the pruned network is proved to have no adversarial."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +64,7 @@ class Axis:
     meaning: str
     values: NDArray[np.float64]
     is_epsilon: bool = False
+    is_proved: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,6 +246,7 @@ def _compared(
     frame = _aligned(_of(store, "report_transitions", key=key), data)
     keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
     own = frame["pruned_epsilon"].to_numpy(np.float64, na_value=np.nan)
+    proved = frame["pruned_epsilon_lower"].to_numpy(np.float64, na_value=np.nan)
     asked = bool(np.isfinite(own).any())
     return ComparisonFacts(
         key,
@@ -257,6 +260,11 @@ def _compared(
         (
             *_axes(_predictions(store, keys["network"], data), _meanings(store, "predictions"), pruned["name"]),
             *((Axis(f"epsilon, {pruned['name']}", OWN, own, is_epsilon=True),) if asked else ()),
+            *(
+                (Axis(f"proved, {pruned['name']}", OWN_PROVED, proved, is_epsilon=True, is_proved=True),)
+                if np.isfinite(proved).any()
+                else ()
+            ),
         ),
         own if asked else None,
         _predictor_comparison(store, key),

@@ -1,15 +1,22 @@
 create view claims as
 with reached as (
-    -- the nearest adversarial in hand, whatever attack found it
-    select checkpoint_id, dataset_id, norm, sample_id, min(epsilon) as epsilon
+    -- the nearest adversarial in hand, whatever attack found it, on whatever selection of the same samples
+    select m.checkpoint_id, a.norm, s.sample_id, s.label, s.digest, min(epsilon) as epsilon
     from (
         select measurement_id, sample_id, epsilon from epsilons
         union all
         select measurement_id, sample_id, epsilon from robustness
-    )
-    join measurements using (measurement_id)
-    join attacks using (attack_id)
+    ) as e
+    join measurements m using (measurement_id)
+    join attacks a using (attack_id)
+    join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
     where epsilon is not null
+    group by all
+),
+proved as (
+    select b.checkpoint_id, b.norm, s.sample_id, s.label, s.digest, max(b.epsilon_lower) as epsilon_lower
+    from lower_bounds b
+    join samples s on s.dataset_id = b.dataset_id and s.sample_id = b.sample_id
     group by all
 )
 select
@@ -31,8 +38,19 @@ select
 from claimed_bounds c
 join checkpoints k using (checkpoint_id)
 join datasets d using (dataset_id)
-left join reached r using (checkpoint_id, dataset_id, norm, sample_id)
-left join lower_bounds b using (checkpoint_id, dataset_id, norm, sample_id);
+join samples s on s.dataset_id = c.dataset_id and s.sample_id = c.sample_id
+left join reached r
+    on r.checkpoint_id = c.checkpoint_id
+    and r.norm = c.norm
+    and r.sample_id = c.sample_id
+    and r.label = s.label
+    and r.digest = s.digest
+left join proved b
+    on b.checkpoint_id = c.checkpoint_id
+    and b.norm = c.norm
+    and b.sample_id = c.sample_id
+    and b.label = s.label
+    and b.digest = s.digest;
 comment on view claims is 'What other programs claim of the distance to the boundary, beside what was found and proved here: one row a claim.';
 comment on column claims.checkpoint is 'Name of the network.';
 comment on column claims.data is 'Name of the data set.';
