@@ -190,7 +190,7 @@ STATISTICS: dict[str, Statistic] = {
             "Largest difference between the shares of lost and of kept samples within a radius.",
             "probability",
         ),
-        Statistic("kolmogorov_smirnov_at", "That radius.", "epsilon"),
+        Statistic("kolmogorov_smirnov_at", "Radius at which that difference is largest.", "epsilon"),
         Statistic(
             "kolmogorov_smirnov_log10_p",
             "Two-sided test of any difference between the distributions of lost and of kept samples.",
@@ -207,7 +207,11 @@ STATISTICS: dict[str, Statistic] = {
             "flag",
         ),
         Statistic("closest", "Samples in the closest tenth: as near as the one that completes it, or nearer.", "count"),
-        Statistic("brunner_munzel_log10_p_two_sided", "The same, two-sided.", "log10"),
+        Statistic(
+            "brunner_munzel_log10_p_two_sided",
+            "Two-sided test of auc against 1/2 by Brunner and Munzel.",
+            "log10 approximate",
+        ),
         Statistic(
             "stratified_auc",
             "Chance that of two samples of one class the kept one lies farther than the lost one.",

@@ -36,6 +36,7 @@ LATER_TABLES = (
     "control_tables",
     "gradient_tables",
     "correction_tables",
+    "population_tables",
 )
 """Files with tables that came after the first version."""
 
