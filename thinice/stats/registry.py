@@ -220,6 +220,26 @@ STATISTICS: dict[str, Statistic] = {
         Statistic(
             "van_elteren_log10_p", "One-sided test: lost samples are nearer than kept ones of their own class.", "log10"
         ),
+        *(
+            Statistic(
+                f"radius_{percent}_{group}",
+                f"Radius within which {percent} % of the {group} samples have an adversarial, by Kaplan and Meier; "
+                "NULL where fewer were found.",
+                "epsilon",
+            )
+            for group in ("kept", "lost")
+            for percent in (10, 25, 75)
+        ),
+        *(
+            Statistic(
+                f"median_{group}_{end}",
+                f"{word} end of the confidence interval of median_{group}, by Brookmeyer and Crowley; NULL where it is "
+                "not known.",
+                "epsilon",
+            )
+            for group in ("kept", "lost")
+            for end, word in (("low", "Lower"), ("high", "Upper"))
+        ),
         Statistic(
             "log_rank_log10_p",
             "One-sided log-rank test: at every radius, lost samples are found sooner.",
