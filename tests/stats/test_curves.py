@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import CensoredData, binomtest, ecdf
 
 from thinice.errors import InputError
 from thinice.stats import roc_curve, separation, survival_curve, wilson
+from thinice.stats.log_rank import median_bounds
 
 NAN = float("nan")
 columns = st.lists(st.one_of(st.just(NAN), st.integers(0, 9).map(float), st.floats(0, 9, width=32)), max_size=40)
@@ -88,3 +89,36 @@ def test_wilson_without_trials_knows_nothing():
 def test_wilson_refuses_impossible_counts(successes, n):
     with pytest.raises(InputError, match="`successes` must lie in"):
         wilson(successes, n)
+
+
+@pytest.mark.filterwarnings("ignore:The confidence interval is undefined at some observations")
+@pytest.mark.parametrize("found", [40, 33, 21])
+def test_the_interval_of_a_median_holds_where_kaplan_and_meiers_holds_a_half(found):
+    """By scipy's curve and bounds, on epsilons with ties, of which some were not found."""
+    epsilon = np.round(np.random.default_rng(found).gamma(2, 1, 40), 1)
+    epsilon[found:] = np.nan
+    censored = np.isnan(epsilon)
+    curve = ecdf(CensoredData.right_censored(np.where(censored, 99.0, epsilon), censored)).sf
+    with np.errstate(all="ignore"):
+        bounds = curve.confidence_interval(0.9, method="log-log")
+    radii = np.unique(epsilon[~censored])
+    low, high = (
+        next((radius for radius in radii if part.evaluate(radius) <= 0.5), None) for part in (bounds.low, bounds.high)
+    )
+    assert median_bounds(epsilon, confidence=0.9) == (low, high)
+    assert (high is None) == (found == 21)
+
+
+def test_of_few_samples_a_median_has_no_interval():
+    assert median_bounds([]) == (None, None)
+    assert median_bounds([1.0]) == (None, None)
+    assert median_bounds([np.nan, np.nan]) == (None, None)
+
+
+def test_radii_of_a_comparison_are_those_of_the_groups():
+    kept, lost = np.arange(1.0, 12.0), np.array([0.5, 1.5, np.nan])
+    row = separation(kept, lost).to_dict()
+    assert [row[f"radius_{percent}_kept"] for percent in (10, 25, 75)] == [2.0, 3.5, 8.5]
+    assert [row[f"radius_{percent}_lost"] for percent in (10, 25, 75)] == pytest.approx([0.7, 1.0, None])
+    assert (row["median_kept_low"], row["median_kept_high"]) == median_bounds(kept)
+    assert (row["median_lost_low"], row["median_lost_high"]) == (0.5, None)

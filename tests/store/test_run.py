@@ -190,7 +190,9 @@ def test_everything_leads_to_its_run(store, bench):
     facts = set(tables["table_name"]) - {"runs", "statistics"}
     filled = {"checkpoints", "datasets", "attacks", "measurements", "predictions", "epsilons", "comparisons"}
     filled |= {"lower_bounds", "claimed_bounds"}
-    unfilled = "robustness transfers findings trainings epochs dynamics study_cells controls gradients corrections"
+    unfilled = (
+        "robustness transfers findings trainings epochs dynamics study_cells controls gradients corrections populations"
+    )
     assert facts == filled | {*unfilled.split()}
     for table in filled:
         assert store.sql(f"select distinct run_id from {table}")["run_id"].tolist() == [bench.run.run_id]

@@ -79,6 +79,12 @@ def compare_populations(
         measured = [session.measure(network, attack) for network in before]
         dense_predictions = np.array([session.predict(network).predictions for network in before])
         pruned_predictions = np.array([session.predict(network).predictions for network in after])
+        session.running.add_population(
+            session.dataset_id,
+            session.running.attack(name=attack.name, norm=attack.norm, settings=attack.settings),
+            dense=map(session.checkpoint, before),
+            pruned=map(session.checkpoint, after),
+        )
     labels = data.labels.numpy()
     return Populations(
         dense=tuple(network.name for network in before),

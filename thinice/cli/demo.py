@@ -30,9 +30,9 @@ def demo(
     drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
-    """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned, beside noise on the weights.
+    """Compare the embedded networks: the digits, dense against 90 % and 95 % pruned.
 
-    Needs no network and no GPU.
+    With noise on the weights as control. Needs no network and no GPU.
     """
     from thinice import compare_all, example_checkpoints, load_samples
 

@@ -21,6 +21,7 @@ from thinice.files import temporary_folder, writable
 from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import Axis, ComparisonFacts, Data, MeasurementFacts, read_facts
 from thinice.report.figures import SvgFigure, draw_figures
+from thinice.report.groups import class_table, population_section
 from thinice.report.pictures import (
     CloseUps,
     Pictures,
@@ -320,7 +321,7 @@ def _page(store: Store, samples: Samples | str | None) -> str:
         several="" if len(names) > 1 else "hidden",
         overview=overview(facts.comparisons),
         above="".join(above for above, _ in sections),
-        below="".join(below for _, below in sections),
+        below="".join(below for _, below in sections) + population_section(facts.populations),
         closest="".join(
             closest(compared, index, seen[id(compared.measured)].rows)
             for index, compared in enumerate(facts.comparisons)
@@ -402,7 +403,7 @@ def _section(compared: ComparisonFacts, index: int, meanings: dict[str, str], se
     )
     below = (
         f'<section data-comparison="{index}"><h2>Figures</h2><div class="figures">{figures}</div>'
-        f"<h2>Statistics</h2>{statistics(compared, meanings)}{predictor_table(compared)}"
+        f"<h2>Statistics</h2>{statistics(compared, meanings)}{predictor_table(compared)}{class_table(compared)}"
         f'<h2>How it was measured</h2>{checks(compared)}<div class="facts">{measurement(compared)}</div></section>'
     )
     return above, below

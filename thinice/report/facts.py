@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,16 @@ from thinice.checks.study_patterns import stored_patterns
 from thinice.errors import InputError
 from thinice.printable import records
 from thinice.results import Finding
-from thinice.stats import PredictorComparison, compare_predictors
+from thinice.stats import (
+    ClassImpact,
+    ClassTests,
+    Exemplars,
+    PredictorComparison,
+    class_impact,
+    class_tests,
+    compare_predictors,
+    exemplars,
+)
 from thinice.store import Store, query
 from thinice.training.history import Epoch, History
 from thinice.types import Norm, Outcome, Transition
@@ -20,7 +30,17 @@ from thinice.types import Norm, Outcome, Transition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Axis", "ComparisonFacts", "Data", "Facts", "MeasurementFacts", "Row", "brief", "read_facts"]
+__all__ = [
+    "Axis",
+    "ComparisonFacts",
+    "Data",
+    "Facts",
+    "MeasurementFacts",
+    "PopulationFacts",
+    "Row",
+    "brief",
+    "read_facts",
+]
 
 LETTERS = 100
 """Of a name that others gave: what a page shows of it."""
@@ -116,6 +136,8 @@ class ComparisonFacts:
     axes: tuple[Axis, ...]
     pruned_epsilon: NDArray[np.float64] | None
     predictors: PredictorComparison | None
+    class_impact: ClassImpact | None
+    """What pruning does to each class, which is named by its number; None before all samples have their transition."""
     statistics: Row | None
     runs: tuple[Row, ...]
     findings: tuple[Row, ...]
@@ -134,10 +156,23 @@ class ComparisonFacts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PopulationFacts:
+    """Dense and pruned networks that were compared as groups; classes are named by their numbers."""
+
+    dense: tuple[str, ...]
+    pruned: tuple[str, ...]
+    data: Data
+    attack: Row
+    exemplars: Exemplars
+    class_tests: ClassTests
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Facts:
-    """All comparisons of a store, and what each column of the table ``statistics`` means."""
+    """All comparisons and populations of a store, and what each column of the table ``statistics`` means."""
 
     comparisons: tuple[ComparisonFacts, ...]
+    populations: tuple[PopulationFacts, ...]
     meanings: dict[str, str]
 
 
@@ -163,7 +198,35 @@ def read_facts(store: Store) -> Facts:
         if key not in measured:
             measured[key] = _measured(store, row, tables, data[row["dataset_id"]])
         comparisons.append(_compared(store, row, tables, measured[key], patterns))
-    return Facts(tuple(comparisons), _meanings(store, "statistics"))
+    return Facts(tuple(comparisons), tuple(_populations(store, tables, data)), _meanings(store, "statistics"))
+
+
+def _populations(store: Store, tables: dict[str, dict[int, Row]], data: dict[int, Data]) -> Iterator[PopulationFacts]:
+    """Yield what populations differ by, where all their samples are there."""
+    frame = store.sql(query("report_populations"))
+    for _, members in frame.groupby("population", sort=False):
+        key, attack = int(members["dataset_id"].iloc[0]), tables["attacks"][int(members["attack_id"].iloc[0])]
+        selection = data.get(key) or _data(store, tables["datasets"][key])
+        roles = {role: members[members["role"] == role] for role in ("dense", "pruned")}
+        predicted = {
+            role: np.array([_classes(_clean_predictions(store, int(network), selection)) for network in networks])
+            for role, networks in ((role, rows["checkpoint_id"]) for role, rows in roles.items())
+        }
+        keys = roles["dense"]["measurement_id"].dropna()
+        measured = [_aligned(_of(store, "report_epsilons", key=int(number)), selection) for number in keys]
+        complete = all(rows["outcome"].notna().all() for rows in measured) and len(measured) == len(predicted["dense"])
+        if not complete or not all(map(len, (*predicted.values(), selection.labels))):
+            continue
+        epsilon = np.array([rows["epsilon"].to_numpy(np.float64, na_value=np.nan) for rows in measured])
+        names = {role: tuple(brief(name) for name in rows["name"]) for role, rows in roles.items()}
+        yield PopulationFacts(
+            names["dense"],
+            names["pruned"],
+            selection,
+            _named(attack),
+            exemplars(selection.labels, predicted["dense"], predicted["pruned"], epsilon),
+            class_tests(selection.labels, predicted["dense"], predicted["pruned"]),
+        )
 
 
 def brief(text: str, most: int = LETTERS) -> str:
@@ -268,6 +331,9 @@ def _compared(
         ),
         own if asked else None,
         _predictor_comparison(store, key),
+        _class_impact(store, row, measured, _classes(frame["pruned_prediction"]))
+        if frame["transition"].notna().all()
+        else None,
         tables["statistics"].get(key),
         tuple(records(_of(store, "report_runs", comparison=key, measurement=row["measurement_id"], **keys))),
         tuple(records(_of(store, "report_findings", dense=row["checkpoint_id"], pruned=row["pruned_checkpoint_id"]))),
@@ -292,8 +358,34 @@ def _predictor_comparison(store: Store, comparison_id: int) -> PredictorComparis
     return compare_predictors(frame["lost"].to_numpy(np.bool_), columns)
 
 
+def _class_impact(
+    store: Store, row: Row, measured: MeasurementFacts, pruned_predictions: NDArray[np.int64]
+) -> ClassImpact | None:
+    """Return what pruning does to each class; None without samples. Losses that the store lacks are not known."""
+    data = measured.data
+    before, after = (
+        _predictions(store, row[name], data)["loss"].to_numpy(np.float64, na_value=np.nan)
+        for name in ("checkpoint_id", "pruned_checkpoint_id")
+    )
+    known = not np.isnan([before, after]).any()
+    if not len(data.labels):
+        return None
+    return class_impact(
+        data.labels,
+        measured.predictions,
+        pruned_predictions,
+        dense_losses=before if known else None,
+        pruned_losses=after if known else None,
+    )
+
+
 def _predictions(store: Store, checkpoint_id: int, data: Data) -> pd.DataFrame:
     return _aligned(_of(store, "report_predictions", network=checkpoint_id, data=data.row["dataset_id"]), data)
+
+
+def _clean_predictions(store: Store, checkpoint_id: int, data: Data) -> pd.Series[Any]:
+    frame = _of(store, "clean_predictions", checkpoint_id=checkpoint_id, dataset_id=data.row["dataset_id"])
+    return _aligned(frame, data)["prediction"]
 
 
 def _aligned(frame: pd.DataFrame, data: Data) -> pd.DataFrame:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Populations"]
+__all__ = ["Populations", "populations_answer", "populations_table"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -63,37 +63,11 @@ class Populations:
     @property
     def answer(self) -> str:
         """What the populations differ by, in a sentence."""
-        result, distances = self.exemplars, self.exemplars.distances
-        sentence = (
-            f"On {result.n_exemplars} of {result.n} samples most of the {len(self.pruned)} pruned networks say "
-            f"otherwise than most of the {len(self.dense)} dense ones (pruning-identified exemplars)"
-        )
-        interval = distances.auc_interval
-        if distances.auc is None or interval is None:
-            return f"{sentence}."
-        return (
-            f"{sentence}; of those that most dense networks have right, a nearer adversarial was found for an exemplar "
-            f"than for another sample with probability {distances.auc:.3f} (AUC, {100 * interval.confidence:g} % "
-            f"interval {interval.low:.3f} to {interval.high:.3f})."
-        )
+        return populations_answer(self.exemplars, len(self.dense), len(self.pruned))
 
     def table(self) -> list[tuple[str, str]]:
         """Return what people read, line by line: a name and a value with its unit."""
-        result, distances = self.exemplars, self.exemplars.distances
-        return [
-            ("dense networks", f"{len(self.dense)}"),
-            ("pruned networks", f"{len(self.pruned)}"),
-            ("exemplars", f"{result.n_exemplars} ({result.share:.2%})"),
-            ("accuracy, dense", _percent(result.dense_accuracy)),
-            ("  on exemplars", _percent(result.dense_accuracy_on_exemplars)),
-            ("  without them", _percent(result.dense_accuracy_on_rest)),
-            ("accuracy, pruned", _percent(result.pruned_accuracy)),
-            ("  on exemplars", _percent(result.pruned_accuracy_on_exemplars)),
-            ("  without them", _percent(result.pruned_accuracy_on_rest)),
-            ("median epsilon, exemplars", distance_text(distances.median_lost, self.norm)),
-            ("median epsilon, others", distance_text(distances.median_kept, self.norm)),
-            ("AUC", "—" if distances.auc is None else f"{distances.auc:.3f}"),
-        ]
+        return populations_table(self.exemplars, len(self.dense), len(self.pruned), self.norm)
 
     def frame(self) -> pd.DataFrame:
         """Return one row a sample: id, label, both majorities, whether it is an exemplar, median epsilon."""
@@ -153,6 +127,42 @@ class Populations:
             for name, value in self.table()
         )
         return f"<p>{html.escape(self.answer)}</p><table>{lines}</table>"
+
+
+def populations_answer(result: Exemplars, dense: int, pruned: int) -> str:
+    """Return what so many dense and pruned networks differ by, in a sentence."""
+    distances = result.distances
+    sentence = (
+        f"On {result.n_exemplars} of {result.n} samples most of the {pruned} pruned networks say otherwise than most "
+        f"of the {dense} dense ones (pruning-identified exemplars)"
+    )
+    interval = distances.auc_interval
+    if distances.auc is None or interval is None:
+        return f"{sentence}."
+    return (
+        f"{sentence}; of those that most dense networks have right, a nearer adversarial was found for an exemplar "
+        f"than for another sample with probability {distances.auc:.3f} (AUC, {100 * interval.confidence:g} % interval "
+        f"{interval.low:.3f} to {interval.high:.3f})."
+    )
+
+
+def populations_table(result: Exemplars, dense: int, pruned: int, norm: Norm) -> list[tuple[str, str]]:
+    """Return what people read of so many dense and pruned networks, line by line: a name and a value with its unit."""
+    distances = result.distances
+    return [
+        ("dense networks", f"{dense}"),
+        ("pruned networks", f"{pruned}"),
+        ("exemplars", f"{result.n_exemplars} ({result.share:.2%})"),
+        ("accuracy, dense", _percent(result.dense_accuracy)),
+        ("  on exemplars", _percent(result.dense_accuracy_on_exemplars)),
+        ("  without them", _percent(result.dense_accuracy_on_rest)),
+        ("accuracy, pruned", _percent(result.pruned_accuracy)),
+        ("  on exemplars", _percent(result.pruned_accuracy_on_exemplars)),
+        ("  without them", _percent(result.pruned_accuracy_on_rest)),
+        ("median epsilon, exemplars", distance_text(distances.median_lost, norm)),
+        ("median epsilon, others", distance_text(distances.median_kept, norm)),
+        ("AUC", "—" if distances.auc is None else f"{distances.auc:.3f}"),
+    ]
 
 
 def _percent(share: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Distances as survival times: the log-rank test, and samples that were searched up to radii of their own."""
+"""Distances as survival times: the log-rank test, the interval of a median, samples searched up to their own radii."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtri
 
 from thinice.errors import InputError
-from thinice.stats.base import BoolColumn, FloatColumn, check_lengths, epsilon_column
+from thinice.stats.base import BoolColumn, FloatColumn, check_confidence, check_lengths, epsilon_column
 
-__all__ = ["known_times", "log_rank_log_p"]
+__all__ = ["known_times", "log_rank_log_p", "median_bounds"]
 
 
 def log_rank_log_p(
@@ -64,6 +64,46 @@ def log_rank_log_p(
     variance = float((events * share * (1 - share) * left).sum())
     excess = float((observed - events * share).sum())
     return float(log_ndtr(-excess / math.sqrt(variance))) if variance > 0 else 0.0
+
+
+def median_bounds(epsilon: npt.ArrayLike, *, confidence: float = 0.95) -> tuple[float | None, float | None]:
+    """Return the lower and the upper end of the interval of a median epsilon; None where an end is not known.
+
+    All radii at which Kaplan and Meier's interval of the share of samples farther away, on the scale of
+    ``log(-log(share))``, holds 1/2. Samples that were not found lie beyond all others, so that the upper end is often
+    unknown where they are many; of few samples both are.
+
+    Parameters
+    ----------
+    epsilon
+        (N,), NaN where not found.
+    confidence
+        Level of the interval.
+
+    References
+    ----------
+    R. Brookmeyer and J. Crowley, "A confidence interval for the median survival time", Biometrics 38, 1982.
+
+    Examples
+    --------
+    >>> median_bounds(np.arange(1.0, 21.0))
+    (5.0, 15.0)
+    >>> median_bounds([1.0, 2.0, float("nan")])
+    (1.0, None)
+    """
+    check_confidence(confidence)
+    ordered = np.sort(epsilon_column(epsilon, "epsilon"))
+    at, found = np.unique(ordered[np.isfinite(ordered)], return_counts=True)
+    left = len(ordered) - np.cumsum(found)
+    at, left = at[left > 0], left[left > 0]  # at the last sample of all there is no interval
+    if not len(at):
+        return None, None
+    share = left / len(ordered)
+    error = np.sqrt((1 - share) / left) / -np.log(share)  # Greenwood's, without samples that are lost on the way
+    z = float(ndtri(0.5 + confidence / 2))
+    low, high = (share ** np.exp(sign * z * error) for sign in (1, -1))
+    ends = [float(at[reached.argmax()]) if reached.any() else None for reached in (low <= 0.5, high <= 0.5)]
+    return ends[0], ends[1]
 
 
 def known_times(epsilon: FloatColumn, searched: npt.ArrayLike | None) -> tuple[FloatColumn, BoolColumn]:

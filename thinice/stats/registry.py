@@ -190,7 +190,7 @@ STATISTICS: dict[str, Statistic] = {
             "Largest difference between the shares of lost and of kept samples within a radius.",
             "probability",
         ),
-        Statistic("kolmogorov_smirnov_at", "That radius.", "epsilon"),
+        Statistic("kolmogorov_smirnov_at", "Radius at which that difference is largest.", "epsilon"),
         Statistic(
             "kolmogorov_smirnov_log10_p",
             "Two-sided test of any difference between the distributions of lost and of kept samples.",
@@ -207,7 +207,11 @@ STATISTICS: dict[str, Statistic] = {
             "flag",
         ),
         Statistic("closest", "Samples in the closest tenth: as near as the one that completes it, or nearer.", "count"),
-        Statistic("brunner_munzel_log10_p_two_sided", "The same, two-sided.", "log10"),
+        Statistic(
+            "brunner_munzel_log10_p_two_sided",
+            "Two-sided test of auc against 1/2 by Brunner and Munzel.",
+            "log10 approximate",
+        ),
         Statistic(
             "stratified_auc",
             "Chance that of two samples of one class the kept one lies farther than the lost one.",
@@ -215,6 +219,26 @@ STATISTICS: dict[str, Statistic] = {
         ),
         Statistic(
             "van_elteren_log10_p", "One-sided test: lost samples are nearer than kept ones of their own class.", "log10"
+        ),
+        *(
+            Statistic(
+                f"radius_{percent}_{group}",
+                f"Radius within which {percent} % of the {group} samples have an adversarial, by Kaplan and Meier; "
+                "NULL where fewer were found.",
+                "epsilon",
+            )
+            for group in ("kept", "lost")
+            for percent in (10, 25, 75)
+        ),
+        *(
+            Statistic(
+                f"median_{group}_{end}",
+                f"{word} end of the confidence interval of median_{group}, by Brookmeyer and Crowley; NULL where it is "
+                "not known.",
+                "epsilon",
+            )
+            for group in ("kept", "lost")
+            for end, word in (("low", "Lower"), ("high", "Upper"))
         ),
         Statistic(
             "log_rank_log10_p",

@@ -14,7 +14,7 @@ from thinice.printable import plain
 from thinice.stats.added_value import added_log_p
 from thinice.stats.auc_interval import auc_bounds, placement_variance, placements
 from thinice.stats.base import FloatColumn, Result, check_confidence, epsilon_column, quantile
-from thinice.stats.log_rank import log_rank_log_p
+from thinice.stats.log_rank import log_rank_log_p, median_bounds
 from thinice.stats.predictors import compare_predictors
 from thinice.stats.rank_tests import (
     MIN_GROUP,
@@ -66,6 +66,14 @@ class Separation(Result):
     """Lower end of `hodges_lehmann_interval`; None where it is not known."""
     shift_high: float | None
     notes: tuple[str, ...]
+    median_kept_low: float | None = None
+    """Lower end of the interval of `median_kept`, by `thinice.stats.log_rank.median_bounds`; None where not known."""
+    median_kept_high: float | None = None
+    median_lost_low: float | None = None
+    median_lost_high: float | None = None
+    radius_10_kept: float | None = None
+    """Radius within which a tenth of the kept samples has an adversarial; None where fewer do."""
+    radius_10_lost: float | None = None
     auc: float | None = None
     """Chance that a kept sample lies farther from the boundary than a lost one; ties count half."""
     auc_se: float | None = None
@@ -157,6 +165,26 @@ class Separation(Result):
     def p_value_two_sided(self) -> float | None:
         """Mann-Whitney's two-sided p-value; 0.0 below 1e-308, where `log10_p_two_sided` still holds."""
         return None if self.log10_p_two_sided is None else math.pow(10, self.log10_p_two_sided)
+
+    @property
+    def radius_25_kept(self) -> float | None:
+        """Radius within which a quarter of the kept samples has an adversarial."""
+        return self.quartiles_kept[0]
+
+    @property
+    def radius_75_kept(self) -> float | None:
+        """Radius within which three quarters of the kept samples have one; None where fewer do."""
+        return self.quartiles_kept[1]
+
+    @property
+    def radius_25_lost(self) -> float | None:
+        """Radius within which a quarter of the lost samples has an adversarial."""
+        return self.quartiles_lost[0]
+
+    @property
+    def radius_75_lost(self) -> float | None:
+        """Radius within which three quarters of the lost samples have one; None where fewer do."""
+        return self.quartiles_lost[1]
 
     @property
     def cliffs_delta(self) -> float | None:
@@ -265,6 +293,7 @@ def separation(
     for name, size, median in (("S1,1", m, median_kept), ("S1,0", n, median_lost)):
         if size and median is None:
             notes.append(f"no median of {name}: half of its samples or more were not found")
+    kept_bounds, lost_bounds = (median_bounds(group, confidence=confidence) for group in (kept, lost))
     return Separation(
         n_kept=m,
         n_lost=n,
@@ -279,6 +308,12 @@ def separation(
         shift_low=None if bounds is None else _finite(bounds.low),
         shift_high=None if bounds is None else _finite(bounds.high),
         notes=tuple(notes),
+        median_kept_low=kept_bounds[0],
+        median_kept_high=kept_bounds[1],
+        median_lost_low=lost_bounds[0],
+        median_lost_high=lost_bounds[1],
+        radius_10_kept=quantile(kept, 0.1),
+        radius_10_lost=quantile(lost, 0.1),
         **order,
     )
 

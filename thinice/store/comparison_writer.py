@@ -1,13 +1,15 @@
-"""Writing of comparisons: statistics, controls, and how far samples lie from pruned networks' boundaries."""
+"""Writing of comparisons: statistics, controls, populations, and where the boundaries of pruned networks are."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from thinice.errors import InputError
 from thinice.store.columns import (
     CORRECTIONS,
     TRANSFERS,
+    json_text,
     shard_columns,
     write,
 )
@@ -159,6 +161,28 @@ class ComparisonWriter(RunBase):
             values = ", ".join(f"{quoted(name)} = ${name}" for name in known)
             update = f"update statistics set {values} where comparison_id = $comparison_id"  # noqa: S608 - our names
             ask(connection, update, **key, **dict.fromkeys(known) | statistics)
+
+    def add_population(self, dataset_id: int, attack_id: int, *, dense: Iterable[int], pruned: Iterable[int]) -> str:
+        """Store that dense and pruned networks were compared as groups, and return the key of that.
+
+        The same groups on the same samples by the same attack are there once.
+
+        Parameters
+        ----------
+        dataset_id, attack_id : int
+            From `dataset` and `attack`.
+        dense, pruned : iterable of int
+            From `checkpoint`.
+
+        """
+        groups = {"dense": sorted(set(dense)), "pruned": sorted(set(pruned))}
+        text = json_text({"dataset": dataset_id, "attack": attack_id, **groups})
+        key = hashlib.sha256(text.encode()).hexdigest()
+        with self._writing() as connection:
+            for role, networks in groups.items():
+                values = {"population": key, "role": role, "networks": networks, "run_id": self.run_id}
+                ask(connection, query("add_population"), dataset_id=dataset_id, attack_id=attack_id, **values)
+        return key
 
     def control_scales(self, comparison_id: int, seed: int) -> list[float]:
         """Return the scales of the weight noise that was a comparison's control under a seed, network by network."""

@@ -37,6 +37,7 @@ LATER_TABLES = (
     "gradient_tables",
     "correction_tables",
     "benchmark_tables",
+    "population_tables",
 )
 """Files with tables that came after the first version."""
 
