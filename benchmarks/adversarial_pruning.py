@@ -1,14 +1,14 @@
 """Adversarial prunings beside each other: the same dense network, the same fine-tuning, the same evaluation.
 
     python benchmarks/adversarial_pruning.py FOLDER [--seeds 3] [--sparsities 0.9 0.95 0.99] [--methods hydra lwm …]
-        [--data mnist] [--network cnn5] [--images 20000] [--budget 0.1] [--epochs 15 4 4] [--steps 5]
+        [--data mnist] [--network cnn5] [--images 20000] [--budget 0.1] [--epochs 15 4 4] [--steps 5] [--awp 0.01]
         [--samples 1000] [--attacked 200] [--dry-run] [--table]
 
 For each seed one dense network is trained by PGD; each method prunes it to each sparsity, by its own short search, and
 what is left is fine-tuned by PGD, all in the same way. A tenth of the training images chooses the epoch; test images
 are attacked once, in the end: distances of the dense network by TMN on `--samples`, AutoAttack on `--attacked` images.
 The three `--epochs` are those of dense training, search and fine-tuning. `lwm-longer` is no method: fine-tuning of LWM
-that is as long as search and fine-tuning of the others together.
+that is as long as search and fine-tuning of the others together. With and without `--awp` are two FOLDERs.
 
 Networks, the store and the rows (`results.json`) are in FOLDER. Interrupted, the same command goes on; `--table`
 prints what there is so far; `--dry-run` says what it will cost. Everything runs on one thread.
@@ -67,8 +67,12 @@ ARMS = {
     "harp": Arm("harp", "harp-prune-short"),
     "harp+s2ap": Arm("harp", "harp-prune-short", S2AP),
     "r-admm": Arm("r-admm", "radmm-prune-short"),
+    "r-admm+s2ap": Arm("r-admm", "radmm-prune-short", S2AP),
     "atmc": Arm("atmc", "atmc-prune-short"),
 }
+USUAL = [name for name in ARMS if name not in {"lwm-longer", "r-admm+s2ap"}]
+LEARNT = 0.5
+"""Accuracy of a dense network below which nothing can be compared."""
 FULL_AUTOATTACK = 3700
 """Forward and backward passes that AutoAttack takes at most for a robust sample of ten classes: APGD-CE 100, targeted
 APGD and FAB 900 each, of which FAB needs two gradients at times, and 5000 forward passes of Square, a third each."""
@@ -124,7 +128,15 @@ class Study:
         """Return the dense network of a seed, trained where it is not there."""
         path, row = self.folder / f"dense-seed{seed}.pt", self.row(seed, "dense", 0.0)
         plan = self.plan("pgd", seed, self.options.epochs[0], learning_rate=self.options.learning_rate, batch_size=64)
-        train_classifier(self.options.network, self.train, plan, path=path, device="cpu", progress=self.clock(row))
+        trained = train_classifier(
+            self.options.network, self.train, plan, path=path, device="cpu", progress=self.clock(row)
+        )
+        accuracy = trained.classifier.recipe["result"]["validation_accuracy"]
+        if accuracy < LEARNT:
+            raise SystemExit(
+                f"{path} has learnt nothing (accuracy {accuracy:.1%} on held-out images): remove it, and give a "
+                "smaller --learning-rate or more --epochs"
+            )
         return path
 
     def clock(self, row: Row) -> Callable[[Any], None]:
@@ -147,7 +159,9 @@ class Study:
             sparsity=sparsity,
             samples=self.train,
             search=None if arm.search is None else self.plan(arm.search, seed, searched),
-            finetune=self.plan("finetune-pgd", seed, tuned + (searched if arm.longer else 0), learning_rate=0.02),
+            finetune=self.plan(
+                "finetune-pgd", seed, tuned + (searched if arm.longer else 0), learning_rate=0.02, awp=self.options.awp
+            ),
             device="cpu",
             progress=self.clock(row),
             **arm.settings,
@@ -215,6 +229,7 @@ def cost(study: Study) -> Iterator[str]:
     dense, searched, tuned = options.epochs
     passes, images = options.steps + 1, 0.9 * options.images
     networks = len(study.cells)
+    tuned *= 2 if options.awp else 1
     searches = sum(
         searched * (1.3 if "s2ap" in name else 1) if ARMS[name].search or ARMS[name].longer else 0
         for _, name, _ in study.cells
@@ -317,7 +332,7 @@ def main() -> None:
     """Run the study, or print what is known of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="where networks, the store and the rows are")
-    parser.add_argument("--methods", nargs="+", choices=ARMS, default=[name for name in ARMS if name != "lwm-longer"])
+    parser.add_argument("--methods", nargs="+", choices=ARMS, default=USUAL)
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.9, 0.95, 0.99])
     parser.add_argument("--seeds", type=lambda text: list(range(int(text))), default=[0, 1, 2], metavar="NUMBER")
     parser.add_argument("--data", default="mnist")
@@ -327,6 +342,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.05, help="of the dense network")
     parser.add_argument("--epochs", type=int, nargs=3, default=[15, 4, 4], metavar=("DENSE", "SEARCH", "FINETUNE"))
     parser.add_argument("--steps", type=int, default=5, help="of PGD while training")
+    parser.add_argument("--awp", type=float, default=0.0, help="radius of weight perturbation in all fine-tuning")
     parser.add_argument("--samples", type=int, default=1000, help="test images that are compared")
     parser.add_argument("--attacked", type=int, default=200, help="test images that AutoAttack searches on")
     parser.add_argument("--attack", default="autoattack", help="what decides which samples are robust")

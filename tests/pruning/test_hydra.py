@@ -256,10 +256,10 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
     model, method = network().train(), Hydra(sparsity=0.5, s2ap=0.1, s2ap_warmup=0, s2ap_steps=steps)
     method.prepare(model)
     samples, places, seen = blobs(64), [], []
-    first = [scores.detach().clone() for scores in method.scores()]
+    first = [scores.detach().clone() for scores in method.perturbed(model)]
 
     def backward():
-        places.append([scores.detach().clone() for scores in method.scores()])
+        places.append([scores.detach().clone() for scores in method.perturbed(model)])
         model.zero_grad()
         torch.manual_seed(1)  # of dropout
         loss = functional.cross_entropy(model(samples.inputs[:]), samples.labels)
@@ -268,8 +268,8 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
         return float(loss.detach())
 
     loss = method.around_backward(model, backward)
-    gradients = [scores.grad.clone() for scores in method.scores()]
-    assert all(torch.equal(*pair) for pair in zip(method.scores(), first, strict=True))
+    gradients = [scores.grad.clone() for scores in method.perturbed(model)]
+    assert all(torch.equal(*pair) for pair in zip(method.perturbed(model), first, strict=True))
     assert torch.equal(model[1].running_mean, seen[0])
     assert int(model[1].num_batches_tracked) == 1
     assert len(places) == steps + 1
@@ -278,13 +278,13 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
         assert 0.09 < length <= 0.1 * (1 + 1e-5)
     if steps == 1:  # along the gradient
         backward()
-        for scores, there, here in zip(method.scores(), places[1], first, strict=True):
+        for scores, there, here in zip(method.perturbed(model), places[1], first, strict=True):
             assert float(functional.cosine_similarity((there - here).flatten(), scores.grad.flatten(), 0)) > 0.9999
     with torch.no_grad():  # the gradient is that at the far end
-        for scores, there in zip(method.scores(), places[steps], strict=True):
+        for scores, there in zip(method.perturbed(model), places[steps], strict=True):
             scores.copy_(there)
     assert backward() == loss
-    assert all(torch.equal(scores.grad, old) for scores, old in zip(method.scores(), gradients, strict=True))
+    assert all(torch.equal(scores.grad, old) for scores, old in zip(method.perturbed(model), gradients, strict=True))
 
 
 def test_a_warmup_as_long_as_the_search_is_told_before_anything_is_done(tmp_path):

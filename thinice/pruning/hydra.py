@@ -151,7 +151,7 @@ class Hydra(ScorePerturbation):
         self.before = {name: top.mask() for name, top in tops.items()}
         self.mask_changes: list[float] = []
 
-    def scores(self) -> Sequence[nn.Parameter]:
+    def perturbed(self, model: nn.Module) -> Sequence[nn.Parameter]:  # noqa: ARG002 - the scores are known
         """Return the scores of all layers."""
         return [top.scores for top in self.tops.values()]
 

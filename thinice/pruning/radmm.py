@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from thinice.errors import InputError
 from thinice.models import prunable_weights
 from thinice.models.normalization import inner
 from thinice.pruning.magnitude import Ranking, lowest_masks
+from thinice.pruning.s2ap import ScorePerturbation
+from thinice.registry import added
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +37,7 @@ PREFIX = "module.basic_model."
 
 
 @dataclass(kw_only=True)
-class RADMM(Ranking):
+class RADMM(ScorePerturbation, Ranking):
     """Training under the constraint of sparsity by the alternating direction method of multipliers, then a hard cut.
 
     The search minimises the loss of its objective plus ``rho / 2 * ||W - Z + U||^2``, summed over the layers. Z, the
@@ -57,6 +59,9 @@ class RADMM(Ranking):
     updates : int
         How often Z and U are renewed, evenly over the search, and at most once an epoch: 10 times in the authors' 200
         epochs.
+    s2ap, s2ap_warmup, s2ap_steps
+        As of `thinice.pruning.s2ap.ScorePerturbation`. There are no scores here but the weights that are ranked: these
+        climb the augmented Lagrangian.
 
     Notes
     -----
@@ -81,6 +86,9 @@ class RADMM(Ranking):
     rho: float | None = None
     rho_factor: float = 1.3
     updates: int = 10
+    s2ap: float = added(0.0)
+    s2ap_warmup: int = added(5)
+    s2ap_steps: int = added(1)
 
     def __post_init__(self) -> None:
         if self.structure not in RADMM_STRUCTURES:
@@ -114,23 +122,29 @@ class RADMM(Ranking):
         """Return the masks of the weights as they are, where each layer keeps its own part of them."""
         return self.masks(model) if self.scope == "local" else None
 
+    def perturbed(self, model: nn.Module) -> Sequence[nn.Parameter]:
+        """Return the weights that are ranked."""
+        return list(self._weights(model).values())
+
     def check_search(self, recipe: Recipe, steps: int) -> None:
-        """Choose rho by the search, where none was given."""
+        """Choose rho by the search, where none was given; InputError as of S2AP."""
+        super().check_search(recipe, steps)
         if self.rho is None:
             self._first_rho = rho_for(recipe, steps, factor=self.rho_factor, updates=self.updates)
 
     @torch.no_grad()
     def prepare(self, model: nn.Module) -> None:
         """Project the weights for the first time; the duals are 0."""
+        super().prepare(model)
         self._names = self.ranked(model)
         weights = self._weights(model)
         self._targets = self.projected(weights)
         self._duals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        self._rho, self._epochs, self._parts = self._first_rho, 0, 0
+        self._rho, self._parts = self._first_rho, 0
         self._residuals: list[dict[str, float | None]] = []
         self._note_residuals(weights, None)
 
-    def _weights(self, model: nn.Module) -> dict[str, Tensor]:
+    def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:
         parameters: dict[str, nn.Parameter] = prunable_weights(inner(model))
         return {name: parameters[name] for name in self._names}
 
@@ -145,7 +159,7 @@ class RADMM(Ranking):
     @torch.no_grad()
     def after_epoch(self, model: nn.Module, done: float) -> None:
         """Renew targets and duals, where a part of the search is done."""
-        self._epochs += 1
+        super().after_epoch(model, done)
         parts = math.floor(done * self.updates + 1e-9)  # 0.29 * 100 is below 29
         if parts == self._parts:
             return
@@ -159,7 +173,7 @@ class RADMM(Ranking):
 
     def _note_residuals(self, weights: Mapping[str, Tensor], before: Mapping[str, Tensor] | None) -> None:
         primal = {name: weight - self._targets[name] for name, weight in weights.items()}
-        row = {"epoch": self._epochs, "rho": self._rho, "primal": _length(primal), "dual": None}
+        row = {"epoch": self.epochs, "rho": self._rho, "primal": _length(primal), "dual": None}
         if before is not None:
             row["dual"] = self._rho * _length({name: self._targets[name] - before[name] for name in before})
         self._residuals.append(row)
@@ -170,11 +184,10 @@ class RADMM(Ranking):
 
     def state_dict(self) -> dict[str, Any]:
         """Return targets, duals, rho, how far the search is, and the residuals."""
-        return {
+        return super().state_dict() | {
             "targets": self._targets,
             "duals": self._duals,
             "rho": self._rho,
-            "epochs": self._epochs,
             "parts": self._parts,
             "residuals": self._residuals,
         }
@@ -184,7 +197,8 @@ class RADMM(Ranking):
         for own, read in ((self._targets, state["targets"]), (self._duals, state["duals"])):
             for name, value in own.items():
                 own[name] = read[name].to(value.device).reshape(value.shape)
-        self._rho, self._epochs, self._parts = state["rho"], state["epochs"], state["parts"]
+        super().load_state_dict(state)
+        self._rho, self._parts = state["rho"], state["parts"]
         self._residuals = list(state["residuals"])
 
 
