@@ -16,6 +16,7 @@ from thinice.models.normalization import Normalized
 from thinice.models.research_formats.hydra_harp_rst import highest
 from thinice.pruning import METHODS, prune
 from thinice.pruning.hydra import Hydra, TopScores, scaled
+from thinice.pruning.sharpness import largest_eigenvalue
 from thinice.training import Losses, Objective, Recipe
 
 SEARCH = Recipe(epochs=4, batch_size=64, learning_rate=1.0, shift=1)
@@ -287,6 +288,38 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
     assert all(torch.equal(scores.grad, old) for scores, old in zip(method.perturbed(model), gradients, strict=True))
 
 
+def test_the_largest_eigenvalue_is_that_of_the_hessian_in_the_scores():
+    """Of squares of a linear layer's outputs it is known: D X'X D, with D the weights times the signs of the scores."""
+    torch.manual_seed(0)
+    weight, inputs = torch.randn(1, 5).double(), torch.randn(40, 5).double()
+    top = TopScores(torch.randn(1, 5).double(), 0.4)
+
+    def loss():
+        return (inputs @ top(weight).T - 1).square().sum() / 2
+
+    factor = weight[0] * top.scores[0].detach().sign()
+    expected = torch.linalg.eigvalsh(factor[:, None] * (inputs.T @ inputs) * factor)
+    generator = torch.Generator().manual_seed(0)
+    found = largest_eigenvalue(loss, [top.scores], generator, tolerance=1e-7)
+    assert found == pytest.approx(float(expected[-1]), rel=1e-4)
+    below = largest_eigenvalue(lambda: -loss(), [top.scores], generator, tolerance=1e-9, iterations=1000)
+    assert below == pytest.approx(-float(expected[0]), rel=1e-2)
+    assert largest_eigenvalue(lambda: top.scores.sum(), [top.scores], generator) == 0
+
+
+def test_sharpness_is_measured_where_it_is_asked_for_and_changes_nothing_else(tmp_path):
+    plain = search()
+    assert "sharpness" not in plain.recipe["reached"]
+    assert "sharpness" not in plain.recipe
+    measured = search(sharpness=50, resume=tmp_path / "search.pt")
+    assert outcome(measured) == outcome(plain)
+    reached = measured.recipe["reached"]["sharpness"]
+    assert reached["samples"] == 50
+    assert 0 < reached["largest_eigenvalue"] < 1e4
+    assert search(sharpness=50, resume=tmp_path / "search.pt").recipe == measured.recipe  # read, and measured again
+    assert search("harp", sharpness=50).recipe["reached"]["sharpness"]["largest_eigenvalue"] > 0
+
+
 def test_a_warmup_as_long_as_the_search_is_told_before_anything_is_done(tmp_path):
     message = r"`s2ap_warmup` 5 leaves nothing of a search of 4 epochs .*: give a smaller one \(--set s2ap_warmup=1\)"
     with pytest.raises(InputError, match=message):
@@ -305,6 +338,7 @@ def test_a_warmup_as_long_as_the_search_is_told_before_anything_is_done(tmp_path
         ({"s2ap": float("nan")}, "`s2ap` must be a radius"),
         ({"s2ap_warmup": -1}, "`s2ap_warmup` must be a whole number of at least 0, got -1"),
         ({"s2ap_steps": 0}, "`s2ap_steps` must be a whole number of at least 1, got 0"),
+        ({"sharpness": -1}, "`sharpness` must be a whole number of samples of at least 0, got -1"),
         ({"freeze_batch_norm": 1}, "`freeze_batch_norm` must be true or false, got 1"),
         ({"structure": "filter"}, "has no setting 'structure'"),
     ],

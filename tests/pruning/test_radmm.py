@@ -200,7 +200,7 @@ def test_every_part_of_the_state_counts(tmp_path, monkeypatch, undisturbed):
     path, copy = tmp_path / "search.pt", tmp_path / "copy.pt"
     stop_after(2, path)
     load = RADMM.load_state_dict
-    for forgotten in ("targets", "duals", "rho", "epochs", "parts", "residuals"):
+    for forgotten in ("targets", "duals", "rho", "epochs", "parts", "residuals", "mask_changes", "before"):
         copy.write_bytes(path.read_bytes())
         monkeypatch.setattr(
             RADMM,

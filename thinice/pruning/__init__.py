@@ -108,6 +108,9 @@ class PruningMethod(Hook, ABC):
 
         """
 
+    def after_search(self, model: nn.Module, samples: Samples, objective: Objective, seed: int) -> None:
+        """Measure what the search came to, after its last epoch and before `masks`."""
+
     def described(self) -> dict[str, object]:
         """Return the method's name and settings as plain values, for files."""
         name = next((name for name in METHODS.names() if METHODS.get(name) is type(self)), type(self).__name__)

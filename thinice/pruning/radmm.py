@@ -114,9 +114,13 @@ class RADMM(ScorePerturbation, Ranking):
 
     def projected(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the nearest weights that hold the constraint: those of the best units, and zeros."""
-        scores = self.scores({name: weight.cpu().float() for name, weight in weights.items()})
-        masks = lowest_masks(scores, sparsity=self.sparsity, scope=self.scope, structure=self.structure)
+        masks = self._cut(weights)
         return {name: weight * masks[name].to(weight.device) for name, weight in weights.items()}
+
+    def _cut(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the masks of the best units, on the CPU."""
+        scores = self.scores({name: weight.detach().cpu().float() for name, weight in weights.items()})
+        return lowest_masks(scores, sparsity=self.sparsity, scope=self.scope, structure=self.structure)
 
     def expected(self, model: nn.Module) -> Masks | None:
         """Return the masks of the weights as they are, where each layer keeps its own part of them."""
@@ -143,6 +147,8 @@ class RADMM(ScorePerturbation, Ranking):
         self._rho, self._parts = self._first_rho, 0
         self._residuals: list[dict[str, float | None]] = []
         self._note_residuals(weights, None)
+        self._before = self._cut(weights)
+        self._mask_changes: list[float] = []
 
     def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:
         parameters: dict[str, nn.Parameter] = prunable_weights(inner(model))
@@ -160,6 +166,10 @@ class RADMM(ScorePerturbation, Ranking):
     def after_epoch(self, model: nn.Module, done: float) -> None:
         """Renew targets and duals, where a part of the search is done."""
         super().after_epoch(model, done)
+        masks = self._cut(self._weights(model))
+        changed = sum(int((mask != self._before[name]).sum()) for name, mask in masks.items())
+        self._mask_changes.append(changed / sum(mask.numel() for mask in masks.values()))
+        self._before = masks
         parts = math.floor(done * self.updates + 1e-9)  # 0.29 * 100 is below 29
         if parts == self._parts:
             return
@@ -179,8 +189,12 @@ class RADMM(ScorePerturbation, Ranking):
         self._residuals.append(row)
 
     def measured(self) -> dict[str, object]:
-        """Return the residuals: the primal ``||W - Z||``, and from the first update the dual ``rho ||dZ||``."""
-        return {"residuals": self._residuals}
+        """Return residuals and mask changes.
+
+        The primal residual is ``||W - Z||``, the dual one, from the first update, ``rho ||dZ||``. A mask change is the
+        part of the masks of the weights, if they were cut now, that is another than an epoch before.
+        """
+        return {"residuals": self._residuals, "mask_changes": list(self._mask_changes)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return targets, duals, rho, how far the search is, and the residuals."""
@@ -190,6 +204,8 @@ class RADMM(ScorePerturbation, Ranking):
             "rho": self._rho,
             "parts": self._parts,
             "residuals": self._residuals,
+            "mask_changes": list(self._mask_changes),
+            "before": dict(self._before),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -200,6 +216,8 @@ class RADMM(ScorePerturbation, Ranking):
         super().load_state_dict(state)
         self._rho, self._parts = state["rho"], state["parts"]
         self._residuals = list(state["residuals"])
+        self._mask_changes = [float(change) for change in state["mask_changes"]]
+        self._before = dict(state["before"])
 
 
 def rho_for(recipe: Recipe, steps: int, *, factor: float, updates: int) -> float:
