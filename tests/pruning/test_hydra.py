@@ -294,17 +294,17 @@ def test_the_largest_eigenvalue_is_that_of_the_hessian_in_the_scores():
     weight, inputs = torch.randn(1, 5).double(), torch.randn(40, 5).double()
     top = TopScores(torch.randn(1, 5).double(), 0.4)
 
-    def loss():
-        return (inputs @ top(weight).T - 1).square().sum() / 2
-
+    loss = (inputs @ top(weight).T - 1).square().sum() / 2
     factor = weight[0] * top.scores[0].detach().sign()
     expected = torch.linalg.eigvalsh(factor[:, None] * (inputs.T @ inputs) * factor)
     generator = torch.Generator().manual_seed(0)
     found = largest_eigenvalue(loss, [top.scores], generator, tolerance=1e-7)
     assert found == pytest.approx(float(expected[-1]), rel=1e-4)
-    below = largest_eigenvalue(lambda: -loss(), [top.scores], generator, tolerance=1e-9, iterations=1000)
+    below = largest_eigenvalue(
+        -(inputs @ top(weight).T - 1).square().sum() / 2, [top.scores], generator, tolerance=1e-9, iterations=1000
+    )
     assert below == pytest.approx(-float(expected[0]), rel=1e-2)
-    assert largest_eigenvalue(lambda: top.scores.sum(), [top.scores], generator) == 0
+    assert largest_eigenvalue(top.scores.sum(), [top.scores], generator) == 0
 
 
 def test_sharpness_is_measured_where_it_is_asked_for_and_changes_nothing_else(tmp_path):

@@ -202,9 +202,8 @@ class Hydra(ScorePerturbation):
         inputs, labels = samples.inputs[indices].to(device), samples.labels[indices].to(device)
         crafted = objective.craft(model, inputs, labels, generator)
         model.eval()
-        self.largest_eigenvalue = largest_eigenvalue(
-            lambda: objective.losses(model, inputs, crafted, labels).values.mean(), self.perturbed(model), generator
-        )
+        loss = objective.losses(model, inputs, crafted, labels).values.mean()
+        self.largest_eigenvalue = largest_eigenvalue(loss, self.perturbed(model), generator)
 
     def measured(self) -> dict[str, object]:
         """Return which part of the masks changed in each epoch, and how sharp the loss is where that was measured."""

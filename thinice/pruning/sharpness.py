@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 
 
 def largest_eigenvalue(
-    loss: Callable[[], Tensor],
+    loss: Tensor,
     parameters: Sequence[nn.Parameter],
     generator: torch.Generator,
     *,
@@ -32,8 +32,8 @@ def largest_eigenvalue(
 
     Parameters
     ----------
-    loss : callable
-        Returns the loss () anew, with its graph.
+    loss : Tensor
+        (), with its graph.
     parameters : sequence of nn.Parameter
         Where the Hessian is taken; through a mask the second derivative passes straight, as the first does.
     generator : torch.Generator
@@ -44,12 +44,12 @@ def largest_eigenvalue(
     Examples
     --------
     >>> point = torch.nn.Parameter(torch.tensor([0.1, 0.2]))
-    >>> bowl = lambda: (1.5 * point[0] ** 2 - 2.5 * point[1] ** 2)
-    >>> round(largest_eigenvalue(bowl, [point], torch.Generator().manual_seed(0)), 2)
+    >>> saddle = 1.5 * point[0] ** 2 - 2.5 * point[1] ** 2
+    >>> round(largest_eigenvalue(saddle, [point], torch.Generator().manual_seed(0)), 2)
     3.0
 
     """
-    gradients = torch.autograd.grad(loss(), parameters, create_graph=True)
+    gradients = torch.autograd.grad(loss, parameters, create_graph=True)
 
     def product(vector: Sequence[Tensor]) -> tuple[Tensor, ...]:
         products = torch.autograd.grad(gradients, parameters, vector, retain_graph=True, allow_unused=True)
