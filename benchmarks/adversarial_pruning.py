@@ -8,7 +8,8 @@ For each seed one dense network is trained by PGD; each method prunes it to each
 what is left is fine-tuned by PGD, all in the same way. A tenth of the training images chooses the epoch; test images
 are attacked once, in the end: distances of the dense network by TMN on `--samples`, AutoAttack on `--attacked` images.
 The three `--epochs` are those of dense training, search and fine-tuning. `lwm-longer` is no method: fine-tuning of LWM
-that is as long as search and fine-tuning of the others together. With and without `--awp` are two FOLDERs.
+that is as long as search and fine-tuning of the others together; R-ADMM has the same rate in each layer, as HYDRA,
+and `r-admm-global` ranks all layers together, as ATMC does. With and without `--awp` are two FOLDERs.
 
 Networks, the store and the rows (`results.json`) are in FOLDER. Interrupted, the same command goes on; `--table`
 prints what there is so far; `--dry-run` says what it will cost. Everything runs on one thread.
@@ -71,9 +72,10 @@ ARMS = {
     "harp+s2ap": Arm("harp", "harp-prune-short", S2AP),
     "r-admm": Arm("r-admm", "radmm-prune-short"),
     "r-admm+s2ap": Arm("r-admm", "radmm-prune-short", S2AP),
+    "r-admm-global": Arm("r-admm", "radmm-prune-short", {"scope": "global"}),
     "atmc": Arm("atmc", "atmc-prune-short", rate=0.02),
 }
-USUAL = [name for name in ARMS if name not in {"lwm-longer", "r-admm+s2ap"}]
+USUAL = [name for name in ARMS if name not in {"lwm-longer", "r-admm+s2ap", "r-admm-global"}]
 LEARNT = 0.5
 """Accuracy of a dense network below which nothing can be compared."""
 FULL_AUTOATTACK = 3700
