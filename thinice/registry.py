@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field, fields
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from thinice.errors import InputError, ThinIceError
 
-__all__ = ["Registry", "did_you_mean", "similar_names"]
+__all__ = ["Registry", "added", "did_you_mean", "similar_names", "told_settings"]
 
 T = TypeVar("T")
 Made = TypeVar("Made")
@@ -195,3 +196,29 @@ class Registry(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Registry of `{self.argument}`: {', '.join(self.rows) or 'empty'}>"
+
+
+def added(default: T) -> T:
+    """Return the field of a setting that older versions of a dataclass do not have: files tell it where it is in use.
+
+    So what was made before it was there, and is made in the same way, stays the same to `told_settings`.
+    """
+    return field(default=default, metadata={"added": True})
+
+
+def told_settings(thing: Any) -> dict[str, Any]:  # noqa: ANN401 - of any dataclass
+    """Return what files tell of a dataclass: its settings by name, without those `added` that are at their default.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Circle:
+    ...     radius: float
+    ...     colour: str = added("black")
+    >>> told_settings(Circle(2.0)), told_settings(Circle(2.0, "red"))
+    ({'radius': 2.0}, {'radius': 2.0, 'colour': 'red'})
+
+    """
+    settings = [(row, getattr(thing, row.name)) for row in fields(thing) if row.init]
+    return {row.name: value for row, value in settings if not (row.metadata.get("added") and value == row.default)}

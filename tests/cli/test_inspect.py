@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+import thinice
 from tests.models.test_research_formats import LAYERS, hydra, trained
 from thinice.cli.loading import load
 from thinice.cli.options import CheckpointOptions, DataOptions
 from thinice.cli.output import Messages
 from thinice.data.digits import example_checkpoints
-from thinice.models import build, save_classifier
+from thinice.models import as_classifier, build, inspect_checkpoint, save_classifier
+from thinice.pruning import prune
+from thinice.pruning.atmc import atmc_state
+from thinice.training import Recipe
 
 
 @pytest.fixture
@@ -48,7 +52,9 @@ def test_people_read_tables_and_machines_json(run):
     assert [layer["layer"] for layer in second["layers"]] == [f"{name}.weight" for name in LAYERS]
     code, out, _ = run("inspect", "net.pt", "--format", "csv")
     assert out.splitlines()[0] == "file,what,found"
-    assert "| layer | shape | weights | kept | sparsity |" in run("inspect", "net.pt", "--format", "markdown")[1]
+    assert (
+        "| layer | shape | weights | kept | zeros | sparsity |" in run("inspect", "net.pt", "--format", "markdown")[1]
+    )
 
 
 def test_numbers_are_rounded_and_lines_fit_on_a_terminal(run):
@@ -127,3 +133,46 @@ def test_a_long_refusal_is_shown_whole(run, tmp_path):
         assert name in " ".join(out.split())
     assert "…" not in out.partition("layer ")[0]
     assert "resnet10(stem=imagenet-stride-1):gelu" in out
+
+
+def test_zeros_are_counted_beside_the_definitions_of_the_authors(run, tmp_path):
+    """Half of the 144 weights of one convolution of three, and of the 5120 of the linear layer, of 19088 in all."""
+    network = build("digits_cnn")
+    with torch.no_grad():
+        network.conv1.weight[:8] = 0
+        network.fc.weight[:5] = 0
+    save_classifier(as_classifier(network), tmp_path / "own.pt")
+    inspection = inspect_checkpoint(tmp_path / "own.pt")
+    assert inspection.zeros == (72, 0, 0, 2560)
+    assert inspection.sparsities == {
+        "zeros over prunable weights": pytest.approx(2632 / 19088),
+        "mean over layers (HYDRA)": pytest.approx((0.5 + 0 + 0 + 0.5) / 4),
+        "convolutions alone (R-ADMM, Merkle et al.)": pytest.approx(72 / (19088 - 5120)),
+    }
+    code, out, _ = run("inspect", "own.pt")
+    assert code == 0
+    assert "zeros over prunable weights 13.79%; mean over layers (HYDRA) 25.00%; convolutions alone" in out
+    assert json.loads(run("inspect", "own.pt", "--format", "json")[1])[0]["layers"][3]["zeros"] == 2560
+
+
+def test_zeros_that_masks_keep_are_counted(tmp_path):
+    """A kept weight may be zero: masks say how many are kept, not how many zeros there are."""
+    pruned = prune(build("digits_cnn"), sparsity=0.5)
+    pruned.module.fc.weight.data.zero_()
+    save_classifier(pruned.module, tmp_path / "zeros.pt", masks=pruned.masks)
+    inspection = inspect_checkpoint(tmp_path / "zeros.pt")
+    assert inspection.layers[-1].kept == int(pruned.masks.kept["fc.weight"].sum()) > 0
+    assert inspection.zeros[-1] == inspection.layers[-1].weights
+
+
+def test_factors_are_counted_where_a_file_has_them_and_where_a_recipe_tells(tmp_path):
+    """At a sparsity of one half, as many numbers of the factors are left as half of the weights."""
+    samples = thinice.load_samples("digits", split="train", limit=20)
+    pruned = prune(build("digits_cnn"), "atmc", sparsity=0.5, samples=samples, recipe=Recipe(epochs=1))
+    torch.save(atmc_state(pruned.method, pruned.module), tmp_path / "theirs.pt")
+    theirs = inspect_checkpoint(tmp_path / "theirs.pt")
+    assert theirs.of_factors == 0.5
+    assert theirs.sparsities["factors (ATMC)"] == 0.5
+    classifier = as_classifier(pruned.module, recipe={"pruning": pruned.recipe})
+    save_classifier(classifier, tmp_path / "ours.pt")
+    assert inspect_checkpoint(tmp_path / "ours.pt").sparsities["factors (ATMC)"] == 0.5

@@ -16,6 +16,7 @@ from thinice.models.normalization import Normalized
 from thinice.models.research_formats.hydra_harp_rst import highest
 from thinice.pruning import METHODS, prune
 from thinice.pruning.hydra import Hydra, TopScores, scaled
+from thinice.pruning.sharpness import largest_eigenvalue
 from thinice.training import Losses, Objective, Recipe
 
 SEARCH = Recipe(epochs=4, batch_size=64, learning_rate=1.0, shift=1)
@@ -256,10 +257,10 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
     model, method = network().train(), Hydra(sparsity=0.5, s2ap=0.1, s2ap_warmup=0, s2ap_steps=steps)
     method.prepare(model)
     samples, places, seen = blobs(64), [], []
-    first = [scores.detach().clone() for scores in method.scores()]
+    first = [scores.detach().clone() for scores in method.perturbed(model)]
 
     def backward():
-        places.append([scores.detach().clone() for scores in method.scores()])
+        places.append([scores.detach().clone() for scores in method.perturbed(model)])
         model.zero_grad()
         torch.manual_seed(1)  # of dropout
         loss = functional.cross_entropy(model(samples.inputs[:]), samples.labels)
@@ -268,8 +269,8 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
         return float(loss.detach())
 
     loss = method.around_backward(model, backward)
-    gradients = [scores.grad.clone() for scores in method.scores()]
-    assert all(torch.equal(*pair) for pair in zip(method.scores(), first, strict=True))
+    gradients = [scores.grad.clone() for scores in method.perturbed(model)]
+    assert all(torch.equal(*pair) for pair in zip(method.perturbed(model), first, strict=True))
     assert torch.equal(model[1].running_mean, seen[0])
     assert int(model[1].num_batches_tracked) == 1
     assert len(places) == steps + 1
@@ -278,13 +279,45 @@ def test_scores_climb_within_their_ball_and_come_back(steps):
         assert 0.09 < length <= 0.1 * (1 + 1e-5)
     if steps == 1:  # along the gradient
         backward()
-        for scores, there, here in zip(method.scores(), places[1], first, strict=True):
+        for scores, there, here in zip(method.perturbed(model), places[1], first, strict=True):
             assert float(functional.cosine_similarity((there - here).flatten(), scores.grad.flatten(), 0)) > 0.9999
     with torch.no_grad():  # the gradient is that at the far end
-        for scores, there in zip(method.scores(), places[steps], strict=True):
+        for scores, there in zip(method.perturbed(model), places[steps], strict=True):
             scores.copy_(there)
     assert backward() == loss
-    assert all(torch.equal(scores.grad, old) for scores, old in zip(method.scores(), gradients, strict=True))
+    assert all(torch.equal(scores.grad, old) for scores, old in zip(method.perturbed(model), gradients, strict=True))
+
+
+def test_the_largest_eigenvalue_is_that_of_the_hessian_in_the_scores():
+    """Of squares of a linear layer's outputs it is known: D X'X D, with D the weights times the signs of the scores."""
+    torch.manual_seed(0)
+    weight, inputs = torch.randn(1, 5).double(), torch.randn(40, 5).double()
+    top = TopScores(torch.randn(1, 5).double(), 0.4)
+
+    loss = (inputs @ top(weight).T - 1).square().sum() / 2
+    factor = weight[0] * top.scores[0].detach().sign()
+    expected = torch.linalg.eigvalsh(factor[:, None] * (inputs.T @ inputs) * factor)
+    generator = torch.Generator().manual_seed(0)
+    found = largest_eigenvalue(loss, [top.scores], generator, tolerance=1e-7)
+    assert found == pytest.approx(float(expected[-1]), rel=1e-4)
+    below = largest_eigenvalue(
+        -(inputs @ top(weight).T - 1).square().sum() / 2, [top.scores], generator, tolerance=1e-9, iterations=1000
+    )
+    assert below == pytest.approx(-float(expected[0]), rel=1e-2)
+    assert largest_eigenvalue(top.scores.sum(), [top.scores], generator) == 0
+
+
+def test_sharpness_is_measured_where_it_is_asked_for_and_changes_nothing_else(tmp_path):
+    plain = search()
+    assert "sharpness" not in plain.recipe["reached"]
+    assert "sharpness" not in plain.recipe
+    measured = search(sharpness=50, resume=tmp_path / "search.pt")
+    assert outcome(measured) == outcome(plain)
+    reached = measured.recipe["reached"]["sharpness"]
+    assert reached["samples"] == 50
+    assert 0 < reached["largest_eigenvalue"] < 1e4
+    assert search(sharpness=50, resume=tmp_path / "search.pt").recipe == measured.recipe  # read, and measured again
+    assert search("harp", sharpness=50).recipe["reached"]["sharpness"]["largest_eigenvalue"] > 0
 
 
 def test_a_warmup_as_long_as_the_search_is_told_before_anything_is_done(tmp_path):
@@ -305,6 +338,7 @@ def test_a_warmup_as_long_as_the_search_is_told_before_anything_is_done(tmp_path
         ({"s2ap": float("nan")}, "`s2ap` must be a radius"),
         ({"s2ap_warmup": -1}, "`s2ap_warmup` must be a whole number of at least 0, got -1"),
         ({"s2ap_steps": 0}, "`s2ap_steps` must be a whole number of at least 1, got 0"),
+        ({"sharpness": -1}, "`sharpness` must be a whole number of samples of at least 0, got -1"),
         ({"freeze_batch_norm": 1}, "`freeze_batch_norm` must be true or false, got 1"),
         ({"structure": "filter"}, "has no setting 'structure'"),
     ],

@@ -153,6 +153,37 @@ def undisturbed():
     return outcome(searched())
 
 
+def test_s2ap_at_radius_zero_is_the_search_itself_and_above_it_goes_on_where_it_was(tmp_path, undisturbed):
+    assert outcome(searched(s2ap=0.0, s2ap_warmup=0, s2ap_steps=2)) != undisturbed  # the file tells the settings
+    assert outcome(searched(s2ap=0.0, s2ap_warmup=0, s2ap_steps=2))[:3] == undisturbed[:3]
+    perturbed = {"s2ap": 0.05, "s2ap_warmup": 1}
+    whole = outcome(searched(**perturbed))
+    assert whole[2][0] == undisturbed[2][0]  # warm-up
+    assert whole[:3] != undisturbed[:3]
+    path = tmp_path / "search.pt"
+    stop_after(2, path, **perturbed)
+    assert outcome(searched(resume=path, **perturbed)) == whole
+    with pytest.raises(InputError, match="`s2ap_warmup` 5 leaves nothing of a search of 4 epochs"):
+        searched(s2ap=0.05)
+
+
+def test_s2ap_moves_the_ranked_weights_within_their_balls():
+    model, method = network().train(), RADMM(sparsity=0.5, rho=0.3, skip="0.*", s2ap=0.1, s2ap_warmup=0)
+    method.prepare(model)
+    before, seen = [value.detach().clone() for value in model.parameters()], []
+
+    def backward():
+        seen.append([value.detach().clone() for value in model.parameters()])
+        model.zero_grad()
+        (nn.functional.cross_entropy(model(blobs().inputs[:]), blobs().labels) + method.penalty(model)).backward()
+
+    method.around_backward(model, backward)
+    assert all(torch.equal(value, old) for value, old in zip(model.parameters(), before, strict=True))
+    lengths = [float((there - old).norm() / old.norm()) for there, old in zip(seen[1], before, strict=True)]
+    assert [length > 0 for length in lengths] == [name == "5.weight" for name, _ in model.named_parameters()]
+    assert max(lengths) == pytest.approx(0.1, rel=1e-4)
+
+
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, undisturbed):
     path = tmp_path / "search.pt"
     stop_after(3, path)  # between two updates
@@ -169,7 +200,7 @@ def test_every_part_of_the_state_counts(tmp_path, monkeypatch, undisturbed):
     path, copy = tmp_path / "search.pt", tmp_path / "copy.pt"
     stop_after(2, path)
     load = RADMM.load_state_dict
-    for forgotten in ("targets", "duals", "rho", "epochs", "parts", "residuals"):
+    for forgotten in ("targets", "duals", "rho", "epochs", "parts", "residuals", "mask_changes", "before"):
         copy.write_bytes(path.read_bytes())
         monkeypatch.setattr(
             RADMM,

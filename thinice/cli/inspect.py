@@ -60,9 +60,10 @@ def _page(inspection: Inspection, how: Format) -> str:
             "shape": "x".join(map(str, layer.shape)),
             "weights": layer.weights,
             "kept": layer.kept,
+            "zeros": zeros,
             "sparsity": f"{layer.sparsity:.1%}",
         }
-        for layer in inspection.layers
+        for layer, zeros in zip(inspection.layers, inspection.zeros, strict=True)
     ]
     entries: list[dict[str, object]] = [
         {"entry": entry.name or "(the file itself)", "holds": entry.holds, "role": entry.role}
@@ -133,6 +134,7 @@ def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
         kept, prunable = (sum(getattr(layer, field) for layer in inspection.layers) for field in ("kept", "weights"))
         yield "parameters", f"{inspection.parameters}, of them {prunable} prunable"
         yield "sparsity", f"{network.sparsity:.1%}: {kept} of {prunable} prunable weights are kept"
+        yield "zeros, as counted", "; ".join(f"{name} {value:.2%}" for name, value in inspection.sparsities.items())
         yield "zeros from", "; ".join(inspection.conversions) or "the weights themselves"
     if inspection.recorded:
         yield "recorded", _settings(dict(list(inspection.recorded.items())[:SHORT]))

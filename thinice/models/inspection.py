@@ -67,6 +67,8 @@ class Inspection:
         The numbers and texts that the file records beside its weights: accuracies first.
     notes
         What was found out, converted and left aside, one sentence each; also where loading stopped later.
+    of_factors
+        Of weights that the file writes as factors (ATMC): 1 - non-zero numbers of the factors over weights.
 
     Examples
     --------
@@ -84,6 +86,7 @@ class Inspection:
     entries: tuple[Entry, ...]
     recorded: Mapping[str, Any]
     notes: tuple[str, ...]
+    of_factors: float | None = None
 
     @property
     def parameters(self) -> int | None:
@@ -105,6 +108,45 @@ class Inspection:
         if masks is None:
             return zeros.layers()
         return Masks({name: masks.kept.get(name, mask) for name, mask in zeros.kept.items()}).layers()
+
+    @property
+    def zeros(self) -> tuple[int, ...]:
+        """How many numbers of each prunable weight are zero, in the order of `layers`; counted, whatever masks say."""
+        if self.classifier is None:
+            return ()
+        return tuple(layer.weights - layer.kept for layer in Masks.of(self.classifier.network).layers())
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """The zeros that were counted as a fraction, and the same by other definitions, each with who reports it.
+
+        Global: zeros over all prunable weights. HYDRA reports the mean over the layers, R-ADMM and Merkle et al. prune
+        and count convolutions alone, ATMC counts the numbers of its factors, of which the zeros of their product say
+        little.
+        """
+        if self.classifier is None or not self.layers:
+            return {}
+        zeros = Masks.of(self.classifier.network)
+        layers, convolutions = zeros.layers(), zeros.convolutions()
+        sparsities = {
+            "zeros over prunable weights": zeros.sparsity,
+            "mean over layers (HYDRA)": sum(layer.sparsity for layer in layers) / len(layers),
+        }
+        if convolutions.kept:
+            sparsities["convolutions alone (R-ADMM, Merkle et al.)"] = convolutions.sparsity
+        of_factors = self._of_factors()
+        if of_factors is not None:
+            sparsities["factors (ATMC)"] = of_factors
+        return sparsities
+
+    def _of_factors(self) -> float | None:
+        """Return the sparsity of factors, from the file's own or from what the recipe says of the search."""
+        if self.of_factors is not None or self.classifier is None:
+            return self.of_factors
+        value: Any = self.classifier.recipe
+        for name in ("pruning", "reached", "factors", "sparsity"):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value if isinstance(value, float) else None
 
     @property
     def conversions(self) -> tuple[str, ...]:
@@ -139,15 +181,17 @@ class Inspection:
             "parameters": self.parameters,
             "prunable": None if network is None else sum(layer.weights for layer in self.layers),
             "sparsity": network and network.sparsity,
+            "sparsities": self.sparsities,
             "layers": [
                 {
                     "layer": layer.name,
                     "shape": list(layer.shape),
                     "weights": layer.weights,
                     "kept": layer.kept,
+                    "zeros": zeros,
                     "sparsity": layer.sparsity,
                 }
-                for layer in self.layers
+                for layer, zeros in zip(self.layers, self.zeros, strict=True)
             ],
             "masks": list(self.conversions),
             "recorded": dict(self.recorded),
@@ -202,6 +246,7 @@ def inspect_checkpoint(
         entries=tuple(_entries(content, checkpoint)),
         recorded=_recorded(content, checkpoint),
         notes=notes,
+        of_factors=None if checkpoint is None else checkpoint.of_factors,
     )
 
 

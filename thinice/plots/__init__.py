@@ -8,6 +8,7 @@ from thinice.plots.figure_set import ComparisonColumns, figure_set
 from thinice.plots.images import plot_boundary, plot_gallery
 from thinice.plots.pairs import plot_pairs, plot_predictors
 from thinice.plots.residuals import plot_residuals
+from thinice.plots.stability import plot_mask_changes
 from thinice.plots.study import StudyCurve, plot_study
 from thinice.plots.style import TRANSITIONS, UNITS
 from thinice.plots.training import plot_training
@@ -24,6 +25,7 @@ __all__ = [
     "plot_distribution",
     "plot_gallery",
     "plot_intervals",
+    "plot_mask_changes",
     "plot_pairs",
     "plot_predictors",
     "plot_residuals",

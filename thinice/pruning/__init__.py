@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,7 +13,7 @@ from thinice.models import Classifier
 from thinice.models.normalization import inner
 from thinice.models.weights import Layer, Masks, prunable_weights
 from thinice.pruning.schedules import HALVINGS, Pruned, masks_before, one_shot, sparsity_of, stages, trainable_copy
-from thinice.registry import Registry
+from thinice.registry import Registry, told_settings
 from thinice.training import Hook
 
 if TYPE_CHECKING:
@@ -108,10 +108,13 @@ class PruningMethod(Hook, ABC):
 
         """
 
+    def after_search(self, model: nn.Module, samples: Samples, objective: Objective, seed: int) -> None:
+        """Measure what the search came to, after its last epoch and before `masks`."""
+
     def described(self) -> dict[str, object]:
         """Return the method's name and settings as plain values, for files."""
         name = next((name for name in METHODS.names() if METHODS.get(name) is type(self)), type(self).__name__)
-        return {"method": name} | {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+        return {"method": name} | told_settings(self)
 
     def notes(self) -> tuple[str, ...]:
         """Return what of a search did not go as asked, one sentence each."""

@@ -82,7 +82,7 @@ class Harp(Hydra):
         What the budget is counted in.
     strength : float
         Of the budget's part in the loss; above 0. 0.01; for ImageNet, 0.1.
-    freeze_batch_norm, s2ap, s2ap_warmup, s2ap_steps
+    freeze_batch_norm, sharpness, s2ap, s2ap_warmup, s2ap_steps
         As of `thinice.pruning.hydra.Hydra`.
 
     Notes

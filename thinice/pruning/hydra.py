@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,15 @@ from thinice.errors import InputError
 from thinice.models.normalization import inner
 from thinice.models.research_formats.hydra_harp_rst import highest, number_kept
 from thinice.models.weights import Masks, prunable_weights
+from thinice.numerics import stream
 from thinice.pruning import PruningMethod
 from thinice.pruning.s2ap import ScorePerturbation
+from thinice.pruning.sharpness import largest_eigenvalue
+from thinice.registry import added
+
+if TYPE_CHECKING:
+    from thinice.data import Samples
+    from thinice.training import Objective
 
 __all__ = ["Hydra", "LowestMagnitude", "TopScores", "scaled"]
 
@@ -99,6 +106,9 @@ class Hydra(ScorePerturbation):
         In [0, 1): the fraction of the weights of each layer that shall be zero.
     freeze_batch_norm : bool
         Leave the scales and shifts of batch norm as they are.
+    sharpness : int
+        After the search, measure on so many training samples how sharp the loss is around the scores: the largest
+        eigenvalue of its Hessian, in evaluation mode (`thinice.pruning.sharpness`). 0: not.
     s2ap, s2ap_warmup, s2ap_steps
         As of `thinice.pruning.s2ap.ScorePerturbation`: sharpness-aware scores.
 
@@ -107,9 +117,12 @@ class Hydra(ScorePerturbation):
     searches = True
     search_recipe = "hydra-prune"
     freeze_batch_norm: bool = False
+    sharpness: int = added(0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.sharpness, bool) or not isinstance(self.sharpness, int) or self.sharpness < 0:
+            raise InputError(f"`sharpness` must be a whole number of samples of at least 0, got {self.sharpness!r}")
         if not isinstance(self.freeze_batch_norm, bool):
             raise InputError(f"`freeze_batch_norm` must be true or false, got {self.freeze_batch_norm!r}")
 
@@ -150,8 +163,9 @@ class Hydra(ScorePerturbation):
         self.tops = tops
         self.before = {name: top.mask() for name, top in tops.items()}
         self.mask_changes: list[float] = []
+        self.largest_eigenvalue: float | None = None
 
-    def scores(self) -> Sequence[nn.Parameter]:
+    def perturbed(self, model: nn.Module) -> Sequence[nn.Parameter]:  # noqa: ARG002 - the scores are known
         """Return the scores of all layers."""
         return [top.scores for top in self.tops.values()]
 
@@ -178,9 +192,25 @@ class Hydra(ScorePerturbation):
         self.mask_changes.append(changed / sum(mask.numel() for mask in masks.values()))
         self.before = masks
 
+    def after_search(self, model: nn.Module, samples: Samples, objective: Objective, seed: int) -> None:
+        """Measure how sharp the loss is around the scores, where that is asked for."""
+        if not self.sharpness:
+            return
+        generator = stream(seed, "sharpness")
+        indices = torch.randperm(len(samples), generator=generator)[: self.sharpness]
+        device = self.perturbed(model)[0].device
+        inputs, labels = samples.inputs[indices].to(device), samples.labels[indices].to(device)
+        crafted = objective.craft(model, inputs, labels, generator)
+        model.eval()
+        loss = objective.losses(model, inputs, crafted, labels).values.mean()
+        self.largest_eigenvalue = largest_eigenvalue(loss, self.perturbed(model), generator)
+
     def measured(self) -> dict[str, object]:
-        """Return which part of the masks changed in each epoch."""
-        return {"mask_changes": list(self.mask_changes)}
+        """Return which part of the masks changed in each epoch, and how sharp the loss is where that was measured."""
+        measured: dict[str, object] = {"mask_changes": list(self.mask_changes)}
+        if self.sharpness:
+            measured["sharpness"] = {"samples": self.sharpness, "largest_eigenvalue": self.largest_eigenvalue}
+        return measured
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was noted; the scores are in the model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from thinice.errors import InputError
 from thinice.models import prunable_weights
 from thinice.models.normalization import inner
 from thinice.pruning.magnitude import Ranking, lowest_masks
+from thinice.pruning.s2ap import ScorePerturbation
+from thinice.registry import added
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +37,7 @@ PREFIX = "module.basic_model."
 
 
 @dataclass(kw_only=True)
-class RADMM(Ranking):
+class RADMM(ScorePerturbation, Ranking):
     """Training under the constraint of sparsity by the alternating direction method of multipliers, then a hard cut.
 
     The search minimises the loss of its objective plus ``rho / 2 * ||W - Z + U||^2``, summed over the layers. Z, the
@@ -57,6 +59,9 @@ class RADMM(Ranking):
     updates : int
         How often Z and U are renewed, evenly over the search, and at most once an epoch: 10 times in the authors' 200
         epochs.
+    s2ap, s2ap_warmup, s2ap_steps
+        As of `thinice.pruning.s2ap.ScorePerturbation`. There are no scores here but the weights that are ranked: these
+        climb the augmented Lagrangian.
 
     Notes
     -----
@@ -81,6 +86,9 @@ class RADMM(Ranking):
     rho: float | None = None
     rho_factor: float = 1.3
     updates: int = 10
+    s2ap: float = added(0.0)
+    s2ap_warmup: int = added(5)
+    s2ap_steps: int = added(1)
 
     def __post_init__(self) -> None:
         if self.structure not in RADMM_STRUCTURES:
@@ -106,31 +114,43 @@ class RADMM(Ranking):
 
     def projected(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the nearest weights that hold the constraint: those of the best units, and zeros."""
-        scores = self.scores({name: weight.cpu().float() for name, weight in weights.items()})
-        masks = lowest_masks(scores, sparsity=self.sparsity, scope=self.scope, structure=self.structure)
+        masks = self._cut(weights)
         return {name: weight * masks[name].to(weight.device) for name, weight in weights.items()}
+
+    def _cut(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the masks of the best units, on the CPU."""
+        scores = self.scores({name: weight.detach().cpu().float() for name, weight in weights.items()})
+        return lowest_masks(scores, sparsity=self.sparsity, scope=self.scope, structure=self.structure)
 
     def expected(self, model: nn.Module) -> Masks | None:
         """Return the masks of the weights as they are, where each layer keeps its own part of them."""
         return self.masks(model) if self.scope == "local" else None
 
+    def perturbed(self, model: nn.Module) -> Sequence[nn.Parameter]:
+        """Return the weights that are ranked."""
+        return list(self._weights(model).values())
+
     def check_search(self, recipe: Recipe, steps: int) -> None:
-        """Choose rho by the search, where none was given."""
+        """Choose rho by the search, where none was given; InputError as of S2AP."""
+        super().check_search(recipe, steps)
         if self.rho is None:
             self._first_rho = rho_for(recipe, steps, factor=self.rho_factor, updates=self.updates)
 
     @torch.no_grad()
     def prepare(self, model: nn.Module) -> None:
         """Project the weights for the first time; the duals are 0."""
+        super().prepare(model)
         self._names = self.ranked(model)
         weights = self._weights(model)
         self._targets = self.projected(weights)
         self._duals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        self._rho, self._epochs, self._parts = self._first_rho, 0, 0
+        self._rho, self._parts = self._first_rho, 0
         self._residuals: list[dict[str, float | None]] = []
         self._note_residuals(weights, None)
+        self._before = self._cut(weights)
+        self._mask_changes: list[float] = []
 
-    def _weights(self, model: nn.Module) -> dict[str, Tensor]:
+    def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:
         parameters: dict[str, nn.Parameter] = prunable_weights(inner(model))
         return {name: parameters[name] for name in self._names}
 
@@ -145,7 +165,11 @@ class RADMM(Ranking):
     @torch.no_grad()
     def after_epoch(self, model: nn.Module, done: float) -> None:
         """Renew targets and duals, where a part of the search is done."""
-        self._epochs += 1
+        super().after_epoch(model, done)
+        masks = self._cut(self._weights(model))
+        changed = sum(int((mask != self._before[name]).sum()) for name, mask in masks.items())
+        self._mask_changes.append(changed / sum(mask.numel() for mask in masks.values()))
+        self._before = masks
         parts = math.floor(done * self.updates + 1e-9)  # 0.29 * 100 is below 29
         if parts == self._parts:
             return
@@ -159,24 +183,29 @@ class RADMM(Ranking):
 
     def _note_residuals(self, weights: Mapping[str, Tensor], before: Mapping[str, Tensor] | None) -> None:
         primal = {name: weight - self._targets[name] for name, weight in weights.items()}
-        row = {"epoch": self._epochs, "rho": self._rho, "primal": _length(primal), "dual": None}
+        row = {"epoch": self.epochs, "rho": self._rho, "primal": _length(primal), "dual": None}
         if before is not None:
             row["dual"] = self._rho * _length({name: self._targets[name] - before[name] for name in before})
         self._residuals.append(row)
 
     def measured(self) -> dict[str, object]:
-        """Return the residuals: the primal ``||W - Z||``, and from the first update the dual ``rho ||dZ||``."""
-        return {"residuals": self._residuals}
+        """Return residuals and mask changes.
+
+        The primal residual is ``||W - Z||``, the dual one, from the first update, ``rho ||dZ||``. A mask change is the
+        part of the masks of the weights, if they were cut now, that is another than an epoch before.
+        """
+        return {"residuals": self._residuals, "mask_changes": list(self._mask_changes)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return targets, duals, rho, how far the search is, and the residuals."""
-        return {
+        return super().state_dict() | {
             "targets": self._targets,
             "duals": self._duals,
             "rho": self._rho,
-            "epochs": self._epochs,
             "parts": self._parts,
             "residuals": self._residuals,
+            "mask_changes": list(self._mask_changes),
+            "before": dict(self._before),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -184,8 +213,11 @@ class RADMM(Ranking):
         for own, read in ((self._targets, state["targets"]), (self._duals, state["duals"])):
             for name, value in own.items():
                 own[name] = read[name].to(value.device).reshape(value.shape)
-        self._rho, self._epochs, self._parts = state["rho"], state["epochs"], state["parts"]
+        super().load_state_dict(state)
+        self._rho, self._parts = state["rho"], state["parts"]
         self._residuals = list(state["residuals"])
+        self._mask_changes = [float(change) for change in state["mask_changes"]]
+        self._before = dict(state["before"])
 
 
 def rho_for(recipe: Recipe, steps: int, *, factor: float, updates: int) -> float:

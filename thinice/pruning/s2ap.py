@@ -7,22 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn.modules.batchnorm import _BatchNorm
-
 from thinice.errors import InputError
 from thinice.pruning import PruningMethod
+from thinice.training.perturbation import backward_at_worst
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from thinice.training import Recipe
     from thinice.training.loop import Backward, Batch
 
-__all__ = ["ScorePerturbation", "ascended"]
-
-TINY = 1e-12
-"""Added to the length of a gradient, which may be zero."""
+__all__ = ["ScorePerturbation"]
 
 
 @dataclass(kw_only=True)
@@ -65,7 +60,7 @@ class ScorePerturbation(PruningMethod):
                 raise InputError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
 
     @abstractmethod
-    def scores(self) -> Sequence[nn.Parameter]:
+    def perturbed(self, model: nn.Module) -> Sequence[nn.Parameter]:
         """Return the scores that climb, one tensor a layer."""
 
     def prepare(self, model: nn.Module) -> None:  # noqa: ARG002 - for those that search
@@ -76,19 +71,7 @@ class ScorePerturbation(PruningMethod):
         """Leave the gradients at the perturbed scores; the scores are put back to the bit."""
         if not self.s2ap or self.epochs < self.s2ap_warmup:
             return backward()
-        batch = backward()
-        scores = self.scores()
-        statistics = _statistics(model)
-        before = [value.detach().clone() for value in (*scores, *statistics)]
-        with torch.no_grad():
-            radii = [self.s2ap * layer.norm() for layer in scores]
-        for _ in range(self.s2ap_steps):
-            ascended(scores, [radius / self.s2ap_steps for radius in radii])
-            batch = backward()
-        with torch.no_grad():
-            for value, old in zip((*scores, *statistics), before, strict=True):
-                value.copy_(old)
-        return batch
+        return backward_at_worst(model, backward, self.perturbed(model), self.s2ap, steps=self.s2ap_steps)
 
     def after_epoch(self, model: nn.Module, done: float) -> None:  # noqa: ARG002 - for those that search
         """Count the epoch."""
@@ -109,28 +92,3 @@ class ScorePerturbation(PruningMethod):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the number of epochs."""
         self.epochs = int(state["epochs"])
-
-
-@torch.no_grad()
-def ascended(scores: Sequence[nn.Parameter], lengths: Sequence[Tensor]) -> None:
-    """Move the scores of each layer, in place, by a length along their gradient; without a gradient they stay.
-
-    Examples
-    --------
-    >>> scores = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    >>> scores.grad = torch.tensor([0.0, -2.0])
-    >>> ascended([scores], [torch.tensor(0.5)])
-    >>> scores.tolist()
-    [3.0, 3.5]
-
-    """
-    for layer, length in zip(scores, lengths, strict=True):
-        if layer.grad is not None:
-            layer.add_(length * layer.grad / (layer.grad.norm() + TINY))
-
-
-def _statistics(model: nn.Module) -> list[Tensor]:
-    """Return the running statistics of all batch norms."""
-    return [
-        value for layer in model.modules() if isinstance(layer, _BatchNorm) for value in layer.buffers(recurse=False)
-    ]

@@ -129,6 +129,8 @@ def one_shot(
             resume=resume,
             overwrite=overwrite,
         )
+        minimised = objective if isinstance(objective, Objective) else OBJECTIVES.make(objective)
+        method.after_search(module, samples, minimised, recipe.seed)
     masks = method.masks(module) if before is None or method.searches else method.masks_within(module, before)
     method.finish(module)
     for name, parameter in module.named_parameters():

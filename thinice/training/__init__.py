@@ -35,6 +35,7 @@ from thinice.training.loop import (
 )
 from thinice.training.objectives import OBJECTIVES
 from thinice.training.passes import Feed, laid_out
+from thinice.training.perturbation import WeightPerturbation
 from thinice.training.presets import RECIPES, Plan, preset
 from thinice.training.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from thinice.training.snapshot import read_snapshot, snapshot_key, write_snapshot
@@ -195,6 +196,7 @@ class _Training:
         checked = Feed(drawn(fitted if chooses is None else chooses, recipe.check_samples), device)
         dynamics = SampleDynamics(fitted.sample_ids)
         takes_part: list[Hook] = [*self.hooks, *([] if self.masks is None else [HeldMasks(self.masks)])]
+        takes_part += [WeightPerturbation(recipe.awp, recipe.awp_warmup)] if recipe.awp else []
         takes_part += [dynamics, *([] if self.average is None else [self.average])]
         with global_stream(device, recipe.seed, "prepare"):
             for hook in takes_part:

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from thinice.models.fingerprints import fingerprint_of
 from thinice.models.normalization import normalization_text
 from thinice.models.stored import store_checkpoint
 from thinice.numerics import global_stream, pick_device
+from thinice.registry import told_settings
 from thinice.store import Run, Store, open_store
 from thinice.training import OBJECTIVES, Epoch, History, Objective, Plan, preset, train
 from thinice.training.loop import StartedFrom
@@ -144,7 +145,7 @@ def told(plan: Plan) -> dict[str, Any]:
     recipe, objective = plan
     names: tuple[str, ...] = settings_of(type(objective)) if is_dataclass(objective) else ()
     settings = {name: getattr(objective, name) for name in names}
-    return {"objective": _name_of(objective), "objective_settings": settings} | asdict(recipe)
+    return {"objective": _name_of(objective), "objective_settings": settings} | told_settings(recipe)
 
 
 def _name_of(objective: Objective) -> str:

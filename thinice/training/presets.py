@@ -129,7 +129,12 @@ RECIPES: Registry[Preset] = Registry(
         ),
         "harp-pretrain": _row("HARP, dense network: PGD", {**PAPER, "epochs": 100}, "pgd", PGD_10),
         "harp-prune": _row("HARP, search of the masks: PGD", {**PAPER, "epochs": 20}, "pgd", PGD_10),
-        "harp-prune-short": _row("the same in 10 epochs of 7 steps", _SEARCH_SHORT, "pgd", {"steps": 7}),
+        "harp-prune-short": _row(
+            "the same in 10 epochs of 7 steps, from a larger rate",
+            {**_SEARCH_SHORT, "learning_rate": 0.3},
+            "pgd",
+            {"steps": 7},
+        ),
         "harp-finetune": _row(
             "HARP, after pruning: PGD", {**PAPER, "epochs": 100, "learning_rate": 0.01}, "pgd", PGD_10
         ),

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 from thinice.errors import InputError
-from thinice.registry import Registry
+from thinice.registry import Registry, added
 from thinice.types import PRECISIONS, Precision
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ WHOLE = {
     "seed": (0, 2**43),
     "plateau_patience": (1, math.inf),
     "check_samples": (1, math.inf),
+    "awp_warmup": (0, math.inf),
 }
 """Settings that are whole numbers, the least, and what they must be below."""
 FRACTIONS = {
@@ -72,6 +73,7 @@ FRACTIONS = {
     "min_learning_rate": math.inf,
     "held_out": 1,
     "average": 1,
+    "awp": 1,
 }
 """Settings that lie from 0 to below this."""
 CHOICES = {
@@ -135,6 +137,9 @@ class Recipe:
     average : float
         Decay of the exponential moving average of the weights, in [0, 1): what is measured and returned is the average
         then. 0: no average.
+    awp, awp_warmup : float, int
+        Adversarial weight perturbation (`thinice.training.perturbation`): its radius, as a part of the length of a
+        layer's weights, 0 for none; and epochs without it before. It takes a second gradient for each step.
     check_samples : int
         How many held-out samples (where there are none: training samples) adversarial objectives attack after each
         epoch, for the robust accuracy of the curves.
@@ -175,6 +180,8 @@ class Recipe:
     select: Selection = "last"
     patience: int | None = None
     average: float = 0.0
+    awp: float = added(0.0)
+    awp_warmup: int = added(0)
     check_samples: int = 300
     precision: Precision = "float32"
     channels_last: bool | None = None
@@ -198,6 +205,11 @@ class Recipe:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"`{name}` must be one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}")
+        if self.awp and self.awp_warmup >= self.epochs:
+            raise InputError(
+                f"`awp_warmup` {self.awp_warmup} leaves nothing of {self.epochs} epochs to perturb weights in: give a "
+                "smaller one"
+            )
         object.__setattr__(self, "milestones", _milestones(self.milestones))
 
     def rate(self, done: float, reductions: int = 0) -> float:

@@ -14,7 +14,7 @@ import reprlib
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -26,6 +26,7 @@ from thinice.models.architectures import origin_of
 from thinice.models.fingerprints import fingerprint_of
 from thinice.models.normalization import Normalized, inner, normalization_text
 from thinice.models.pickles import check_zipped
+from thinice.registry import told_settings
 from thinice.training.history import Epoch
 from thinice.training.loop import Hook, Objective
 
@@ -282,7 +283,7 @@ def _described(thing: object, argument: str) -> Any:  # noqa: ANN401 - plain val
     elif inspect.isfunction(thing) and "<" not in thing.__qualname__:  # neither a lambda nor inside a function
         described = f"{thing.__module__}:{thing.__qualname__}"
     elif is_dataclass(thing) and not isinstance(thing, type):
-        settings = {field.name: getattr(thing, field.name) for field in fields(thing) if field.init}
+        settings = told_settings(thing)
         described = {"class": _name_of(thing)} | {name: _described(value, argument) for name, value in settings.items()}
     elif isinstance(thing, Objective | Hook) and type(thing).__init__ is object.__init__:  # it takes no settings
         described = {"class": _name_of(thing)}

@@ -33,7 +33,8 @@ def multiply_atmc_factors(checkpoint: RawCheckpoint) -> None:
         total += sum(factor.numel() for factor in factors)
         dense += weight.numel()
     if layers:
+        checkpoint.of_factors = 1 - (total - zeros) / dense
         checkpoint.note(
             f"ATMC factors of {len(layers)} layers multiplied; {total - zeros} non-zero factors stand for {dense} "
-            f"weights, a sparsity of {1 - (total - zeros) / dense:.4f} that the product does not show"
+            f"weights, a sparsity of {checkpoint.of_factors:.4f} that the product does not show"
         )

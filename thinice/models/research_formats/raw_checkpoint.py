@@ -53,6 +53,8 @@ class RawCheckpoint:
     kept : mapping
         Each weight that masks were applied to, and which of its numbers they keep, by the identity of the tensor: names
         may still change.
+    of_factors : float, optional
+        Of a file that writes weights as factors: 1 - non-zero numbers of the factors over weights.
     notes : list of str
         One sentence for the user for each conversion.
     """
@@ -70,6 +72,7 @@ class RawCheckpoint:
     without_masks: set[str] = field(default_factory=set)
     versions: dict[str, Any] = field(default_factory=dict)
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    of_factors: float | None = None
     notes: list[str] = field(default_factory=list)
 
     def layers(self, leaf: str) -> list[str]:
