@@ -23,6 +23,8 @@ settings.load_profile("thinice")
 gc.disable()  # until all tests are collected: none of what is imported is ever garbage
 
 ROOT = Path(__file__).resolve().parent.parent
+MEMORY, ROOM = Path("/dev/shm"), 8 << 30
+"""Where files are written without waiting for a disk, and the bytes that have to be free there."""
 
 
 def reference(path: str) -> Path:
@@ -38,6 +40,9 @@ def pytest_configure(config):
     """Tests are of the CPU, where numbers repeat; those of a GPU run by themselves: ``pytest -m gpu``."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        # each commit to a store waits for the disk; what passes leaves nothing there (see pyproject.toml)
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(autouse=True)

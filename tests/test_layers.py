@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,31 +47,40 @@ LONGEST = 500
 FILES = sorted((ROOT / "thinice").rglob("*.py"))
 
 
-def imported(file: Path) -> set[str]:
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+@cache
+def imported(file: Path) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return names
+    return frozenset(names)
 
 
 def room_of(file: Path) -> str:
     return file.relative_to(ROOT / "thinice").parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_imports_point_downwards(file):
-    room = room_of(file)
-    if room == "__init__":
-        return
-    assert room in LEVEL, f"{room} has no place in LEVELS"
-    for name in imported(file):
-        parts = name.split(".")
-        if parts[0] != "thinice" or len(parts) < 2 or parts[1] not in LEVEL or parts[1] == room:
+def test_imports_point_downwards():
+    upwards = []
+    for file in FILES:
+        room = room_of(file)
+        if room == "__init__":
             continue
-        assert LEVEL[parts[1]] < LEVEL[room], f"{file.name} imports {name}, which does not stand below {room}"
+        assert room in LEVEL, f"{room} has no place in LEVELS"
+        for name in imported(file):
+            parts = name.split(".")
+            if parts[0] != "thinice" or len(parts) < 2 or parts[1] not in LEVEL or parts[1] == room:
+                continue
+            if LEVEL[parts[1]] >= LEVEL[room]:
+                upwards.append(f"{file} imports {name}, which does not stand below {room}")
+    assert not upwards
 
 
 def test_files_are_short_enough_to_be_read():
@@ -90,7 +100,7 @@ def test_only_the_command_line_prints():
     for file in FILES:
         if room_of(file) == "cli":
             continue
-        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        calls = [node for node in nodes(file) if isinstance(node, ast.Call)]
         assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"], file
 
 

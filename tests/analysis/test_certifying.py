@@ -52,6 +52,7 @@ class Told:
         self.lines.append(progress.line)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_sample_has_its_interval(store, samples, norm):
     told = Told()

@@ -167,6 +167,7 @@ def test_drops_what_can_be_spared_and_nothing_else():
     assert torch.equal(search.best, known)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("at_once", "images"), [(1, 64), (1 << 26, 1), (1 << 26, 64)])
 def test_a_sample_is_searched_alike_in_any_company_and_in_any_portions(monkeypatch, at_once, images):
     monkeypatch.setattr(settings, "PIXELS_AT_ONCE", at_once)

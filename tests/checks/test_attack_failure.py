@@ -51,8 +51,14 @@ class Descent:
 # -- good attacks ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fmn", "tmn"])
-@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("fmn", "l2"),
+        ("tmn", "linf"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("fmn", "linf"), ("tmn", "l2"))),
+    ],
+)
 def test_our_attacks_are_healthy(name, norm):
     assert raised(make_attack(name, norm=norm), norm=norm) == {}
 

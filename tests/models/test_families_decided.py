@@ -175,6 +175,7 @@ def saved_wide(folder, activation=nn.functional.relu, *, wrong=0, zeros=0.0, **b
     return network, thinice.as_samples(samples.inputs, labels, classes=samples.classes)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "case",
     [
@@ -205,6 +206,7 @@ def test_what_explains_the_labels_badly_is_asked_for(case, tmp_path):
         torch.testing.assert_close(logits(classifier, samples.inputs), expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "case",
     [

@@ -63,6 +63,7 @@ def test_the_regions_have_the_colours_of_the_transitions():
     assert {"right under both", "lost to pruning", "gained by pruning", "wrong under both"} <= shown
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("norm", NORMS)
 def test_says_unit_names_and_readable(norm):
     ax = plot_boundary(on_paper(norm, resolution=41), classes=["cat", "dog"])
@@ -75,6 +76,7 @@ def test_says_unit_names_and_readable(norm):
     assert f"{ELL}2" in plot_boundary(on_paper("l0", resolution=5)).get_xlabel()  # l0 does not grow along a line
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "classes"),
     [

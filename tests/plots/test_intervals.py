@@ -42,6 +42,7 @@ def test_the_curves_are_the_shares_beyond_each_radius():
     assert f"proved / found, median: {ratio:.2f}" in text
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(
     "odd", [{"n": 300}, {"n": 1}, {"n": 20, "not_found": 1.0}, {"n": 0}, {"n": 2000, "spread": 2.0}]

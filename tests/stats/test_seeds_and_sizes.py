@@ -69,6 +69,7 @@ def test_few_seeds_and_missing_ones():
             seed_summary(auc, se)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("auc", "width"), [(0.8, 0.1), (0.9, 0.1), (0.96, 0.08)])
 def test_with_as_many_lost_samples_the_interval_is_as_wide(auc, width):
     """Exponential distributions, for which Hanley and McNeil's variance is the true one."""

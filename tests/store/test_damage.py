@@ -44,6 +44,7 @@ def test_an_adversarial_of_one_byte_is_one_line(damaged, tmp_path):
         save_report(store, tmp_path / "report.html")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("settings", ["[1, 2]", "7", "null"])
 def test_settings_without_names_are_one_line(damaged, tmp_path, settings):
     store = damaged(f"update attacks set settings = '{settings}'")

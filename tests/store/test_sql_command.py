@@ -77,7 +77,7 @@ def test_lists_objects_and_blobs_are_shown_in_every_format(ask):
 
 
 @pytest.mark.parametrize(
-    "how", ["table", "json", *(pytest.param(name, marks=pytest.mark.slow) for name in ("csv", "markdown"))]
+    "how", ["table", *(pytest.param(name, marks=pytest.mark.slow) for name in ("json", "csv", "markdown"))]
 )
 def test_everything_in_the_store_can_be_shown(ask, six, how):
     for name in six.tables()["name"]:

@@ -243,6 +243,7 @@ def test_settings_are_refused_in_one_line(kind, settings, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_seed_repeats_an_adversarial_training_to_the_bit_also_when_resumed(name, tmp_path):
     objective = type(OBJECTIVES[name])(budget=0.1)

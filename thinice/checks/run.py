@@ -70,7 +70,7 @@ def run_checks(
     >>> from thinice.analysis.evaluation import bind_attack, verdicts
     >>> from thinice.analysis.session import MeasurementSession
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
-    >>> samples = thinice.load_samples("digits", limit=20)
+    >>> samples = thinice.load_samples("digits", limit=8)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = thinice.open_store(f"{folder}/thinice.duckdb", new=True)
     ...     session = MeasurementSession(store, samples, device="cpu", progress=False)

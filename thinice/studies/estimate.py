@@ -34,6 +34,9 @@ __all__ = ["SetupEstimate", "estimate_study", "passes_of"]
 
 MEASURED = 1.0
 """Seconds that training, and attacking, are measured for, each setup."""
+STARTING, MAKING, ATTACKING = 6.0, 0.2, 0.4
+"""Seconds that are no passes, on two cores: imports, data, tables and figures of a setup; the files of a network; each
+attack on a network, with the prediction of clean samples and the store. In small studies they are most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class SetupEstimate:
     training_passes, attack_passes : float or None
         Forward-backward passes of single samples that are still to be done, of trainings that may end early at most.
     seconds : float or None
-        How long that takes at the speed that was measured; None where the samples are not here.
+        How long that takes at the speed that was measured, with what is no passes; None where the samples are not here.
     note : str
         What is not in the numbers.
 
@@ -109,12 +112,13 @@ def _estimate(study: Study, setup: Setup, store: Store | None, folder: Path, dev
     first, later = setup.training.plan(0, training), setup.retraining.plan(0, training)
     speed = _training_speed(setup, training, first, device)
     training_passes = attack_passes = seconds = 0.0
+    starts = 0
     unknown = set[str]()
     for plan in plans:
         if plan not in made:
             passes = _passes_of_training(later if plan.method else first, len(training))
             training_passes += passes
-            seconds += passes / speed
+            seconds += MAKING + passes / speed
         minimised = set[str]()
         for cell in wanted[plan]:
             label = f"{cell.attack.name} {cell.attack.norm}"
@@ -126,6 +130,8 @@ def _estimate(study: Study, setup: Setup, store: Store | None, folder: Path, dev
             if each is None:
                 unknown.add(cell.attack.name)
             attack_passes += (each or 0) * len(samples)
+            starts += 1
+    seconds += starts * ATTACKING + (STARTING if starts else 0)
     seconds += attack_passes / _attack_speed(setup, samples, device)
     notes = [f"without {name}, whose passes are not known" for name in sorted(unknown)]
     if first.recipe.patience is not None or later.recipe.patience is not None:
