@@ -74,6 +74,12 @@ def test_a_dense_adversarial_that_fools_the_pruned_network_contradicts_its_bound
         bench.run.add_lower_bounds(network, data, norm, IDS, epsilon_lower=[0.1, 0.2, 0.2])
     assert len(store.sql("from lower_bounds")) == 0
     bench.run.add_lower_bounds(network, data, norm, IDS, epsilon_lower=[0.1, 0.15, 0.2])
+    bench.run.add_claimed_bounds(
+        network, data, norm, IDS, verifier="abcrown", source="result_df.csv", claimed_lower=[0.2, 0.2, 0.2]
+    )
+    rows = store.sql("from claims order by sample_id")
+    assert rows["lower_refuted"].tolist() == [False, True, False]
+    np.testing.assert_allclose(rows["epsilon"], [0.25, 0.15, 0.25], rtol=1e-6)
     other = bench.run.comparison(dense, bench.checkpoint("other"))
     bench.run.add_transfers(other, IDS, predictions=[1, 2, 1])
     assert len(store.sql("from transfers")) == 6

@@ -1,7 +1,7 @@
 create view claims as
-with reached as (
-    -- the nearest adversarial in hand, whatever attack found it, on whatever selection of the same samples
-    select m.checkpoint_id, a.norm, s.sample_id, s.label, s.digest, min(epsilon) as epsilon
+with adversarials_in_hand as (
+    -- whatever attack found them
+    select m.checkpoint_id, m.dataset_id, a.norm, e.sample_id, e.epsilon
     from (
         select measurement_id, sample_id, epsilon from epsilons
         union all
@@ -9,8 +9,23 @@ with reached as (
     ) as e
     join measurements m using (measurement_id)
     join attacks a using (attack_id)
-    join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
-    where epsilon is not null
+    where e.epsilon is not null
+    union all
+    -- those of a dense network that fool a pruned one
+    select c.pruned_checkpoint_id, m.dataset_id, a.norm, e.sample_id, e.epsilon
+    from transfers t
+    join comparisons c using (comparison_id)
+    join measurements m using (measurement_id)
+    join attacks a using (attack_id)
+    join samples s on s.dataset_id = m.dataset_id and s.sample_id = t.sample_id
+    join epsilons e on e.measurement_id = m.measurement_id and e.sample_id = t.sample_id
+    where t.prediction <> s.label and e.outcome = 'found'
+),
+reached as (
+    -- the nearest, on whatever selection of the same samples
+    select h.checkpoint_id, h.norm, s.sample_id, s.label, s.digest, min(h.epsilon) as epsilon
+    from adversarials_in_hand h
+    join samples s on s.dataset_id = h.dataset_id and s.sample_id = h.sample_id
     group by all
 ),
 proved as (
