@@ -1,6 +1,6 @@
 """How often the interval of the difference to a control holds the true difference: a table of simulations.
 
-    python benchmarks/control_coverage.py [--replicates 300]
+    python benchmarks/control_coverage.py [--replicates 300] [--samples 900 8000]
 
 Epsilons are drawn from a gamma distribution. A network loses a sample where its epsilon, with some noise of the
 network, falls below a threshold: noise decides how well epsilons separate. ``shared`` is how much of the noise of a
@@ -18,10 +18,16 @@ import numpy as np
 from thinice.stats import compare_with_control, delong
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 EASY, MIDDLE, HARD = (0.3, 0.9), (0.8, 0.6), (1.5, -0.1)
 """Noise and threshold: AUC 0.99, 0.95 and 0.88."""
+
+
+PAIRS = [(EASY, EASY), (MIDDLE, MIDDLE), (HARD, HARD), (EASY, HARD)]
+"""Of the pruned and of the control networks."""
 
 
 def lost(
@@ -42,12 +48,11 @@ def true_auc(network: tuple[float, float], rng: np.random.Generator) -> float:
     return float(auc)
 
 
-def main(replicates: int) -> None:
+def main(replicates: int, sizes: Sequence[int]) -> None:
     """Print a line a setting."""
     rng = np.random.default_rng(0)
-    pairs = [(EASY, EASY), (MIDDLE, MIDDLE), (HARD, HARD), (EASY, HARD)]
     print("AUC  control  samples  networks  shared   lost  coverage  width")
-    for (pruned, control), n, networks, shared in product(pairs, (900, 8000), (1, 5), (False, True)):
+    for (pruned, control), n, networks, shared in product(PAIRS, sizes, (1, 5), (False, True)):
         aucs = true_auc(pruned, rng), true_auc(control, rng)
         difference = aucs[0] - aucs[1]
         held, widths, counts = [], [], []
@@ -71,4 +76,6 @@ def main(replicates: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=300)
-    main(parser.parse_args().replicates)
+    parser.add_argument("--samples", type=int, nargs="+", default=[900, 8000])
+    arguments = parser.parse_args()
+    main(arguments.replicates, arguments.samples)

@@ -44,6 +44,11 @@ def test_every_query_is_a_recipe_and_names_are_those_of_the_statistics():
         assert command in COMMANDS.names()
 
 
+def test_every_statistic_has_its_line_on_one_of_the_pages():
+    pages = PAGE + (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    assert [name for name in STATISTICS if f"`{name}`" not in pages] == []
+
+
 def test_flips_are_those_of_the_statistics(populations):
     comparisons, _, store = populations
     rows = store.sql(RECIPES["Flips from their definition"])
