@@ -22,7 +22,7 @@ from thinice.leaderboard.model_keys import ModelKey
 from thinice.leaderboard.published import PUBLISHED_BUDGET, PUBLISHED_SAMPLES, SOURCE, published_accuracies
 from thinice.leaderboard.results import Benchmark, BenchmarkRow, DenseRow, Protocol, own_epsilon
 from thinice.leaderboard.taxonomy import MethodEntry, published_methods
-from thinice.models import Classifier, same_task
+from thinice.models import Classifier, Masks, same_task
 from thinice.results import Comparison, Robustness
 from thinice.stats.area import curve_area
 from thinice.store import Run
@@ -131,6 +131,7 @@ def benchmark(
                 category=category_of(network, before, data) if key is None else key.category,
                 structure=structure_of_zeros(network, before),
                 removed_share=removed_share(network, before),
+                layers={layer.name: layer.sparsity for layer in Masks.of(network.module).layers()},
                 comparison=clean[position],
                 robust_comparison=robust[position],
                 autoattack=verdicts[position + 1],
@@ -251,6 +252,7 @@ def _keep(run: Run, measurement_id: int, result: Benchmark) -> None:
             model_key=row.model_key,
             structure=row.structure,
             removed_share=row.removed_share,
+            layers=row.layers,
             autoattack_id=row.autoattack.measurement_id,
             ho_fmn_id=row.ho_fmn.measurement_id,
         )

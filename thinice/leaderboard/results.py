@@ -89,6 +89,8 @@ class BenchmarkRow:
         ``"US"`` or ``"S"``, as measured.
     removed_share : float
         Share of the dense network's prunable weights that are zero or gone.
+    layers : mapping of str to float
+        Sparsity of each layer, by the name of its weight.
     comparison, robust_comparison : Comparison
         What pruning did to each sample: on clean samples, and by which samples are robust at the budget.
     autoattack : Robustness
@@ -107,6 +109,7 @@ class BenchmarkRow:
     category: Category | None
     structure: str
     removed_share: float
+    layers: Mapping[str, float]
     comparison: Comparison
     robust_comparison: Comparison
     autoattack: Robustness

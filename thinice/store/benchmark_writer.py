@@ -72,6 +72,7 @@ class BenchmarkWriter(RunBase):
         model_key: str | None,
         structure: str,
         removed_share: float,
+        layers: Mapping[str, float],
         autoattack_id: int,
         ho_fmn_id: int,
     ) -> None:
@@ -81,7 +82,7 @@ class BenchmarkWriter(RunBase):
         ----------
         measurement_id : int
             Of the dense network's epsilons, which both comparisons are of.
-        protocol, method, entry, model_key, structure, removed_share
+        protocol, method, entry, model_key, structure, removed_share, layers
             By the columns of ``benchmark_networks``.
         autoattack_id, ho_fmn_id : int
             Measurements of the pruned network.
@@ -99,6 +100,7 @@ class BenchmarkWriter(RunBase):
             "model_key": model_key,
             "structure": structure,
             "removed_share": removed_share,
+            "layers": json_text(layers),
             "autoattack_id": autoattack_id,
             "ho_fmn_id": ho_fmn_id,
         }
