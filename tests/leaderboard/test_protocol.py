@@ -242,6 +242,7 @@ def test_methods_and_keys_go_together():
         described(2, [HYDRA], None)
 
 
+@pytest.mark.slow
 def test_two_classes_have_another_loss_and_it_is_said():
     points = torch.tensor([[0.2, 0.3], [0.8, 0.9], [0.3, 0.1], [0.9, 0.7]])
     data = as_samples(points.view(4, 1, 1, 2), torch.tensor([0, 1, 0, 1]))

@@ -216,7 +216,8 @@ def text(result: Benchmark) -> str:
         aligned(lines),
     ]
     for category, rows in result.rankings().items():
-        parts.append(ranking_text("no published leaderboard" if category is None else category.label, rows))
+        label = "no published leaderboard" if category is None else category.label
+        parts.append(ranking_text(f"{label}: by robust accuracy under {_attack(result)} at {_budget(result)}", rows))
     return "\n\n".join(parts)
 
 
@@ -241,7 +242,7 @@ def ranking_text(label: str, rows: Sequence[RankedRow]) -> str:
     if any(row.source != MEASURED for row in rows):
         notes.append(CAVEAT)
     said = [wrapped(shown(note, LONGEST_MESSAGE)) for note in notes if note]
-    return "\n\n".join([f"{label}: by robust accuracy under AutoAttack\n\n{aligned([head, *body])}", *said])
+    return "\n\n".join([f"{label}\n\n{aligned([head, *body])}", *said])
 
 
 def _dense_column(result: Benchmark) -> dict[str, str]:

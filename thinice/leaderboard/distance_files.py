@@ -103,7 +103,7 @@ class _Storage:
     numbers: np.ndarray[Any, Any]
 
 
-STORAGES = {
+STORAGES: dict[str, np.dtype[Any]] = {
     "torch.FloatStorage": np.dtype("<f4"),
     "torch.DoubleStorage": np.dtype("<f8"),
     "torch.HalfStorage": np.dtype("<f2"),

@@ -157,10 +157,17 @@ def _sortable(head: Sequence[str], rows: Iterable[Row], caption: str) -> str:
         value = "" if content.value is None else f"{content.value:.8g}"
         return f'<td class="number" data-value="{value}">{text}</td>'
 
-    heads = "".join(f'<th scope="col"><button type="button">{escaped(name)}</button></th>' for name in head)
+    every = list(rows)
+    numeric = {
+        k for cells, _ in every for k, each in enumerate(cells) if k and each.value is not None and not each.html
+    }
+    heads = "".join(
+        f'<th scope="col"{" class=number" if k in numeric else ""}><button type="button">{escaped(name)}</button></th>'
+        for k, name in enumerate(head)
+    )
     lines = "".join(
         f"<tr{' class=measured' if measured else ''}>{''.join(cell(k, each) for k, each in enumerate(cells))}</tr>"
-        for cells, measured in rows
+        for cells, measured in every
     )
     body = f"<caption>{escaped(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
     return f'<div class="scroll"><table class="sortable">{body}</table></div>'
@@ -200,7 +207,7 @@ def _ranking(label: str, rows: Sequence[RankedRow], result: Benchmark) -> str:
         values = own.to_dict() if own else {}
         return (
             (
-                Cell(row.count.name),
+                Cell(f"{row.count.name} ({entry.name})" if own and entry else row.count.name),
                 Cell(row.rank_text(len(rows)), row.best + row.worst / 1000),
                 _percent(row.count.share),
                 _bar(row.count.share, row.interval.low, row.interval.high),
@@ -210,15 +217,16 @@ def _ranking(label: str, rows: Sequence[RankedRow], result: Benchmark) -> str:
                 Cell(f"{own.area.area:.3f}", own.area.area) if own and own.area.area is not None else Cell("—"),
                 Cell(str(values["S1,0"]), values["S1,0"]) if own else Cell("—"),
                 Cell(f"{values['auc']:.3f}", values["auc"]) if own and values["auc"] is not None else Cell("—"),
-                Cell(entry.when if entry else "not said"),
+                Cell(entry.when.partition(":")[0] if entry else "not said"),
             ),
             own is not None,
         )
 
+    published = [row for row in rows if row.source != MEASURED]
     caption = (
         "Ranks that each network can have: two are told apart where a test says so at 5 %, for all pairs together. "
-        "Marked rows were measured here. area, lost and AUC: published rows do not say them."
     )
+    caption += f"Marked rows were measured here. {CAVEAT if published else ''}"
     return f"<h2>{escaped(label)}</h2>{_sortable(RANKING, map(line, rows), caption)}"
 
 
