@@ -87,7 +87,9 @@ def test_every_file_that_is_linked_is_there():
 
 
 def test_the_table_of_commands_has_each_once_and_no_other():
-    assert sorted(re.findall(r"^\| `thinice (\w+)", README, re.MULTILINE)) == sorted(COMMANDS.names())
+    rows = re.findall(r"^\| `thinice ([a-z ]+)", README, re.MULTILINE)
+    names = [max((name for name in COMMANDS.names() if f"{row} ".startswith(f"{name} ")), key=len) for row in rows]
+    assert sorted(names) == sorted(COMMANDS.names())
 
 
 def test_the_table_of_functions_has_each_once_and_says_what_its_docstring_says():

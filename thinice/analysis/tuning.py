@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from thinice.attacks import Attack
     from thinice.attacks.rows import Setting
     from thinice.models import Classifier
+    from thinice.store import Store
 
-__all__ = ["can_be_tuned", "samples_to_tune_on", "tuned_settings"]
+__all__ = ["can_be_tuned", "samples_to_tune_on", "stored_tuning", "tuned_settings"]
 
 HELD_OUT = 64
 """So many samples tune an attack, as published."""
@@ -60,18 +61,14 @@ def tuned_settings(
     tune = _tuner(attack) if isinstance(attack, str) and tune_on is not None else None
     if tune is None or tune_on is None or not isinstance(attack, str):
         return {}, ()
-    fixed = {plural: (search[name],) for name, plural in FIXED.items() if name in search}
-    arguments = {"norm": search.get("norm", "linf"), "seed": search.get("seed", 0), **fixed, **effort}
-    asked = {"attack": attack, "version": attack_row(attack).version, **arguments}
-    key = {"checkpoint": classifier.fingerprint, "samples": tune_on.fingerprint}
-    fingerprint = hashlib.sha256(json.dumps([key, asked], sort_keys=True).encode()).hexdigest()
-    rows = session.store.sql(query("tuning"), {"fingerprint": fingerprint})
-    if rows.empty:
+    arguments, asked, key, fingerprint = _asked(classifier, attack, tune_on, search, effort)
+    stored = stored_tuning(session.store, classifier, attack, tune_on, search, **effort)
+    if stored is None:
         device = session.engine.device
         columns = (column.to(device) for column in (tune_on.inputs[:], tune_on.labels, tune_on.sample_ids))
         tuned = tune(classifier.to(device), *columns, **arguments)
-        settings, medians = tuned.settings, (tuned.trials[0].median, tuned.median)
-        default, best = (median if math.isfinite(median) else None for median in medians)
+        stored = tuned.settings, tuned.trials[0].median, tuned.median
+        default, best = (median if math.isfinite(median) else None for median in stored[1:])
         with session.record(settings={"tuning": asked}, seed=arguments["seed"]) as run:
             run.add_tuning(
                 fingerprint,
@@ -79,16 +76,40 @@ def tuned_settings(
                 attack=attack,
                 norm=arguments["norm"],
                 asked=asked,
-                settings=settings,
+                settings=tuned.settings,
                 median=best,
                 default_median=default,
                 n=len(tune_on),
             )
-    else:
-        settings, stored = json.loads(rows["settings"][0]), rows[["default_median", "median"]].fillna(math.inf)
-        medians = stored["default_median"][0], stored["median"][0]
+    settings, before, after = stored
     note = f"{attack} tuned on {len(tune_on)} samples of {tune_on.split}, median {arguments['norm']} "
-    return settings, (f"{note}{medians[0]:.4g} to {medians[1]:.4g}",)
+    return settings, (f"{note}{before:.4g} to {after:.4g}",)
+
+
+def stored_tuning(
+    store: Store, classifier: Classifier, attack: str, tune_on: Samples, search: Mapping[str, Any], **effort: int
+) -> tuple[Mapping[str, Setting], float, float] | None:
+    """Return what a store has of a search for settings, as `tuned_settings` keeps it; None where it has nothing.
+
+    The settings, and the median epsilons of the default ones and of these, infinite where fewer than half were found.
+    """
+    *_, fingerprint = _asked(classifier, attack, tune_on, search, effort)
+    rows = store.sql(query("tuning"), {"fingerprint": fingerprint})
+    if rows.empty:
+        return None
+    medians = rows[["default_median", "median"]].fillna(math.inf)
+    return json.loads(rows["settings"][0]), medians["default_median"][0], medians["median"][0]
+
+
+def _asked(
+    classifier: Classifier, attack: str, tune_on: Samples, search: Mapping[str, Any], effort: Mapping[str, int]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str], str]:
+    """Return the arguments of a search, what is recorded of it, what it is about, and the hash of all that decides."""
+    fixed = {plural: (search[name],) for name, plural in FIXED.items() if name in search}
+    arguments = {"norm": search.get("norm", "linf"), "seed": search.get("seed", 0), **fixed, **effort}
+    asked = {"attack": attack, "version": attack_row(attack).version, **arguments}
+    key = {"checkpoint": classifier.fingerprint, "samples": tune_on.fingerprint}
+    return arguments, asked, key, hashlib.sha256(json.dumps([key, asked], sort_keys=True).encode()).hexdigest()
 
 
 def samples_to_tune_on(

@@ -60,6 +60,18 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.study:study",
             "Train, prune and attack all networks of a grid that one file describes; tables, figures, lost samples.",
         ),
+        "benchmark": (
+            "thinice.cli.benchmark:benchmark",
+            "Measure pruned networks by one protocol, and rank them among those of the published leaderboards.",
+        ),
+        "benchmark export": (
+            "thinice.cli.benchmark_files:export",
+            "Write what the public benchmark asks of a contributor: taxonomy, keys, results, distances, hashes.",
+        ),
+        "benchmark import": (
+            "thinice.cli.benchmark_files:import_file",
+            "Read a distance file of the public benchmark into the store, as what its authors claim.",
+        ),
         "report": (
             "thinice.cli.report:report",
             "Write a store as one HTML page that opens offline: answer, tables, figures, every sample.",
@@ -107,6 +119,11 @@ class Commands(TyperGroup):
                 os.dup2(nowhere, stream.fileno())
             raise SystemExit(READER_GONE) from None
         return result
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 (typer's own types are private)
+        """Return the command that the first word names, or the first two: `benchmark export`."""
+        two = " ".join(args[:2])
+        return super().resolve_command(ctx, [two, *args[2:]] if len(args) > 1 and two in COMMANDS else args)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 (typer's own type is private)
         """Return the names, in the order of the help."""

@@ -18,11 +18,11 @@ from thinice.data import Samples
 from thinice.engines import Reporter
 from thinice.errors import InputError
 from thinice.leaderboard.categories import category_of, check_key, removed_share, structure_of_zeros
-from thinice.leaderboard.model_keys import ModelKey
+from thinice.leaderboard.model_keys import Category, ModelKey
 from thinice.leaderboard.published import PUBLISHED_BUDGET, PUBLISHED_SAMPLES, SOURCE, published_accuracies
 from thinice.leaderboard.results import Benchmark, BenchmarkRow, DenseRow, Protocol, own_epsilon
 from thinice.leaderboard.taxonomy import MethodEntry, published_methods
-from thinice.models import Classifier, same_task
+from thinice.models import Classifier, Masks, same_task
 from thinice.results import Comparison, Robustness
 from thinice.stats.area import curve_area
 from thinice.store import Run
@@ -131,6 +131,7 @@ def benchmark(
                 category=category_of(network, before, data) if key is None else key.category,
                 structure=structure_of_zeros(network, before),
                 removed_share=removed_share(network, before),
+                layers={layer.name: layer.sparsity for layer in Masks.of(network.module).layers()},
                 comparison=clean[position],
                 robust_comparison=robust[position],
                 autoattack=verdicts[position + 1],
@@ -230,18 +231,16 @@ def described(
 
 def _keep(run: Run, measurement_id: int, result: Benchmark) -> None:
     """Store where the parts of the result are, and the published rows beside them."""
-    run.add_published_accuracies(
-        {
-            "method": row.method,
-            **row.category._asdict(),
-            "clean_accuracy": row.clean,
-            "robust_accuracy": row.robust,
-            "n": PUBLISHED_SAMPLES,
-            "budget": PUBLISHED_BUDGET,
-            "source": SOURCE,
-        }
-        for row in published_accuracies()
-    )
+    published = published_accuracies()
+    columns: dict[str, list[Any]] = {
+        name: [getattr(row.category, name) for row in published] for name in Category._fields
+    }
+    columns |= {"method": [row.method for row in published]}
+    columns |= {
+        "clean_accuracy": [row.clean for row in published],
+        "robust_accuracy": [row.robust for row in published],
+    }
+    run.add_published_accuracies(columns, n=PUBLISHED_SAMPLES, budget=PUBLISHED_BUDGET, source=SOURCE)
     for row in result.rows:
         run.add_benchmark_network(
             measurement_id,
@@ -251,6 +250,7 @@ def _keep(run: Run, measurement_id: int, result: Benchmark) -> None:
             model_key=row.model_key,
             structure=row.structure,
             removed_share=row.removed_share,
+            layers=row.layers,
             autoattack_id=row.autoattack.measurement_id,
             ho_fmn_id=row.ho_fmn.measurement_id,
         )

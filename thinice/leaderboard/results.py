@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,11 @@ class Protocol:
     tune_steps: int = 100
     steps: int = 200
 
+    @property
+    def comparable(self) -> bool:
+        """Whether it attacks as the published rows were: AutoAttack at 8/255, which is theirs up to a percent."""
+        return self.budget_attack == "autoattack" and math.isclose(self.budget, 8 / 255)
+
     def to_dict(self) -> dict[str, str | float]:
         """Return it in plain numbers and text."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -89,6 +95,8 @@ class BenchmarkRow:
         ``"US"`` or ``"S"``, as measured.
     removed_share : float
         Share of the dense network's prunable weights that are zero or gone.
+    layers : mapping of str to float
+        Sparsity of each layer, by the name of its weight.
     comparison, robust_comparison : Comparison
         What pruning did to each sample: on clean samples, and by which samples are robust at the budget.
     autoattack : Robustness
@@ -107,6 +115,7 @@ class BenchmarkRow:
     category: Category | None
     structure: str
     removed_share: float
+    layers: Mapping[str, float]
     comparison: Comparison
     robust_comparison: Comparison
     autoattack: Robustness
@@ -192,7 +201,7 @@ class Benchmark:
     def rankings(self) -> Mapping[Category | None, tuple[RankedRow, ...]]:
         """Return the rankings by category: the networks measured here among the published ones of the same.
 
-        Networks without a category (None) are ranked among themselves.
+        Networks without a category (None), and those of a protocol that is not comparable, are ranked among themselves.
         """
         categories = dict.fromkeys(row.category for row in self.rows)
         return {
@@ -202,7 +211,7 @@ class Benchmark:
                     *(
                         RobustCount(row.method, round(row.robust * PUBLISHED_SAMPLES), PUBLISHED_SAMPLES, SOURCE)
                         for row in published_accuracies()
-                        if row.category == category
+                        if row.category == category and self.protocol.comparable
                     ),
                 ]
             )

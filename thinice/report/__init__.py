@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -22,6 +19,7 @@ from thinice.plots import TRANSITIONS, UNITS
 from thinice.report.facts import Axis, ComparisonFacts, Data, MeasurementFacts, read_facts
 from thinice.report.figures import SvgFigure, draw_figures
 from thinice.report.groups import class_table, population_section
+from thinice.report.inline import csp_hash, palette, source
 from thinice.report.pictures import (
     CloseUps,
     Pictures,
@@ -306,10 +304,10 @@ def _page(store: Store, samples: Samples | str | None) -> str:
     notes = {
         note for compared in facts.comparisons for note in _notes(compared.measured.data, seen[id(compared.measured)])
     }
-    style, script = _source("report.css").replace("/*palette*/", _palette()), _source("report.js")
+    style, script = source("report.css").replace("/*palette*/", palette()), source("report.js")
     names = [f"{compared.measured.dense['name']} → {compared.pruned['name']}" for compared in facts.comparisons]
-    return Template(_source("report.html")).substitute(
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+    return Template(source("report.html")).substitute(
+        policy=f"default-src 'none'; img-src data:; style-src {csp_hash(style)}; script-src {csp_hash(script)}; "
         "base-uri 'none'; form-action 'none'",
         title=escaped(f"Thin ice: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")),
         style=style,
@@ -424,25 +422,3 @@ def _legend() -> str:
         f'</span>{name} {TRANSITIONS[name].word} <output id="count-{k}"></output></label>'
         for k, name in enumerate(Transition)
     )
-
-
-def _palette() -> str:
-    """Return the colours of the transitions as CSS: those of the figures, and lighter ones for a dark page."""
-
-    def mixed(color: str) -> str:
-        channels = (int(color[k : k + 2], 16) for k in (1, 3, 5))
-        return "#" + "".join(f"{round(value + 0.35 * (255 - value)):02x}" for value in channels)
-
-    names = {f"--{name.name.lower()}": TRANSITIONS[name].color for name in Transition}
-    light = "".join(f"{name}:{color};" for name, color in names.items())
-    dark = "".join(f"{name}:{mixed(color)};" for name, color in names.items())
-    return f":root{{{light}}}:root[data-theme=dark]{{{dark}}}"
-
-
-def _source(name: str) -> str:
-    return files("thinice.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """Return what a Content-Security-Policy knows an inline style or script by."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

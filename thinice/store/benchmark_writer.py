@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from thinice.errors import StoreError
 from thinice.store.columns import IMPORTED_DISTANCES, json_text, shard_columns, write
 from thinice.store.connection import ask
@@ -12,13 +14,15 @@ from thinice.store.schema import now
 from thinice.store.sql import query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from thinice.types import Norm
 
 __all__ = ["BenchmarkWriter"]
+
+PUBLISHED_TEXTS = {"method", "architecture", "data", "structure"}
 
 
 class BenchmarkWriter(RunBase):
@@ -56,11 +60,26 @@ class BenchmarkWriter(RunBase):
             key = {"fingerprint": fingerprint, "run_id": self.run_id, "now": now()}
             ask(connection, query("add_tuning"), **key, **facts, **results, asked=json_text(asked))
 
-    def add_published_accuracies(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Store rows of the published leaderboards, by the columns of ``published_accuracies``."""
+    def add_published_accuracies(
+        self, columns: Mapping[str, Sequence[Any]], *, n: int, budget: float, source: str
+    ) -> None:
+        """Store the rows of the published leaderboards, by the columns of ``published_accuracies``; those there stay.
+
+        Parameters
+        ----------
+        columns : mapping of str to sequence
+            ``method``, ``architecture``, ``data``, ``structure``, ``sparsity``, ``clean_accuracy``,
+            ``robust_accuracy``.
+        n, budget, source : int, float, str
+            Test images and radius of all of them, and who says so.
+
+        """
+        ready = {
+            name: np.array(values, object if name in PUBLISHED_TEXTS else None) for name, values in columns.items()
+        }
         with self._writing() as connection:
-            for row in rows:
-                ask(connection, query("add_published_accuracy"), **row, run_id=self.run_id)
+            facts: dict[str, Any] = {"n": n, "budget": budget, "source": source, "run_id": self.run_id}
+            write(connection, "add_published_accuracies", ready, **facts)
 
     def add_benchmark_network(
         self,
@@ -72,6 +91,7 @@ class BenchmarkWriter(RunBase):
         model_key: str | None,
         structure: str,
         removed_share: float,
+        layers: Mapping[str, float],
         autoattack_id: int,
         ho_fmn_id: int,
     ) -> None:
@@ -81,7 +101,7 @@ class BenchmarkWriter(RunBase):
         ----------
         measurement_id : int
             Of the dense network's epsilons, which both comparisons are of.
-        protocol, method, entry, model_key, structure, removed_share
+        protocol, method, entry, model_key, structure, removed_share, layers
             By the columns of ``benchmark_networks``.
         autoattack_id, ho_fmn_id : int
             Measurements of the pruned network.
@@ -99,6 +119,7 @@ class BenchmarkWriter(RunBase):
             "model_key": model_key,
             "structure": structure,
             "removed_share": removed_share,
+            "layers": json_text(layers),
             "autoattack_id": autoattack_id,
             "ho_fmn_id": ho_fmn_id,
         }

@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
     from thinice.types import Norm
 
-__all__ = ["Run"]
+__all__ = ["Run", "attack_fingerprint"]
+
+
+def attack_fingerprint(name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> str:
+    """Return the hash by which the store knows an attack: of its name, norm and settings, whatever their order."""
+    text = json_text({"name": name, "norm": norm, "settings": dict(settings)})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
@@ -140,8 +146,7 @@ class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
 
     def attack(self, *, name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> int:
         """Return the attack_id of an attack with all its settings, whatever their order."""
-        text = json_text({"name": name, "norm": norm, "settings": dict(settings)})
-        key = {"fingerprint": hashlib.sha256(text.encode()).hexdigest()}
+        key = {"fingerprint": attack_fingerprint(name, norm, settings)}
         with self._writing() as connection:
             return self._enter(connection, "attacks", key, name=name, norm=norm, settings=json_text(dict(settings)))[0]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from thinice.studies.definition import Setup, Study
     from thinice.training import Plan
 
-__all__ = ["SetupEstimate", "estimate_study", "passes_of"]
+__all__ = ["SetupEstimate", "estimate_study", "passes_a_second", "passes_of"]
 
 MEASURED = 1.0
 """Seconds that training, and attacking, are measured for, each setup."""
@@ -192,7 +192,12 @@ def _training_speed(setup: Setup, samples: Samples, plan: Plan, device: torch.de
 
 def _attack_speed(setup: Setup, samples: Samples, device: torch.device) -> float:
     """Return passes a second of an attack's batches, measured on new weights."""
-    network = _network(setup, samples).to(device).eval().requires_grad_(requires_grad=False)
+    return passes_a_second(_network(setup, samples).eval().requires_grad_(requires_grad=False), samples, device)
+
+
+def passes_a_second(network: torch.nn.Module, samples: Samples, device: torch.device) -> float:
+    """Return forward-backward passes a second of a frozen network in eval mode, on batches as attacks get them."""
+    network = network.to(device)
     size = first_batch_size("auto", samples.inputs.shape[1:].numel(), device)
     inputs = samples.inputs[: min(size, len(samples))].to(device, torch.float32).requires_grad_()
     total, start = 0, time.monotonic()

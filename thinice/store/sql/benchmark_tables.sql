@@ -65,6 +65,7 @@ create table if not exists benchmark_networks (
     model_key text,
     structure text not null,
     removed_share double not null,
+    layers json not null,
     comparison_id integer not null,
     robust_comparison_id integer not null,
     autoattack_id integer not null,
@@ -83,6 +84,7 @@ comment on column benchmark_networks.entry is 'The method in the taxonomy, as a 
 comment on column benchmark_networks.model_key is 'Key of the network: method or name, and the category in which it is ranked; NULL where the leaderboards have no such category.';
 comment on column benchmark_networks.structure is 'US: single weights are zero; S: whole filters or channels are.';
 comment on column benchmark_networks.removed_share is 'Share of the dense network''s prunable weights that are zero or gone.';
+comment on column benchmark_networks.layers is 'Sparsity of each layer, by the name of its weight, as a JSON object.';
 comment on column benchmark_networks.comparison_id is 'Comparison with the dense network on clean samples: comparisons.comparison_id.';
 comment on column benchmark_networks.robust_comparison_id is 'Comparison of which samples are robust: comparisons.comparison_id.';
 comment on column benchmark_networks.autoattack_id is 'Measurement of the attack at the budget: measurements.measurement_id.';

@@ -10,6 +10,7 @@ select
     $model_key as model_key,
     $structure as structure,
     $removed_share as removed_share,
+    $layers as layers,
     c.comparison_id,
     r.comparison_id as robust_comparison_id,
     $autoattack_id as autoattack_id,
