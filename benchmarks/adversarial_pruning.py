@@ -57,12 +57,9 @@ class Arm:
     settings: dict[str, object] = field(default_factory=dict)
     longer: bool = False
     """Whether fine-tuning is as long as search and fine-tuning of the others."""
-    rate: float | None = None
-    """Learning rate of the search, where it is not that of its recipe."""
 
 
 S2AP = {"s2ap": 0.01, "s2ap_warmup": 1}
-# rates of short searches, and rho of R-ADMM, were chosen on 500 held-out training images: CNN5, 2000 images, 5 epochs
 ARMS = {
     "lwm": Arm("lwm"),
     "lwm-longer": Arm("lwm", longer=True),
@@ -73,7 +70,7 @@ ARMS = {
     "r-admm": Arm("r-admm", "radmm-prune-short"),
     "r-admm+s2ap": Arm("r-admm", "radmm-prune-short", S2AP),
     "r-admm-global": Arm("r-admm", "radmm-prune-short", {"scope": "global"}),
-    "atmc": Arm("atmc", "atmc-prune-short", rate=0.02),
+    "atmc": Arm("atmc", "atmc-prune-short"),
 }
 USUAL = [name for name in ARMS if name not in {"lwm-longer", "r-admm+s2ap", "r-admm-global"}]
 LEARNT = 0.5
@@ -99,8 +96,7 @@ class Study:
     def plan(self, recipe: str, seed: int, epochs: int, **changes: object) -> Plan:
         """Return a recipe of this study's length, by PGD at its budget."""
         shared = {"objective": "pgd", "budget": self.options.budget, "steps": self.options.steps, "held_out": 0.1}
-        shared |= {name: value for name, value in changes.items() if value is not None}
-        plan, _ = fitted_preset(recipe, self.train, epochs=epochs, seed=seed, **shared)
+        plan, _ = fitted_preset(recipe, self.train, epochs=epochs, seed=seed, **shared | changes)
         return plan
 
     def load(self) -> None:
@@ -118,11 +114,15 @@ class Study:
     def row(self, seed: int, arm: str, sparsity: float) -> Row:
         """Return the row of a network, made where there is none."""
         key = {"seed": seed, "arm": arm, "asked": sparsity}
-        for row in self.rows:
-            if key.items() <= row.items():
-                return row
-        self.rows.append(key)
-        return self.rows[-1]
+        present = [row for row in self.rows if key.items() <= row.items()]
+        if not present:
+            self.rows.append(key)
+        return present[0] if present else key
+
+    def is_done(self, seed: int, arm: str, sparsity: float) -> bool:
+        """Return whether a network is made and measured."""
+        key = {"seed": seed, "arm": arm, "asked": sparsity, "done": True}
+        return any(key.items() <= row.items() for row in self.rows)
 
     def save(self) -> None:
         """Write the rows."""
@@ -164,7 +164,7 @@ class Study:
             path=path,
             sparsity=sparsity,
             samples=self.train,
-            search=None if arm.search is None else self.plan(arm.search, seed, searched, learning_rate=arm.rate),
+            search=None if arm.search is None else self.plan(arm.search, seed, searched),
             finetune=self.plan(
                 "finetune-pgd", seed, tuned + (searched if arm.longer else 0), learning_rate=0.02, awp=self.options.awp
             ),
@@ -207,7 +207,7 @@ class Study:
 def run(study: Study) -> None:
     """Make and measure all networks that are not there yet, and say how long the others will take."""
     study.load()
-    left = [cell for cell in study.cells if not study.row(*cell).get("done")]
+    left = [cell for cell in study.cells if not study.is_done(*cell)]
     start = time.monotonic()
     for number, (seed, name, sparsity) in enumerate(left, start=1):
         study.evaluate(seed, name, sparsity)

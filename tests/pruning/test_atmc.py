@@ -1,5 +1,6 @@
 """ATMC: factors that begin as the network, one budget for all of them, and what its authors' files hold."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from thinice.errors import CheckpointError, InputError
 from thinice.models import build, load_classifier, prunable_weights
 from thinice.pruning import prune
 from thinice.pruning.atmc import ATMC, Factored, atmc_state, highest
+from thinice.pruning.quantisation import FewValues, levels, quantised
 from thinice.training import Recipe, train
 
 SEARCH = Recipe(epochs=3, batch_size=40, learning_rate=0.1, weight_decay=0.0, nesterov=False)
@@ -145,7 +147,7 @@ def test_a_search_that_loses_its_numbers_keeps_the_last_good_state(tmp_path):
 def test_what_it_cannot_do_is_one_line():
     with pytest.raises(InputError, match="`sparsity` must be a fraction from 0 to below 1, got 1"):
         ATMC(sparsity=1)
-    with pytest.raises(InputError, match="`method` 'atmc' has no setting 'structure': it has sparsity"):
+    with pytest.raises(InputError, match="`method` 'atmc' has no setting 'structure': it has bits, rho, sparsity"):
         prune(network(), "atmc", structure="filter", samples=blobs(), recipe=SEARCH)
     tied = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 2))
     tied[2].weight = tied[1].weight
@@ -155,6 +157,62 @@ def test_what_it_cannot_do_is_one_line():
         searched(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)))
     with pytest.raises(InputError, match="`method` has no factors: it has found no masks yet"):
         atmc_state(ATMC(), network())
+
+
+def test_k_means_by_hand():
+    values = torch.tensor([-3.0, 5.0, 5.5, 0.0, -3.5, 6.0, 0.0])
+    assert levels(values, 3).tolist() == [-3.25, 0.0, 5.5]
+    assert quantised(values, 1).tolist() == [-3.25, 5.5, 5.5, 0.0, -3.25, 5.5, 0.0]  # zeros are no level
+    assert torch.equal(quantised(values, 8), values)
+    assert torch.equal(quantised(quantised(values, 1), 1), quantised(values, 1))
+    assert not quantised(torch.zeros(4), 2).any()
+    many = torch.special.ndtri((torch.arange(2000) + 0.5) / 2000)  # a normal distribution, evenly
+    errors = [float((many - quantised(many, bits)).square().mean()) for bits in (1, 2, 3, 4)]
+    assert errors[0] == pytest.approx(1 - 2 / math.pi, rel=0.05)  # of the two best levels of a normal distribution
+    assert errors[1] == pytest.approx(0.1175, rel=0.1)  # Lloyd and Max's tables
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_quantising_duals_and_penalty_by_hand():
+    """One bit leaves two levels for F = (0, 1, 3, 5), 1 and 4: zero is none."""
+    factor = torch.tensor([0.0, 1.0, 3.0, 5.0])
+    few = FewValues([factor], bits=1, rho=2.0)
+    assert few.targets[0].tolist() == [0, 1, 4, 4]
+    assert few.penalty([factor]).item() == 2 / 2 * (1 + 1)
+    few.renew([factor])  # U = (0, 0, -1, 1)
+    assert few.penalty([factor]).item() == 2 / 2 * (2**2 + 2**2)
+    few.renew([torch.tensor([0.0, 1.0, 0.0, 5.0])])  # F + U = (0, 1, 0, 6): what was pruned has no dual any more
+    assert few.targets[0].tolist() == [0, 1, 0, 6]
+    assert few.duals[0].tolist() == [0, 0, 0, 0]
+
+
+def test_factors_end_with_few_values_and_a_stopped_search_goes_on(tmp_path):
+    def make():
+        return ATMC(sparsity=0.5, bits=2)
+
+    pruned = searched(method=make())
+    reached = pruned.recipe["reached"]["factors"]
+    assert reached["bits"] == 2
+    assert 1 < reached["most_values"] <= 4
+    for factors in pruned.method._ended_with.values():
+        assert all(len(factor[factor != 0].unique()) <= 4 for factor in factors)
+    assert reached["A"] + reached["B"] + reached["C"] <= round(0.5 * 164)
+    assert pruned.history[-1].accuracy > 0.9
+    assert "values a factor, in 2 bits" in pruned.notes[0]
+    path = tmp_path / "search.pt"
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(method=make(), resume=path, progress=stop)
+    assert outcome(searched(method=make(), resume=path)) == outcome(pruned)
+    assert outcome(searched(method=ATMC(sparsity=0.5))) != outcome(pruned)
+    assert "bits" not in ATMC().described()
+    for settings, message in (({"bits": 0}, "`bits` must be a whole number from 1"), ({"rho": 0}, "`rho` must be a")):
+        with pytest.raises(InputError, match=message):
+            ATMC(**settings)
 
 
 def test_its_files_are_those_of_its_authors(tmp_path):

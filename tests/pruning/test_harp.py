@@ -13,7 +13,7 @@ from tests.pruning.test_hydra import outcome, search, stopped
 from tests.training.small import network
 from thinice.errors import InputError
 from thinice.pruning import METHODS, prune
-from thinice.pruning.harp import Harp, RatedScores
+from thinice.pruning.harp import Harp, RatedScores, erk_densities
 
 
 def logit(rate, density):
@@ -70,6 +70,74 @@ def test_the_budget_is_met_and_rates_differ():
     assert reached["of_weights"] == pytest.approx(pruned.masks.sparsity)
     assert pruned.notes == ()
     assert len(reached["mask_changes"]) == 4
+
+
+def test_erk_densities_by_hand():
+    """Raw: 8/16, 13/90 and 12/20, so that of 126 weights a third, 42, are 33/33 of 8 + 13 + 12 = 33 shares.
+
+    42/33 times the raw density is 0.636, 0.184 and 0.764. Of two thirds, 84, the factor 84/33 leaves two layers whole:
+    the other one has 84 - 36 = 48 of 90.
+    """
+    shapes = {"a": (2, 2, 2, 2), "b": (5, 2, 3, 3), "c": (10, 2)}
+    third = erk_densities(shapes, 1 / 3)
+    assert third == pytest.approx({"a": 42 / 33 * 8 / 16, "b": 42 / 33 * 13 / 90, "c": 42 / 33 * 12 / 20})
+    assert erk_densities(shapes, 2 / 3) == pytest.approx({"a": 1, "b": 48 / 90, "c": 1})
+    assert erk_densities(shapes, 1.0) == {"a": 1, "b": 1, "c": 1}
+
+
+def test_rates_start_at_erk_and_meet_the_budget():
+    """Of 36 + 128 weights a quarter, 41: raw 11/36 and 66/128 of 77 shares."""
+    model, method = network(), Harp(sparsity=0.75, rates="erk")
+    method.prepare(model)
+    kept = [int(top.mask().sum()) for top in method.tops.values()]
+    assert sum(kept) == 41
+    shapes = {name: tuple(mask.shape) for name, mask in method.whole.kept.items()}
+    expected = [density * math.prod(shapes[name]) for name, density in erk_densities(shapes, 0.25).items()]
+    assert kept == pytest.approx(expected, abs=1.5)
+    assert abs(kept[0] - 36 / 4) > 1.5  # not the uniform ones
+    pruned = search("harp", sparsity=0.75, rates="erk")
+    assert sum(layer.kept for layer in pruned.masks.layers()) in {40, 41}
+    assert pruned.recipe["rates"] == "erk"
+    assert "rates" not in search("harp", sparsity=0.75).recipe
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.shortcut = nn.Sequential(nn.Conv2d(8, 6, 1))
+
+    def forward(self, inputs):
+        return (self.conv2(self.conv1(inputs).relu()) + self.shortcut(inputs)).relu()
+
+
+def residual():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), Block(), nn.Flatten(), nn.Linear(96, 2))
+
+
+def test_shortcuts_can_have_the_rate_of_their_main_path(tmp_path):
+    settings = {"sparsity": 0.5, "structure": "channel", "shortcuts": "copied"}
+
+    def channels(pruned):
+        units = {layer.name: layer.kept for layer in pruned.masks.units("channel")}
+        return units["2.conv1.weight"], units["2.shortcut.0.weight"]
+
+    pruned = search("harp", residual(), **settings)
+    main, shortcut = channels(pruned)
+    assert main == shortcut
+    assert 1 <= main < 8
+    stopped(tmp_path / "search.pt", 2, "harp", dense=residual(), **settings)
+    assert outcome(search("harp", residual(), resume=tmp_path / "search.pt", **settings)) == outcome(pruned)
+    model, method = residual(), Harp(**settings)
+    method.prepare(model)
+    assert method.tops["2.shortcut.0.weight"].rate_score is method.tops["2.conv1.weight"].rate_score
+    before = float(method.tops["2.conv1.weight"].rate_score.detach())
+    with torch.no_grad():
+        method.tops["2.conv1.weight"].rate_score.add_(3.0)
+    method.after_epoch(model, 0.5)  # what is shared is moved once, and the budget is met
+    assert method._cost() <= method._budget()
+    assert before < float(method.tops["2.conv1.weight"].rate_score.detach()) < before + 3
 
 
 def two_convolutions():

@@ -137,6 +137,8 @@ METHODS: Registry[Callable[..., PruningMethod]] = Registry(
         "hydra": ("thinice.pruning.hydra:Hydra", "scores are trained while weights are frozen (HYDRA, S2AP)"),
         "harp": ("thinice.pruning.harp:Harp", "the same with a learned rate for each layer (HARP)"),
         "r-admm": ("thinice.pruning.radmm:RADMM", "weights that adversarial training under ADMM could do without go"),
+        "flyingbird": ("thinice.pruning.flyingbird:FlyingBird", "masks change while the weights are trained"),
+        "rst": ("thinice.pruning.rst:RobustScratchTicket", "scores are trained on random weights (scratch tickets)"),
         "atmc": ("thinice.pruning.atmc:ATMC", "numbers go from factors of the weights that are trained in their place"),
     },
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from thinice.models import prunable_weights
 from thinice.models.normalization import inner
 from thinice.models.weights import Masks
 from thinice.pruning import PruningMethod
+from thinice.pruning.quantisation import FewValues, quantised
+from thinice.registry import added
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ATMC", "Factored", "atmc_state", "highest"]
 
 FACTORS = ("A", "B", "C")
+MOST_BITS = 16
 
 
 class Factored(nn.Module):
@@ -65,18 +69,35 @@ class ATMC(PruningMethod):
     ----------
     sparsity : float
         In [0, 1): 1 - non-zero numbers in A, B and C over weights of the layers.
+    bits : int, optional
+        Quantise as well: the non-zero numbers of each factor have at most 2 to the power of so many values, towards
+        which ADMM pulls them (`thinice.pruning.quantisation`), and which they have in the end. By default they do not.
+    rho : float
+        Of that pull.
 
     Notes
     -----
-    Gui et al., Model Compression with Adversarial Robustness: A Unified Optimization Framework, NeurIPS 2019, without
-    its quantisation. Of equal numbers the first goes first. A layer may lose all of them: that is told; a smaller
-    learning rate avoids it.
+    Gui et al., Model Compression with Adversarial Robustness: A Unified Optimization Framework, NeurIPS 2019. There,
+    values are renewed every few batches and the number of bits may differ from layer to layer; here they are once an
+    epoch, and it does not. Training under the masks afterwards leaves the values. Of equal numbers the first goes
+    first. A layer may lose all of them: that is told; a smaller learning rate avoids it.
 
     """
 
     searches = True
     search_recipe = "atmc-prune"
     cost: ClassVar[str] = "factors"
+    bits: int | None = added(None)
+    rho: float = added(0.1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = isinstance(self.bits, int) and not isinstance(self.bits, bool)
+        if self.bits is not None and not (whole and 1 <= self.bits <= MOST_BITS):
+            raise InputError(f"`bits` must be a whole number from 1 to {MOST_BITS}, got {self.bits!r}: 8")
+        number = isinstance(self.rho, int | float) and not isinstance(self.rho, bool)
+        if not number or not 0 < self.rho < math.inf:
+            raise InputError(f"`rho` must be a number above 0, got {self.rho!r}")
 
     def ranked(self, model: nn.Module) -> tuple[str, ...]:
         """Return the names of all prunable weights of the network behind its normalisation.
@@ -111,6 +132,28 @@ class ATMC(PruningMethod):
             owner, _, leaf = name.rpartition(".")
             parametrize.register_parametrization(model.get_submodule(owner), leaf, Factored(weight.detach()))
         self.project(model)
+        self._few = None if self.bits is None else FewValues(self._all_factors(model), self.bits, self.rho)
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        """Return what pulls the factors towards few values, where they are quantised."""
+        return None if self._few is None else self._few.penalty(self._all_factors(model))
+
+    def after_epoch(self, model: nn.Module, done: float) -> None:  # noqa: ARG002 - in each epoch alike
+        """Renew the values that the factors are pulled to."""
+        if self._few is not None:
+            self._few.renew(self._all_factors(model))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return these values; the factors are in the model."""
+        return {} if self._few is None else self._few.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them over."""
+        if self._few is not None:
+            self._few.load_state_dict(state)
+
+    def _all_factors(self, model: nn.Module) -> list[nn.Parameter]:
+        return [factor for layer in self.factors(model).values() for factor in layer]
 
     def factors(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, ...]]:
         """Return A, B and C of each weight, while a search goes on."""
@@ -124,7 +167,7 @@ class ATMC(PruningMethod):
     @torch.no_grad()
     def project(self, model: nn.Module) -> None:
         """Zero all but the largest numbers of all factors."""
-        factors = [factor for layer in self.factors(model).values() for factor in layer]
+        factors = self._all_factors(model)
         sizes = torch.cat([factor.abs().flatten() for factor in factors])
         kept = highest(sizes, round((1 - self.sparsity) * self._weights))
         for factor, keeps in zip(factors, torch.split(kept, [factor.numel() for factor in factors]), strict=True):
@@ -136,8 +179,11 @@ class ATMC(PruningMethod):
 
     @torch.no_grad()
     def masks(self, model: nn.Module) -> Masks:
-        """Return where the product is not zero; an average of weights is projected before."""
+        """Return where the product is not zero; an average of weights is projected before, and values are quantised."""
         self.project(model)
+        if self.bits is not None:
+            for factor in self._all_factors(model):
+                factor.copy_(quantised(factor, self.bits))
         layers = self.factors(model)
         return Masks({name: (multiplied(layer)[1] != 0).to(layer[0].device) for name, layer in layers.items()})
 
@@ -161,8 +207,14 @@ class ATMC(PruningMethod):
             | {
                 "sparsity": 1 - sum(counts.values()) / self._weights,
                 "sparsity_of_product": self._product_zeros / self._weights,
+                **({} if self.bits is None else {"bits": self.bits, "most_values": self._most_values()}),
             }
         }
+
+    def _most_values(self) -> int:
+        """Return how many values other than zero a factor has at most."""
+        factors = [factor for layer in self._ended_with.values() for factor in layer]
+        return max(len(set(factor[factor != 0].tolist())) for factor in factors)
 
     def _counts(self) -> dict[str, int]:
         by_factor = zip(*self._ended_with.values(), strict=True)
@@ -175,6 +227,7 @@ class ATMC(PruningMethod):
         note = (
             f"{nonzero} non-zero numbers of ATMC's factors ({told}) stand for {self._weights} weights: sparsity "
             f"{1 - nonzero / self._weights:.4f}; {self._product_zeros / self._weights:.4f} of their product"
+            + ("" if self.bits is None else f"; at most {self._most_values()} values a factor, in {self.bits} bits")
         )
         return (note,)
 

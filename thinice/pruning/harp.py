@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +16,32 @@ from thinice.models.normalization import inner
 from thinice.models.research_formats.hydra_harp_rst import HARP_ALPHA, harp_rate, number_kept
 from thinice.models.weights import Masks, has_units, prunable_weights
 from thinice.pruning.hydra import Hydra, TopScores, scaled
+from thinice.pruning.magnitude import in_group
+from thinice.registry import added
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["COSTS", "Harp", "RatedScores"]
+__all__ = ["COSTS", "Harp", "RatedScores", "erk_densities", "main_paths"]
 
 COSTS = ("weights", "flops")
 STRUCTURES = ("weight", "channel")
+CHOICES = {
+    "structure": STRUCTURES,
+    "cost": COSTS,
+    "rates": ("uniform", "erk"),
+    "shortcuts": ("learned", "copied"),
+}
 FARTHEST = 40.0
 """How far rates are moved at most, before the sigmoid: at -40 and 40 it is 0 and 1 in float32."""
 HALVINGS = 60
 """Of the interval in which the way to the budget is looked for."""
 EXCEEDED = 0.005
 """The excess of a budget, as a part of it, that does not round to 0 any more."""
+
+
+FARTHEST_START = 0.01
+"""How near to its ends a rate of `erk_densities` starts at most, as in the authors' program."""
 
 
 class RatedScores(TopScores):
@@ -50,10 +63,12 @@ class RatedScores(TopScores):
     def __init__(self, scores: Tensor, density: float, *, channels: bool) -> None:
         super().__init__(scores, density)
         self.channels = channels
-        smallest = HARP_ALPHA * density
-        start = (density - smallest) / (1 - smallest)
-        score = torch.logit(torch.tensor(start, dtype=torch.float64), eps=1e-6).float()
-        self.rate_score = nn.Parameter(score.to(scores.device))
+        self.rate_score = nn.Parameter(self.score_of(density, eps=1e-6).to(scores.device))
+
+    def score_of(self, rate: float, *, eps: float) -> Tensor:
+        """Return the score of a rate; before the sigmoid it is kept away from 0 and 1 by `eps`."""
+        smallest = HARP_ALPHA * self.density
+        return torch.logit(torch.tensor((rate - smallest) / (1 - smallest), dtype=torch.float64), eps=eps).float()
 
     def rate(self) -> Tensor:
         """Return which part is kept, with its graph."""
@@ -80,6 +95,11 @@ class Harp(Hydra):
         What is removed as one: a weight, or an input channel of a convolution; linear layers stay whole then.
     cost : {"weights", "flops"}
         What the budget is counted in.
+    rates : {"uniform", "erk"}
+        What the rates start as: the same in all layers, or those of `erk_densities`, which prune large layers more.
+    shortcuts : {"learned", "copied"}
+        Of the rates of 1x1 convolutions in residual shortcuts, where channels go: their own, or that of the first
+        convolution of the same block with as many input channels, as in the authors' program.
     strength : float
         Of the budget's part in the loss; above 0. 0.01; for ImageNet, 0.1.
     freeze_batch_norm, sharpness, s2ap, s2ap_warmup, s2ap_steps
@@ -87,10 +107,9 @@ class Harp(Hydra):
 
     Notes
     -----
-    Rates start as the same in all layers. After each epoch all are moved by one number, before the sigmoid, until the
-    network meets the budget: in the paper's program networks before that are not measured. Rates of shortcuts are
-    learned as all others; there, where channels go, they are copied. A layer's operations are counted in proportion to
-    what it keeps of its own weights.
+    After each epoch all rates are moved by one number, before the sigmoid, until the
+    network meets the budget: in the paper's program networks before that are not measured. A layer's operations are
+    counted in proportion to what it keeps of its own weights.
 
     """
 
@@ -98,12 +117,18 @@ class Harp(Hydra):
     structure: str = "weight"
     cost: str = "weights"
     strength: float = 0.01
+    rates: str = added("uniform")
+    shortcuts: str = added("learned")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, known in (("structure", self.structure, STRUCTURES), ("cost", self.cost, COSTS)):
-            if value not in known:
-                raise InputError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.shortcuts == "copied" and self.structure != "channel":
+            raise InputError(
+                "`shortcuts` 'copied' is for rates of channels: give `structure` 'channel', or leave it out"
+            )
         number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
         if not number or not 0 < self.strength < float("inf"):
             raise InputError(f"`strength` must be above 0 and finite, got {self.strength!r}: 0.01")
@@ -141,6 +166,12 @@ class Harp(Hydra):
     def prepare(self, model: nn.Module) -> None:
         """Do as HYDRA does; operations are counted in the first pass."""
         super().prepare(model)
+        shapes = {name: tuple(self.whole.kept[name].shape) for name in self.tops}
+        if self.rates == "erk":
+            self._start_at(erk_densities(shapes, 1 - self.sparsity))
+        if self.shortcuts == "copied":
+            for shortcut, main in main_paths(shapes).items():
+                self._rated(shortcut).rate_score = self._rated(main).rate_score
         self.exceeded = 0
         self.costs = {name: float(self.whole.kept[name].numel()) for name in self.tops}
         self.counters: list[RemovableHandle] = []
@@ -152,6 +183,14 @@ class Harp(Hydra):
                 self.counters.append(layer.register_forward_hook(self._counter(name)))
         else:
             self._meet_budget()
+        self.before = {name: top.mask() for name, top in self.tops.items()}
+
+    @torch.no_grad()
+    def _start_at(self, densities: Mapping[str, float]) -> None:
+        for name, density in densities.items():
+            top = self._rated(name)
+            top.rate_score.copy_(top.score_of(density, eps=FARTHEST_START))
+            top.forget()
 
     def _counter(self, name: str) -> Any:  # noqa: ANN401 - a hook of torch
         """Return what adds the operations of a pass through a layer to its costs."""
@@ -232,6 +271,60 @@ class Harp(Hydra):
             low, high = (middle, high) if self._cost(middle) <= budget else (low, middle)
         if self._cost() == self._cost(low):
             return
-        for name in self.tops:
-            self._rated(name).rate_score.add_(low)
-            self.tops[name].forget()
+        for score in {id(top.rate_score): top.rate_score for top in map(self._rated, self.tops)}.values():
+            score.add_(low)  # which several layers may share
+        for top in self.tops.values():
+            top.forget()
+
+
+def erk_densities(shapes: Mapping[str, Sequence[int]], density: float) -> dict[str, float]:
+    """Return a density for each weight, by its shape: in proportion to the sum of its axes over their product.
+
+    Of a kernel (out, in, k, k) that is ``(out + in + k + k) / (out in k k)``; densities above 1 are 1, and the others
+    so much larger that all together have the density asked for (Evci et al., RigL, 2020: Erdős-Rényi-Kernel).
+
+    Examples
+    --------
+    >>> erk_densities({"small": (2, 2), "large": (8, 8)}, 0.5)  # 4 of 4 weights, and 30 of 64
+    {'small': 1.0, 'large': 0.46875}
+
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    raw = {name: sum(shape) / sizes[name] for name, shape in shapes.items()}
+    whole: set[str] = set()
+    while len(whole) < len(shapes):
+        left = density * sum(sizes.values()) - sum(sizes[name] for name in whole)
+        factor = left / sum(raw[name] * sizes[name] for name in shapes if name not in whole)
+        above = {name for name in shapes if name not in whole and factor * raw[name] > 1}
+        if not above:
+            return {name: 1.0 if name in whole else factor * raw[name] for name in shapes}
+        whole |= above
+    return dict.fromkeys(shapes, 1.0)
+
+
+def main_paths(shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Return the weight beside each shortcut: the first of the same block with as many input channels.
+
+    Examples
+    --------
+    >>> main_paths({"a.conv1.weight": (4, 2, 3, 3), "a.conv2.weight": (4, 4, 3, 3), "a.shortcut.weight": (4, 2, 1, 1)})
+    {'a.shortcut.weight': 'a.conv1.weight'}
+
+    """
+    shortcuts = in_group("shortcuts", shapes)
+    paths: dict[str, str] = {}
+    for shortcut in shortcuts:
+        block = shortcut
+        while not paths.get(shortcut) and block:
+            block = block.rpartition(".")[0]
+            beside = (name for name, shape in shapes.items() if name.startswith(f"{block}." if block else ""))
+            main = next(
+                (name for name in beside if name not in shortcuts and _same_inputs(shapes, name, shortcut)), None
+            )
+            if main is not None:
+                paths[shortcut] = main
+    return paths
+
+
+def _same_inputs(shapes: Mapping[str, Sequence[int]], name: str, shortcut: str) -> bool:
+    return len(shapes[name]) > 2 and shapes[name][1] == shapes[shortcut][1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from thinice.pruning import PruningMethod
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SCOPES", "Magnitude", "Random", "Ranking", "lowest_masks"]
+__all__ = ["SCOPES", "Magnitude", "Random", "Ranking", "in_group", "lowest_masks"]
 
 SCOPES = ("global", "local")
 
@@ -100,10 +100,7 @@ class Ranking(PruningMethod):
         skipped: set[str] = set()
         for pattern in (part.strip().casefold() for part in self.skip.split(",") if part.strip()):
             if pattern in GROUPS:
-                pointwise = [name for name, shape in shapes.items() if len(shape) > 2 and set(shape[2:]) == {1}]
-                skipped.update(
-                    name for name in pointwise if any(fnmatchcase(name.casefold(), each) for each in GROUPS[pattern])
-                )
+                skipped.update(in_group(pattern, shapes))
                 continue
             named = [name for name in shapes if fnmatchcase(name.casefold(), pattern)]
             if not named:
@@ -187,6 +184,19 @@ class Random(Ranking):
             name: torch.rand(weight.shape, generator=generator).masked_fill(weight == 0, -1.0)
             for name, weight in weights.items()
         }
+
+
+def in_group(group: str, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return the names of the 1x1 convolutions of a group, a name in `GROUPS`, by the shapes of weights.
+
+    Examples
+    --------
+    >>> in_group("shortcuts", {"block.conv.weight": (4, 2, 3, 3), "block.shortcut.0.weight": (4, 2, 1, 1)})
+    ['block.shortcut.0.weight']
+
+    """
+    pointwise = [name for name, shape in shapes.items() if len(shape) > 2 and set(shape[2:]) == {1}]
+    return [name for name in pointwise if any(fnmatchcase(name.casefold(), pattern) for pattern in GROUPS[group])]
 
 
 def lowest_masks(
