@@ -247,7 +247,7 @@ def test_a_network_of_one_answer_is_told(samples):
             return super().forward(torch.zeros_like(inputs))
 
     constant = as_classifier(Constant(0.5), name="constant")
-    with pytest.warns(DoubtfulWarning, match="constant: no gradient reaches the pixels"):
+    with pytest.warns(DoubtfulWarning, match="constant: its logits are the same for all samples"):
         result = thinice.compare(constant, constant, samples, progress=False)
     assert "constant: not found: zero_gradient 4" in table([result])
 

@@ -112,8 +112,7 @@ FLAT = {
     "cut": Changed(lambda logits: logits.detach()),
     "without gradients": Changed(torch.no_grad()(lambda logits: logits + 0)),
     "of numpy": Changed(lambda logits: torch.from_numpy(logits.detach().numpy())),
-    "rounded": Changed(torch.round),
-    "constant": Changed(torch.zeros_like),
+    "rounded": Changed(lambda logits: (100 * logits).round()),
 }
 
 
@@ -124,6 +123,17 @@ def test_a_network_without_gradients_is_told(network):
     assert doubt.startswith("no gradient reaches the pixels")
     with torch.inference_mode():
         assert output_doubts(classifier, INPUTS) == (doubt,)
+
+
+def test_a_network_that_pruning_has_left_without_a_path_is_told():
+    classifier = build("digits_cnn", 10)
+    with torch.no_grad():
+        for parameter in list(classifier.parameters())[:1]:
+            parameter.zero_()
+    images = torch.rand(4, 1, 8, 8)
+    assert output_doubts(as_classifier(build("digits_cnn", 10)), images) == ()
+    (doubt,) = output_doubts(as_classifier(classifier), images)
+    assert doubt.startswith("its logits are the same for all samples that were tried")
 
 
 def test_one_by_one_is_another_network_with_the_same_weights(tmp_path):

@@ -23,6 +23,8 @@ SAME = 1e-4
 """Logits that differ by less than this, in units of the largest, are the same: AutoAttack's tolerance."""
 FEW = 2
 """So many samples, and a negative, tell whether logits are random, depend on the batch, or have no gradient."""
+MANY = 32
+"""So many, their negatives and as much noise tell whether a network without gradients is constant."""
 TWO_LOGITS = "torch.nn.ZeroPad1d((1, 0))"
 """The layer that puts 0 before one logit: its sigmoid is the softmax of both."""
 ALONE = "give it one sample at a time (--one-by-one, as_classifier(network, one_by_one=True))"
@@ -37,6 +39,10 @@ IN_BATCHES = (
 NO_GRADIENT = (
     "no gradient reaches the pixels (detach(), no_grad, NumPy, rounding or argmax inside), so distances come from "
     "search without gradients, perhaps too far: let them through, or give such a step that of the identity (BPDA)"
+)
+CONSTANT = (
+    "its logits are the same for all samples that were tried, so that it has no boundary to measure: a layer of it is "
+    "dead, perhaps pruned away as a whole (`thinice inspect` shows what each layer keeps)"
 )
 
 
@@ -88,8 +94,16 @@ def output_doubts(classifier: Classifier, inputs: Tensor) -> tuple[str, ...]:
     elif differ(alone, first[: len(few)]).any():
         doubts.append(IN_BATCHES.format(where=_batch_layer(classifier)))
     if bool(alone.isfinite().all()) and not slopes.any():
-        doubts.append(NO_GRADIENT)
+        doubts.append(CONSTANT if _constant(classifier, inputs[:MANY]) else NO_GRADIENT)
     return tuple(doubts)
+
+
+def _constant(classifier: Classifier, inputs: Tensor) -> bool:
+    """Return whether the logits of these inputs, of their negatives and of noise (N, K) are all the same."""
+    noise = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)).to(inputs.device)
+    with torch.no_grad(), exact(inputs.device):
+        logits = torch.cat([classifier(images) for images in (inputs, 1 - inputs, noise)])
+    return not bool(differ(logits, logits[:1].expand_as(logits)).any())
 
 
 def _slopes(classifier: Classifier, inputs: Tensor) -> Tensor:
