@@ -83,11 +83,15 @@ class TrainingChoice:
 
 @dataclass(frozen=True, slots=True)
 class MethodChoice:
-    """A way of pruning: its name in tables, the name in `thinice.pruning.METHODS`, and its settings."""
+    """A way of pruning: its name in tables, the name in `thinice.pruning.METHODS`, its settings, and how it searches.
+
+    `search` is None for a method that finds its masks without training.
+    """
 
     name: str
     method: str
     settings: Mapping[str, Setting] = field(hash=False)
+    search: TrainingChoice | None = field(default=None, hash=False)
 
     def made(self, rate: float, *, seed: int, skip: str) -> PruningMethod:
         """Return the method for a compression rate.
@@ -223,8 +227,12 @@ class Study:
 
     @property
     def networks(self) -> int:
-        """Networks that are made: for each setup and seed a dense one, and for each method one a stage."""
-        return len(self.setups) * len(self.seeds) * (1 + len(self.methods) * len(self.stages))
+        """Networks that are made: for each setup and seed a dense one, and for each method one a stage.
+
+        A method that searches goes in no stages: of it there is one a rate.
+        """
+        pruned = sum(len(self.rates) - 1 if method.search else len(self.stages) for method in self.methods)
+        return len(self.setups) * len(self.seeds) * (1 + pruned)
 
 
 def read_study(path: str | Path) -> Study:
@@ -375,16 +383,24 @@ class _Reader:
             choice = MethodChoice(entry.value, row["method"], {k: v for k, v in row.items() if k != "method"})
         else:
             keys = self.keys(entry, "methods", None, needed=("name", "method"))
-            settings = {key: self.setting(item) for key, item in keys.items() if key not in {"name", "method"}}
-            choice = MethodChoice(self.text(keys["name"], "name"), self.text(keys["method"], "method"), settings)
+            settings = {
+                key: self.setting(item) for key, item in keys.items() if key not in {"name", "method", "search"}
+            }
+            search = self.training(keys["search"], "search") if "search" in keys else None
+            choice = MethodChoice(
+                self.text(keys["name"], "name"), self.text(keys["method"], "method"), settings, search
+            )
             if "sparsity" in settings:
                 raise self.error(entry, "`sparsity` of a method follows from `rates`: leave it out")
         with self.at(entry):
             made = choice.made(rate, seed=0, skip="")
-        if made.searches:
-            raise self.error(
-                entry, f"`methods` {choice.method!r} finds its masks by training, which a study does not: leave it out"
-            )
+            if made.searches:
+                search = choice.search or TrainingChoice(made.search_recipe)
+                recipe = search.plan(0).recipe
+                made.check_search(recipe, recipe.epochs)
+                choice = replace(choice, search=search)
+            elif choice.search is not None:
+                raise InputError(f"`search` changes nothing: method {choice.method!r} finds its masks without training")
         return choice
 
     # setups
