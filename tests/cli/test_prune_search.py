@@ -251,6 +251,15 @@ def test_methods_of_papers_search_and_train_by_their_recipes(run, dense, method)
     assert run("prune", dense, "--method", method, *words, *recipes, "-o", "pruned.pt")[0] == 0  # it is there already
 
 
+@pytest.mark.parametrize("program", ["r-admm", "atmc"])
+def test_a_format_without_a_normalisation_says_how_it_is_read(run, dense, program):
+    code, _, err = run("prune", dense, "--sparsity", "0.9", "-o", "pruned.pt", "--also", program)
+    assert code == 0
+    assert f"pruned-{program}.pt has no place for the normalisation: read it with --normalization 'none'" in err
+    theirs, pruned = load_classifier(f"pruned-{program}.pt", normalization="none"), load_classifier("pruned.pt")
+    assert theirs.fingerprint == pruned.fingerprint
+
+
 def test_settings_that_are_text_stay_text(run, dense):
     words = ("prune", dense, "--sparsity", "0.5", "--quiet", "--set", "skip=conv1.*,fc.*", "--set", "scope=local")
     assert run(*words, "-o", "pruned.pt")[0] == 0

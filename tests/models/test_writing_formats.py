@@ -52,6 +52,28 @@ def test_a_round_trip(tmp_path, program, sparsity, normalization):
             load_classifier(path, normalization="mnist")
 
 
+@pytest.mark.parametrize("program", ["r-admm", "atmc"])
+@pytest.mark.parametrize("normalization", [None, ((0.1307,), (0.3081,))], ids=["pixels", "normalised"])
+def test_a_round_trip_of_weights_and_of_factors(tmp_path, program, normalization):
+    """Whatever the masks; the normalisation is given by who reads."""
+    pruned = pruned_classifier("magnitude", sparsity=0.9, normalization=normalization)
+    path = save_as(pruned, tmp_path / "network.pt", program)
+    assert not load_classifier(path).normalization_known
+    read = load_classifier(path, normalization="none" if normalization is None else normalization)
+    assert torch.equal(logits(read), logits(pruned))
+    assert read.fingerprint == pruned.fingerprint
+    state = torch.load(path, weights_only=True)
+    names = pruned.network.state_dict()
+    if program == "r-admm":
+        assert set(state) == {f"module.basic_model.{name}" for name in names}
+    else:
+        factors = [state[f"{layer}.weight{name}"] for layer in ("conv1", "conv2", "conv3", "fc") for name in "ABC"]
+        kept = sum(layer.kept for layer in pruned.masks.layers())
+        assert sum(int((factor != 0).sum()) for factor in factors) == kept
+        assert state["conv2.weightB"].shape == (32, 32, 1, 1)  # 32 rows of 16 * 9
+        assert not {"conv1.weight", "conv2.weight", "conv3.weight", "fc.weight"} & set(state)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -9,9 +9,9 @@ from torch import nn
 
 from tests.training.small import blobs, network, weights
 from thinice.errors import CheckpointError, InputError
-from thinice.models import build, load_classifier, prunable_weights
+from thinice.models import prunable_weights
 from thinice.pruning import prune
-from thinice.pruning.radmm import RADMM, radmm_state, rho_for
+from thinice.pruning.radmm import RADMM, rho_for
 from thinice.training import Recipe, train
 from thinice.training.natural import Natural
 
@@ -246,17 +246,3 @@ def test_what_it_cannot_do_is_one_line():
         assert "\n" not in str(refusal.value)
     with pytest.raises(InputError, match="no layer has units of structure 'column'"):
         searched(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), structure="column")
-
-
-def test_its_files_are_those_of_its_authors(tmp_path):
-    dense = build("digits_cnn")
-    pruned = prune(dense, "magnitude", sparsity=0.9, scope="local").module.eval()
-    torch.save(radmm_state(pruned), tmp_path / "pruned.pt")
-    assert set(torch.load(tmp_path / "pruned.pt", weights_only=True)) == {
-        f"module.basic_model.{name}" for name in pruned.state_dict()
-    }
-    read = load_classifier(tmp_path / "pruned.pt", architecture="digits_cnn", normalization="none")
-    inputs = torch.rand(20, 1, 8, 8)
-    with torch.no_grad():
-        assert torch.equal(read.network(inputs), pruned(inputs))
-    assert read.sparsity == pytest.approx(0.9, abs=1e-3)

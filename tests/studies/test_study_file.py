@@ -112,7 +112,7 @@ def test_what_stands_beside_the_setups_is_shared_by_them():
 def test_the_page_shows_every_key_and_a_study_that_can_be_read():
     page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert parse_study(example, "page").cells == 2 * 4 * 4
+    assert parse_study(example, "page").cells == 3 * 4 * 4
     table = "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
     assert set(re.findall(r"`(\w+)`", table)) == {*KEYS, *PARTS}
 

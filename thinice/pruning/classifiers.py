@@ -18,7 +18,8 @@ from thinice.models import Classifier, Masks, load_classifier, save_classifier
 from thinice.models import save_masks as save_masks_alone
 from thinice.models.classifier import with_weights
 from thinice.models.files import check_savable, writable_checkpoint
-from thinice.models.research_formats.writing import UNIFORM, WRITERS, save_as
+from thinice.models.normalization import normalization_text
+from thinice.models.research_formats.writing import UNIFORM, WITHOUT_NORMALIZATION, WRITERS, save_as
 from thinice.numerics import pick_device
 from thinice.pruning import PruningMethod, check_sparsity, make_method, prune, prune_in_stages
 from thinice.pruning.schedules import check_search, remove_snapshots, searches, sparsity_of, trainable_copy
@@ -432,6 +433,10 @@ def _completed(
         try:
             with _told_if_full(file):
                 save_as(classifier, file, also)
+            if also in WITHOUT_NORMALIZATION:
+                option = normalization_text(classifier.normalization)
+                note = f"{file.name} has no place for the normalisation: read it with --normalization '{option}'"
+                pruned = replace(pruned, notes=(*pruned.notes, note))
         except InputError as error:  # of masks that nobody could know before; the next networks are pruned all the same
             pruned = replace(pruned, notes=(*pruned.notes, f"{file.name} is not written: {error}"))
     if not shrink:

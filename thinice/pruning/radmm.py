@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from thinice.models.weights import Masks
     from thinice.training import Recipe
 
-__all__ = ["RADMM", "radmm_state", "rho_for"]
+__all__ = ["RADMM", "rho_for"]
 
 RADMM_STRUCTURES = ("weight", "column", "filter")
 AUTHORS_RHO = 0.001
@@ -32,8 +32,6 @@ SHOWN_RATES = 300
 PULL = 12.0
 """What rho, times the learning rate, over 1 - momentum, adds up to over all steps of the authors' search: 200 epochs of
 391 steps; the mean rate 0.0037 (a third each at 0.01, 0.001 and 0.0001), the mean rho 0.0043 (10 updates by 1.3)."""
-PREFIX = "module.basic_model."
-"""What names begin with in the authors' files: those of a network in their attack, in torch's DataParallel."""
 
 
 @dataclass(kw_only=True)
@@ -246,18 +244,3 @@ def rho_for(recipe: Recipe, steps: int, *, factor: float, updates: int) -> float
 def _length(values: Mapping[str, Tensor]) -> float:
     """Return the length of several tensors together."""
     return math.sqrt(sum(float(value.double().square().sum()) for value in values.values()))
-
-
-def radmm_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights as the authors' program saves them, for ``torch.save``: plain, with zeros where pruned.
-
-    Their files have no place for a normalisation: who reads one names it.
-
-    Examples
-    --------
-    >>> import torch
-    >>> list(radmm_state(torch.nn.Linear(2, 1)))
-    ['module.basic_model.weight', 'module.basic_model.bias']
-
-    """
-    return {f"{PREFIX}{name}": value.detach().cpu().clone() for name, value in inner(network).state_dict().items()}

@@ -55,11 +55,15 @@ class TrainingChoice:
 
 @dataclass(frozen=True, slots=True)
 class MethodChoice:
-    """A way of pruning: its name in tables, the name in `thinice.pruning.METHODS`, and its settings."""
+    """A way of pruning: its name in tables, the name in `thinice.pruning.METHODS`, its settings, and how it searches.
+
+    `search` is None for a method that finds its masks without training.
+    """
 
     name: str
     method: str
     settings: Mapping[str, Setting] = field(hash=False)
+    search: TrainingChoice | None = field(default=None, hash=False)
 
     def made(self, rate: float, *, seed: int, skip: str) -> PruningMethod:
         """Return the method for a compression rate.
@@ -195,5 +199,9 @@ class Study:
 
     @property
     def networks(self) -> int:
-        """Networks that are made: for each setup and seed a dense one, and for each method one a stage."""
-        return len(self.setups) * len(self.seeds) * (1 + len(self.methods) * len(self.stages))
+        """Networks that are made: for each setup and seed a dense one, and for each method one a stage.
+
+        A method that searches goes in no stages: of it there is one a rate.
+        """
+        pruned = sum(len(self.rates) - 1 if method.search else len(self.stages) for method in self.methods)
+        return len(self.setups) * len(self.seeds) * (1 + pruned)

@@ -117,6 +117,8 @@ def _estimate(study: Study, setup: Setup, store: Store | None, folder: Path, dev
     for plan in plans:
         if plan not in made:
             passes = _passes_of_training(later if plan.method else first, len(training))
+            if plan.method is not None and plan.method.search is not None:
+                passes += _passes_of_training(plan.method.search.plan(0, training), len(training))
             training_passes += passes
             seconds += MAKING + passes / speed
         minimised = set[str]()

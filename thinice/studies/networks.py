@@ -18,6 +18,7 @@ from thinice.models import load_classifier, save_classifier
 from thinice.models.classifier import with_weights
 from thinice.printable import shown
 from thinice.pruning import prune_in_stages
+from thinice.pruning.schedules import searches, trainable_copy
 from thinice.training.classifiers import RESULT, result_of, told, train_classifier
 from thinice.training.snapshot import SnapshotError
 
@@ -88,10 +89,18 @@ class NetworkPlan:
 
 
 def waves(study: Study) -> Iterator[tuple[NetworkPlan, ...]]:
-    """Yield the networks of one setup in waves: those of one need only those of the waves before."""
+    """Yield the networks of one setup in waves: those of one need only those of the waves before.
+
+    A method that searches does so in the dense network for each rate.
+    """
     yield tuple(NetworkPlan(seed) for seed in study.seeds)
-    for k in range(1, len(study.stages) + 1):
-        yield tuple(NetworkPlan(seed, method, study.stages[:k]) for seed in study.seeds for method in study.methods)
+    for k, rate in enumerate(study.stages, start=1):
+        yield tuple(
+            NetworkPlan(seed, method, study.stages[:k] if method.search is None else (rate,))
+            for seed in study.seeds
+            for method in study.methods
+            if method.search is None or rate in study.rates
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,8 @@ class NetworkFiles:
             facts["stages"] = [
                 plan.method.made(rate, seed=plan.seed, skip=self.setup.skip).described() for rate in plan.stages
             ]
+            if plan.method.search is not None:
+                facts["search"] = told(plan.method.search.plan(plan.seed, self.samples))
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def path(self, plan: NetworkPlan) -> Path:
@@ -210,18 +221,32 @@ class NetworkFiles:
         retraining = self.setup.retraining.plan(plan.seed, self.samples)
         ranking = method.made(plan.rate, seed=plan.seed, skip=self.setup.skip)
         snapshots = _stages(path)
-        (pruned,) = prune_in_stages(
-            parent.to(device),
-            ranking,
-            sparsities=[ranking.sparsity],
-            samples=self.samples,
-            recipe=retraining.recipe,
-            objective=retraining.objective,
-            progress=self._reporter(plan),
-            resume=snapshots,
-        )
+        search = None if method.search is None else method.search.plan(plan.seed, self.samples)
+        if search is None:
+            (pruned,) = prune_in_stages(
+                parent.to(device),
+                ranking,
+                sparsities=[ranking.sparsity],
+                samples=self.samples,
+                recipe=retraining.recipe,
+                objective=retraining.objective,
+                progress=self._reporter(plan),
+                resume=snapshots,
+            )
+        else:
+            (pruned,) = searches(
+                trainable_copy(dense.to(device)),
+                ranking,
+                [ranking.sparsity],
+                samples=self.samples,
+                search=search,
+                plan=retraining,
+                progress=self._reporter(plan),
+                resume=snapshots,
+            )
         recipe = {
             "pruning": {**pruned.recipe, "stages": list(plan.stages)},
+            **({} if search is None else {"search": told(search)}),
             "data": {"name": self.samples.name, "split": self.samples.split, "fingerprint": self.samples.fingerprint},
             "training": {"start": "the weights that were kept"} | told(retraining),
             RESULT: result_of(pruned.history),

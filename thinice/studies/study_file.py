@@ -195,16 +195,24 @@ class _StudyReader(EntryReader):
             choice = MethodChoice(entry.value, row["method"], {k: v for k, v in row.items() if k != "method"})
         else:
             keys = self.keys(entry, "methods", None, needed=("name", "method"))
-            settings = {key: self.setting(item) for key, item in keys.items() if key not in {"name", "method"}}
-            choice = MethodChoice(self.text(keys["name"], "name"), self.text(keys["method"], "method"), settings)
+            settings = {
+                key: self.setting(item) for key, item in keys.items() if key not in {"name", "method", "search"}
+            }
+            search = self.training(keys["search"], "search") if "search" in keys else None
+            choice = MethodChoice(
+                self.text(keys["name"], "name"), self.text(keys["method"], "method"), settings, search
+            )
             if "sparsity" in settings:
                 raise self.error(entry, "`sparsity` of a method follows from `rates`: leave it out")
         with self.at(entry):
             made = choice.made(rate, seed=0, skip="")
-        if made.searches:
-            raise self.error(
-                entry, f"`methods` {choice.method!r} finds its masks by training, which a study does not: leave it out"
-            )
+            if made.searches:
+                search = choice.search or TrainingChoice(made.search_recipe)
+                recipe = search.plan(0).recipe
+                made.check_search(recipe, recipe.epochs)
+                choice = replace(choice, search=search)
+            elif choice.search is not None:
+                raise InputError(f"`search` changes nothing: method {choice.method!r} finds its masks without training")
         return choice
 
     # setups

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from thinice.models.classifier import Classifier
 
-__all__ = ["UNIFORM", "WRITERS", "harp_file", "hydra_file", "save_as"]
+__all__ = [
+    "UNIFORM",
+    "WITHOUT_NORMALIZATION",
+    "WRITERS",
+    "atmc_file",
+    "harp_file",
+    "hydra_file",
+    "radmm_file",
+    "save_as",
+]
 
 Writer = Callable[["Classifier"], dict[str, Any]]
 
@@ -34,12 +43,17 @@ WRITERS: Registry[Writer] = Registry(
     {
         "hydra": (f"{__name__}:hydra_file", "scores, the same density in each layer"),
         "harp": (f"{__name__}:harp_file", "scores, and a density for each layer"),
+        "r-admm": (f"{__name__}:radmm_file", "weights with zeros"),
+        "atmc": (f"{__name__}:atmc_file", "factors, of which one is the weight"),
     },
 )
 """The formats of other programs that pruned networks can be written in."""
 
 UNIFORM = frozenset({"hydra"})
 """Those of them that can hold masks alone that keep the same part of each layer."""
+
+WITHOUT_NORMALIZATION = frozenset({"r-admm", "atmc"})
+"""Those that have no place for a normalisation, nor for a word that there is none: who reads the file names it."""
 
 PREFIX = "module."
 """Before all names: these programs train on several GPUs."""
@@ -127,6 +141,49 @@ def harp_file(classifier: Classifier) -> dict[str, Any]:
             )
         scores |= {f"{layer}popup_scores": mask.float(), f"{layer}k_score": score}
     return _entries(classifier, scores, density=density)
+
+
+def radmm_file(classifier: Classifier) -> dict[str, Any]:
+    """Return the weights as R-ADMM writes them: plain, with zeros where pruned, named as within its attack.
+
+    Examples
+    --------
+    >>> from thinice.models import as_classifier
+    >>> list(radmm_file(as_classifier(torch.nn.Linear(2, 1), classes=1)))
+    ['module.basic_model.weight', 'module.basic_model.bias']
+
+    """
+    state = classifier.network.state_dict()
+    return {f"{PREFIX}basic_model.{name}": value.detach().cpu().clone() for name, value in state.items()}
+
+
+def atmc_file(classifier: Classifier) -> dict[str, Any]:
+    """Return a network as ATMC writes it, with the weight itself as one of its factors, and zeros as the others.
+
+    That holds any network, with as many non-zero numbers as it has. The factors that ATMC's own search ended with are
+    in no checkpoint: `thinice.pruning.atmc.atmc_state` writes them.
+
+    Raises
+    ------
+    InputError
+        For weights that are not those of a layer alone.
+
+    """
+    state = {name: value.detach().cpu().clone() for name, value in classifier.network.state_dict().items()}
+    for layer, mask in _layers(classifier).items():
+        weight = state.pop(f"{layer}weight")
+        rows, columns = weight.flatten(1).shape
+        axes = [1] * (weight.ndim - 2)
+        first, second = weight, weight.new_zeros(rows, rows)  # (B + I) A + C
+        if rows >= columns:  # B (A + I) + C
+            first, second = weight.new_zeros(columns, *mask.shape[1:]), weight.flatten(1)
+        state |= {
+            f"{layer}weightA": first,
+            f"{layer}weightB": second.reshape(*second.shape, *axes),
+            f"{layer}weightC": torch.zeros_like(weight),
+            f"{layer}eye_const": torch.eye(min(rows, columns), dtype=weight.dtype),
+        }
+    return state
 
 
 def _rate_score(count: int, number: int, density: float, *, channels: bool) -> Tensor | None:
