@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -73,8 +75,9 @@ def test_every_sample_has_its_interval(store, samples, norm):
     assert row["median_lower"] == pytest.approx(np.median(lower[right]))
     assert told.lines[0] == f"net, {norm}, lower bounds: 30 samples take {told.lines[0].partition('take ')[2]}"
     assert told.lines[0].endswith("at most")
-    assert "25 proved, median" in told.lines[-1]
-    rows = store.sql("from intervals order by sample_id")
+    assert any("25 proved, median" in line for line in told.lines)
+    key = {"measurement_id": measured.measurement_id}
+    rows = store.sql("from intervals where measurement_id = $measurement_id order by sample_id", key)
     assert rows["epsilon_lower"].tolist() == lower.tolist()
 
 
@@ -142,7 +145,7 @@ def test_what_was_proved_is_read_and_the_rest_goes_on(store, samples, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         thinice.measure_all([network()], samples, certify=True, store=store, batch_size=4, **QUICK)
     assert asked == [4, 4, 4]
-    assert len(store.sql("from intervals where data <> ''")) == 12 + 12 + 8
+    assert len(store.sql("from lower_bounds")) == 12 + 12 + 8
     (again,) = thinice.measure_all([network()], samples, certify=True, store=store, batch_size=4, **QUICK)
     assert asked[3:] == [4, 4, 2]
     thinice.measure_all([network()], samples, certify=True, store=store, **QUICK)
@@ -256,19 +259,21 @@ def failing(monkeypatch, which, factor):
 def test_a_search_that_failed_is_found_out_by_a_second_one(store, samples, monkeypatch):
     failing(monkeypatch, [4, 9], 3.0)
     (measured,) = thinice.measure_all([network()], samples, certify=True, store=store, **QUICK)
-    assert np.flatnonzero(measured.nearer_again).tolist() == [4, 9]
+    doubted, nearer = np.flatnonzero(~np.isnan(measured.second_epsilon)), np.flatnonzero(measured.nearer_again)
+    assert {4, 9} <= set(nearer) <= set(doubted)
+    assert len(doubted) < 6  # a quick search of its own may have ended too far, too
     np.testing.assert_allclose(measured.second_epsilon[[4, 9]], measured.epsilon[[4, 9]] / 3, rtol=0.02)
     (note,) = measured.notes
-    assert note.startswith("2 samples lay far above their lower bounds and were searched again: 2 nearer (")
-    assert np.isnan(measured.second_epsilon).sum() == 28
+    again = f"{len(doubted)} samples lay far above their lower bounds and were searched again: {len(nearer)} nearer"
+    assert re.match(rf"{again} \([49]: ", note)
     warnings = store.sql("from warnings")
     assert warnings["check_name"].tolist() == ["far_from_proved"]
-    assert warnings["samples"].tolist() == [2]
+    assert warnings["samples"].tolist() == [len(nearer)]
     second = store.sql("select count(*) as n from epsilons join measurements using (measurement_id) join attacks "
                        "using (attack_id) where settings ->> 'seed' = '1'")  # fmt: skip
-    assert second["n"].tolist() == [2]
+    assert second["n"].tolist() == [len(doubted)]
     finding = thinice.check(store).contradictions
-    assert any(set(found.samples) == {4, 9} for found in finding)
+    assert any({4, 9} <= set(found.samples) for found in finding)
 
 
 def test_a_search_that_failed_on_the_pruned_network_is_found_out_too(samples, monkeypatch):
@@ -280,7 +285,7 @@ def test_a_search_that_failed_on_the_pruned_network_is_found_out_too(samples, mo
         network(), as_classifier(pruned, name="pruned"), samples, distances="both", certify=True, **QUICK
     )
     (note,) = result.pruned_search_notes
-    assert note.startswith("1 samples lay far above their lower bounds and were searched again: 1 nearer (4: ")
+    assert re.match(r"\d samples lay far above their lower bounds and were searched again: \d nearer \(4: ", note)
     assert result.pruned_distances.second_epsilon[4] == pytest.approx(result.pruned_epsilon[4] / 3, rel=0.02)
     assert f"pruned: {note}" in " ".join(table([result]).split())
 
@@ -294,20 +299,21 @@ def test_a_loose_bound_is_no_failed_search(store, samples, monkeypatch):
         return radii
 
     monkeypatch.setattr(certifying, "lower_bounds", loose)
-    (measured,) = thinice.measure_all([network()], samples, certify=True, store=store, batch_size=30, **QUICK)
+    (measured,) = thinice.measure_all([network()], samples[:15], certify=True, store=store, batch_size=30, **QUICK)
     assert not measured.nearer_again.any()
-    assert measured.notes == (
-        "1 samples lay far above their lower bounds and were searched again: none nearer, so the bounds are loose",
-    )
+    doubted = np.flatnonzero(~np.isnan(measured.second_epsilon))
+    assert 2 in doubted
+    again = f"{len(doubted)} samples lay far above their lower bounds and were searched again"
+    assert measured.notes == (f"{again}: none nearer, so the bounds are loose",)
     assert len(store.sql("from warnings")) == 0
 
 
 def test_what_is_far_is_relative_to_the_network():
     lower, epsilon, found = np.full(12, 0.02), np.full(12, 0.1, np.float32), np.ones(12, np.int8)
     assert far_from_proved(lower, epsilon, found).size == 0  # a loose network is no failed search
-    lower[3], epsilon[5] = 0.013, 0.16
+    lower[3], epsilon[5] = 0.0145, 0.14
     assert far_from_proved(lower, epsilon, found).size == 0
-    lower[3], epsilon[5] = 0.011, 0.17
+    lower[3], epsilon[5] = 0.0135, 0.15
     assert far_from_proved(lower, epsilon, found).tolist() == [3, 5]
     found[5] = 2  # not found
     epsilon[5] = np.nan

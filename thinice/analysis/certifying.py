@@ -46,9 +46,9 @@ __all__ = [
 ABOVE = 1.05
 """Balls of up to so many times epsilon are tried: a proof beyond it contradicts the adversarial, and does not go
 unnoticed."""
-FAR = 0.6
+FAR = 0.7
 """Where the proved radius is below this share of epsilon, relative to the network's median, epsilon is doubtful. Chosen
-on a fully connected network for MNIST; docs/certification.md says how it does on others."""
+on a fully connected network for MNIST; docs/certification.md says how it does on other samples and networks."""
 LEAST = 10
 """The median of fewer samples says too little."""
 
