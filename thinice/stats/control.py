@@ -202,6 +202,7 @@ def control_difference(result: Separation) -> float | None:
 @statistic(
     "control_difference_low",
     "Lower end of the confidence interval of control_difference.",
+    unit="probability",
     label="AUC - control, 95 % interval",
     until="control_difference_high",
     optional=True,
