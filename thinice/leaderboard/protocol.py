@@ -11,7 +11,7 @@ import torch
 from thinice.analysis.comparison import Network, as_network, as_samples_for, compare_all, distinct
 from thinice.analysis.evaluation import evaluate_all
 from thinice.analysis.measurement import in_network_classes, prepare_classifiers
-from thinice.analysis.options import Option, RunOptions, StoreOptions
+from thinice.analysis.options import Option, RunOptions, StoreOptions, checks_help
 from thinice.analysis.session import MeasurementSession, open_session
 from thinice.analysis.tuning import samples_to_tune_on, tuned_settings
 from thinice.data import Samples
@@ -39,10 +39,7 @@ class BenchmarkOptions(RunOptions, StoreOptions, total=False):
     """Options of `benchmark`."""
 
     seed: Annotated[int, Option(0, "Repeats the result.", min=0)]
-    checks: Annotated[
-        bool,
-        Option(True, "Look for signs that an evaluation cannot be trusted, and warn of them.", "--checks/--no-checks"),
-    ]
+    checks: Annotated[bool, Option(True, checks_help, "--checks/--no-checks")]
     progress: Reporter | bool
 
 
