@@ -48,6 +48,7 @@ OWN = {
     "--set": {"prune", "train"},  # of the method; of recipe and objective
     "--samples": {"check"},  # one line each
     "--split": {"prune", "train", "benchmark import"},  # "train" by default; of a key's data set
+    "--tune-split": {"evaluate"},  # of one attack, or none
     "--steps": {"train"},  # that craft an input
 }
 """Options that some commands declare for themselves."""

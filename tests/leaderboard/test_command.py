@@ -225,7 +225,8 @@ def test_imported_distances_say_of_which_samples_or_are_refused(run, tmp_path):
     ("ids", "message"),
     [
         ("9:5", "is no range"), ("0:999999999", "is no range"), ("a:b", "must be a range"),
-        ("none.json", "cannot be read"), ("deep.json", "cannot be read"), ("other.json", "holds no list"), ("text.json", "holds no list"),
+        ("none.json", "cannot be read"), ("deep.json", "cannot be read"),
+        ("other.json", "holds no list"), ("text.json", "holds no list"),
     ],
 )  # fmt: skip
 def test_sample_ids_that_are_none_are_refused(tmp_path, monkeypatch, ids, message):
