@@ -38,6 +38,7 @@ OWN = {
     "--budget": {"compare", "evaluate"},  # in the second it is required, and may be a ladder
     "--data": {"report", "export", "prune", "train", "benchmark"},  # prune and train on it; of the dense network
     "--dense": {"populations"},  # several
+    "--dry-run": {"study"},  # of cells and networks
     "--format": {"export"},
     "--compile": {"train"},  # the training, not the search
     "--normalization": {"train"},

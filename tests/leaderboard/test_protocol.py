@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from thinice.errors import InputError
 from thinice.leaderboard import Category, ModelKey, published_methods
 from thinice.leaderboard.categories import category_of, check_key, removed_share, structure_of_zeros
 from thinice.leaderboard.estimate import estimate_benchmark
-from thinice.leaderboard.protocol import described
+from thinice.leaderboard.protocol import described, other_than_published
 from thinice.leaderboard.results import MEASURED, Protocol
 from thinice.models import as_classifier, build
 from thinice.models.weights import prunable_weights
@@ -57,6 +58,8 @@ def test_a_row_counts_what_its_samples_say(benchmarked):
         assert values["S1,1"] + values["S1,0"] + values["S0,1"] + values["S0,0"] == 40
         assert values["robust_S1,1"] + values["robust_S0,1"] == alone.sum()
         assert values["ranked"] == 2
+    assert benchmarked[0].frame()["network"].tolist() == ["pruned-90", "pruned-95"]
+    assert repr(benchmarked[0]) == "<Benchmark of pruned-90, pruned-95 on 40 samples of digits, dense: dense>"
     assert [round(row.removed_share, 2) for row in benchmarked[0].rows] == [0.9, 0.95]
 
 
@@ -188,6 +191,23 @@ def test_narrow_networks_and_other_data_are_no_members_of_a_leaderboard(networks
     assert category_of(pruned, dense, samples) is None
     with pytest.raises(InputError, match="dense is digits_cnn with"):
         check_key(ModelKey.parse("HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"), pruned, dense, samples)
+
+
+def test_a_network_with_another_clean_accuracy_than_published_is_doubted(benchmarked):
+    """A published checkpoint that was read with random weights, or without its normalisation, is seen by this."""
+    key = ModelKey.parse("HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90")  # 76.74 % of the test images are right
+    robustness = benchmarked[0].rows[0].autoattack
+
+    def right(share):
+        broken_by = np.where(np.arange(400) < round(400 * share), "", "clean")
+        return replace(robustness, labels=np.zeros(400, np.int64), broken_by=broken_by)
+
+    assert other_than_published(key, right(0.76)) == ()
+    assert other_than_published(None, right(0.1)) == ()
+    for share in (0.1, 0.7, 0.85):
+        (note,) = other_than_published(key, right(share))
+        assert "the leaderboard says 76.74%" in note
+        assert "do not trust" in note
 
 
 def test_methods_and_keys_go_together():
