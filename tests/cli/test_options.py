@@ -36,15 +36,20 @@ OWN = {
     "--architecture": {"train"},  # of a new network
     "--architecture-args": {"train"},
     "--budget": {"compare", "evaluate"},  # in the second it is required, and may be a ladder
-    "--data": {"report", "export", "prune", "train"},  # the latter two train on it
+    "--data": {"report", "export", "prune", "train", "benchmark"},  # prune and train on it; of the dense network
+    "--dense": {"populations"},  # several
+    "--dry-run": {"study"},  # of cells and networks
     "--format": {"export"},
     "--compile": {"train"},  # the training, not the search
     "--normalization": {"train"},
     "--output": {"report", "prune", "train"},
-    "--overwrite": {"report", "export", "prune", "train"},
+    "--model-key": {"benchmark import"},  # of a file
+    "--overwrite": {"report", "export", "prune", "train", "benchmark export"},
     "--seed": {"prune", "train"},  # of random masks; of the weights
     "--set": {"prune", "train"},  # of the method; of recipe and objective
-    "--split": {"prune", "train"},  # "train" by default
+    "--samples": {"check"},  # one line each
+    "--split": {"prune", "train", "benchmark import"},  # "train" by default; of a key's data set
+    "--tune-split": {"evaluate"},  # of one attack, or none
     "--steps": {"train"},  # that craft an input
 }
 """Options that some commands declare for themselves."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,48 +10,23 @@ import pytest
 import torch
 
 import thinice
+from tests.leaderboard.conftest import HYDRA, OPTIONS, WEAK
 from thinice.analysis.tuning import samples_to_tune_on
-from thinice.attacks import ATTACKS, attack_row
 from thinice.data import as_samples
 from thinice.errors import InputError
 from thinice.leaderboard import Category, ModelKey, published_methods
 from thinice.leaderboard.categories import category_of, check_key, removed_share, structure_of_zeros
 from thinice.leaderboard.estimate import estimate_benchmark
-from thinice.leaderboard.protocol import described
+from thinice.leaderboard.protocol import described, other_than_published
 from thinice.leaderboard.results import MEASURED, Protocol
 from thinice.models import as_classifier, build
 from thinice.models.weights import prunable_weights
 from thinice.stats import wilson
 
-WEAK = Protocol(budget=24 / 255, budget_attack="pgd", effort="quick", tune_trials=2, tune_steps=5, steps=20)
-"""Seconds instead of minutes."""
-OPTIONS = {"protocol": WEAK, "checks": False, "progress": False, "device": "cpu"}
-HYDRA = published_methods()["HYDRA_Sehwag2020Hydra"]
 
-
-@pytest.fixture(scope="module")
-def networks():
-    paths = thinice.example_checkpoints()
-    return [thinice.load_classifier(paths[name]) for name in ("dense", "pruned-90", "pruned-95")]
-
-
-@pytest.fixture(scope="module")
-def samples():
-    return thinice.load_samples("digits", limit=40)
-
-
-@pytest.fixture(scope="module")
-def measured(networks, samples, tmp_path_factory):
-    """What the benchmark says, and the store."""
-    dense, *pruned = networks
-    path = tmp_path_factory.mktemp("benchmark") / "thinice.duckdb"
-    result = thinice.benchmark(pruned, dense, samples, methods=[HYDRA, None], store=path, **OPTIONS)
-    return result, path
-
-
-def test_the_parts_are_those_of_compare_and_evaluate(measured, networks, samples):
+def test_the_parts_are_those_of_compare_and_evaluate(benchmarked, networks, samples):
     """Sample by sample the same as by the public functions, on some of the samples, into stores of their own."""
-    result, _ = measured
+    result, _ = benchmarked
     dense, _, pruned = networks
     row, options, few = result.rows[1], {"progress": False, "device": "cpu"}, samples[:10]
     comparison = thinice.compare(dense, pruned, few, effort="quick", distances="both", **options)
@@ -71,8 +45,8 @@ def test_the_parts_are_those_of_compare_and_evaluate(measured, networks, samples
     assert row.robust_comparison.basis == "robust at linf 24/255 by pgd"
 
 
-def test_a_row_counts_what_its_samples_say(measured):
-    for row, values in zip(measured[0].rows, measured[0].to_dicts(), strict=True):
+def test_a_row_counts_what_its_samples_say(benchmarked):
+    for row, values in zip(benchmarked[0].rows, benchmarked[0].to_dicts(), strict=True):
         alone, epsilon = row.autoattack.robust_to_this_attack, row.epsilon
         assert values["samples"] == len(alone) == 40
         assert values["robust_accuracy"] == alone.mean()
@@ -84,11 +58,13 @@ def test_a_row_counts_what_its_samples_say(measured):
         assert values["S1,1"] + values["S1,0"] + values["S0,1"] + values["S0,0"] == 40
         assert values["robust_S1,1"] + values["robust_S0,1"] == alone.sum()
         assert values["ranked"] == 2
-    assert [round(row.removed_share, 2) for row in measured[0].rows] == [0.9, 0.95]
+    assert benchmarked[0].frame()["network"].tolist() == ["pruned-90", "pruned-95"]
+    assert repr(benchmarked[0]) == "<Benchmark of pruned-90, pruned-95 on 40 samples of digits, dense: dense>"
+    assert [round(row.removed_share, 2) for row in benchmarked[0].rows] == [0.9, 0.95]
 
 
-def test_ho_fmn_is_the_published_one_and_its_failures_are_counted_apart(measured):
-    for row in measured[0].rows:
+def test_ho_fmn_is_the_published_one_and_its_failures_are_counted_apart(benchmarked):
+    for row in benchmarked[0].rows:
         settings = row.ho_fmn.settings
         assert (settings["loss"], settings["optimizer"], settings["scheduler"], settings["steps"]) == (
             "dlr",
@@ -103,15 +79,15 @@ def test_ho_fmn_is_the_published_one_and_its_failures_are_counted_apart(measured
         np.testing.assert_array_equal(row.ho_fmn.robust, robust)
 
 
-def test_networks_without_a_leaderboard_are_ranked_among_themselves(measured):
-    ((category, rows),) = measured[0].rankings().items()
+def test_networks_without_a_leaderboard_are_ranked_among_themselves(benchmarked):
+    ((category, rows),) = benchmarked[0].rankings().items()
     assert category is None
     assert {row.source for row in rows} == {MEASURED}
-    assert [row.model_key for row in measured[0].rows] == [None, None]
+    assert [row.model_key for row in benchmarked[0].rows] == [None, None]
 
 
-def test_the_store_answers_as_python_does(measured):
-    result, path = measured
+def test_the_store_answers_as_python_does(benchmarked):
+    result, path = benchmarked
     rows = thinice.open_store(path).sql("from leaderboard where source = 'measured' order by sparsity")
     for row, values, python in zip(rows.to_dict("records"), result.to_dicts(), result.rows, strict=True):
         assert (row["network"], row["structure"], row["n"], row["lost"]) == (
@@ -134,25 +110,9 @@ def test_the_store_answers_as_python_does(measured):
     assert list(result.rows[0].layers) == ["conv1.weight", "conv2.weight", "conv3.weight", "fc.weight"]
 
 
-def test_asked_again_nothing_is_searched(measured, networks, samples, tmp_path, monkeypatch):
-    result, path = measured
-    store = shutil.copy(path, tmp_path / "copy.duckdb")
-    dense, *pruned = networks
-
-    def never(*_, **__):
-        raise AssertionError("searched again")
-
-    monkeypatch.setattr("thinice.analysis.session.MeasurementSession.search", never)
-    monkeypatch.setattr("thinice.analysis.session.forward", never)
-    row = attack_row("ho-fmn")
-    monkeypatch.setitem(ATTACKS.rows, "ho-fmn", (replace(row, tune=never), "tuned", "minimum norm"))
-    again = thinice.benchmark(pruned, dense, samples, methods=[HYDRA, None], store=store, **OPTIONS)
-    assert again.to_dicts() == result.to_dicts()
-    assert len(thinice.open_store(store).sql("from benchmark_networks")) == 2
-
-
-def test_what_is_left_costs_what_is_left(measured, networks, samples, tmp_path):
-    _, path = measured
+def test_what_is_left_costs_what_is_left(benchmarked, networks, samples, tmp_path, monkeypatch):
+    monkeypatch.setattr("thinice.studies.estimate.MEASURED", 0.05)
+    _, path = benchmarked
     dense, *pruned = networks
     tune_on = samples_to_tune_on(samples)
     common = {"protocol": WEAK, "device": "cpu"}
@@ -231,6 +191,23 @@ def test_narrow_networks_and_other_data_are_no_members_of_a_leaderboard(networks
     assert category_of(pruned, dense, samples) is None
     with pytest.raises(InputError, match="dense is digits_cnn with"):
         check_key(ModelKey.parse("HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"), pruned, dense, samples)
+
+
+def test_a_network_with_another_clean_accuracy_than_published_is_doubted(benchmarked):
+    """A published checkpoint that was read with random weights, or without its normalisation, is seen by this."""
+    key = ModelKey.parse("HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90")  # 76.74 % of the test images are right
+    robustness = benchmarked[0].rows[0].autoattack
+
+    def right(share):
+        broken_by = np.where(np.arange(400) < round(400 * share), "", "clean")
+        return replace(robustness, labels=np.zeros(400, np.int64), broken_by=broken_by)
+
+    assert other_than_published(key, right(0.76)) == ()
+    assert other_than_published(None, right(0.1)) == ()
+    for share in (0.1, 0.7, 0.85):
+        (note,) = other_than_published(key, right(share))
+        assert "the leaderboard says 76.74%" in note
+        assert "do not trust" in note
 
 
 def test_methods_and_keys_go_together():

@@ -54,6 +54,7 @@ __all__ = [
     "StoreOptions",
     "StoredMeasureOptions",
     "attack_names",
+    "checks_help",
     "chosen",
     "declared",
     "search_options",
@@ -115,7 +116,8 @@ def _batch_size(text: str) -> int | str:
     return int(text)
 
 
-def _checks() -> str:
+def checks_help() -> str:
+    """Return what ``--checks`` looks for, from the registry of checks."""
     from thinice.checks import CHECKS  # noqa: PLC0415 - imports results
 
     names = ", ".join(CHECKS.names("network", "attack"))
@@ -266,7 +268,7 @@ class EvaluateOptions(SearchOptions, RunOptions, StoreOptions, total=False):
     ]
     checks: Annotated[
         bool,
-        Option(True, _checks, "--checks/--no-checks"),
+        Option(True, checks_help, "--checks/--no-checks"),
     ]
     tune_on: Samples | None
     progress: Reporter | bool

@@ -13,6 +13,7 @@ from thinice.cli.options import (
     CheckpointOptions,
     DataOptions,
     Format,
+    OneByOne,
     OutputOptions,
     data_sets,
     options,
@@ -75,9 +76,7 @@ def benchmark(
     tune_split: Annotated[
         str, typer.Option("--tune-split", metavar="SPLIT", help="The part of the data that tunes HO-FMN: 64 samples.")
     ] = "train",
-    one_by_one: Annotated[
-        bool, typer.Option("--one-by-one", help="Give each network one sample at a time, as of thinice compare.")
-    ] = False,
+    one_by_one: OneByOne = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell what it costs: passes of each part, and the time.")
     ] = False,

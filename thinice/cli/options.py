@@ -44,6 +44,7 @@ __all__ = [
     "FormatOptions",
     "Limit",
     "NormOption",
+    "OneByOne",
     "OutputOptions",
     "Overwrite",
     "Quiet",
@@ -119,6 +120,14 @@ Overwrite: TypeAlias = Annotated[
 ]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", help="No progress and no messages; numbers and errors only.")
+]
+OneByOne: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--one-by-one",
+        help="Give each network one sample at a time, where its logits depend on the batch: slow, but epsilons are "
+        "those of the sample alone.",
+    ),
 ]
 Timeout: TypeAlias = Annotated[
     float | None,
@@ -209,14 +218,7 @@ class DataOptions:
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=1, help="Side of the images of a folder, in pixels.")
     ] = None
-    one_by_one: Annotated[
-        bool,
-        typer.Option(
-            "--one-by-one",
-            help="Give each network one sample at a time, where its logits depend on the batch: slow, but epsilons are "
-            "those of the sample alone.",
-        ),
-    ] = False
+    one_by_one: OneByOne = False
 
 
 @dataclass(frozen=True, slots=True)

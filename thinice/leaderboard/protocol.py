@@ -11,7 +11,7 @@ import torch
 from thinice.analysis.comparison import Network, as_network, as_samples_for, compare_all, distinct
 from thinice.analysis.evaluation import evaluate_all
 from thinice.analysis.measurement import in_network_classes, prepare_classifiers
-from thinice.analysis.options import Option, RunOptions, StoreOptions
+from thinice.analysis.options import Option, RunOptions, StoreOptions, checks_help
 from thinice.analysis.session import MeasurementSession, open_session
 from thinice.analysis.tuning import samples_to_tune_on, tuned_settings
 from thinice.data import Samples
@@ -23,7 +23,8 @@ from thinice.leaderboard.published import PUBLISHED_BUDGET, PUBLISHED_SAMPLES, S
 from thinice.leaderboard.results import Benchmark, BenchmarkRow, DenseRow, Protocol, own_epsilon
 from thinice.leaderboard.taxonomy import MethodEntry, published_methods
 from thinice.models import Classifier, Masks, same_task
-from thinice.results import Comparison, Robustness
+from thinice.results import CLEAN, Comparison, Robustness
+from thinice.stats import wilson
 from thinice.stats.area import curve_area
 from thinice.store import Run
 
@@ -31,6 +32,8 @@ __all__ = ["STANDARD", "BenchmarkOptions", "benchmark", "described", "ho_fmn_los
 
 STANDARD = Protocol()
 """The protocol of the benchmark."""
+CLEAN_TOLERANCE = 0.01
+"""By so much a clean accuracy may differ from the published one, beyond the chance of the samples."""
 LEAST_CLASSES = 3
 """The loss of the published HO-FMN compares with the third best logit."""
 
@@ -39,10 +42,7 @@ class BenchmarkOptions(RunOptions, StoreOptions, total=False):
     """Options of `benchmark`."""
 
     seed: Annotated[int, Option(0, "Repeats the result.", min=0)]
-    checks: Annotated[
-        bool,
-        Option(True, "Look for signs that an evaluation cannot be trusted, and warn of them.", "--checks/--no-checks"),
-    ]
+    checks: Annotated[bool, Option(True, checks_help, "--checks/--no-checks")]
     progress: Reporter | bool
 
 
@@ -132,12 +132,12 @@ def benchmark(
                 structure=structure_of_zeros(network, before),
                 removed_share=removed_share(network, before),
                 layers={layer.name: layer.sparsity for layer in Masks.of(network.module).layers()},
-                comparison=clean[position],
-                robust_comparison=robust[position],
-                autoattack=verdicts[position + 1],
-                ho_fmn=tuned[position],
+                comparison=replace(clean[position], store=session.path),
+                robust_comparison=replace(robust[position], store=session.path),
+                autoattack=replace(verdicts[position + 1], store=session.path),
+                ho_fmn=replace(tuned[position], store=session.path),
                 area=curve_area(own_epsilon(clean[position]), protocol.curve_end),
-                notes=tuned[position].notes,
+                notes=(*tuned[position].notes, *other_than_published(key, verdicts[position + 1])),
             )
             for position, (network, entry, key) in enumerate(zip(others, entries, keys, strict=True))
         ]
@@ -202,6 +202,24 @@ def ho_fmn_loss(classes: int) -> tuple[str, tuple[str, ...]]:
     if classes >= LEAST_CLASSES:
         return "dlr", ()
     return "margin", (f"ho-fmn minimises the margin: the published loss, DLR, needs {LEAST_CLASSES} classes",)
+
+
+def other_than_published(key: ModelKey | None, robustness: Robustness) -> tuple[str, ...]:
+    """Return a note where a network of a published key has another clean accuracy than the leaderboard says.
+
+    By more than a point beyond the interval of its samples: then it may be another network, or normalised otherwise.
+    """
+    rows = [row for row in published_accuracies() if row.key == key]
+    right = int((robustness.broken_by != CLEAN).sum())
+    interval = wilson(right, len(robustness))
+    if not rows or interval.low - CLEAN_TOLERANCE <= rows[0].clean <= interval.high + CLEAN_TOLERANCE:
+        return ()
+    measured = f"{right / len(robustness):.1%} (95 % interval {interval.low:.1%} to {interval.high:.1%})"
+    note = (
+        f"clean accuracy {measured}, and the leaderboard says {rows[0].clean:.2%} of {key}: this may be another "
+        "network, or need another normalisation (--normalization); do not trust the other numbers"
+    )
+    return (note,)
 
 
 def described(

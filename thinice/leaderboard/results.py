@@ -13,6 +13,7 @@ from thinice.leaderboard.model_keys import Category
 from thinice.leaderboard.published import PUBLISHED_SAMPLES, SOURCE, published_accuracies
 from thinice.leaderboard.ranking import RankedRow, RobustCount, rank
 from thinice.leaderboard.taxonomy import MethodEntry
+from thinice.printable import LONGEST_MESSAGE, shown
 from thinice.results import Comparison, Robustness
 from thinice.results.robustness import CLEAN
 from thinice.stats import wilson
@@ -20,6 +21,7 @@ from thinice.stats.area import CurveArea
 from thinice.types import Interval, Outcome
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
 __all__ = ["MEASURED", "Benchmark", "BenchmarkRow", "DenseRow", "Protocol", "own_epsilon"]
@@ -169,7 +171,7 @@ class BenchmarkRow:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Benchmark:
     """What the benchmark says of pruned networks of one dense network.
 
@@ -197,6 +199,17 @@ class Benchmark:
     dense: DenseRow
     rows: tuple[BenchmarkRow, ...]
     findings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = ", ".join(row.network for row in self.rows)
+        text = f"<Benchmark of {names} on {len(self.sample_ids)} samples of {self.data}, dense: {self.dense.network}>"
+        return shown(text, LONGEST_MESSAGE)
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a pruned network: what `to_dicts` says."""
+        import pandas as pd  # noqa: PLC0415 (a second of import that not every caller needs)
+
+        return pd.DataFrame(self.to_dicts())
 
     def rankings(self) -> Mapping[Category | None, tuple[RankedRow, ...]]:
         """Return the rankings by category: the networks measured here among the published ones of the same.

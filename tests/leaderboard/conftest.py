@@ -1,0 +1,35 @@
+"""One benchmark of the digits networks, by attacks that take seconds, for all tests of the room."""
+
+from __future__ import annotations
+
+import pytest
+
+import thinice
+from tests.cli.conftest import run  # noqa: F401 - a fixture
+from thinice.leaderboard import published_methods
+from thinice.leaderboard.results import Protocol
+
+WEAK = Protocol(budget=24 / 255, budget_attack="pgd", effort="quick", tune_trials=2, tune_steps=5, steps=20)
+"""Seconds instead of minutes."""
+OPTIONS = {"protocol": WEAK, "checks": False, "progress": False, "device": "cpu"}
+HYDRA = published_methods()["HYDRA_Sehwag2020Hydra"]
+
+
+@pytest.fixture(scope="session")
+def networks():
+    paths = thinice.example_checkpoints()
+    return [thinice.load_classifier(paths[name]) for name in ("dense", "pruned-90", "pruned-95")]
+
+
+@pytest.fixture(scope="session")
+def samples():
+    return thinice.load_samples("digits", limit=40)
+
+
+@pytest.fixture(scope="session")
+def benchmarked(networks, samples, tmp_path_factory):
+    """What the benchmark says, and the store."""
+    dense, *pruned = networks
+    path = tmp_path_factory.mktemp("benchmark") / "thinice.duckdb"
+    result = thinice.benchmark(pruned, dense, samples, methods=[HYDRA, None], store=path, **OPTIONS)
+    return result, path
