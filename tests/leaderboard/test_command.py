@@ -155,7 +155,8 @@ def test_what_is_exported_is_what_the_public_benchmark_asks_for_and_comes_back(r
     assert names == {*(f"{key}.pickle" for key in keys), "entries.json", "results.json", "issue.md"}
     assert "3 sparsities are asked for; 99 % lack" in err
     (entry,) = parse_entries((tmp_path / "out" / "entries.json").read_text(encoding="utf-8"))
-    assert entry.key == "HYDRA_Sehwag2020Hydra"
+    assert entry == HYDRA
+    assert list(json.loads((tmp_path / "out" / "entries.json").read_text())[0]) == list(HYDRA.to_dict())
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     for row, model in zip(result.rows, results["models"], strict=True):
         distances = pickle.loads((tmp_path / "out" / f"{row.model_key}.pickle").read_bytes())

@@ -190,10 +190,10 @@ def show_estimates(estimates: Sequence[BenchmarkEstimate], how: Format) -> None:
         [
             {
                 "network": estimate.network,
-                "distances": estimate.distances,
-                "autoattack": estimate.at_budget,
-                "tuning": estimate.tuning,
-                "ho_fmn": estimate.ho_fmn,
+                "distances": _whole(estimate.distances),
+                "autoattack": _whole(estimate.at_budget),
+                "tuning": _whole(estimate.tuning),
+                "ho_fmn": _whole(estimate.ho_fmn),
                 "time" if people else "seconds": duration(estimate.seconds) if people else estimate.seconds,
             }
             for estimate in estimates
@@ -203,6 +203,10 @@ def show_estimates(estimates: Sequence[BenchmarkEstimate], how: Format) -> None:
     if people:
         total = duration(sum(estimate.seconds for estimate in estimates))
         put(f"\npasses of single samples, at most: a sample that breaks early costs less. Together about {total}")
+
+
+def _whole(passes: float | None) -> int | None:
+    return None if passes is None else round(passes)
 
 
 def text(result: Benchmark) -> str:

@@ -14,9 +14,10 @@ import numpy as np
 
 from thinice.errors import InputError
 from thinice.files import expanded, make_folder, temporary_folder, writable
-from thinice.leaderboard.distance_files import distance_bytes
+from thinice.leaderboard.distance_files import beyond, distance_bytes
 from thinice.leaderboard.model_keys import SPARSITIES, ModelKey
 from thinice.leaderboard.results import Protocol
+from thinice.leaderboard.taxonomy import parse_entries
 from thinice.printable import records
 from thinice.stats import wilson
 from thinice.store import Store, open_store, query
@@ -82,7 +83,7 @@ def export_benchmark(store: Store | str | Path, folder: str | Path, *, overwrite
         raise InputError(f"`store` {opened.path} has nothing to export: {reason}")
     models = [_model(opened, key, row) for key, row in named.items()]
     missing += _incomplete(list(map(ModelKey.parse, named)))
-    entries = {row["method"]: json.loads(row["entry"]) for row in named.values()}
+    entries = {row["method"]: parse_entries(row["entry"])[0].to_dict() for row in named.values()}
     texts: dict[str, bytes] = {f"{model['model_key']}.pickle": model.pop("content") for model in models}
     texts[ENTRIES] = _json(list(entries.values()))
     texts[RESULTS] = _json({"format": "thinice benchmark", "version": 1, "protocol": standard, "models": models})
@@ -112,7 +113,7 @@ def _model(store: Store, key: str, row: dict[str, Any]) -> dict[str, Any]:
         counts = store.sql(query("transition_counts"), {"comparison_id": row[column]})
         transitions[basis] = dict(zip(counts["transition"], counts["n"].tolist(), strict=True))
     content, path = distance_bytes(distances.tolist()), row["path"]
-    robust = int((distances > BUDGET).sum())
+    robust = int(beyond(distances, BUDGET).sum())
     return {
         "model_key": key,
         "content": content,

@@ -16,7 +16,7 @@ import pickletools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from thinice.errors import InputError
 from thinice.files import expanded, read_whole
 from thinice.printable import shown
 
-__all__ = ["LARGEST", "distance_bytes", "parse_distances", "read_distances"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["LARGEST", "MOST", "beyond", "distance_bytes", "parse_distances", "read_distances"]
 
 LARGEST = 64_000_000
 """Bytes of a file: a tensor of one number takes 400, and each of 128 that share their numbers 1 kB."""
@@ -44,7 +47,7 @@ def distance_bytes(distances: Iterable[float]) -> bytes:
     return pickle.dumps([float(distance) for distance in distances], protocol=PROTOCOL)
 
 
-def read_distances(path: str | Path) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def read_distances(path: str | Path) -> NDArray[np.float64]:
     """Return the distances (N,) in a file of the public benchmark, in its order; nothing in it is carried out.
 
     Raises
@@ -61,7 +64,7 @@ def read_distances(path: str | Path) -> np.ndarray[tuple[int], np.dtype[np.float
     return parse_distances(content, f"`file` {path}")
 
 
-def parse_distances(content: bytes, named: str = "`file`") -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def parse_distances(content: bytes, named: str = "`file`") -> NDArray[np.float64]:
     """Return the distances (N,) in the bytes of a file; `named` is what errors call it.
 
     Raises
@@ -83,6 +86,15 @@ def parse_distances(content: bytes, named: str = "`file`") -> np.ndarray[tuple[i
     if np.isnan(numbers).any() or (numbers < 0).any():
         raise InputError(f"{named} holds {numbers[np.isnan(numbers) | (numbers < 0)][0]:g}, which is no distance")
     return numbers
+
+
+def beyond(distances: NDArray[np.float64], budget: float) -> NDArray[np.bool_]:
+    """Return which distances (N,) are larger than a budget: in float32, in which they were measured.
+
+    >>> beyond(np.array([np.float32(8 / 255), 0.05, np.inf]), 8 / 255).tolist()
+    [False, True, True]
+    """
+    return distances.astype(np.float32) > np.float32(budget)
 
 
 class _RefusedError(Exception):

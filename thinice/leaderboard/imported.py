@@ -14,7 +14,7 @@ import numpy as np
 
 from thinice.errors import InputError
 from thinice.files import expanded, read_whole
-from thinice.leaderboard.distance_files import LARGEST, MOST, parse_distances
+from thinice.leaderboard.distance_files import LARGEST, MOST, beyond, parse_distances
 from thinice.leaderboard.model_keys import ModelKey
 from thinice.leaderboard.results import Protocol
 from thinice.stats import wilson
@@ -59,7 +59,7 @@ class ImportedDistances:
 
     def robust_at(self, budget: float = BUDGET) -> tuple[Interval, Interval]:
         """Return the intervals of the robust accuracy if all zeros are misclassified, and if all are failures."""
-        n, robust = len(self.distances), int((self.distances > budget).sum())
+        n, robust = len(self.distances), int(beyond(self.distances, budget).sum())
         return wilson(robust, n), wilson(robust + self.zeros, n)
 
     @property
@@ -76,7 +76,7 @@ class ImportedDistances:
             "samples": n,
             "zeros": self.zeros,
             "not_found": int(np.isinf(self.distances).sum()),
-            "robust_accuracy": float((self.distances > BUDGET).mean()),
+            "robust_accuracy": float(beyond(self.distances, BUDGET).mean()),
             "low": worst.low,
             "high": best.high,
             "area": self.area.area,

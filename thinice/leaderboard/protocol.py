@@ -119,7 +119,7 @@ def benchmark(
     seed, command = options.get("seed", 0), options.get("command")
     with open_session(data, options) as session:
         parts = _Parts(session, protocol, seed, {**options, "store": session.store})
-        clean = parts.compared(before, others)
+        clean = parts.compared(before, others, distances="both")
         verdicts = parts.attacked([before, *others])
         basis = {"basis": "robust", "budget": protocol.budget, "robust_by": protocol.budget_attack}
         robust = parts.compared(before, others, **basis)
@@ -164,10 +164,10 @@ class _Parts:
         self.common: dict[str, Any] = {**running, "seed": seed, "norm": "linf"}
         self.common.pop("checks", None)
 
-    def compared(self, dense: Classifier, pruned: Sequence[Classifier], **basis: Any) -> tuple[Comparison, ...]:  # noqa: ANN401
-        """Return the comparisons with the dense network, by minimum norms of both; on clean samples, or on a basis."""
-        search = {"attack": self.protocol.distance_attack, "effort": self.protocol.effort, "distances": "both"}
-        return compare_all(dense, pruned, self.session.samples, **{**self.common, **search, **basis})
+    def compared(self, dense: Classifier, pruned: Sequence[Classifier], **more: Any) -> tuple[Comparison, ...]:  # noqa: ANN401
+        """Return the comparisons with the dense network, by minimum norms; on the basis that is given."""
+        search = {"attack": self.protocol.distance_attack, "effort": self.protocol.effort}
+        return compare_all(dense, pruned, self.session.samples, **{**self.common, **search, **more})
 
     def attacked(self, networks: Sequence[Classifier]) -> tuple[Robustness, ...]:
         """Return the verdicts at the budget: by the attack alone, and with what minimum norms broke."""
