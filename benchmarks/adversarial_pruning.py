@@ -200,7 +200,7 @@ class Study:
             names = ("pruned_accuracy", "dense_accuracy", "samples", "S1,0", "S0,1", "auc", "auc_se")
             row |= {f"{basis} {key}": told[key] for key in names}
             row |= {f"{basis} auc_low": told["auc_low"], f"{basis} auc_high": told["auc_high"]}
-        row["done"] = True
+        row |= {"attack": self.options.attack, "budget": self.options.budget, "done": True}
         self.save()
 
 
@@ -295,7 +295,7 @@ NAMES = ("auc", "auc_se")
 def table(study: Study) -> Iterator[str]:
     """Yield the lines of the table, one a method and sparsity, of the networks that are finished."""
     done = [row for row in study.rows if row.get("done")]
-    head = ["method", "sparsity", "measured", "seeds", "clean %", "AutoAttack %", "minus LWM", "S1,0 clean"]
+    head = ["method", "sparsity", "measured", "seeds", "clean %", "robust %", "minus LWM", "S1,0 clean"]
     lines = [[*head, "S1,0 robust", "AUC clean", "AUC robust", "minutes"]]
     for sparsity, name in product(sorted({row["asked"] for row in done}), ARMS):
         rows = [row for row in done if (row["asked"], row["arm"]) == (sparsity, name)]
@@ -326,7 +326,10 @@ def table(study: Study) -> Iterator[str]:
     for seed in sorted({row["seed"] for row in done}):
         row = next(row for row in done if row["seed"] == seed)
         accuracies = row["clean dense_accuracy"], row["robust dense_accuracy"]
-        yield "dense, seed {}: clean {:.1%}, AutoAttack {:.1%}".format(seed, *accuracies)
+        yield "dense, seed {}: clean {:.1%}, robust {:.1%}".format(seed, *accuracies)
+    budget, attack = (done or [{}])[0].get("budget", study.options.budget), study.options.attack
+    attacks = sorted({row.get("attack", attack) for row in done})
+    yield f"robust: no adversarial is known within {budget:g} in linf, by {', '.join(attacks)}"
     lines.insert(1, ["---"] * len(lines[0]))
     yield from ("| " + " | ".join(line) + " |" for line in lines)
     for row in done:

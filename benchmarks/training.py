@@ -1,4 +1,4 @@
-"""What a training step costs beside the bare passes that it needs, for each objective.
+"""What a training step costs beside the bare passes that it needs, for each objective and for searches for masks.
 
     python benchmarks/training.py [--device cuda] [--network preact_resnet8] [--batch 128] [--steps 20] [--json FILE]
 
@@ -26,6 +26,7 @@ from torch.nn import functional
 from thinice.data import Samples, as_samples
 from thinice.models import build
 from thinice.numerics import pick_device
+from thinice.pruning import METHODS, PruningMethod
 from thinice.training import OBJECTIVES, Hook, Objective, Recipe, train
 from thinice.training.passes import in_layout, laid_out
 
@@ -37,6 +38,13 @@ CASES: dict[str, tuple[str, dict[str, object], int, int]] = {
     "trades, 7 steps": ("trades", {"steps": 7}, 2, 7),
 }
 """Objective, settings, passes for the weights, passes for the inputs."""
+SEARCHES: dict[str, tuple[str, str, dict[str, object], int]] = {
+    "hydra, pgd, 7 steps": ("pgd, 7 steps, eval", "hydra", {}, 1),
+    "hydra with S2AP, pgd, 7 steps": ("pgd, 7 steps, eval", "hydra", {"s2ap": 0.01, "s2ap_warmup": 0}, 2),
+    "harp, pgd, 7 steps": ("pgd, 7 steps, eval", "harp", {}, 1),
+    "r-admm, pgd, 7 steps": ("pgd, 7 steps, eval", "r-admm", {}, 1),
+}
+"""Case, pruning method, settings, passes for the scores or weights: what a search costs beside the passes it needs."""
 SHAPES = {"cnn5": (1, 28, 28), "digits_cnn": (1, 8, 8)}
 
 
@@ -88,7 +96,7 @@ def main() -> None:
     parser.add_argument(
         "--precisions", type=lambda text: text.split(","), default=None, help="float32; and bf16 on CUDA"
     )
-    parser.add_argument("--cases", type=lambda text: text.split(";"), default=list(CASES))
+    parser.add_argument("--cases", type=lambda text: text.split(";"), default=[*CASES, *SEARCHES])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -116,14 +124,18 @@ def main() -> None:
     rows = []
     for precision in options.precisions or (["float32", "bf16"] if cuda else ["float32"]):
         for case in options.cases:
-            name, settings, weights, crafting = CASES[case]
+            name, settings, weights, crafting = CASES[SEARCHES[case][0] if case in SEARCHES else case]
+            method = None
+            if case in SEARCHES:
+                _, method_name, method_settings, weights = SEARCHES[case]
+                method = METHODS.make(method_name, **method_settings)
             objective = OBJECTIVES.make(name, **settings)
             recipe = Recipe(
                 epochs=1, batch_size=options.batch, shift=4, flip=True, precision=precision, check_samples=1,
                 compiled=options.compile,
             )  # fmt: skip
             passes = {"weights": weights, "crafting": crafting, "mode": getattr(objective, "mode", "train")}
-            step, least = timed(options, samples, recipe, objective, passes, device=device)
+            step, least = timed(options, samples, recipe, objective, passes, method=method, device=device)
             row = {"precision": precision, "objective": case, "step_ms": step * 1e3, "bare_ms": least * 1e3}
             row |= {"ratio": step / least, "samples_a_second": options.batch / step}
             rows.append(row)
@@ -140,6 +152,7 @@ def timed(
     objective: Objective,
     needed: dict[str, object],
     *,
+    method: PruningMethod | None,
     device: torch.device,
 ) -> tuple[float, float]:
     """Return the seconds of a step of training, and of the bare passes."""
@@ -153,7 +166,10 @@ def timed(
     steps, least = float("inf"), float("inf")
     for _ in range(options.rounds):
         watch = Clock(options.steps, clock, finish)
-        train(network, samples, recipe, objective=objective, hooks=[watch])
+        train(network, samples, recipe, objective=objective, hooks=[watch] if method is None else [method, watch])
+        if method is not None:
+            method.finish(network)
+            network.requires_grad_()
         steps = min(steps, seconds_a_step(watch.times, cuda=cuda))
         with laid_out(network, recipe, device) as passes:
             images = in_layout(inputs, passes)

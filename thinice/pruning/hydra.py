@@ -30,23 +30,23 @@ __all__ = ["Hydra", "LowestMagnitude", "TopScores", "scaled"]
 
 
 class StraightThrough(torch.autograd.Function):
-    """A weight times a mask, whose gradient is passed on to the scores that it is made of, and to its density.
+    """A weight times a mask, whose gradient is passed on to the sizes of the scores it is made of, and to its density.
 
     The product lies in memory as the weight does, which convolutions are faster with.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, scores: Tensor, rate: Tensor | None, mask: Tensor) -> Tensor:  # noqa: ANN401, ARG004 - of torch
-        ctx.save_for_backward(weight, mask)
+    def forward(ctx: Any, weight: Tensor, scores: Tensor, rate: Tensor | None, mask: Tensor) -> Tensor:  # noqa: ANN401 - of torch
+        ctx.save_for_backward(weight, mask, scores)
         ctx.learns_rate = rate is not None
         return torch.mul(weight, mask, out=torch.empty_like(weight))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - of torch
-        weight, mask = ctx.saved_tensors
+        weight, mask, scores = ctx.saved_tensors
         of_mask = (gradients[0] * weight).sum_to_size(mask.shape)
         of_weight = gradients[0] * mask if ctx.needs_input_grad[0] else None
-        return of_weight, of_mask, of_mask.sum() if ctx.learns_rate else None, None
+        return of_weight, of_mask * scores.sign(), of_mask.sum() if ctx.learns_rate else None, None
 
 
 class TopScores(nn.Module):
@@ -90,7 +90,7 @@ class TopScores(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with zeros where the mask keeps nothing."""
-        return cast("Tensor", StraightThrough.apply(weight, self.scores.abs(), self.rate(), self.mask()))
+        return cast("Tensor", StraightThrough.apply(weight, self.scores, self.rate(), self.mask()))
 
 
 @dataclass(kw_only=True)
