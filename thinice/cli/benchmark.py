@@ -93,6 +93,8 @@ def benchmark(
     Clean accuracy, AutoAttack at 8/255 (linf), minimum norms and the area under their security curve, HO-FMN as
     published, sparsity, and which samples pruning loses, clean and robust. What the store holds already is not measured
     again: after Ctrl-C or a crash the same command goes on where it stopped.
+
+    thinice benchmark export and thinice benchmark import exchange files with the public benchmark.
     """
     from thinice import benchmark as run_benchmark
     from thinice import open_store, samples_to_tune_on
