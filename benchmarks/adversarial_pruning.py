@@ -15,8 +15,8 @@ Networks, the store and the rows (`results.json`) are in FOLDER. Interrupted, th
 prints what there is so far; `--dry-run` says what it will cost. Everything runs on one thread.
 
 Intervals are at 95 %: of accuracies Student's over the seeds, or with one seed Wilson's over the samples; of an AUC
-over seeds and samples (`thinice.stats.seed_summary`), or with one seed DeLong's over the samples. The difference to
-LWM is that of the same seed, on the same images.
+over seeds and samples (`thinice.stats.seed_summary`), or with one seed DeLong's over the samples. Differences, to LWM
+and of S2AP to its host, are those of the same seed, on the same images.
 """
 
 from __future__ import annotations
@@ -258,7 +258,8 @@ def over_seeds(values: Sequence[float], samples: int | None) -> tuple[float, flo
     mean = float(np.mean(values))
     if len(values) > 1:
         half = float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2) * np.std(values, ddof=1) / math.sqrt(len(values)))
-        return mean, mean - half, mean + half
+        low, high = mean - half, mean + half
+        return (mean, low, high) if samples is None else (mean, max(low, 0.0), min(high, 1.0))
     if samples is None:
         return mean, math.nan, math.nan
     interval = wilson(round(mean * samples), samples, CONFIDENCE)
@@ -292,21 +293,25 @@ def auc_text(rows: Sequence[Row], basis: str) -> str:
 NAMES = ("auc", "auc_se")
 
 
+def difference(rows: Sequence[Row], name: str, other: str, sparsity: float) -> str:
+    """Return the robust accuracy of one method minus that of another, seed by seed, in percent."""
+    by_arm = [
+        {row["seed"]: row["robust pruned_accuracy"] for row in rows if (row["asked"], row["arm"]) == (sparsity, arm)}
+        for arm in (name, other)
+    ]
+    pairs = [] if name == other else [by_arm[0][seed] - by_arm[1][seed] for seed in by_arm[0].keys() & by_arm[1].keys()]
+    return percent(pairs) if pairs else "—"
+
+
 def table(study: Study) -> Iterator[str]:
     """Yield the lines of the table, one a method and sparsity, of the networks that are finished."""
     done = [row for row in study.rows if row.get("done")]
-    head = ["method", "sparsity", "measured", "seeds", "clean %", "robust %", "minus LWM", "S1,0 clean"]
-    lines = [[*head, "S1,0 robust", "AUC clean", "AUC robust", "minutes"]]
+    head = ["method", "sparsity", "measured", "seeds", "clean %", "robust %", "minus LWM", "minus host"]
+    lines = [[*head, "S1,0 clean", "S1,0 robust", "AUC clean", "AUC robust", "minutes"]]
     for sparsity, name in product(sorted({row["asked"] for row in done}), ARMS):
         rows = [row for row in done if (row["asked"], row["arm"]) == (sparsity, name)]
         if not rows:
             continue
-        base = {row["seed"]: row for row in done if (row["asked"], row["arm"]) == (sparsity, BASELINE)}
-        pairs = [
-            row["robust pruned_accuracy"] - base[row["seed"]]["robust pruned_accuracy"]
-            for row in rows
-            if row["seed"] in base and name != BASELINE
-        ]
         lines.append(
             [
                 name,
@@ -315,7 +320,8 @@ def table(study: Study) -> Iterator[str]:
                 str(len(rows)),
                 percent([row["clean pruned_accuracy"] for row in rows], rows[0]["clean samples"]),
                 percent([row["robust pruned_accuracy"] for row in rows], rows[0]["robust samples"]),
-                percent(pairs) if pairs else "—",
+                difference(done, name, BASELINE, sparsity),
+                difference(done, name, name.removesuffix("+s2ap"), sparsity),
                 f"{np.mean([row['clean S1,0'] for row in rows]):.1f} of {rows[0]['clean samples']}",
                 f"{np.mean([row['robust S1,0'] for row in rows]):.1f} of {rows[0]['robust samples']}",
                 auc_text(rows, "clean"),

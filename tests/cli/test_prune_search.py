@@ -260,6 +260,16 @@ def test_a_format_without_a_normalisation_says_how_it_is_read(run, dense, progra
     assert theirs.fingerprint == pruned.fingerprint
 
 
+def test_awp_is_a_setting_of_fine_tuning(run, dense):
+    words = ("prune", dense, *WORDS[2:], "--method", "lwm", "--finetune", "epochs=1,awp=0.01")
+    assert run(*words, "-o", "pruned.pt")[0] == 0
+    pruned = load_classifier("pruned.pt")
+    assert pruned.recipe["training"]["awp"] == 0.01
+    assert pruned.masks.hold(pruned.network)
+    code, _, err = run(*words[:-1], "epochs=2,awp=0.01,awp_warmup=2", "-o", "other.pt")
+    assert (code, "`awp_warmup` 2 leaves nothing of 2 epochs" in err) == (1, True)
+
+
 def test_settings_that_are_text_stay_text(run, dense):
     words = ("prune", dense, "--sparsity", "0.5", "--quiet", "--set", "skip=conv1.*,fc.*", "--set", "scope=local")
     assert run(*words, "-o", "pruned.pt")[0] == 0
