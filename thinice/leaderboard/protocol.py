@@ -120,10 +120,10 @@ def benchmark(
     with open_session(data, options) as session:
         parts = _Parts(session, protocol, seed, {**options, "store": session.store})
         clean = parts.compared(before, others, distances="both")
-        verdicts = parts.attacked([before, *others])
+        tuned = [parts.ho_fmn(network, tune_on) for network in others]
+        verdicts = parts.attacked([before, *others])  # last, so that what all others broke counts beside it
         basis = {"basis": "robust", "budget": protocol.budget, "robust_by": protocol.budget_attack}
         robust = parts.compared(before, others, **basis)
-        tuned = [parts.ho_fmn(network, tune_on) for network in others]
         rows = [
             BenchmarkRow(
                 network=network.name,
@@ -170,7 +170,7 @@ class _Parts:
         return compare_all(dense, pruned, self.session.samples, **{**self.common, **search, **more})
 
     def attacked(self, networks: Sequence[Classifier]) -> tuple[Robustness, ...]:
-        """Return the verdicts at the budget: by the attack alone, and with what minimum norms broke."""
+        """Return the verdicts at the budget: by the attack alone, and with what the others broke."""
         options = {name: value for name, value in self.common.items() if name != "compiled"}
         options |= {"attack": self.protocol.budget_attack, "skip_known": "both", "checks": self.checks}
         return evaluate_all(networks, self.session.samples, budgets=[self.protocol.budget], **options)

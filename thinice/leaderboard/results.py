@@ -102,7 +102,7 @@ class BenchmarkRow:
     comparison, robust_comparison : Comparison
         What pruning did to each sample: on clean samples, and by which samples are robust at the budget.
     autoattack : Robustness
-        At the budget; with what the minimum norms broke beside.
+        At the budget: the attack alone, and beside it what all attacks together leave.
     ho_fmn : Robustness
         By HO-FMN, tuned on other samples.
     area : CurveArea
