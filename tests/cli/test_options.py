@@ -16,8 +16,8 @@ import thinice
 from thinice.analysis.options import (
     CompareOptions,
     EvaluateOptions,
+    MeasureAllOptions,
     Option,
-    StoredMeasureOptions,
     chosen,
     declared,
     search_options,
@@ -137,7 +137,7 @@ def test_groups_of_the_api_become_options_and_come_back_as_its_keyword_arguments
 
 @pytest.mark.parametrize(
     ("command", "group"),
-    [("measure", StoredMeasureOptions), ("compare", CompareOptions), ("evaluate", EvaluateOptions)],
+    [("measure", MeasureAllOptions), ("compare", CompareOptions), ("evaluate", EvaluateOptions)],
 )
 def test_a_command_has_the_options_of_its_function_with_the_same_defaults(command, group):
     function = getattr(thinice, f"{command}_all")

@@ -46,10 +46,12 @@ __all__ = [
     "CertifyOptions",
     "CompareOptions",
     "EvaluateOptions",
+    "MeasureAllOptions",
     "MeasureOptions",
     "Option",
     "RunOptions",
     "SearchOptions",
+    "ShardOptions",
     "SkipKnown",
     "StoreOptions",
     "StoredMeasureOptions",
@@ -154,6 +156,17 @@ class RunOptions(TypedDict, total=False):
         bool, Option(False, "Search in a network compiled by torch.compile; pays in long runs.", "--compile")
     ]
     engine: Annotated[EngineLike, Option("local", _engines)]
+    workers: Annotated[
+        int,
+        Option(
+            None,
+            "Processes of this machine that compute, each with its share of the threads, or of several GPUs with one: "
+            "--engine processes. A batch goes to one of them: of fewer samples than N batches, lower --batch-size. The "
+            "results are those of one process, to the bit, at the same batch size.",
+            metavar="N",
+            min=1,
+        ),
+    ]
 
 
 class StoreOptions(TypedDict, total=False):
@@ -193,6 +206,24 @@ class CertifyOptions(TypedDict, total=False):
 
 
 class StoredMeasureOptions(MeasureOptions, StoreOptions, CertifyOptions, total=False):
+    """Options of `measure_all` and `compare`."""
+
+
+class ShardOptions(TypedDict, total=False):
+    """Which part of the samples is measured."""
+
+    shard: Annotated[
+        str,
+        Option(
+            None,
+            "Measure the I-th of N parts of the samples alone, I from 1 to N, whole batches each: in an array of jobs, "
+            "$SLURM_ARRAY_TASK_ID/N, each with a --store of its own; then thinice merge.",
+            metavar="I/N",
+        ),
+    ]
+
+
+class MeasureAllOptions(StoredMeasureOptions, ShardOptions, total=False):
     """Options of `measure_all`."""
 
 

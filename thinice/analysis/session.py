@@ -25,6 +25,8 @@ from thinice.attacks import Attack, MinNormResult, concatenate
 from thinice.attacks.fixed_budget import AttackEnsemble
 from thinice.data import Samples
 from thinice.engines import ProgressCounter, Reporter, Result, Task, auto_reporter
+from thinice.engines.local import batches, first_batch_size
+from thinice.errors import InputError
 from thinice.losses import margin
 from thinice.models import Classifier
 from thinice.models.stored import store_checkpoint
@@ -36,7 +38,7 @@ from thinice.types import Outcome
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ComparisonBasis", "MeasurementSession", "Shard", "kept_adversarials", "open_session"]
+__all__ = ["ComparisonBasis", "MeasurementSession", "Shard", "kept_adversarials", "open_session", "shard_positions"]
 
 ADVERSARIAL_VALUES = 128 * 128
 """Samples with at most this many values keep every adversarial in the store, larger ones the closest of a shard."""
@@ -95,6 +97,9 @@ class MeasurementSession:
         As of `thinice.measure`.
     kept : bool
         Whether results shall name the store's file: not where it is a temporary one.
+    shard : str, optional
+        The part of the selection that is measured: `samples` is that part then. The store has it as a part of the
+        whole.
 
     """
 
@@ -105,11 +110,18 @@ class MeasurementSession:
         *,
         progress: Reporter | bool = True,
         kept: bool = True,
+        shard: str | None = None,
         **options: Unpack[RunOptions],
     ) -> None:
         self.store = store
-        self.samples = samples
         self.engine = make_engine(options)
+        self.samples = self._selection = samples
+        self._shard: dict[str, Any] = {}
+        if shard is not None:
+            values, batch_size = samples.inputs.shape[1:].numel(), chosen(RunOptions, options)["batch_size"]
+            size = first_batch_size(batch_size, values, self.engine.device)
+            self.samples = samples[shard_positions(shard, len(samples), size)]
+            self._shard = {"shard": shard.replace(" ", ""), "shard_samples": len(self.samples)}
         self.path: Path | None = store.path if kept else None
         self._compiled = chosen(RunOptions, options)["compiled"]
         self.report = auto_reporter() if progress is True else progress or None
@@ -140,18 +152,19 @@ class MeasurementSession:
     ) -> Iterator[Run]:
         """Record everything that is stored inside as one run with these settings, as `run` does for an attack."""
         device = str(self.engine.device)
+        settings = {**settings, **self._shard}
         with self.store.run(command=command, device=device, precision=precision, seed=seed, settings=settings) as run:
             self._run = run
             self._dataset_id = run.dataset(
-                fingerprint=self.samples.fingerprint,
-                name=self.samples.name,
-                split=self.samples.split,
-                shape=self.samples.inputs.shape[1:],
-                classes=self.samples.classes,
-                sample_ids=self.sample_ids,
-                labels=self.samples.labels.numpy(),
-                digests=self.samples.digests,
-                sources=self.samples.sources,
+                fingerprint=self._selection.fingerprint,
+                name=self._selection.name,
+                split=self._selection.split,
+                shape=self._selection.inputs.shape[1:],
+                classes=self._selection.classes,
+                sample_ids=self._selection.sample_ids.numpy(),
+                labels=self._selection.labels.numpy(),
+                digests=self._selection.digests,
+                sources=self._selection.sources,
             )
             try:
                 yield run
@@ -434,5 +447,42 @@ def open_session(samples: Samples, options: Mapping[str, Any]) -> Iterator[Measu
     with tempfile.TemporaryDirectory(prefix="thinice-") as folder:
         opened = store if isinstance(store, Store) else open_store(store or Path(folder) / "thinice.duckdb", new=True)
         yield MeasurementSession(
-            opened, samples, progress=options.get("progress", True), kept=store is not None, **running
+            opened,
+            samples,
+            progress=options.get("progress", True),
+            kept=store is not None,
+            shard=options.get("shard"),
+            **running,
         )
+
+
+def shard_positions(shard: str, samples: int, size: int) -> torch.Tensor:
+    """Return the positions of the samples of a shard ``"I/N"``: every N-th batch of so many samples, from the I-th on.
+
+    Whole batches, so that the samples of a shard are computed together with those that they would be with in a run on
+    all samples: the results are the same to the bit. And every N-th, for data sets are often sorted by class.
+
+    Raises
+    ------
+    InputError
+        For what is no shard, and where there are fewer batches than shards.
+
+    Examples
+    --------
+    >>> shard_positions("2/2", 7, 2).tolist(), shard_positions("1/2", 7, 2).tolist()
+    ([2, 3, 6], [0, 1, 4, 5])
+
+    """
+    number, _, count = shard.replace(" ", "").partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise InputError(
+            f"`shard` must be I/N, I from 1 to N, as 3/64, got {shard!r}; an array of Slurm counts so with --array=1-64"
+        )
+    shards = batches(samples, size)
+    if int(count) > len(shards):
+        way_out = f"give `batch_size` {samples // int(count)} or less, or" if samples >= int(count) else "take"
+        raise InputError(
+            f"`shard` {shard}: {samples} samples are {len(shards)} batches of {size}, and a shard is of whole batches: "
+            f"{way_out} at most {len(shards)} shards"
+        )
+    return torch.cat([torch.arange(part.start, part.stop) for part in shards[int(number) - 1 :: int(count)]])

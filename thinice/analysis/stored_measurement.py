@@ -10,7 +10,7 @@ from torch import nn
 
 from thinice.analysis.certifying import certify, refuse_hours, refuse_uncertifiable
 from thinice.analysis.measurement import in_network_classes, minimum_norm_attack, prepare_classifiers
-from thinice.analysis.options import StoredMeasureOptions, chosen, search_options
+from thinice.analysis.options import MeasureAllOptions, chosen, search_options
 from thinice.analysis.session import open_session
 from thinice.data import Samples
 from thinice.models import Classifier, as_classifier
@@ -22,7 +22,7 @@ __all__ = ["measure_all"]
 def measure_all(
     classifiers: Sequence[Classifier | nn.Module],
     samples: Samples,
-    **options: Unpack[StoredMeasureOptions],
+    **options: Unpack[MeasureAllOptions],
 ) -> tuple[Measured, ...]:
     """Return the epsilons of every sample for each of several networks, in their order.
 
@@ -41,6 +41,9 @@ def measure_all(
         Prove a lower bound of each distance as well, as `thinice.lower_bounds`: `Measured.epsilon_lower`.
     certify_hours : float
         A network whose bounds would take longer is refused, before any is attacked.
+    shard : str, optional
+        ``"3/64"``, the third of 64 parts of the samples, is measured alone: `thinice.analysis.session.shard_positions`.
+        A store keeps it as a part of the whole; `Store.merge` brings the parts together.
     command : sequence of str, optional
         What the store notes as the origin of the run; by default this process's command line.
 
@@ -64,9 +67,9 @@ def measure_all(
         unprepared = [as_classifier(classifier) for classifier in classifiers]
         samples = in_network_classes(samples, unprepared)
         networks = prepare_classifiers(unprepared, samples)
-    given = chosen(StoredMeasureOptions, options)
+    given = chosen(MeasureAllOptions, options)
     refuse_hours(options)
-    bound = minimum_norm_attack(given["attack"], **search_options(options, StoredMeasureOptions))
+    bound = minimum_norm_attack(given["attack"], **search_options(options, MeasureAllOptions))
     with (
         open_session(samples, options) as session,
         session.run(bound, seed=bound.seed, command=options.get("command")),

@@ -86,6 +86,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "thinice.cli.claims:import_claims",
             "Read what verifiers claim of a network (results of ada-verona), and hold it against the store.",
         ),
+        "merge": (
+            "thinice.cli.merge:merge",
+            "Bring the parts that --shard measured, each in a store of its own, into one store.",
+        ),
         "doctor": (
             "thinice.cli.doctor:doctor",
             "Show what thinice finds here: versions, device, extras, data, the store.",

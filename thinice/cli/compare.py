@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from thinice.analysis.options import NOISE, CompareOptions
+from thinice.analysis.options import NOISE, CompareOptions, MeasureAllOptions, ShardOptions, StoredMeasureOptions
 from thinice.cli.loading import load
+from thinice.cli.measure import measure_and_print
 from thinice.cli.options import (
     STORE,
     CheckpointOptions,
@@ -39,6 +40,7 @@ def compare(
     *,
     selection: DataOptions,
     comparing: CompareOptions,
+    sharing: ShardOptions,
     reading: CheckpointOptions,
     drawing: FigureOptions,
     printing: OutputOptions,
@@ -46,11 +48,16 @@ def compare(
     """Show which samples pruning loses, and how close to the dense network's boundary they lay.
 
     The table goes to standard output, every sample into the store, the figures into a folder. What the store holds
-    already is not measured again: after Ctrl-C or a crash the same command goes on where it stopped.
+    already is not measured again: after Ctrl-C or a crash the same command goes on where it stopped. With --shard the
+    distances of one part of the samples are measured, and nothing is compared: that does the same command without it,
+    on the store that thinice merge makes of the parts.
     """
     from thinice import compare_all
 
     say = Messages(quiet=printing.quiet)
+    if "shard" in sharing:
+        measure_shard([dense, *pruned], selection, comparing, sharing, reading, printing)
+        return
     prepare(drawing.folder)
     controls = control_files(comparing)
     (first, *networks), samples = load([dense, *pruned, *controls], reading, selection, say)
@@ -61,6 +68,35 @@ def compare(
     with exit_on_interrupt(f"What was measured is in {store}; the same command goes on there."):
         comparisons = compare_all(first, others, samples, **comparing)
         report(comparisons, store, drawing.folder, printing.format, say, device=str(comparing["device"]))
+
+
+def measure_shard(
+    files: Sequence[Path],
+    selection: DataOptions,
+    comparing: CompareOptions,
+    sharing: ShardOptions,
+    reading: CheckpointOptions,
+    printing: OutputOptions,
+) -> None:
+    """Measure the distances that a comparison needs, on a shard: of the dense network, or of all where it asks for it.
+
+    What costs few passes a sample (predictions, gradients, control networks), and the search for what only lost samples
+    need, is left to the comparison itself.
+    """
+    from thinice.analysis.comparison import distinct
+
+    if comparing.get("robust_by") is not None:
+        raise InputError(
+            "`--robust-by` is not measured in shards: thinice evaluate does, into the store that the parts are merged "
+            "into; leave it out with --shard"
+        )
+    say = Messages(quiet=printing.quiet)
+    networks, samples = load(files, reading, selection, say)
+    both = comparing["distances"] == "both" or comparing["basis"] == "robust"
+    wanted = StoredMeasureOptions.__annotations__.keys()
+    measuring = {name: value for name, value in comparing.items() if name in wanted} | dict(sharing)
+    measured = distinct(networks) if both else networks[:1]
+    measure_and_print(measured, samples, cast("MeasureAllOptions", measuring), printing, say)
 
 
 def control_files(comparing: CompareOptions) -> list[Path]:

@@ -68,6 +68,7 @@ def study(
     ] = NETWORKS,
     device: Device = "auto",
     engine: Annotated[str, typer_option(RunOptions, "engine")] = "local",
+    workers: Annotated[int | None, typer_option(RunOptions, "workers")] = None,
     drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
@@ -98,6 +99,7 @@ def study(
                 networks=networks,
                 device=device,
                 engine=engine,
+                workers=workers,
                 progress=not printing.quiet,
                 say=say,
             )

@@ -1,7 +1,8 @@
 """Engines run a task on all its samples, shard by shard; one process takes what they compute, and stores it.
 
-`LocalEngine` computes in this process. Another engine sends shards to other processes or machines: a `Task` says what
-to compute and can be sent there, its results come back on the CPU, and in any order. `ENGINES` is their registry.
+`LocalEngine` computes in this process, `ProcessEngine` in several of this machine. Another engine sends shards to
+other machines: a `Task` says what to compute and can be sent there, its results come back on the CPU, and in any order.
+`ENGINES` is their registry.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,10 @@ __all__ = [
 ]
 
 ENGINES: Registry[Callable[..., Engine]] = Registry(
-    "engine", {"local": ("thinice.engines.local:LocalEngine", "in this process, batch after batch")}
+    "engine",
+    {
+        "local": ("thinice.engines.local:LocalEngine", "in this process, batch after batch"),
+        "processes": ("thinice.engines.processes:ProcessEngine", "in several processes of this machine, see --workers"),
+    },
 )
-"""All engines by name: each is made of a ``device`` and a ``batch_size``."""
+"""All engines by name: each is made of a ``device`` and a ``batch_size``; several processes also of ``workers``."""

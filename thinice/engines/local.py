@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ from thinice.engines.task import Result, Task
 from thinice.errors import InputError
 from thinice.numerics import exact
 
-__all__ = ["BatchSize", "LocalEngine", "first_batch_size"]
+__all__ = ["BatchSize", "LocalEngine", "batches", "computed", "first_batch_size"]
 
 BatchSize = int | Literal["auto"]
 
@@ -51,25 +51,40 @@ class LocalEngine:
 
         """
         size = first_batch_size(self.batch_size, task.values, self.device)
-        compute = task.on(self.device)
-        start = 0
-        while start < len(task):
-            part = slice(start, min(start + size, len(task)))
-            try:
-                with exact(self.device):
-                    result = compute(part)
-            except RuntimeError as error:
-                if not _out_of_memory(error):
-                    raise
-                if size == 1:
-                    message = f"`device` {self.device}: memory does not hold even one sample of this network"
-                    raise InputError(message) from error
-                size = (part.stop - part.start + 1) // 2
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            yield part, result
-            start = part.stop
+        yield from computed(task.on(self.device), slice(0, len(task)), size, self.device)
+
+
+def computed(
+    compute: Callable[[slice], Result], samples: slice, size: int, device: torch.device
+) -> Iterator[tuple[slice, Result]]:
+    """Yield the slice and the result of each batch of a slice of the samples, as `LocalEngine.run` does."""
+    start = samples.start
+    while start < samples.stop:
+        part = slice(start, min(start + size, samples.stop))
+        try:
+            with exact(device):
+                result = compute(part)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            if size == 1:
+                message = f"`device` {device}: memory does not hold even one sample of this network"
+                raise InputError(message) from error
+            size = (part.stop - part.start + 1) // 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        yield part, result
+        start = part.stop
+
+
+def batches(samples: int, size: int) -> list[slice]:
+    """Return the slices in which so many samples are computed, so many at a time.
+
+    >>> batches(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
 
 
 def first_batch_size(batch_size: BatchSize, values: int, device: torch.device) -> int:

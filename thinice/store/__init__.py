@@ -15,6 +15,7 @@ from thinice.store.connection import Connection, ask, interruptibly, located, mi
 from thinice.store.decode import stored_adversarial, stored_settings
 from thinice.store.explain import catalog, explained, nearest, statements
 from thinice.store.export import Format, export_files
+from thinice.store.merge import Incomplete, incomplete, merge_part
 from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
 from thinice.store.sql import OwnQuery, query
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Format",
+    "Incomplete",
     "Run",
     "Store",
     "catalog",
@@ -310,6 +312,30 @@ class Store:
             settings=settings or {},
         ) as run:
             yield run
+
+    def merge(self, *parts: str | PathLike[str]) -> list[Incomplete]:
+        """Take over what other stores know of samples, and return the measurements of shards that lack samples still.
+
+        Taken over are the selections, networks and attacks, what was measured, predicted and proved of their samples,
+        and the runs that did: each part in one transaction, so nothing doubles when it is merged again, and nothing is
+        half there after a crash. Comparisons are not: `thinice.compare` makes them of what the store then holds.
+
+        Parameters
+        ----------
+        *parts : path-like
+            The files, as of ``measure_all(…, shard="3/64", store="parts/3.duckdb")``.
+
+        Raises
+        ------
+        StoreError
+            For a file that is no store, one of other versions, or with another network under the same name; the parts
+            before it were merged.
+
+        """
+        for part in parts:
+            merge_part(self.path, part, self._patience)
+        with reading(self.path, self._patience, own=True) as connection:
+            return incomplete(connection)
 
     def _repr_html_(self) -> str:
         """Show what is inside: tables, the latest runs, the latest comparisons."""

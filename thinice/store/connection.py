@@ -43,6 +43,7 @@ __all__ = [
     "ask",
     "interruptibly",
     "located",
+    "merging",
     "missing",
     "one_line",
     "plain",
@@ -123,8 +124,25 @@ def writing(path: Path, patience: float, *, create: bool = False, bulky: bool = 
 
 
 @contextmanager
+def merging(path: Path, part: Path, patience: float) -> Iterator[Connection]:
+    """Yield a connection as `writing` does, to which another store is attached as well, read only, as ``part``."""
+    if not part.exists():
+        raise missing(part)
+    with _turns[path], _attached(path, "read_write", patience, part=part) as connection:
+        connection.execute("begin")
+        yield connection
+        connection.execute("commit")
+
+
+@contextmanager
 def _attached(
-    path: Path, mode: Mode, patience: float, *, folder: Path | None = None, own: bool = False
+    path: Path,
+    mode: Mode,
+    patience: float,
+    *,
+    folder: Path | None = None,
+    own: bool = False,
+    part: Path | None = None,
 ) -> Iterator[Connection]:
     """Yield a connection to a DuckDB with a store attached, and keep that DuckDB for the next `own` statements."""
     idle = _idle.pop(path, None) if own else None
@@ -132,6 +150,8 @@ def _attached(
     with ExitStack() as stack, _ctrl_c_as_such():
         stack.callback(duck.close)
         _attach(duck, path, mode, patience)
+        if part is not None:
+            _attach(duck, part, "read_only", patience, name="part")
         try:
             if folder is not None:
                 duck.execute("set allowed_directories = [$folder]", {"folder": str(folder)})
@@ -179,13 +199,13 @@ def _rests(duck: Connection) -> bool:
     return True
 
 
-def _attach(connection: Connection, path: Path, mode: Mode, patience: float) -> None:
+def _attach(connection: Connection, path: Path, mode: Mode, patience: float, *, name: str = "store") -> None:
     start = time.monotonic()
     while True:
         log = identity(log_of(path))
         _refuse_other_kinds(path)
         try:
-            _attach_now(connection, path, mode)
+            _attach_now(connection, path, mode, name)
         except duckdb.Error as error:
             waited = time.monotonic() - start
             if MISMATCH in str(error) and orphaned(path, log):
@@ -220,10 +240,10 @@ def _other_kind(path: Path) -> str | None:
     return kinds.get(stat.S_IFMT(mode), "device")
 
 
-def _attach_now(connection: Connection, path: Path, mode: Mode) -> None:
-    name = str(path).replace("'", "''")  # DuckDB 1.x binds no parameter here
+def _attach_now(connection: Connection, path: Path, mode: Mode, name: str) -> None:
+    file = str(path).replace("'", "''")  # DuckDB 1.x binds no parameter here
     options = "read_only" if mode == "read_only" else f"storage_version '{STORAGE_VERSION}'"
-    connection.execute(f"attach '{name}' as store (type duckdb, {options})")
+    connection.execute(f"attach '{file}' as {name} (type duckdb, {options})")
 
 
 def ask(connection: Connection, statement: str, **parameters: object) -> list[tuple[Any, ...]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from thinice.store.connection import Connection
 
-__all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "upgrade"]
+__all__ = ["VERSION", "add_missing_statistics", "log_damage", "make", "now", "refuse_other_schema", "upgrade"]
 
 VERSION = 2
 """Of the tables: raise it when they change in a way that an earlier thinice would misread."""
@@ -130,6 +130,14 @@ def upgrade(path: Path, patience: float) -> None:
         with writing(path, patience) as connection:
             if _is_outdated(connection, path):  # no other process was faster
                 _define(connection)
+
+
+def refuse_other_schema(connection: Connection, path: Path) -> None:
+    """Raise StoreError for a file that is no store, or one that another version of thinice was the last to open."""
+    if _is_outdated(connection, path):
+        raise StoreError(
+            f"{path} was written by another version of thinice: `thinice runs --store {path}` brings it up to date"
+        )
 
 
 def log_damage(connection: Connection, path: Path) -> str | None:

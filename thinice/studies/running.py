@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from thinice.analysis.measurement import make_engine
+from thinice.analysis.options import RunOptions
 from thinice.analysis.session import MeasurementSession
 from thinice.data import load_samples
-from thinice.engines import ENGINES, auto_reporter
+from thinice.engines import LocalEngine, auto_reporter
 from thinice.engines.progress import duration
 from thinice.errors import ThinIceError
 from thinice.files import expanded, make_folder, refuse_folder
-from thinice.numerics import pick_device
 from thinice.store import Store, open_store
 from thinice.studies.measuring import CellMeasurements
 from thinice.studies.networks import NetworkFiles, NetworkPlan, NetworkTask, reason_of, waves
@@ -121,6 +122,7 @@ def run_study(
     networks: str | PathLike[str] = NETWORKS,
     device: str = "auto",
     engine: str = "local",
+    workers: int | None = None,
     progress: Reporter | bool = True,
     say: Callable[[str], object] | None = None,
     command: Sequence[str] | None = None,
@@ -140,7 +142,9 @@ def run_study(
     networks : path
         The folder of the networks.
     device, engine : str
-        As of `thinice.measure`; networks are made by the engine too, one at a time.
+        As of `thinice.measure`; networks are made in this process, one at a time.
+    workers : int, optional
+        So many processes measure, as of `thinice.measure`; networks are made in this one.
     progress : bool or callable
         True shows a line where that makes sense; a callable gets each `StudyProgress`.
     say : callable, optional
@@ -160,7 +164,11 @@ def run_study(
     opened = store if isinstance(store, Store) else open_store(store, new=True)
     say = say or (lambda _: None)
     counter = _Counter(study, auto_reporter() if progress is True else progress or None)
-    maker = ENGINES.make(engine, device=pick_device(device), batch_size=1)
+    running: RunOptions = {"engine": engine, "device": device}
+    if workers is not None:
+        running["workers"] = workers
+    measuring = make_engine(running)
+    maker = LocalEngine(measuring.device, batch_size=1)  # what is told of a training cannot leave this process
     failures: list[Failure] = []
 
     def fail(setup: Setup, network: str, reason: str, failed_before: str | None = None) -> None:
@@ -176,7 +184,7 @@ def run_study(
             files = NetworkFiles(
                 setup, training, folder, opened, progress=partial(counter.epoch, setup), command=command
             )
-            session = MeasurementSession(opened, samples, progress=counter.attack, engine=engine, device=device)
+            session = MeasurementSession(opened, samples, progress=counter.attack, engine=measuring)
             measurements = CellMeasurements(study, setup, files, session, command)
         except ThinIceError as error:  # no such data, or a budget beyond what their images allow
             fail(setup, "all networks", str(error))
