@@ -42,6 +42,16 @@ def test_markdown_escapes_bars_and_keeps_a_row_on_a_line():
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(12345.6, "12346"), (77810.0, "77810"), (-1234.5, "-1234"), (0.00012345, "0.0001234"), (3e9, "3e+09")],
+)
+def test_large_numbers_are_whole_in_tables(value, shown):
+    row = [{"passes": value}]
+    assert render(row, Format.MARKDOWN).splitlines()[-1] == f"| {shown} |"
+    assert render(row, Format.CSV).splitlines()[-1] == repr(value)
+
+
 def test_table_sets_numbers_to_the_right():
     assert aligned([["name", "n"], ["a", "3"], ["longer", "14"]]).splitlines() == [
         "name     n",

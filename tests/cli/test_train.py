@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_network(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--recipe", "fst"), "`recipe` 'fst' is unknown: did you mean fast"),
+        (("--recipe", "fastt"), "`recipe` 'fastt' is unknown: did you mean fast?"),
         (("--objective", "tradess"), "`objective` 'tradess' is unknown: did you mean trades?"),
         (("--epochs", "0"), "`epochs` must be a whole number of at least 1, got 0"),
         (

@@ -125,6 +125,11 @@ def test_what_is_no_list_of_distances_is_refused(content, message):
         parse_distances(content)
 
 
+def test_what_is_no_pickle_is_told_without_the_numbers_of_instructions():
+    with pytest.raises(InputError, match=r"^`file` is no pickle of distances, or damaged$"):
+        parse_distances(b"hello")
+
+
 def test_a_tensor_cannot_claim_more_numbers_than_the_file_has():
     good = pickle.dumps(torch.tensor([0.5, 0.25]), protocol=2)
     shape = b"K\x02\x85"

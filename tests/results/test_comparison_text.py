@@ -98,6 +98,21 @@ def test_the_table_leads_with_the_auc():
     assert shown["shift, kept - lost"].startswith(f"{255 * values['shift']:.3g}/255 (")
 
 
+def test_a_small_p_stands_beside_what_it_shows():
+    distances = {
+        "pruned_median_kept": 0.1,
+        "pruned_median_lost": -0.01,
+        "boundary_shift": 0.0,
+        "boundary_shift_kept": 0.0,
+    }
+    tests = {"paired_log10_p": -3.0, "paired_equivalence_log10_p": -2.0}
+    failures = {"pruned_not_found": 0, "pruned_not_corrected": 0, "pruned_from_dense": 0}
+    row = {"dense_accuracy": 0.9, "pruned_accuracy": 0.8, "pruned_sparsity": 0.5, **NAMES, **COUNTS}
+    shown = dict(table(row | distances | tests | failures))
+    assert shown["log10 p, boundary moved"] == "-3.0"
+    assert shown["p, moved by less than 10 %"] == "0.01"
+
+
 def test_several_prunings_are_adjusted_and_held_against_each_other():
     epsilon = np.arange(200.0)
     rng = np.random.default_rng(0)

@@ -165,6 +165,14 @@ def test_budgets_are_numbers():
         ("rates: [1, 2]", "rates: [1, 2]\nseeds: [1, 1]", 6, "`seeds` must differ, got 1, 1"),
         ("rates: [1, 2]", "rates: [1, 2]\nsamples: -3", 6, "`samples` must be a whole number of at least 1, got '-3'"),
         (METHOD, "magnitude-global", 4, f"'magnitude-global' is unknown: choose from {METHOD}, "),
+        (METHOD, "hydrra", 4, r"`methods` 'hydrra' is unknown: .* lwm, hydra, "),
+        ("natural", "{recipe: natural, select: loss}", 3, "`select` 'loss' needs samples .*: give `held_out`"),
+        (
+            METHOD,
+            "{name: a, method: hydra, search: {recipe: hydra-prune-short, objective: natural}}",
+            4,
+            "`select` 'robust' needs an objective that attacks",
+        ),
         (METHOD, f"{METHOD}, {METHOD}", 4, "stands there twice: give each another `name`"),
         (METHOD, "{name: dense, method: magnitude}", 4, "'dense' is what the network before pruning is called"),
         (METHOD, "{name: a, method: magnitud}", 4, "`method` 'magnitud' is unknown: did you mean magnitude?"),
@@ -229,3 +237,12 @@ def test_more_cells_than_anybody_can_run_are_refused():
     text = GOOD.replace("rates: [1, 2]", f"rates: [{', '.join(map(str, range(1, 1200)))}]\nseeds: 1000")
     with pytest.raises(InputError, match="cells are more than 1,000,000"):
         parse_study(text, "x")
+
+
+def test_a_method_of_pruning_stands_for_itself():
+    lines = {
+        name: parse_study(GOOD.replace(METHOD, name), "s").methods
+        for name in ("lwm", "{name: lwm, method: lwm}", "hydra", "{name: hydra, method: hydra}")
+    }
+    assert lines["lwm"] == lines["{name: lwm, method: lwm}"]
+    assert lines["hydra"] == lines["{name: hydra, method: hydra}"]

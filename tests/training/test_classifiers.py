@@ -58,6 +58,24 @@ def test_a_classifier_is_trained_on_and_stays_as_it_is(digits, tmp_path):
         train_classifier(dense, digits, plan(), normalization="mnist")
 
 
+def test_own_code_is_refused_before_the_work(digits, tmp_path):
+    (tmp_path / "models.py").write_text(
+        "import torch\nNet = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+    )
+    code = f"{tmp_path / 'models.py'}:Net"
+    with pytest.raises(InputError, match=r"is your own code.*: train it in Python, .*thinice\.train"):
+        train_classifier(code, digits, plan(), path=tmp_path / "new.pt")
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    recipe, objective = plan(epochs=1)  # the way out, as it is told
+    thinice.train(module, digits, recipe, objective=objective)
+    torch.save(module.state_dict(), tmp_path / "own.pt")
+    own = thinice.load_classifier(tmp_path / "own.pt", architecture=code)
+    with pytest.raises(InputError, match=r"'own' is of your own code.*: train it in Python"):
+        train_classifier(own, digits, plan(), path=tmp_path / "more.pt")
+    assert not (tmp_path / "more.pt.snapshot").exists()
+    assert train_classifier(own, digits, plan(epochs=1)).classifier.fingerprint != own.fingerprint  # nothing is saved
+
+
 def test_the_checkpoint_and_the_snapshot_are_asked_for_before_the_work(digits, tmp_path):
     (tmp_path / "net.pt").write_text("no checkpoint")
     with pytest.raises(InputError, match="is there already and is not a checkpoint"):

@@ -122,6 +122,8 @@ class Messages:
 
 Row = Mapping[str, object]
 
+WHOLE_FROM, WHOLE_UP_TO = 1e3, 1e9
+"""Between these, tables for people have whole numbers."""
 LONGEST_CELL = 300
 """Of tables for people; the answers of the store's checks are shorter, and CSV and JSON hold the whole text."""
 
@@ -266,7 +268,8 @@ def _cell(value: object, how: Format) -> str:
         text = json.dumps(value, default=str, ensure_ascii=False)
         return text if how is Format.CSV else shown(text, LONGEST_CELL)
     if isinstance(value, float):
-        return repr(value) if how is Format.CSV else f"{value:.4g}"
+        form = ".0f" if WHOLE_FROM <= abs(value) < WHOLE_UP_TO else ".4g"
+        return repr(value) if how is Format.CSV else f"{value:{form}}"
     text = str(value)
     if how is not Format.CSV:
         return shown(" ".join(text.split()), LONGEST_CELL)

@@ -79,8 +79,9 @@ def parse_distances(content: bytes, named: str = "`file`") -> NDArray[np.float64
     except _RefusedError as error:
         raise InputError(f"{named} {error}") from None
     except Exception as error:  # noqa: BLE001 - what a reader fails on in a stranger's file may be anything
-        reason = shown(str(error).partition("\n")[0] or type(error).__name__)
-        raise InputError(f"{named} is no pickle of distances, or damaged ({reason})") from None
+        reason = shown(str(error).partition("\n")[0])
+        told = "" if isinstance(error, KeyError) or not reason else f" ({reason})"
+        raise InputError(f"{named} is no pickle of distances, or damaged{told}") from None
     if not len(numbers):
         raise InputError(f"{named} holds no distances")
     if np.isnan(numbers).any() or (numbers < 0).any():

@@ -272,7 +272,7 @@ def table(row: Row) -> list[tuple[str, str]]:
             ("shift, pruned - dense", distance_text(row["boundary_shift"], norm)),
             ("the same, kept alone", distance_text(row["boundary_shift_kept"], norm)),
             ("log10 p, boundary moved", _number(row["paired_log10_p"], ".1f")),
-            ("p, it moved by 10 % or more", _short_p(row["paired_equivalence_log10_p"])),
+            ("p, moved by less than 10 %", _short_p(row["paired_equivalence_log10_p"])),
             ("pruned epsilon not found", f"{row['pruned_not_found']}"),
             ("lost, not corrected", f"{row['pruned_not_corrected']}"),
             ("taken from dense", f"{row['pruned_from_dense']}"),

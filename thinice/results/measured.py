@@ -248,6 +248,8 @@ def bound_notes(
 
     >>> bound_notes(np.array([5, 7]), np.array([0.2, 0.3]), np.array([0.1, 0.3]), "l2")
     ('2 samples lay far above their lower bounds and were searched again: 1 nearer (5: 0.1 instead of 0.2)',)
+    >>> bound_notes(np.array([5, 7]), np.array([0.2, 0.3]), np.array([np.nan, 0.3]), "l2")
+    ('1 sample lay far above its lower bound and was searched again: none nearer, so the bounds are loose',)
     """
     again = 0 if second_epsilon is None else int((~np.isnan(second_epsilon)).sum())
     if second_epsilon is None or not again:
@@ -262,7 +264,12 @@ def bound_notes(
     )
     more = ", …" if len(nearer) > len(worst) else ""
     told = f"{len(nearer)} nearer ({which}{more})" if len(nearer) else "none nearer, so the bounds are loose"
-    return (f"{again} samples lay far above their lower bounds and were searched again: {told}",)
+    lay = (
+        "sample lay far above its lower bound and was"
+        if again == 1
+        else "samples lay far above their lower bounds and were"
+    )
+    return (f"{again} {lay} searched again: {told}",)
 
 
 def bound_summary(epsilon: NDArray[np.float32], epsilon_lower: NDArray[np.float64] | None) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from thinice.data import find_dataset
 from thinice.errors import InputError
 from thinice.files import expanded, read_whole
 from thinice.models.architectures import find_architecture
-from thinice.pruning import MERKLE_METHODS
+from thinice.pruning import MERKLE_METHODS, METHODS
 from thinice.studies.definition import AttackChoice, MethodChoice, Published, Setup, Study, TrainingChoice
 from thinice.studies.entries import EntryReader
 from thinice.studies.safe_yaml import Entry, parse_yaml
+from thinice.training import check_choice
 from thinice.types import NORMS, Norm
 
 __all__ = ["KEYS", "PARTS", "parse_study", "read_study"]
@@ -184,9 +185,9 @@ class _StudyReader(EntryReader):
 
     def method(self, entry: Entry, rate: float) -> MethodChoice:
         if isinstance(entry.value, str):
-            row = MERKLE_METHODS.get(entry.value)
+            row = MERKLE_METHODS.get(entry.value, {"method": entry.value} if entry.value in METHODS else None)
             if row is None:
-                known = ", ".join(MERKLE_METHODS)
+                known = ", ".join([*MERKLE_METHODS, *METHODS.names()])
                 raise self.error(
                     entry,
                     f"`methods` {entry.value!r} is unknown: choose from {known}; or write one out, "
@@ -281,7 +282,8 @@ class _StudyReader(EntryReader):
             objective = self.text(keys["objective"], "objective") if "objective" in keys else None
             choice = TrainingChoice(self.text(keys["recipe"], "recipe"), objective, changes)
         with self.at(entry):
-            choice.plan(0)
+            plan = choice.plan(0)
+            check_choice(plan.recipe, plan.objective, holds_out=plan.recipe.held_out > 0)
         return choice
 
     def attack(self, entry: Entry, shape: tuple[int, int, int] | None) -> AttackChoice:

@@ -20,7 +20,7 @@ from thinice.numerics import global_stream, stream
 from thinice.training.average import WeightAverage, copied
 from thinice.training.checking import accuracy_and_loss, drawn, held_out, robust_accuracy
 from thinice.training.dynamics import Dynamics, SampleDynamics
-from thinice.training.history import Epoch, History, best_epoch, out_of_patience, reductions, score
+from thinice.training.history import Epoch, History, best_epoch, out_of_patience, reductions
 from thinice.training.loop import (
     Batch,
     HeldMasks,
@@ -62,12 +62,48 @@ __all__ = [
     "Recipe",
     "Threat",
     "accuracy",
+    "check_choice",
     "preset",
     "random_flip",
     "random_shift",
     "stream",
     "train",
 ]
+
+
+def check_choice(recipe: Recipe, objective: Objective, *, holds_out: bool) -> None:
+    """Raise InputError where the recipe lets decide what is not there: which epoch is kept, and when training ends.
+
+    Parameters
+    ----------
+    recipe, objective
+        Of the training.
+    holds_out : bool
+        Whether some samples are not trained on.
+
+    Raises
+    ------
+    InputError
+        Where the recipe looks at samples that are not trained on, and there are none; or at their robust accuracy,
+        under an objective without attack.
+
+    """
+    if recipe.select == "robust" and objective.threat() is None:
+        raise InputError(
+            "`select` 'robust' needs an objective that attacks, such as pgd or trades: give one, or `select` "
+            "'accuracy', 'loss' or 'last'"
+        )
+    asking = {
+        "select": recipe.select != "last",
+        "patience": recipe.patience is not None,
+        "schedule": recipe.schedule == "plateau",
+    }
+    name = next((name for name, asks in asking.items() if asks), None)
+    if name is not None and not holds_out:
+        raise InputError(
+            f"`{name}` {getattr(recipe, name)!r} needs samples that are not trained on: give `held_out`, such as "
+            f"0.1, or {'leave it out' if name == 'patience' else 'choose another'}"
+        )
 
 
 def train(
@@ -189,7 +225,7 @@ class _Training:
         fitted, chooses = samples, validation
         if validation is None and recipe.held_out:
             fitted, chooses = held_out(samples, recipe.held_out)
-        self._check_choice(chooses)
+        check_choice(recipe, self.objective, holds_out=chooses is not None)
         device = _device(module)
         feed = Feed(fitted, device)
         choosing = None if chooses is None else Feed(chooses, device)
@@ -256,21 +292,6 @@ class _Training:
         module.eval()
         notes = self._notes(len(checked))
         return History(self.history, chosen=self._chosen(len(checked)), notes=notes, dynamics=dynamics.result())
-
-    def _check_choice(self, chooses: Samples | None) -> None:
-        """Raise InputError where the recipe lets held-out samples decide, and there are none."""
-        recipe = self.recipe
-        robust = recipe.select == "robust" and self.objective.threat() is None
-        wanted = recipe.select != "last" or recipe.patience is not None or recipe.schedule == "plateau"
-        if robust or (wanted and chooses is None):
-            if recipe.select == "last":
-                cause = "patience" if recipe.patience is not None else "schedule"
-                raise InputError(
-                    f"`{cause}` {getattr(recipe, cause)} needs samples that are not trained on: give `held_out`, "
-                    "such as 0.1, or leave it out"
-                )
-            blank = Epoch(0, 0, 0, 0, None if chooses is None else 0, 0, None if chooses is None else 0)
-            score(blank, recipe.select)
 
     def _measured_state(self) -> dict[str, Tensor]:
         """Return a copy of the state that is measured: the average of the weights where there is one."""

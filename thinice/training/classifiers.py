@@ -291,6 +291,10 @@ def train_classifier(
 
 def _target(path: str | PathLike[str], network: str | PathLike[str] | Classifier) -> Path:
     """Return where the checkpoint goes, after a look whether it can be written there."""
+    if isinstance(network, Classifier) and "class" in network.arguments:
+        raise InputError(
+            f"`network` {network.name!r} is of your own code, which no checkpoint of a training can name: {OWN}"
+        )
     target = expanded(path)
     make_folder(target.parent, f"`path` {target}")
     writable_checkpoint(target, argument="path")
@@ -437,6 +441,13 @@ DYNAMICS = ("epochs", "forgotten", "learned", "confidence_mean", "confidence_var
 """Of its table of what samples did."""
 
 
+OWN = (
+    "train it in Python, `recipe, objective = thinice.preset('natural'); thinice.train(module, samples, recipe, "
+    "objective=objective)`, and keep module.state_dict() by torch.save: all other commands read it with --architecture"
+)
+"""What leads there with a network of the user's own code."""
+
+
 def _prepared(
     network: str | PathLike[str] | Classifier,
     samples: Samples,
@@ -454,6 +465,8 @@ def _prepared(
             masks = Masks.of(module)
         return module, masks, network.parent or network.fingerprint
     name, settings = str(network), dict(arguments or {})
+    if ".py:" in name:
+        raise InputError(f"`architecture` {name} is your own code, which no checkpoint of a training can name: {OWN}")
     if "channels" in inspect.signature(find_architecture(name).make).parameters:
         settings.setdefault("channels", samples.inputs.shape[1])
     with global_stream(torch.device("cpu"), seed, "weights"):
