@@ -64,10 +64,12 @@ def test_claims_stand_beside_what_was_found_and_are_refuted_by_it(results, sampl
     ]  # fmt: skip
     assert table["lower_refuted"].tolist() == [False, False, True, False]
     assert table["upper_refuted"].astype(object).fillna("?").tolist() == [False, "?", False, True]
-    np.testing.assert_allclose(table["epsilon"], epsilon[[2, 2, 5, 7]])
+    nearest = np.fmin(epsilon, measured.second_epsilon)  # of both searches, where the first was doubted
+    np.testing.assert_allclose(table["epsilon"], nearest[[2, 2, 5, 7]])
     np.testing.assert_allclose(table["epsilon_lower"], lower[[2, 2, 5, 7]])
     (finding,) = thinice.check(store).contradictions
-    assert finding.subjects == ("claims of abcrown", "tmn")
+    assert finding.subjects[0] == "claims of abcrown"
+    assert finding.subjects[1].startswith("tmn, ")  # with its settings, for sample 7 was searched by others too
     assert finding.samples == (5,)
     assert store.runs()["outcome"].tolist() == ["finished", "finished"]
     (again,) = thinice.measure_all([network()], samples, **options)  # what is claimed changes nothing

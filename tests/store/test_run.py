@@ -191,7 +191,8 @@ def test_everything_leads_to_its_run(store, bench):
     filled = {"checkpoints", "datasets", "attacks", "measurements", "predictions", "epsilons", "comparisons"}
     filled |= {"lower_bounds", "claimed_bounds"}
     unfilled = (
-        "robustness transfers findings trainings epochs dynamics study_cells controls gradients corrections populations"
+        "robustness transfers findings trainings epochs dynamics study_cells controls gradients corrections "
+        "populations tunings published_accuracies benchmark_networks imported_distances"
     )
     assert facts == filled | {*unfilled.split()}
     for table in filled:

@@ -84,7 +84,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         ),
         "import": (
             "thinice.cli.claims:import_claims",
-            "Read what verifiers claim of a network (results of ada-verona), and hold it against the store.",
+            "Read what verifiers claim of a network, and hold it against the store.",
         ),
         "merge": (
             "thinice.cli.merge:merge",

@@ -39,11 +39,12 @@ def import_claims(
     store: StorePath = STORE,
     printing: OutputOptions,
 ) -> None:
-    """Read what verifiers claim of a network (results of ada-verona), and hold it against the store.
+    """Read what verifiers claim of a network, and hold it against the store.
 
-    The file's images are indices in the data set. What it says is shown, and refuted where the store has an adversarial
-    within a radius that is claimed to hold none; nothing else counts on it. One line a verifier; each claim:
-    thinice sql 'from claims'. The other way: thinice export result_df.csv --what ada_verona.
+    The file is a table of results of ada-verona; its images are indices in the data set. What it says is shown, and
+    refuted where the store has an adversarial within a radius that is claimed to hold none; nothing else counts on it.
+    One line a verifier; each claim: thinice sql 'from claims'. The other way: thinice export result_df.csv --what
+    ada_verona.
     """
     from thinice import import_claims as imported
 
