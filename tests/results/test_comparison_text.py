@@ -129,3 +129,11 @@ def test_several_prunings_are_adjusted_and_held_against_each_other():
     assert between(rows[:2], compare_prunings(epsilon, two)).count("AUC of near minus that of rather") == 1
     few = [row | {"brunner_munzel_log10_p": None} for row in rows[:2]]
     assert between(few, compare_prunings(epsilon, {"a": epsilon < 3, "b": epsilon < 4})) == ""
+
+
+def test_a_pruning_whose_p_is_withheld_is_named():
+    epsilon = np.arange(200.0)
+    lost = {"some": epsilon < 15, "few": epsilon < 2}
+    rows = [ROW | {"pruned": name, "brunner_munzel_log10_p": p} for name, p in zip(lost, (-9.0, None), strict=True)]
+    said = between(rows, compare_prunings(epsilon, lost))
+    assert said.startswith("Over 2 prunings, by Brunner-Munzel after Holm: some p < 0.0001; withheld for few.")

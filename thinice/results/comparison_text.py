@@ -193,7 +193,11 @@ def between(rows: Sequence[Row], prunings: PruningComparison) -> str:
     tested = [
         f"{row['pruned']} {_p(log10_p)}" for row, log10_p in zip(rows, adjusted, strict=True) if not np.isnan(log10_p)
     ]
-    sentences = [f"Over {len(rows)} prunings, by Brunner-Munzel after Holm: {', '.join(tested)}"] if tested else []
+    untested = [row["pruned"] for row, log10_p in zip(rows, adjusted, strict=True) if np.isnan(log10_p)]
+    withheld = f"; withheld for {', '.join(untested)}" if untested else ""
+    sentences = (
+        [f"Over {len(rows)} prunings, by Brunner-Munzel after Holm: {', '.join(tested)}{withheld}"] if tested else []
+    )
     if len(rows) > 2 and prunings.joint_log10_p is not None:
         sentences.append(f"That all {len(rows)} AUCs are equal: {_p(prunings.joint_log10_p)}")
     some = np.flatnonzero(~np.isnan(prunings.log10_p))
