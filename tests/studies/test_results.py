@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -266,8 +267,10 @@ def test_what_a_network_loses_and_how_near_it_lay():
     assert rows[2].auc_low > 0.8
     table = loss_table(STUDY, rows, "a|b")
     assert table.rows[2][:4] == ("bad", "2", "20.0 ± 0.0", "0.0 ± 0.0")
-    assert table.rows[2][4:] == ("1.000 ± 0.000", "0.053 / 0.502")
+    assert table.rows[2][4:] == ("1.000 ± 0.000", "0.0525 / 0.502")
     assert table.rows[0][4] == "-"
+    in_255ths = loss_table(STUDY, [replace(row, norm="linf") for row in rows], "a|b")
+    assert in_255ths.rows[2][5] == "13.4/255 / 128/255"
 
 
 def test_an_overlap_is_counted_against_chance():

@@ -14,11 +14,13 @@ import numpy as np
 from thinice.errors import InputError
 from thinice.files import temporary_folder
 from thinice.printable import escaped
+from thinice.results.comparison_text import distance_text
 from thinice.stats import seed_spread
 from thinice.studies.lost_samples import Loss, LostSample, Overlap, losses, lost_samples, overlaps
 from thinice.studies.per_sample import samples_of
 from thinice.studies.results import Point, Result, StudyResults, measures_of
 from thinice.studies.sweet_spots import SweetSpot, sweet_spots
+from thinice.types import Norm
 
 if TYPE_CHECKING:
     from thinice.studies.definition import Study
@@ -162,8 +164,8 @@ def loss_table(study: Study, rows: Sequence[Loss], setup: str) -> Table:
             distances = []
             for attack in attacks:
                 own = [row for row in each if (row.attack, row.norm) == attack]
-                lost = _spread_text([row.median_lost for row in own], 3, sd=False)
-                kept = _spread_text([row.median_kept for row in own], 3, sd=False)
+                medians = ([row.median_lost for row in own], [row.median_kept for row in own])
+                lost, kept = (distance_text(seed_spread(np.array(each, float)).mean, attack[1]) for each in medians)
                 distances += [_spread_text([row.auc for row in own], 3), f"{lost} / {kept}"]
             lines.append((method.name, f"{rate:g}", *counts, *distances))
     columns = [f"{what} {attack} {norm}" for attack, norm in attacks for what in ("AUC", "median")]
@@ -214,11 +216,12 @@ def lost_sample_table(study: Study, rows: Sequence[LostSample], setup: str) -> T
     for sample_id in ids:
         each = [by_rate.get((rate, sample_id)) for rate in study.rates[1:]]
         first = next(row for row in each if row is not None)
-        epsilon = "-" if first.epsilon is None else f"{first.epsilon:.3g}"
+        norm: Norm = "linf" if (first.measured_by or "").endswith(" linf") else "l2"
+        epsilon = distance_text(first.epsilon, norm)
         counts = ["0" if row is None else f"{row.networks} of {row.of}" for row in each]
         lines.append((str(sample_id), str(first.label), epsilon, *counts))
     return Table(
-        title=f"{setup}: the samples that are lost first",
+        title=f"{setup}: the samples that most networks lose at the lowest rates",
         head=(
             "sample",
             "class",
@@ -241,11 +244,11 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _spread_text(values: Sequence[float | None], digits: int, *, sd: bool = True) -> str:
+def _spread_text(values: Sequence[float | None], digits: int) -> str:
     spread = seed_spread(np.array(values, np.float64))
     if spread.mean is None:
         return "-"
-    return f"{spread.mean:.{digits}f}" + (f" ± {spread.sd:.{digits}f}" if sd and spread.sd is not None else "")
+    return f"{spread.mean:.{digits}f}" + (f" ± {spread.sd:.{digits}f}" if spread.sd is not None else "")
 
 
 def accuracy_text(result: Result) -> str:
