@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from networks import NETWORKS, VERIFIED, load, proofs
+from networks import NETWORKS, VERIFIED, load, mnist, proofs
 from peers import PEERS, PassCounter, missing
 from torch import Tensor
 
@@ -85,6 +85,17 @@ def tuned_ho_fmn(model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tens
         return ho_fmn(model, inputs, labels, ids, norm=norm, **settings).candidates
 
     return search
+
+
+def bracketed(reference: Path) -> tuple[str, Callable[[Tensor], Tensor], Tensor, Tensor, np.ndarray]:
+    """Return a name, `mnistfc_256x2`, the images whose linf radius is bracketed, labels, smallest counterexamples."""
+    _, model, _, _ = load("mnistfc_256x2", reference, HERE)
+    brackets = np.load(reference / "data" / "verified" / "mnistfc_256x2_brackets.npz")
+    inputs, labels = (values[torch.as_tensor(brackets["sample_ids"]).long()] for values in mnist(reference, "t10k"))
+    with torch.no_grad():
+        correct = model(inputs).argmax(1) == labels
+    counterexample = np.asarray(brackets["counterexample"], float)[correct.numpy()]
+    return "mnistfc_256x2-brackets", model, inputs[correct], labels[correct], counterexample
 
 
 def measured(name: str, norm: str, options: argparse.Namespace) -> tuple[str, dict[str, Found], list[np.ndarray]]:
