@@ -100,6 +100,7 @@ def test_a_comparison_has_the_bounds_of_the_dense_network(store, samples):
         without.proved_beyond(0.1)
 
 
+@pytest.mark.slow
 def test_with_the_distances_of_both_the_pruned_network_is_bounded_too(store, samples):
     told, pruned = Told(), network(seed=3)
     options = QUICK | {"distances": "both", "certify": True, "store": store, "progress": told}

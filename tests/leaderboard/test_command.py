@@ -62,6 +62,7 @@ def stored(benchmarked, tmp_path_factory):
     return replace(result, rows=tuple(rows), protocol=Protocol()), store.path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("weak")
 def test_asked_again_the_command_says_the_same_and_searches_nothing(run, paths, benchmarked, tmp_path, monkeypatch):
     result, store = benchmarked
@@ -93,6 +94,7 @@ def test_asked_again_the_command_says_the_same_and_searches_nothing(run, paths, 
     assert "<title>Thin ice benchmark: pruned-90, pruned-95</title>" in page
 
 
+@pytest.mark.slow
 def test_people_read_a_table_and_the_rankings(benchmarked):
     printed = text(benchmarked[0])
     for part in ("40 samples of digits (test)", "90.0%", "95.0%", HYDRA.key, "clean accuracy", "pgd at 24/255"):
@@ -145,6 +147,7 @@ def test_bad_input_is_one_line(run, paths, words, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_what_the_public_benchmark_asks_for_and_comes_back(run, stored, tmp_path):
     result, store = stored
     code, out, err = run("benchmark", "export", "out", "--store", store)
@@ -182,6 +185,7 @@ def test_what_is_exported_is_what_the_public_benchmark_asks_for_and_comes_back(r
     assert imported["area"] == pytest.approx(np.minimum(result.rows[0].ho_fmn.epsilon, 0.15).mean() / 0.15, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_export_needs_networks_with_a_method_and_a_category(run, benchmarked, tmp_path):
     thinice.open_store(tmp_path / "empty.duckdb", new=True)
     code, _, err = run("benchmark", "export", "out", "--store", "empty.duckdb")

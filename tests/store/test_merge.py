@@ -95,6 +95,7 @@ def test_parts_make_the_whole_and_nothing_doubles(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_missing_and_unfinished_shards_are_named_and_come_later(tmp_path):
     store = open_store(tmp_path / "all.duckdb", new=True)
     (lacking,) = store.merge(part(tmp_path / "1.duckdb", 1, 4), part(tmp_path / "3.duckdb", 3, 4, done=2))
@@ -131,6 +132,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     assert counts(store) == before
 
 
+@pytest.mark.slow
 def test_two_networks_of_one_name_in_each_part_are_no_conflict(tmp_path):
     parts = [part(tmp_path / f"{k}.duckdb", k, 2) for k in (1, 2)]
     for file, shard in zip(parts, (1, 2), strict=True):
