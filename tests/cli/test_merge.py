@@ -41,3 +41,12 @@ def test_one_line_for_what_cannot_be(run, networks):
     assert (code, err.count("\n")) == (1, 1)
     assert "`--robust-by` is not measured in shards" in err
     assert "there is no store at" in run("merge", "all.duckdb", "none.duckdb")[2]
+
+
+def test_for_a_part_that_is_not_there_no_store_is_made(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("merge", "all.duckdb", "nothing.duckdb")
+    assert code == 1
+    assert err.endswith("nothing.duckdb: `thinice measure … --shard I/N --store "
+                        f"{tmp_path / 'nothing.duckdb'}` makes a part\n")  # fmt: skip
+    assert not list(tmp_path.iterdir())

@@ -153,6 +153,15 @@ def test_the_command_has_the_time_limit_too(folder):
         assert err == "thinice: the query was given up after 0.5 seconds, as `timeout` says\n"
 
 
+@pytest.fixture
+def python_hears_ctrl_c():
+    """Give Ctrl-C Python's own meaning: a shell's background jobs ignore it, and the query would never end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_hears_ctrl_c")
 def test_ctrl_c_in_python_raises_and_ends_the_query(folder):
     store = open_store(folder / "thinice.duckdb")
     threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()

@@ -28,7 +28,10 @@ def merge(
     store holds, and measures nothing that is there.
     """
     from thinice import open_store
+    from thinice.store.merge import existing_part
 
+    for file in part:
+        existing_part(file)  # before a store is made for them
     say = Messages(quiet=quiet)
     with exit_on_interrupt(f"The parts before are in {store}; the same command goes on."):
         lacking = open_store(store, new=True).merge(*part)

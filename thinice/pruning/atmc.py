@@ -94,7 +94,7 @@ class ATMC(PruningMethod):
         super().__post_init__()
         whole = isinstance(self.bits, int) and not isinstance(self.bits, bool)
         if self.bits is not None and not (whole and 1 <= self.bits <= MOST_BITS):
-            raise InputError(f"`bits` must be a whole number from 1 to {MOST_BITS}, got {self.bits!r}: 8")
+            raise InputError(f"`bits` must be a whole number from 1 to {MOST_BITS}, got {self.bits!r}: give 8, say")
         number = isinstance(self.rho, int | float) and not isinstance(self.rho, bool)
         if not number or not 0 < self.rho < math.inf:
             raise InputError(f"`rho` must be a number above 0, got {self.rho!r}")

@@ -131,7 +131,7 @@ class Harp(Hydra):
             )
         number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
         if not number or not 0 < self.strength < float("inf"):
-            raise InputError(f"`strength` must be above 0 and finite, got {self.strength!r}: 0.01")
+            raise InputError(f"`strength` must be above 0 and finite, got {self.strength!r}: give 0.01, say")
 
     def ranked(self, model: nn.Module) -> tuple[str, ...]:
         """Return the names of the weights that get scores.

@@ -52,7 +52,8 @@ class ScorePerturbation(PruningMethod):
         number = isinstance(self.s2ap, int | float) and not isinstance(self.s2ap, bool)
         if not number or not 0 <= self.s2ap < 1:
             raise InputError(
-                f"`s2ap` must be a radius from 0 to below 1, as a part of the scores' length, got {self.s2ap!r}: 0.01"
+                f"`s2ap` must be a radius from 0 to below 1, as a part of the scores' length, got {self.s2ap!r}: give "
+                "0.01, say"
             )
         for name, least in (("s2ap_warmup", 0), ("s2ap_steps", 1)):
             value = getattr(self, name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from thinice.store.connection import Connection
 
-__all__ = ["Incomplete", "incomplete", "merge_part"]
+__all__ = ["Incomplete", "existing_part", "incomplete", "merge_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,14 @@ class Incomplete:
         return f"{self.network}, {self.norm}, {self.attack}: {self.measured} of {self.wanted} samples; {told}"
 
 
+def existing_part(part: str | PathLike[str]) -> Path:
+    """Return the file of a part; raise StoreError where there is none."""
+    file = located(part)
+    if not file.exists():
+        raise StoreError(f"there is no store at {file}: `thinice measure … --shard I/N --store {file}` makes a part")
+    return file
+
+
 def merge_part(path: Path, part: str | PathLike[str], patience: float) -> None:
     """Let a store have what another one knows of samples, in one transaction; what it has already stays.
 
@@ -61,8 +69,8 @@ def merge_part(path: Path, part: str | PathLike[str], patience: float) -> None:
         under the name of one that is here: nothing is merged.
 
     """
-    file = located(part)
-    if file.exists() and file.samefile(path):
+    file = existing_part(part)
+    if path.exists() and file.samefile(path):
         raise StoreError(f"{path} cannot be merged into itself: give the parts alone")
     with reading(file, patience, own=True) as connection:
         refuse_other_schema(connection, file)
