@@ -80,13 +80,6 @@ class NetworkPlan:
         method = "dense" if self.method is None else f"{self.method.name}, rate {self.rate:g}"
         return f"seed {self.seed}, {method}"
 
-    def ancestors(self) -> Iterator[NetworkPlan]:
-        """Yield the networks that it is made of, the nearest first."""
-        plan = self.before
-        while plan is not None:
-            yield plan
-            plan = plan.before
-
 
 def waves(study: Study) -> Iterator[tuple[NetworkPlan, ...]]:
     """Yield the networks of one setup in waves: those of one need only those of the waves before.
