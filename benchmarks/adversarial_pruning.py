@@ -2,11 +2,13 @@
 
     python benchmarks/adversarial_pruning.py FOLDER [--seeds 3] [--sparsities 0.9 0.95 0.99] [--methods hydra lwm …]
         [--data mnist] [--network cnn5] [--images 20000] [--budget 0.1] [--epochs 15 4 4] [--steps 5] [--awp 0.01]
-        [--samples 1000] [--attacked 200] [--dry-run] [--table]
+        [--objective pgd] [--dense "robust/resnet20-seed-{seed}.pt"] [--samples 1000] [--attacked 200]
+        [--dry-run] [--table]
 
-For each seed one dense network is trained by PGD; each method prunes it to each sparsity, by its own short search, and
-what is left is fine-tuned by PGD, all in the same way. A tenth of the training images chooses the epoch; test images
-are attacked once, in the end: distances of the dense network by TMN on `--samples`, AutoAttack on `--attacked` images.
+For each seed one dense network is trained by PGD, or read from a file; each method prunes it to each sparsity, by its
+own short search, and what is left is fine-tuned, all in the same way: by PGD, or by another `--objective` (`fast` with
+`--steps 1`). A tenth of the training images chooses the epoch; test images are attacked once, in the end: distances of
+the dense network by TMN on `--samples`, AutoAttack, or the `--attack` given, on `--attacked` images.
 The three `--epochs` are those of dense training, search and fine-tuning. `lwm-longer` is no method: fine-tuning of LWM
 that is as long as search and fine-tuning of the others together; R-ADMM has the same rate in each layer, as HYDRA,
 and `r-admm-global` ranks all layers together, as ATMC does. With and without `--awp` are two FOLDERs.
@@ -95,7 +97,13 @@ class Study:
 
     def plan(self, recipe: str, seed: int, epochs: int, **changes: object) -> Plan:
         """Return a recipe of this study's length, by PGD at its budget."""
-        shared = {"objective": "pgd", "budget": self.options.budget, "steps": self.options.steps, "held_out": 0.1}
+        options = self.options
+        shared: dict[str, Any] = {
+            "objective": options.objective,
+            "budget": options.budget,
+            "steps": options.steps,
+            "held_out": 0.1,
+        }
         plan, _ = fitted_preset(recipe, self.train, epochs=epochs, seed=seed, **shared | changes)
         return plan
 
@@ -131,7 +139,9 @@ class Study:
         partial.replace(self.folder / "results.json")
 
     def dense(self, seed: int) -> Path:
-        """Return the dense network of a seed, trained where it is not there."""
+        """Return the dense network of a seed, trained where it is not there and no file is given."""
+        if self.options.dense:
+            return Path(self.options.dense.format(seed=seed))
         path, row = self.folder / f"dense-seed{seed}.pt", self.row(seed, "dense", 0.0)
         plan = self.plan("pgd", seed, self.options.epochs[0], learning_rate=self.options.learning_rate, batch_size=64)
         trained = train_classifier(
@@ -234,18 +244,18 @@ def cost(study: Study) -> Iterator[str]:
     second = min(times) / len(inputs)
     dense, searched, tuned = options.epochs
     passes, images = options.steps + 1, 0.9 * options.images
-    networks = len(study.cells)
+    networks, trained = len(study.cells), 0 if options.dense else len(options.seeds)
     tuned *= 2 if options.awp else 1
     searches = sum(
         searched * (1.3 if "s2ap" in name else 1) if ARMS[name].search or ARMS[name].longer else 0
         for _, name, _ in study.cells
     )
     parts = {
-        f"{len(options.seeds)} dense networks": len(options.seeds) * dense * images * passes,
+        f"{trained} dense networks": trained * dense * images * passes,
         f"searches and fine-tuning of {networks} pruned ones": (searches + networks * tuned) * images * passes,
-        f"AutoAttack on {options.attacked} samples of each": (networks + len(options.seeds))
+        f"{options.attack} on {options.attacked} samples of each": (networks + len(options.seeds))
         * options.attacked
-        * FULL_AUTOATTACK,
+        * (FULL_AUTOATTACK if options.attack == "autoattack" else TMN_PASSES),
         f"distances of {options.samples} samples of the dense": len(options.seeds) * options.samples * TMN_PASSES,
     }
     for name, count in parts.items():
@@ -357,6 +367,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.05, help="of the dense network")
     parser.add_argument("--epochs", type=int, nargs=3, default=[15, 4, 4], metavar=("DENSE", "SEARCH", "FINETUNE"))
     parser.add_argument("--steps", type=int, default=5, help="of PGD while training")
+    parser.add_argument("--objective", default="pgd", help="of dense training, searches and fine-tuning")
+    parser.add_argument("--dense", metavar="FILE", help="dense networks to begin with; {seed} stands for the seed")
     parser.add_argument("--awp", type=float, default=0.0, help="radius of weight perturbation in all fine-tuning")
     parser.add_argument("--samples", type=int, default=1000, help="test images that are compared")
     parser.add_argument("--attacked", type=int, default=200, help="test images that AutoAttack searches on")
