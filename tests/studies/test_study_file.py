@@ -147,7 +147,7 @@ def test_budgets_are_numbers():
         ("natural", "natural\n? [a]\n: 3", 4, "a key must be a word"),
         ("natural", "[natural, natural]", 1, "`setups` has 'digits_cnn on digits, natural' twice"),
         ("digits_cnn", "digitscnn", 1, "`architecture` 'digitscnn' is unknown: did you mean digits_cnn?"),
-        ("digits_cnn", "models.py:Net", 1, "`architecture` 'models.py' is unknown"),  # no code of strangers is run
+        ("digits_cnn", "models.py:Net", 1, "`architecture` models.py:Net is your own code, and a study file runs"),
         ("data: digits", "data: digitz", 2, r"called 'digitz' \(did you mean digits\?\)"),
         ("data: digits\n", "", 1, "`data` is missing: the name of a data set, such as mnist"),
         ("rates: [1, 2]", "rate: [1, 2]", 5, r"`rate` is no key here: did you mean rates\?"),

@@ -11,6 +11,7 @@ import thinice
 from thinice.data import as_samples, load_samples
 from thinice.errors import CheckpointError, InputError, StoreError
 from thinice.models import Normalized
+from thinice.pruning.classifiers import prune_classifier
 from thinice.store import open_store
 from thinice.training import preset
 from thinice.training.classifiers import train_classifier, usual_normalization
@@ -58,22 +59,61 @@ def test_a_classifier_is_trained_on_and_stays_as_it_is(digits, tmp_path):
         train_classifier(dense, digits, plan(), normalization="mnist")
 
 
-def test_own_code_is_refused_before_the_work(digits, tmp_path):
-    (tmp_path / "models.py").write_text(
-        "import torch\nNet = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
-    )
-    code = f"{tmp_path / 'models.py'}:Net"
-    with pytest.raises(InputError, match=r"is your own code.*: train it in Python, .*thinice\.train"):
-        train_classifier(code, digits, plan(), path=tmp_path / "new.pt")
+OWN_CODE = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, num_classes, width=4):
+        super().__init__()
+        self.features = torch.nn.Conv2d(1, width, 3, padding=1)
+        self.classify = torch.nn.Linear(64 * width, num_classes)
+
+    def forward(self, inputs):
+        return self.classify(self.features(inputs).relu().flatten(1))
+"""
+
+
+def test_own_code_is_trained_saved_and_trained_on(digits, tmp_path):
+    (tmp_path / "models.py").write_text(OWN_CODE)
+    code, path = f"{tmp_path / 'models.py'}:Net", tmp_path / "own.pt"
+    width = {"width": 2}
+    trained = train_classifier(code, digits, plan(), path=path, architecture_args=width).classifier
+    assert (trained.name, trained.architecture, trained.classes) == ("own", "models.py:Net(width=2)", 10)
+    with pytest.raises(CheckpointError, match="holds weights for the user's own code"):
+        thinice.load_classifier(path)  # it is data: nothing runs that was not named
+    read = thinice.load_classifier(path, architecture=code, architecture_args=width)
+    again = train_classifier(code, digits, plan(), architecture_args=width).classifier
+    assert read.fingerprint == trained.fingerprint == again.fingerprint
+    assert torch.equal(read(digits.inputs[:8]), trained(digits.inputs[:8]))
+    assert train_classifier(code, digits, plan(), path=path, architecture_args=width).already
+    with pytest.raises(
+        InputError, match=r"own.pt is there already, and no network of models.py:Net\(width=3\): choose"
+    ):
+        train_classifier(code, digits, plan(), path=path, architecture_args={"width": 3})
+
+    more = train_classifier(read, digits, plan(epochs=1), path=tmp_path / "more.pt").classifier
+    assert more.parent == read.fingerprint != more.fingerprint
+    reread = thinice.load_classifier(tmp_path / "more.pt", architecture=code, architecture_args=width)
+    assert reread.fingerprint == more.fingerprint
+
+    asked = {"path": tmp_path / "pruned.pt", "sparsity": 0.9}
+    (pruned,) = prune_classifier(read, **asked)
+    (again,) = prune_classifier(read, **asked)
+    assert again.already
+    assert again.classifier.fingerprint == pruned.classifier.fingerprint
+
+
+def test_a_module_and_a_class_of_own_code_are_trained(digits, tmp_path):
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-    recipe, objective = plan(epochs=1)  # the way out, as it is told
-    thinice.train(module, digits, recipe, objective=objective)
-    torch.save(module.state_dict(), tmp_path / "own.pt")
-    own = thinice.load_classifier(tmp_path / "own.pt", architecture=code)
-    with pytest.raises(InputError, match=r"'own' is of your own code.*: train it in Python"):
-        train_classifier(own, digits, plan(), path=tmp_path / "more.pt")
-    assert not (tmp_path / "more.pt.snapshot").exists()
-    assert train_classifier(own, digits, plan(epochs=1)).classifier.fingerprint != own.fingerprint  # nothing is saved
+    weights = module[1].weight.detach().clone()
+    trained = train_classifier(module, digits, plan(epochs=1), path=tmp_path / "module.pt").classifier
+    assert torch.equal(module[1].weight, weights)
+    assert not torch.equal(trained.network[1].weight, weights)
+    assert thinice.load_classifier(tmp_path / "module.pt", architecture=module).fingerprint == trained.fingerprint
+    with pytest.raises(InputError, match="cannot read `samples` of shape"):
+        train_classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(63, 10)), digits, plan(epochs=1))
+    with pytest.raises(InputError, match="has nothing to train"):
+        train_classifier("torch.nn:Flatten", digits, plan(epochs=1))
 
 
 def test_the_checkpoint_and_the_snapshot_are_asked_for_before_the_work(digits, tmp_path):

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -89,9 +90,9 @@ def train(
         str | None,
         typer.Option(
             "--architecture",
-            metavar="NAME",
-            help=f"Architecture of a new network: {architectures()}; or of that of "
-            "--from, where the file does not say it.",
+            metavar="NAME|FILE.py:CLASS",
+            help=f"Architecture of a new network: {architectures()}; or your own code, which is run: "
+            "path/to/models.py:ResNet18, package.module:make. With --from, where the file does not say it.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -200,7 +201,10 @@ def train(
     for text in change or []:
         changes |= once(setting(text), changes, f"`--set` {text}")
     plan = plan_value(recipe, samples, say, option="--recipe", usual="natural", objective=objective, changes=changes)
-    with exit_on_interrupt("The same command goes on after the last whole epoch."):
+    with (
+        exit_on_interrupt("The same command goes on after the last whole epoch."),
+        redirect_stdout(sys.stderr),  # what the user's own code prints is no number
+    ):
         trained = train_classifier(
             network,
             samples,

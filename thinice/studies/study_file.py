@@ -14,7 +14,7 @@ from thinice.attacks.fixed_budget import budget_value, is_budget_attack, make_en
 from thinice.data import find_dataset
 from thinice.errors import InputError
 from thinice.files import expanded, read_whole
-from thinice.models.architectures import find_architecture
+from thinice.models.architectures import TIMM, TORCHVISION, find_architecture
 from thinice.pruning import MERKLE_METHODS, METHODS
 from thinice.studies.definition import AttackChoice, MethodChoice, Published, Setup, Study, TrainingChoice
 from thinice.studies.entries import EntryReader
@@ -245,6 +245,13 @@ class _StudyReader(EntryReader):
 
     def setup(self, keys: Mapping[str, Entry], methods: Sequence[MethodChoice]) -> Setup:
         architecture, data = self.text(keys["architecture"], "architecture"), self.text(keys["data"], "data")
+        if ":" in architecture and not architecture.startswith((TORCHVISION, TIMM)):
+            raise self.error(
+                keys["architecture"],
+                f"`architecture` {architecture} is your own code, and a study file runs nobody's code: give a name of "
+                "`thinice train --help`, or make and compare your own networks by `thinice train --architecture`, "
+                "`thinice prune` and `thinice compare`",
+            )
         with self.at(keys["architecture"]):
             shape = find_architecture(architecture).input_shape
         with self.at(keys["data"]):

@@ -26,10 +26,10 @@ from thinice.models import (
     build,
     find_architecture,
     load_classifier,
-    parse_normalization,
     save_classifier,
 )
-from thinice.models.classifier import own_copy
+from thinice.models.architectures.user_code import ArchitectureLike, user_code
+from thinice.models.classifier import own_copy, with_weights
 from thinice.models.files import writable_checkpoint
 from thinice.models.fingerprints import fingerprint_of
 from thinice.models.normalization import normalization_text
@@ -168,7 +168,7 @@ def usual_normalization(data: str) -> NormalizationLike | None:
 
 
 def train_classifier(
-    network: str | PathLike[str] | Classifier,
+    network: ArchitectureLike | Classifier,
     samples: Samples,
     plan: str | Plan = "natural",
     *,
@@ -188,16 +188,17 @@ def train_classifier(
 
     Parameters
     ----------
-    network : str or Classifier
-        The name of an architecture, which begins with random weights that the recipe's seed decides; or a classifier,
-        to train it on. What its masks removed stays zero; where it has no masks, so do all zeros among its prunable
-        weights.
+    network : str, callable, nn.Module or Classifier
+        The name of an architecture or your own code, ``path/to/models.py:Net`` (which is run) or what it names, which
+        begins with random weights that the recipe's seed decides; a module, which begins with the weights it has; or a
+        classifier, to train it on. What its masks removed stays zero; where it has no masks, so do all zeros among its
+        prunable weights. A checkpoint of your own code is loaded with that code: its file holds weights, no program.
     samples : Samples
         What it is trained on, the held-out part included.
     plan : str or Plan
         The name of a recipe, or what `thinice.training.preset` returns.
     architecture_args : mapping, optional
-        Arguments of the architecture; the number of channels is that of the samples.
+        Arguments of the architecture; the number of channels is that of the samples, but for your own code.
     normalization : str or pair, optional
         As of `as_classifier`; by default the usual one of the data set, where it has one. A classifier has its own.
     path : path, optional
@@ -229,12 +230,12 @@ def train_classifier(
     target = None if path is None else _target(path, network)
     snapshot = None if target is None else target.with_name(f"{target.name}.snapshot")
     chosen_device = pick_device(device)
-    module, masks, parent = _prepared(network, samples, recipe.seed, architecture_args, normalization)
-    start = network.fingerprint if isinstance(network, Classifier) else None
+    begun = _begun(network, samples, recipe.seed, architecture_args, normalization)
+    module, masks = own_copy(begun.module).requires_grad_(requires_grad=True), begun.masks
+    start = begun.fingerprint if isinstance(network, Classifier) else None
     facts: dict[str, Any] = {
         "class_names": samples.classes,
         "data": samples.name,
-        "parent": parent,
         "recipe": {
             "data": {"name": samples.name, "split": samples.split, "fingerprint": samples.fingerprint},
             "training": told(Plan(recipe, objective)) | ({} if start is None else {"start": start}),
@@ -242,13 +243,13 @@ def train_classifier(
     }
     plan = Plan(recipe, objective)
     if target is not None and not overwrite and _is_done(target, snapshot):
-        classifier = made_alike(target, as_classifier(module, **facts))
+        classifier = made_alike(target, replace(begun, **facts))
         return Trained(classifier, History([]), plan, target, already=True)
     samples = in_memory(samples)
     module.to(chosen_device)
-    name = target.stem if target is not None else str(getattr(network, "name", network))
+    facts["name"] = target.stem if target is not None else begun.name
     with _recorded(store, plan, chosen_device, command) as run:
-        record = None if run is None else _Record(run, name, module, samples, plan, masks=masks, parent=parent)
+        record = None if run is None else _Record(run, replace(begun, **facts), module, samples, plan)
         finished: list[Epoch] = []
 
         def note(epoch: Epoch) -> None:
@@ -274,14 +275,13 @@ def train_classifier(
             )
         except InputError as error:
             if target is not None and (finished or (snapshot is not None and snapshot.exists())):
-                _save(module, target, snapshot, masks, facts)
+                _save(with_weights(begun, module, masks=masks, **facts), target, snapshot)
                 raise InputError(f"{error}, which are in {target}") from error
             raise
         facts["recipe"][RESULT] = result_of(history)
-        if target is None:
-            classifier = replace(as_classifier(module.cpu(), name=name, **facts), masks=masks)
-        else:
-            classifier = load_classifier(_save(module, target, snapshot, masks, facts))
+        classifier = with_weights(begun, module.cpu(), masks=masks, **facts)
+        if target is not None:
+            classifier = loaded(_save(classifier, target, snapshot), classifier)
         if record is not None:
             record.end(classifier, history)
     if snapshot is not None:
@@ -289,12 +289,8 @@ def train_classifier(
     return Trained(classifier, history, plan, target)
 
 
-def _target(path: str | PathLike[str], network: str | PathLike[str] | Classifier) -> Path:
+def _target(path: str | PathLike[str], network: ArchitectureLike | Classifier) -> Path:
     """Return where the checkpoint goes, after a look whether it can be written there."""
-    if isinstance(network, Classifier) and "class" in network.arguments:
-        raise InputError(
-            f"`network` {network.name!r} is of your own code, which no checkpoint of a training can name: {OWN}"
-        )
     target = expanded(path)
     make_folder(target.parent, f"`path` {target}")
     writable_checkpoint(target, argument="path")
@@ -309,6 +305,18 @@ def _is_done(target: Path, snapshot: Path | None) -> bool:
     return target.exists() and target.stat().st_size > 0 and not (snapshot is not None and snapshot.exists())
 
 
+def loaded(path: Path, planned: Classifier) -> Classifier:
+    """Return the network in a file of thinice, by the code of the one planned where that is the user's own.
+
+    Raises
+    ------
+    ThinIceError
+        As of `thinice.load_classifier`.
+
+    """
+    return load_classifier(path, architecture=planned.network if "class" in planned.arguments else None)
+
+
 def made_alike(path: Path, planned: Classifier) -> Classifier:
     """Return the network in a file where it came about as planned, whatever its weights are.
 
@@ -320,9 +328,10 @@ def made_alike(path: Path, planned: Classifier) -> Classifier:
     """
     way_out = "choose another path, or replace it: `--overwrite`, in Python `overwrite=True`"
     try:
-        present = load_classifier(path)
+        present = loaded(path, planned)
     except ThinIceError as error:
-        raise InputError(f"{path} is there already, and no network that can be read: {way_out}") from error
+        what = f"of {planned.architecture}" if "class" in planned.arguments else "that can be read"
+        raise InputError(f"{path} is there already, and no network {what}: {way_out}") from error
     old, new = _origin(present), _origin(planned)
     differing = differences(old, new) if old != new else []
     if not differing and {"search", "training"} & old.keys() and not told_result(present):
@@ -347,12 +356,10 @@ def _origin(network: Classifier) -> dict[str, Any]:
     return origin
 
 
-def _save(
-    module: nn.Module, target: Path, snapshot: Path | None, masks: Masks | None, facts: Mapping[str, Any]
-) -> Path:
+def _save(classifier: Classifier, target: Path, snapshot: Path | None) -> Path:
     """Return the path of the checkpoint, or say where the training is where it cannot be written."""
     try:
-        return save_classifier(module.cpu(), target, masks=masks, **facts)
+        return save_classifier(classifier, target)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"{target} could not be written ({cause_of(error, target.parent)}): the training is in {snapshot}; make "
@@ -382,21 +389,18 @@ class _Record:
     def __init__(
         self,
         run: Run,
-        name: str,
+        begun: Classifier,
         module: nn.Module,
         samples: Samples,
         plan: Plan,
-        *,
-        masks: Masks | None,
-        parent: str | None,
     ) -> None:
         self.run, self.samples = run, samples
         facts = told(plan)
-        key = snapshot_key(module, samples, plan.recipe, objective=plan.objective, masks=masks, hooks=())
+        key = snapshot_key(module, samples, plan.recipe, objective=plan.objective, masks=begun.masks, hooks=())
         start = fingerprint_of("start", {}, module.state_dict(), None)
         self.training_id = run.training(
             fingerprint=hashlib.sha256(json.dumps([key, start], sort_keys=True).encode()).hexdigest()[:32],
-            name=name,
+            name=begun.name,
             dataset_id=run.dataset(
                 fingerprint=samples.fingerprint,
                 name=samples.name,
@@ -408,10 +412,10 @@ class _Record:
                 digests=samples.digests,
                 sources=samples.sources,
             ),
-            architecture=as_classifier(module).architecture,
+            architecture=begun.architecture,
             objective=facts["objective"],
             recipe=facts,
-            parent=parent,
+            parent=begun.parent,
         )
 
     def add(self, epochs: Sequence[Epoch]) -> None:
@@ -441,35 +445,30 @@ DYNAMICS = ("epochs", "forgotten", "learned", "confidence_mean", "confidence_var
 """Of its table of what samples did."""
 
 
-OWN = (
-    "train it in Python, `recipe, objective = thinice.preset('natural'); thinice.train(module, samples, recipe, "
-    "objective=objective)`, and keep module.state_dict() by torch.save: all other commands read it with --architecture"
-)
-"""What leads there with a network of the user's own code."""
-
-
-def _prepared(
-    network: str | PathLike[str] | Classifier,
+def _begun(
+    network: ArchitectureLike | Classifier,
     samples: Samples,
     seed: int,
     arguments: Mapping[str, Any] | None,
     normalization: NormalizationLike | None,
-) -> tuple[nn.Module, Masks | None, str | None]:
-    """Return what is trained, the masks that hold its zeros, and the fingerprint of the network it came from."""
+) -> Classifier:
+    """Return what training begins with: a classifier as it is, or a new network with the normalisation of the data."""
     if isinstance(network, Classifier):
         if arguments is not None or normalization is not None:
             raise InputError("`network` is a classifier: its arguments and its normalisation are its own")
-        module = own_copy(network.module).requires_grad_(requires_grad=True)
-        masks = network.masks
-        if masks is None and network.sparsity:
-            masks = Masks.of(module)
-        return module, masks, network.parent or network.fingerprint
-    name, settings = str(network), dict(arguments or {})
-    if ".py:" in name:
-        raise InputError(f"`architecture` {name} is your own code, which no checkpoint of a training can name: {OWN}")
-    if "channels" in inspect.signature(find_architecture(name).make).parameters:
-        settings.setdefault("channels", samples.inputs.shape[1])
+        masks = Masks.of(network.module) if network.masks is None and network.sparsity else network.masks
+        return replace(network, masks=masks, parent=network.parent or network.fingerprint)
+    classes = len(samples.classes)
+    settings = dict(arguments or {})
+    code = user_code(network, settings)
+    if code is None:
+        name = str(network)
+        if "channels" in inspect.signature(find_architecture(name).make).parameters:
+            settings.setdefault("channels", samples.inputs.shape[1])
     with global_stream(torch.device("cpu"), seed, "weights"):
-        bare = build(name, len(samples.classes), **settings)
-    pair = parse_normalization(usual_normalization(samples.name) if normalization is None else normalization)
-    return bare if pair is None else Normalized(bare, mean=pair[0], std=pair[1]), None, None
+        bare = build(name, classes, **settings) if code is None else code.build(classes)
+    usual = None if isinstance(network, Normalized) else usual_normalization(samples.name)
+    begun = as_classifier(bare, normalization=usual if normalization is None else normalization)
+    if code is None:
+        return begun
+    return replace(begun, architecture=str(code), arguments=code.identity(begun.network), name=code.name)
