@@ -61,9 +61,9 @@ def test_claims_are_held_against_what_was_measured_on_fewer_samples(run, words, 
     code, out, err = run("import", "result_df.csv", *words, "--format", "json")
     assert code == 0, err
     assert json.loads(out) == [
-        {"network": "linear", "verifier": "abcrown", "claims": 2, "above_0": 1, "held_against_epsilon": 2,
+        {"network": "linear", "verifier": "abcrown", "claims": 2, "radius_above_0": 1, "held_against_epsilon": 2,
          "lower_refuted": 1, "held_against_proof": 2, "upper_refuted": 1},
-        {"network": "linear", "verifier": "nnenum", "claims": 1, "above_0": 1, "held_against_epsilon": 0,
+        {"network": "linear", "verifier": "nnenum", "claims": 1, "radius_above_0": 1, "held_against_epsilon": 0,
          "lower_refuted": 0, "held_against_proof": 0, "upper_refuted": 0},
     ]  # fmt: skip
     assert f"warning: abcrown: an adversarial lies within the claimed radius of sample {first}\n" in err

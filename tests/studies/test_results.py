@@ -361,6 +361,13 @@ def test_published_values_stand_beside_measured_ones():
     assert accuracy_text(Result(2, 0.55, 0.01, None, both)) == "55.0 ± 1.0 / 50.0 paper / 60.0 files"
 
 
+def test_a_table_without_rows_is_its_title_and_its_note():
+    empty = Table("Sweet spots", ("method", "rate"), (), note="0 of 2 are better.")
+    assert empty.lines() == []
+    assert empty.markdown() == "### Sweet spots\n\n0 of 2 are better.\n"
+    assert empty.html() == "<h2>Sweet spots</h2>\n\n<p>0 of 2 are better.</p>"
+
+
 def test_pages_cannot_be_steered_by_names(tmp_path):
     table = Table("<script>", ("<b>",), (("<i>\x1b[2J",),), frozenset({(0, 0)}), "a & b")
     page = html_page("<title>", [table.html()])

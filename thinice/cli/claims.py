@@ -43,8 +43,9 @@ def import_claims(
 
     The file is a table of results of ada-verona; its images are indices in the data set. What it says is shown, and
     refuted where the store has an adversarial within a radius that is claimed to hold none; nothing else counts on it.
-    One line a verifier; each claim: thinice sql 'from claims'. The other way: thinice export result_df.csv --what
-    ada_verona.
+    One line a verifier: its claims, those of a radius above 0, those that the store could hold against an adversarial
+    (or a proof), and those that are false; each claim: thinice sql 'from claims'. The other way: thinice export
+    result_df.csv --what ada_verona.
     """
     from thinice import import_claims as imported
 
@@ -66,7 +67,7 @@ def import_claims(
 def row(network: str, verifier: str, claims: pd.DataFrame) -> dict[str, Any]:
     """Return what one verifier claims of a network: how many claims, how many could be checked, how many are false."""
     counts = {
-        "above_0": claims["claimed_lower"] > 0,
+        "radius_above_0": claims["claimed_lower"] > 0,
         "held_against_epsilon": claims["epsilon"].notna(),
         "lower_refuted": true(claims["lower_refuted"]),
         "held_against_proof": claims["upper_refuted"].notna(),

@@ -173,7 +173,8 @@ def show_results(results: StudyResults, part: Part, figures: Path | None, how: F
         put("\n".join(table.markdown() for table in tables), how)
     if part is Part.SUMMARY and how is Format.TABLE:
         for table in tables:
-            put(f"{table.title}\n\n{folded(table.lines())}\n\n{wrapped(table.note)}\n")
+            parts = [table.title, folded(table.lines()) if table.rows else "", wrapped(table.note)]
+            put("\n\n".join(part for part in parts if part) + "\n")
     if figures is not None:
         from thinice.plots.study import plot_study, save_study_figures
 

@@ -30,7 +30,7 @@ __all__ = ["Table", "clean_table", "html_page", "robust_table", "save_tables", "
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of texts.
+    """A table of texts; without rows, its title and its note alone are shown.
 
     Attributes
     ----------
@@ -54,14 +54,15 @@ class Table:
     note: str = ""
 
     def lines(self) -> list[list[str]]:
-        """Return head and rows for a terminal, a star after what is the best."""
-        return [list(self.head), *self._marked("{}*", str)]
+        """Return head and rows for a terminal, a star after what is the best; nothing where there are no rows."""
+        return [list(self.head), *self._marked("{}*", str)] if self.rows else []
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
         lines = [list(map(_in_markdown, self.head)), ["---"] * len(self.head), *self._marked("**{}**", _in_markdown)]
-        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f"### {_in_markdown(self.title)}\n\n{body}\n" + (f"\n{_in_markdown(self.note)}\n" if self.note else "")
+        body = "".join("| " + " | ".join(line) + " |\n" for line in lines) if self.rows else ""
+        parts = [f"### {_in_markdown(self.title)}\n", body, f"{_in_markdown(self.note)}\n" if self.note else ""]
+        return "\n".join(part for part in parts if part)
 
     def html(self) -> str:
         """Return the table in HTML; every text is escaped."""
@@ -69,7 +70,7 @@ class Table:
         lines = ["".join(f"<td>{text}</td>" for text in line) for line in self._marked("<b>{}</b>", _in_html)]
         body = "\n".join(f"<tr>{line}</tr>" for line in lines)
         note = f"<p>{_in_html(self.note)}</p>" if self.note else ""
-        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>" if self.rows else ""
         return f"<h2>{_in_html(self.title)}</h2>\n{table}\n{note}"
 
     def _marked(self, mark: str, safe: Callable[[str], str]) -> list[list[str]]:
