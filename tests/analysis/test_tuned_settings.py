@@ -64,7 +64,7 @@ def test_each_network_is_evaluated_with_the_settings_that_its_tuning_found(sampl
         assert {name: robustness.settings[name] for name in best.settings} == dict(best.settings)
         assert robustness.settings["steps"] == 4
         (note,) = robustness.notes
-        assert note.startswith("ho-fmn tuned on 6 samples of train, median l2")
+        assert note.startswith("ho-fmn tuned on 6 samples of train: median l2 distance ")
     with pytest.raises(
         InputError, match=r"`tune_on` serves attacks with settings to tune \(ho-fmn\), got `attack` 'fmn'"
     ):
@@ -78,7 +78,7 @@ def test_a_loss_that_is_asked_for_is_the_one_that_is_tuned_and_used(samples, den
         search = {"loss": "dlr", "scheduler": "none", "seed": 1}
         settings, notes = tuned_settings(session, dense, "ho-fmn", other, search, trials=2, steps=4)
     assert (settings["loss"], settings["optimizer"], settings["scheduler"]) == ("dlr", "sgd", "none")
-    assert notes[0].startswith("ho-fmn tuned on 4 samples of train, median linf ")
+    assert notes[0].startswith("ho-fmn tuned on 4 samples of train: median linf distance ")
 
 
 def test_a_search_for_settings_is_read_where_the_store_has_it(samples, dense, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from thinice.attacks.rows import MinNormRow
 from thinice.data import Samples, load_samples
 from thinice.data.subset import draw
 from thinice.errors import InputError
+from thinice.results.comparison_text import distance_text
 from thinice.store import query
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ def tuned_settings(
                 n=len(tune_on),
             )
     settings, before, after = stored
-    note = f"{attack} tuned on {len(tune_on)} samples of {tune_on.split}, median {arguments['norm']} "
-    return settings, (f"{note}{before:.4g} to {after:.4g}",)
+    norm = arguments["norm"]
+    medians = [distance_text(value, norm) if math.isfinite(value) else "none" for value in (before, after)]
+    note = f"{attack} tuned on {len(tune_on)} samples of {tune_on.split}: median {norm} distance "
+    return settings, (f"{note}{medians[0]} before, {medians[1]} after",)
 
 
 def stored_tuning(
