@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from thinice.analysis.measurement import Interrupted as Interrupted
     from thinice.analysis.measurement import measure as measure
     from thinice.analysis.populations import compare_populations as compare_populations
+    from thinice.analysis.repetition import Repetition as Repetition
+    from thinice.analysis.repetition import repeat_run as repeat_run
     from thinice.analysis.stored_measurement import measure_all as measure_all
     from thinice.analysis.tuning import samples_to_tune_on as samples_to_tune_on
     from thinice.attacks import Attack as Attack
@@ -79,6 +81,7 @@ _HOMES = {
     "MinNormResult": "attacks",
     "Outcome": "types",
     "Recipe": "training",
+    "Repetition": "analysis.repetition",
     "Robustness": "results",
     "Samples": "data",
     "Store": "store",
@@ -111,6 +114,7 @@ _HOMES = {
     "prune": "pruning",
     "prune_classifier": "pruning.classifiers",
     "prune_in_stages": "pruning",
+    "repeat_run": "analysis.repetition",
     "samples_to_tune_on": "analysis.tuning",
     "save_classifier": "models",
     "save_figures": "plots.figure_set",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,7 +16,20 @@ from torch import Tensor
 from thinice.errors import InputError
 from thinice.types import PRECISIONS, Precision
 
-__all__ = ["as_number", "column", "exact", "global_stream", "lowered", "pick_device", "random_directions", "stream"]
+__all__ = [
+    "as_number",
+    "column",
+    "deterministic",
+    "exact",
+    "global_stream",
+    "lowered",
+    "pick_device",
+    "random_directions",
+    "stream",
+]
+
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+"""The variable by which cuBLAS is told to give the same bits each time."""
 
 
 def _switches() -> tuple[object, ...]:
@@ -57,6 +72,47 @@ def exact(device: torch.device) -> Iterator[None]:
         torch.autocast(device.type, enabled=False),
     ):
         yield
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Compute with operations alone that give the same bits each time, and put back what the caller had switched on.
+
+    Raises
+    ------
+    InputError
+        For an operation that has no such form on its device.
+
+    Examples
+    --------
+    >>> with deterministic():
+    ...     torch.are_deterministic_algorithms_enabled()
+    True
+    >>> torch.are_deterministic_algorithms_enabled()
+    False
+
+    """
+    cudnn, workspace = torch.backends.cudnn, os.environ.get(CUBLAS)
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = cudnn.deterministic, cudnn.benchmark
+    os.environ.setdefault(CUBLAS, ":4096:8")
+    try:
+        torch.use_deterministic_algorithms(mode=True)
+        cudnn.deterministic, cudnn.benchmark = True, False
+        yield
+    except RuntimeError as error:
+        operation = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+        if operation is None:
+            raise
+        raise InputError(
+            f"`deterministic`: {operation[1]} of this network has no deterministic form on this device: take another "
+            "(device=, --device cpu), or leave it out"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = flags
+        if workspace is None:
+            del os.environ[CUBLAS]
 
 
 @contextmanager

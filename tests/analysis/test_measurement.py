@@ -475,7 +475,7 @@ def test_gpu_and_cpu_find_the_same(digits, attack, norm):
 @cuda
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_less_precision_on_a_gpu_is_judged_in_float32(digits, own, norm, precision):
+def test_less_precision_on_a_gpu_is_verified_in_float32(digits, own, norm, precision):
     classifier, samples = digits
     options = {"attack": "tmn", "norm": norm, "device": "cuda", "precision": precision, "progress": False}
     nearest = thinice.measure(classifier, samples, **options)

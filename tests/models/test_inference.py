@@ -64,7 +64,7 @@ def witnessed(name: str) -> object:
 
 
 @pytest.mark.parametrize("name", [witnessed(name) for name in known_architectures() if name not in HUGE])
-def test_every_architecture_has_a_fast_form(name):
+def test_every_architecture_has_an_inference_form(name):
     shape = find_architecture(name).input_shape or (3, SIDES.get(name, 32), SIDES.get(name, 32))
     module = lived_in(build(name, 10))
     inputs = torch.rand(2, *shape)

@@ -449,6 +449,18 @@ def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(sto
     assert re.sub(r"<p>Of 300 samples.*?</p>", "", said) == without_data(full)
 
 
+def test_of_very_many_comparisons_the_first_have_figures(tmp_path, monkeypatch):
+    samples = thinice.as_samples(torch.rand(30, 1, 4, 4), torch.arange(30) % 3, classes=("a", "b", "c"))
+    store, drawn = write_store(tmp_path / "three.duckdb", samples, pruned=("one", "two", "three")), []
+    monkeypatch.setattr("thinice.report.DRAWN", 2)
+    monkeypatch.setattr("thinice.report.draw_figures", lambda compared, _: drawn.append(compared.pruned["name"]) or {})
+    page = save_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert drawn == ["one", "two"]
+    assert page.count("The first 2 comparisons have their figures here") == 1
+    assert "draws those of dense and three" in page
+    assert len(payload(page)["comparisons"]) == 3
+
+
 def many(path, n, letters=1):
     """Return a store of n samples, made inside the database, with names of so many letters."""
     store = thinice.open_store(path, new=True)

@@ -29,7 +29,7 @@ def test_the_facts_and_views_of_the_design_are_there(store):
         "checkpoints datasets samples attacks runs measurements predictions epsilons adversarials robustness "
         "comparisons statistics transfers findings trainings epochs dynamics study_cells lower_bounds "
         "claimed_bounds controls gradients corrections tunings published_accuracies benchmark_networks "
-        "imported_distances populations"
+        "imported_distances populations run_conditions run_networks"
     )
     assert set(kinds[kinds == "table"].index) == {*facts.split(), "thinice_schema"}
     assert set(kinds[kinds == "view"].index) == {

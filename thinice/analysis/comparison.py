@@ -152,7 +152,8 @@ def compare_all(
         first, *ready = prepare_classifiers(distinct([first, *others, *controls]), data)
         others, controls = ready[: len(others)], ready[len(others) :]
     seed, command = bound.seed, options.get("command")
-    with open_session(data, options) as session, session.run(bound, seed=seed, command=command):
+    networks = [first, *others, *controls]
+    with open_session(data, options, networks) as session, session.run(bound, seed=seed, command=command):
         comparisons = []
         if given["certify"]:
             for network in (first, *others) if distances == "both" else (first,):

@@ -170,7 +170,7 @@ def evaluate_all(
         raise InputError(f"`reported` has {len(published)} accuracies for {len(networks)} networks: give one for each")
     seed = attack.seed if isinstance(attack, Attack) else search.get("seed", 0)
     results = list[Robustness]()
-    with open_session(samples, options) as session:
+    with open_session(samples, options, networks) as session:
         norm = attack.norm if isinstance(attack, Attack) else search.get("norm", "linf")
         radii = {budget_value(budget, norm, samples.inputs.shape[1:]) for budget in budgets if budget != LADDER}
         if LADDER in budgets:

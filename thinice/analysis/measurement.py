@@ -16,7 +16,7 @@ from thinice.analysis.options import MeasureOptions, RunOptions, SearchOptions, 
 from thinice.attacks import Attack, MinNormResult, concatenate, make_attack
 from thinice.data import Samples, as_samples
 from thinice.data.wordnet import IMAGENET_CLASSES, as_imagenet
-from thinice.engines import ENGINES, Engine, LocalEngine, ProgressCounter, auto_reporter
+from thinice.engines import ENGINES, DeterministicEngine, Engine, LocalEngine, ProgressCounter, auto_reporter
 from thinice.errors import DoubtfulWarning, InputError
 from thinice.models import Classifier, as_classifier, decide
 from thinice.models.architectures.variants import base_and_variant
@@ -101,6 +101,9 @@ def measure(
         Arithmetic of the search: less is faster on hardware that has it. Verification is in IEEE float32 in any case.
     compiled : bool
         Search in a network compiled by `torch.compile`: about a minute before the first sample, less for each.
+    deterministic : bool
+        Hold torch to operations that give the same bits each time; an operation without such a form on the device is
+        an error.
     engine : str or Engine
         A name in `thinice.engines.ENGINES`: ``"local"`` computes in this process. Or an engine of your own.
     workers : int, optional
@@ -180,11 +183,12 @@ def make_engine(options: Mapping[str, object]) -> Engine:
         settings = {"device": pick_device(given["device"]), "batch_size": given["batch_size"]}
         if workers is not None:
             settings["workers"] = workers
-        return ENGINES.make("processes" if engine == "local" and workers is not None else engine, **settings)
+        engine = ENGINES.make("processes" if engine == "local" and workers is not None else engine, **settings)
+        return DeterministicEngine(engine) if given["deterministic"] else engine
     for name in ("device", "batch_size", "workers"):
         if name in options:
             raise InputError(f"`{name}` goes with the name of an engine; this `engine` has its own: leave it out")
-    return engine
+    return DeterministicEngine(engine) if given["deterministic"] else engine
 
 
 @dataclass(frozen=True, slots=True)

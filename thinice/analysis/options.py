@@ -155,6 +155,15 @@ class RunOptions(TypedDict, total=False):
     compiled: Annotated[
         bool, Option(False, "Search in a network compiled by torch.compile; pays in long runs.", "--compile")
     ]
+    deterministic: Annotated[
+        bool,
+        Option(
+            False,
+            "Only operations of torch that give the same bits each time, slower on CUDA; one that has no such form "
+            "there is an error. On one kind of CPU, with as many threads, the bits are the same anyway.",
+            "--deterministic",
+        ),
+    ]
     engine: Annotated[EngineLike, Option("local", _engines)]
     workers: Annotated[
         int,

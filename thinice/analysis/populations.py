@@ -73,7 +73,7 @@ def compare_populations(
         chosen(StoredMeasureOptions, options)["attack"], **search_options(options, StoredMeasureOptions)
     )
     with (
-        open_session(data, options) as session,
+        open_session(data, options, networks) as session,
         session.run(attack, seed=attack.seed, command=options.get("command")),
     ):
         measured = [session.measure(network, attack) for network in before]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import torch
 
+from thinice.analysis.conditions import note_conditions
 from thinice.analysis.gradients import gradient_norms
 from thinice.analysis.measurement import (
     AttackTask,
@@ -100,6 +101,8 @@ class MeasurementSession:
     shard : str, optional
         The part of the selection that is measured: `samples` is that part then. The store has it as a part of the
         whole.
+    networks : sequence of Classifier
+        What the runs are given, which the store notes of each of them.
 
     """
 
@@ -111,9 +114,11 @@ class MeasurementSession:
         progress: Reporter | bool = True,
         kept: bool = True,
         shard: str | None = None,
+        networks: Sequence[Classifier] = (),
         **options: Unpack[RunOptions],
     ) -> None:
         self.store = store
+        self.networks = networks
         self.engine = make_engine(options)
         self.samples = self._selection = samples
         self._shard: dict[str, Any] = {}
@@ -166,6 +171,8 @@ class MeasurementSession:
                 digests=self._selection.digests,
                 sources=self._selection.sources,
             )
+            networks = [(self.checkpoint(network), network) for network in self.networks]
+            note_conditions(run, self._dataset_id, self.engine, self.samples.inputs.shape[1:].numel(), networks)
             try:
                 yield run
             finally:
@@ -437,7 +444,9 @@ def _add_epsilons(run: Run, measurement_id: int, shard: Shard) -> None:
 
 
 @contextmanager
-def open_session(samples: Samples, options: Mapping[str, Any]) -> Iterator[MeasurementSession]:
+def open_session(
+    samples: Samples, options: Mapping[str, Any], networks: Sequence[Classifier] = ()
+) -> Iterator[MeasurementSession]:
     """Open a session by the options of `measure_all`, `compare_all` or `evaluate_all` that say how networks run.
 
     Its store is one that is open, a file, or for None one that is gone afterwards.
@@ -452,6 +461,7 @@ def open_session(samples: Samples, options: Mapping[str, Any]) -> Iterator[Measu
             progress=options.get("progress", True),
             kept=store is not None,
             shard=options.get("shard"),
+            networks=networks,
             **running,
         )
 

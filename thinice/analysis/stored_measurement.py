@@ -71,7 +71,7 @@ def measure_all(
     refuse_hours(options)
     bound = minimum_norm_attack(given["attack"], **search_options(options, MeasureAllOptions))
     with (
-        open_session(samples, options) as session,
+        open_session(samples, options, networks) as session,
         session.run(bound, seed=bound.seed, command=options.get("command")),
     ):
         if not given["certify"]:

@@ -77,6 +77,12 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "Write a store as one HTML page that opens offline: answer, tables, figures, every sample.",
         ),
         "runs": ("thinice.cli.runs:runs", "List the runs of a store: when, by which command, and how each ended."),
+        "runs list": ("thinice.cli.runs:runs", "List them too."),
+        "runs show": ("thinice.cli.runs:show", "Show all that is needed to repeat a run."),
+        "runs repeat": (
+            "thinice.cli.runs:repeat",
+            "Repeat a run into a temporary store, and show what comes out otherwise, sample by sample.",
+        ),
         "sql": ("thinice.cli.sql:sql", "Ask the store in SQL, read only; without a query, list what there is to ask."),
         "export": (
             "thinice.cli.sql:export",

@@ -7,6 +7,7 @@ other machines: a `Task` says what to compute and can be sent there, its results
 
 from collections.abc import Callable
 
+from thinice.engines.deterministic import DeterministicEngine
 from thinice.engines.local import BatchSize, LocalEngine
 from thinice.engines.progress import Progress, ProgressCounter, Reporter, auto_reporter, duration, in_notebook
 from thinice.engines.task import Engine, Result, Task
@@ -15,6 +16,7 @@ from thinice.registry import Registry
 __all__ = [
     "ENGINES",
     "BatchSize",
+    "DeterministicEngine",
     "Engine",
     "LocalEngine",
     "Progress",
@@ -24,6 +26,7 @@ __all__ = [
     "Task",
     "auto_reporter",
     "duration",
+    "engine_name",
     "in_notebook",
 ]
 
@@ -35,3 +38,15 @@ ENGINES: Registry[Callable[..., Engine]] = Registry(
     },
 )
 """All engines by name: each is made of a ``device`` and a ``batch_size``; several processes also of ``workers``."""
+
+
+def engine_name(engine: Engine) -> str:
+    """Return the name of an engine; of one that is not in the registry, that of its class.
+
+    >>> import torch
+    >>> engine_name(LocalEngine(torch.device("cpu")))
+    'local'
+    """
+    kind = type(engine)
+    targets = {row[0]: name for name, row in ENGINES.rows.items()}
+    return targets.get(f"{kind.__module__}:{kind.__qualname__}", kind.__name__)

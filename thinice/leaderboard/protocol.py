@@ -117,7 +117,7 @@ def benchmark(
         tune_on = samples_to_tune_on(data)
     tune_on = in_network_classes(tune_on, [before, *others])
     seed, command = options.get("seed", 0), options.get("command")
-    with open_session(data, options) as session:
+    with open_session(data, options, [before, *others]) as session:
         parts = _Parts(session, protocol, seed, {**options, "store": session.store})
         clean = parts.compared(before, others, distances="both")
         tuned = [parts.ho_fmn(network, tune_on) for network in others]

@@ -210,6 +210,9 @@ SHOWN = 50_000
 VALUES, LEAST = 200_000, 1000
 """Samples times comparisons and measurements: of many comparisons fewer samples are shown, but so many at least."""
 
+DRAWN = 16
+"""Of more comparisons than this the first have figures: those of one weigh 0.3 MB, and take seconds to draw."""
+
 CAPTIONS = {
     "training-dense": "What the training of the dense network reached, epoch by epoch.",
     "training-pruned": "What the training of the pruned network reached, epoch by epoch.",
@@ -388,23 +391,38 @@ def _notes(data: Data, seen: ShownSamples) -> tuple[str, ...]:
 
 def _section(compared: ComparisonFacts, index: int, meanings: dict[str, str], seen: ShownSamples) -> tuple[str, str]:
     """Return what stands above the samples of one comparison, and what stands below."""
-    figures = "".join(
-        f'<figure class="{name}"><img src="{escaped(drawing.uri)}" alt="{escaped(CAPTIONS.get(name, name))}" '
-        f'width="{drawing.width}" height="{drawing.height}" loading="lazy">'
-        f"<figcaption>{escaped(CAPTIONS.get(name, name))}</figcaption></figure>"
-        for name, drawing in draw_figures(compared, seen.close).items()
-    )
+    figures = _figures(compared, seen) if index < DRAWN else f"<p>{escaped(_not_drawn(compared))}</p>"
     above = (
         f'<section data-comparison="{index}" aria-label="Answer"><p class="question">{escaped(headline(compared))}</p>'
         f'<p class="answer">{escaped(answer(comparison_row(compared)))}</p>'
         f"{warnings(compared)}{transition_table(compared)}</section>"
     )
     below = (
-        f'<section data-comparison="{index}"><h2>Figures</h2><div class="figures">{figures}</div>'
+        f'<section data-comparison="{index}"><h2>Figures</h2>{figures}'
         f"<h2>Statistics</h2>{statistics(compared, meanings)}{predictor_table(compared)}{class_table(compared)}"
         f'<h2>How it was measured</h2>{checks(compared)}<div class="facts">{measurement(compared)}</div></section>'
     )
     return above, below
+
+
+def _figures(compared: ComparisonFacts, seen: ShownSamples) -> str:
+    """Return the figures of a comparison, each with what it shows."""
+    figures = "".join(
+        f'<figure class="{name}"><img src="{escaped(drawing.uri)}" alt="{escaped(CAPTIONS.get(name, name))}" '
+        f'width="{drawing.width}" height="{drawing.height}" loading="lazy">'
+        f"<figcaption>{escaped(CAPTIONS.get(name, name))}</figcaption></figure>"
+        for name, drawing in draw_figures(compared, seen.close).items()
+    )
+    return f'<div class="figures">{figures}</div>'
+
+
+def _not_drawn(compared: ComparisonFacts) -> str:
+    """Return why a comparison has no figures here, and how to have them."""
+    return (
+        f"The first {DRAWN} comparisons have their figures here: a page with those of all would be too heavy. "
+        f"The command thinice compare draws those of {compared.measured.dense['name']} and {compared.pruned['name']} "
+        "into a folder, out of what the store holds."
+    )
 
 
 def _choice(compared: ComparisonFacts) -> str:

@@ -190,15 +190,16 @@ def read_facts(store: Store) -> Facts:
         raise InputError(f"{store.path} holds no comparison yet: thinice compare dense.pt pruned.pt makes one")
     tables = {name: _keyed(store, name) for name in ("checkpoints", "datasets", "attacks", "statistics")}
     data = {key: _data(store, tables["datasets"][key]) for key in {row["dataset_id"] for row in rows}}
+    meanings = {table: _meanings(store, table) for table in ("statistics", "epsilons", "predictions")}
     measured: dict[int, MeasurementFacts] = {}
     comparisons = []
     patterns = stored_patterns(store)
     for row in rows:
         key = row["measurement_id"]
         if key not in measured:
-            measured[key] = _measured(store, row, tables, data[row["dataset_id"]])
-        comparisons.append(_compared(store, row, tables, measured[key], patterns))
-    return Facts(tuple(comparisons), tuple(_populations(store, tables, data)), _meanings(store, "statistics"))
+            measured[key] = _measured(store, row, tables, meanings, data[row["dataset_id"]])
+        comparisons.append(_compared(store, row, tables, meanings, measured[key], patterns=patterns))
+    return Facts(tuple(comparisons), tuple(_populations(store, tables, data)), meanings["statistics"])
 
 
 def _populations(store: Store, tables: dict[str, dict[int, Row]], data: dict[int, Data]) -> Iterator[PopulationFacts]:
@@ -271,7 +272,9 @@ def _data(store: Store, row: Row) -> Data:
     )
 
 
-def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: Data) -> MeasurementFacts:
+def _measured(
+    store: Store, row: Row, tables: dict[str, dict[int, Row]], meanings: dict[str, dict[str, str]], data: Data
+) -> MeasurementFacts:
     frame = _aligned(_of(store, "report_epsilons", key=row["measurement_id"]), data)
     outcomes = frame["outcome"].astype(object).map({outcome.text: int(outcome) for outcome in Outcome})
     known = {"outcome", "epsilon", "prediction", "clean_prediction"}
@@ -289,8 +292,8 @@ def _measured(store: Store, row: Row, tables: dict[str, dict[int, Row]], data: D
         _classes(frame["prediction"]),
         _classes(frame["clean_prediction"]),
         (
-            *_axes(frame.drop(columns=list(known)), _meanings(store, "epsilons"), ""),
-            *_axes(of_network, _meanings(store, "predictions"), dense["name"]),
+            *_axes(frame.drop(columns=list(known)), meanings["epsilons"], ""),
+            *_axes(of_network, meanings["predictions"], dense["name"]),
         ),
         proved.to_numpy(np.float64, na_value=np.nan) if proved.notna().any() else None,
     )
@@ -300,7 +303,9 @@ def _compared(
     store: Store,
     row: Row,
     tables: dict[str, dict[int, Row]],
+    meanings: dict[str, dict[str, str]],
     measured: MeasurementFacts,
+    *,
     patterns: tuple[Finding, ...],
 ) -> ComparisonFacts:
     key, data = row["comparison_id"], measured.data
@@ -321,7 +326,7 @@ def _compared(
         frame["transition"].fillna("").to_numpy(np.str_),
         _classes(frame["pruned_prediction"]),
         (
-            *_axes(_predictions(store, keys["network"], data), _meanings(store, "predictions"), pruned["name"]),
+            *_axes(_predictions(store, keys["network"], data), meanings["predictions"], pruned["name"]),
             *((Axis(f"epsilon, {pruned['name']}", OWN, own, is_epsilon=True),) if asked else ()),
             *(
                 (Axis(f"proved, {pruned['name']}", OWN_PROVED, proved, is_epsilon=True, is_proved=True),)

@@ -13,9 +13,11 @@ from thinice.errors import StoreError
 from thinice.process import Process
 from thinice.store.connection import Connection, ask, interruptibly, located, missing, plain, quoted, reading
 from thinice.store.decode import stored_adversarial, stored_settings
+from thinice.store.differences import ROUNDING, Differences, differences
 from thinice.store.explain import catalog, explained, nearest, statements
 from thinice.store.export import Format, export_files
 from thinice.store.merge import Incomplete, incomplete, merge_part
+from thinice.store.run_records import run_record
 from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
 from thinice.store.sql import OwnQuery, query
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "ROUNDING",
+    "Differences",
     "Format",
     "Incomplete",
     "Run",
@@ -217,6 +221,45 @@ class Store:
         ]
         runs["command"] = [shlex.join(words) for words in runs["command"]]
         return runs
+
+    def run_record(self, run_id: int) -> dict[str, Any]:
+        """Return all that is needed to repeat a run.
+
+        Its row in ``runs`` and in ``run_conditions``; ``data`` (name, split, number and fingerprint of the samples),
+        ``networks`` (name, path, fingerprint, architecture and sparsity of each) and ``stored`` (what it put into the
+        store). What the store does not know is None: of a run that measured nothing, or one of an earlier thinice.
+
+        Raises
+        ------
+        InputError
+            Where there is no such run.
+
+        """
+        return run_record(self.path, self._patience, run_id)
+
+    def differences(self, other: str | PathLike[str], *, tolerance: float = ROUNDING) -> Differences:
+        """Return what another store says otherwise of what both hold.
+
+        Compared are epsilons and their outcomes, verdicts at budgets, corrections, lower bounds and predictions of the
+        same samples, networks and attacks, which are matched by their fingerprints.
+
+        Parameters
+        ----------
+        other : path-like
+            The file.
+        tolerance : float
+            Share of an epsilon that counts as rounding.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stores = [open_store(f"{folder}/{name}.duckdb", new=True) for name in "ab"]
+        ...     stores[0].differences(stores[1].path).compared
+        0
+
+        """
+        return differences(self.path, other, self._patience, tolerance=tolerance)
 
     def export(
         self,

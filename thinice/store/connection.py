@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Connection",
     "ask",
+    "damaged",
     "interruptibly",
     "located",
     "merging",
@@ -49,6 +50,7 @@ __all__ = [
     "plain",
     "quoted",
     "reading",
+    "reading_both",
     "writing",
 ]
 
@@ -64,6 +66,11 @@ TICK = 0.05
 
 MISMATCH = "WAL does not match database file"
 """What DuckDB says of a log beside a file that it does not belong to."""
+
+DAMAGE = ("Could not read enough bytes", "Corrupt database file", "Failed to load metadata pointer")
+"""What DuckDB says of a file that was cut off, or changed by something else."""
+
+FULL, TOO_LARGE = "No space left on device", "File too large"
 
 LOG_BYTES = 16 << 20
 """A log of this size is read in a tenth of a second."""
@@ -128,10 +135,20 @@ def merging(path: Path, part: Path, patience: float) -> Iterator[Connection]:
     """Yield a connection as `writing` does, to which another store is attached as well, read only, as ``part``."""
     if not part.exists():
         raise missing(part)
-    with _turns[path], _attached(path, "read_write", patience, part=part) as connection:
+    with _turns[path], _attached(path, "read_write", patience, beside={"part": part}) as connection:
         connection.execute("begin")
         yield connection
         connection.execute("commit")
+
+
+@contextmanager
+def reading_both(path: Path, other: Path, patience: float) -> Iterator[Connection]:
+    """Yield a connection as `reading` does for thinice's own queries, with another store attached as ``other``."""
+    for file in (path, other):
+        if not file.exists():
+            raise missing(file)
+    with _turns[path], _attached(path, "read_only", patience, beside={"other": other}) as connection:
+        yield connection
 
 
 @contextmanager
@@ -142,16 +159,19 @@ def _attached(
     *,
     folder: Path | None = None,
     own: bool = False,
-    part: Path | None = None,
+    beside: Mapping[str, Path] | None = None,
 ) -> Iterator[Connection]:
-    """Yield a connection to a DuckDB with a store attached, and keep that DuckDB for the next `own` statements."""
+    """Yield a connection to a DuckDB with a store attached, and keep that DuckDB for the next `own` statements.
+
+    Stores `beside` it are attached under their names, to be read.
+    """
     idle = _idle.pop(path, None) if own else None
     duck = _started() if idle is None else idle
     with ExitStack() as stack, _ctrl_c_as_such():
         stack.callback(duck.close)
         _attach(duck, path, mode, patience)
-        if part is not None:
-            _attach(duck, part, "read_only", patience, name="part")
+        for name, file in (beside or {}).items():
+            _attach(duck, file, "read_only", patience, name=name)
         try:
             if folder is not None:
                 duck.execute("set allowed_directories = [$folder]", {"folder": str(folder)})
@@ -165,7 +185,7 @@ def _attached(
                 _idle.clear()
                 _idle[path] = duck
         except duckdb.Error as error:
-            raise StoreError(f"{path}: {one_line(error)}") from error
+            raise StoreError(_failure(path, error)) from error
 
 
 @contextmanager
@@ -328,6 +348,21 @@ def one_line(error: BaseException) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
+def damaged(path: Path, seen: str) -> str:
+    """Return what to do about a store whose file is not what DuckDB wrote."""
+    return f"{path} is damaged ({seen}), and was left untouched: put a copy back, or measure again into a new file"
+
+
+def _failure(path: Path, error: duckdb.Error) -> str:
+    """Return what an error means that has nothing to do with what was asked."""
+    text = one_line(error)
+    if any(sign in text for sign in DAMAGE):
+        return damaged(path, text)
+    if FULL in text or TOO_LARGE in text:
+        return f"the disk is full, or a limit is reached ({text}): make room, and the same command goes on"
+    return f"{path}: {text}"
+
+
 def _locked(error: duckdb.Error) -> bool:
     return "Could not set lock on file" in str(error)
 
@@ -348,7 +383,8 @@ def _refusal(path: Path, error: duckdb.Error) -> StoreError:
         return StoreError(_log_refusal(path, text))
     if "version number" in text:
         return StoreError(f"{path} was written by a newer DuckDB: pip install --upgrade duckdb ({one_line(error)})")
-    return StoreError(f"{path} cannot be opened: {one_line(error)}")
+    is_damaged = any(sign in text for sign in DAMAGE)
+    return StoreError(damaged(path, one_line(error)) if is_damaged else f"{path} cannot be opened: {one_line(error)}")
 
 
 def _log_refusal(path: Path, text: str) -> str:

@@ -72,9 +72,11 @@ def statements(text: str) -> list[str]:
 
 @contextmanager
 def explained(connection: Connection) -> Iterator[None]:
-    """Turn what DuckDB raises inside into a StoreError of one line."""
+    """Turn what DuckDB raises inside into a StoreError of one line, but for trouble with the file itself."""
     try:
         yield
+    except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException):
+        raise
     except duckdb.Error as error:
         raise StoreError(_explanation(error, connection)) from None
 

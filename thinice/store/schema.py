@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from thinice.errors import StoreError
 from thinice.files import temporary_folder
-from thinice.store.connection import ask, quoted, reading, writing
+from thinice.store.connection import ask, damaged, quoted, reading, writing
 from thinice.store.sql import query, sql
 from thinice.store.wal import identity, log_of, making, set_aside, tell
 
@@ -38,6 +38,7 @@ LATER_TABLES = (
     "correction_tables",
     "benchmark_tables",
     "population_tables",
+    "run_tables",
 )
 """Files with tables that came after the first version."""
 
@@ -118,10 +119,12 @@ def upgrade(path: Path, patience: float) -> None:
     Raises
     ------
     StoreError
-        For a file that is not a store, or one of a newer or a development version: all stay untouched.
+        For a file that is not a store, one of a newer or a development version, or one whose end is missing: all stay
+        untouched.
 
     """
     with reading(path, patience, own=True) as connection:
+        _refuse_cut_off(connection, path)
         outdated = _is_outdated(connection, path)
         damage = log_damage(connection, path)
         if damage is not None:
@@ -155,6 +158,14 @@ def log_damage(connection: Connection, path: Path) -> str | None:
             f"command measures again what is missing"
         )
     return None
+
+
+def _refuse_cut_off(connection: Connection, path: Path) -> None:
+    """Raise StoreError where the end of the file is missing, which DuckDB finds out when it needs what was there."""
+    ((least,),) = ask(connection, query("least_file_size"))
+    size = path.stat().st_size
+    if size < least:
+        raise StoreError(damaged(path, f"of {least} bytes or more, {size} are there"))
 
 
 @cache

@@ -144,6 +144,47 @@ class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
                 write(connection, "add_samples", columns, dataset_id=dataset_id)
             return dataset_id
 
+    def conditions(
+        self,
+        dataset_id: int,
+        *,
+        folder: str | None,
+        engine: str,
+        workers: int | None,
+        threads: int,
+        batch_size: int | None,
+        deterministic: bool,
+        networks: Sequence[tuple[int, str, str | PathLike[str] | None]],
+    ) -> None:
+        """Store what this run runs on, before it measures anything; told again, it replaces the old.
+
+        Parameters
+        ----------
+        dataset_id : int
+            From `dataset`.
+        folder, engine, workers, threads, batch_size, deterministic
+            The columns of ``run_conditions``.
+        networks : sequence of (int, str, path-like or None)
+            Of each network its checkpoint_id, from `checkpoint`, its name, and the file it was read from.
+
+        """
+        with self._writing() as connection:
+            ask(
+                connection,
+                query("add_run_conditions"),
+                run_id=self.run_id,
+                dataset_id=dataset_id,
+                folder=folder,
+                engine=engine,
+                workers=workers,
+                threads=threads,
+                batch_size=batch_size,
+                deterministic=deterministic,
+            )
+            for number, (checkpoint_id, name, path) in enumerate(networks):
+                row = {"checkpoint_id": checkpoint_id, "name": name, "path": None if path is None else fspath(path)}
+                ask(connection, query("add_run_network"), run_id=self.run_id, network=number, **row)
+
     def attack(self, *, name: str, norm: Norm, settings: Mapping[str, str | float | bool | None]) -> int:
         """Return the attack_id of an attack with all its settings, whatever their order."""
         key = {"fingerprint": attack_fingerprint(name, norm, settings)}

@@ -152,6 +152,7 @@ class CellMeasurements:
     def measure(self, plan: NetworkPlan) -> None:
         """Measure what the store lacks of a network, attack after attack; each is stored when it is finished."""
         network = prepare_classifier(load_classifier(self.files.path(plan)), self.session.samples)
+        self.session.networks = [network]
         for choice, group in groupby(self.unfinished(plan), key=lambda cell: cell.choice):
             cells = list(group)
             attack = cells[0].attack

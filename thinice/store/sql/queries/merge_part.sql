@@ -42,6 +42,20 @@ create or replace temp table part_attacks as
 select p.attack_id as theirs, a.attack_id as ours
 from part.attacks p join attacks a on a.fingerprint = p.fingerprint;
 
+insert into run_conditions by name
+select p.* replace (m.ours as run_id, d.ours as dataset_id)
+from part.run_conditions p
+join part_runs m on m.theirs = p.run_id
+join part_datasets d on d.theirs = p.dataset_id
+on conflict do nothing;
+
+insert into run_networks by name
+select p.* replace (m.ours as run_id, c.ours as checkpoint_id)
+from part.run_networks p
+join part_runs m on m.theirs = p.run_id
+join part_checkpoints c on c.theirs = p.checkpoint_id
+on conflict do nothing;
+
 insert into samples by name
 select p.* replace (d.ours as dataset_id)
 from part.samples p join part_datasets d on d.theirs = p.dataset_id

@@ -1,0 +1,1 @@
+select count(*), count(*) filter (verdict = 'same'), count(*) filter (verdict = 'rounding') from temp.compared
