@@ -91,7 +91,8 @@ def said(folder):
 
 OF_RUNS = {"runs", "run_conditions", "run_networks", "thinice_schema"}
 """Tables that tell of runs, which are others after each kill."""
-TIMES = {"run_id", "created", "started", "ended", "seconds", "path", "measured_seconds"}
+TIMES = ["run_id", "seconds", "path"]
+"""Columns that are others each time, beside moments."""
 KEYS = {
     "checkpoint_id": "select checkpoint_id as key, fingerprint as name from checkpoints",
     "dataset_id": "select dataset_id as key, fingerprint as name from datasets",
@@ -127,7 +128,7 @@ def facts(path):
     for table in store.tables().query("kind == 'table'")["name"]:
         if table in OF_RUNS:
             continue
-        rows = store.sql(f"from {table}").drop(columns=list(TIMES), errors="ignore")
+        rows = store.sql(f"from {table}").select_dtypes(exclude="datetime").drop(columns=TIMES, errors="ignore")
         for column in rows.columns:
             meaning = ALIASES.get(column, column)
             if meaning in names:

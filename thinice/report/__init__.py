@@ -207,11 +207,14 @@ def _numbers(values: NDArray[Any], digits: int = DIGITS) -> list[float | int | N
 
 SHOWN = 50_000
 """Of more samples than this the nearest stand on the page one by one; tables and figures rest on all."""
-VALUES, LEAST = 200_000, 1000
+VALUES, LEAST = 200_000, 250
 """Samples times comparisons and measurements: of many comparisons fewer samples are shown, but so many at least."""
+MANY = 50
+"""Of more comparisons and measurements than this, whose tables weigh too, all samples together are fewer."""
 
-DRAWN = 16
-"""Of more comparisons than this the first have figures: those of one weigh 0.3 MB, and take seconds to draw."""
+DRAWN = 12
+"""Of more comparisons than this the first have figures, which weigh 0.3 MB each and take seconds to draw, and say what
+each statistic means."""
 
 CAPTIONS = {
     "training-dense": "What the training of the dense network reached, epoch by epoch.",
@@ -301,7 +304,7 @@ def _page(store: Store, samples: Samples | str | None) -> str:
     facts = read_facts(store)
     seen, sheets = _look(store, facts.comparisons, samples)
     sections = [
-        _section(compared, index, facts.meanings, seen[id(compared.measured)])
+        _section(compared, index, facts.meanings if index < DRAWN else {}, seen[id(compared.measured)])
         for index, compared in enumerate(facts.comparisons)
     ]
     notes = {
@@ -345,7 +348,7 @@ def _look(
     sheets: list[SpriteSheet] = []
     seen: dict[int, ShownSamples] = {}
     columns = len(comparisons) + len({id(compared.measured) for compared in comparisons})
-    most = min(SHOWN, max(LEAST, VALUES // columns))
+    most = _most_shown(columns)
     for data in {id(compared.measured.data): compared.measured.data for compared in comparisons}.values():
         same = [compared for compared in comparisons if compared.measured.data is data]
         order = _nearest_first(same, data)
@@ -366,6 +369,15 @@ def _look(
             seen[key] = ShownSamples(rows, pictures, sheet, close_up, pack_close(close_up) if close_up else None)
             sheets += [packed for packed in (seen[key].close_sheet,) if packed]
     return seen, sheets
+
+
+def _most_shown(columns: int) -> int:
+    """Return how many samples stand on the page, by the number of comparisons and measurements.
+
+    >>> [_most_shown(columns) for columns in (2, 50, 100, 201)]
+    [50000, 4000, 1000, 250]
+    """
+    return min(SHOWN, max(LEAST, VALUES * min(columns, MANY) // columns**2))
 
 
 def _nearest_first(comparisons: Sequence[ComparisonFacts], data: Data) -> NDArray[np.int64]:

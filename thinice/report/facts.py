@@ -104,6 +104,8 @@ class MeasurementFacts:
     outcomes: NDArray[np.int64]
     far_predictions: NDArray[np.int64]
     predictions: NDArray[np.int64]
+    losses: NDArray[np.float64]
+    """Of the true class, NaN where the store does not know it."""
     axes: tuple[Axis, ...]
     epsilon_lower: NDArray[np.float64] | None
     """Radii that were proved, NaN where that was not tried; None where it was tried for no sample."""
@@ -291,6 +293,7 @@ def _measured(
         np.asarray(outcomes.fillna(-1), np.int64),
         _classes(frame["prediction"]),
         _classes(frame["clean_prediction"]),
+        _losses(of_network),
         (
             *_axes(frame.drop(columns=list(known)), meanings["epsilons"], ""),
             *_axes(of_network, meanings["predictions"], dense["name"]),
@@ -313,6 +316,7 @@ def _compared(
     names, pruned = {network["name"] for network in networks}, _named(networks[1])
     frame = _aligned(_of(store, "report_transitions", key=key), data)
     keys = {"network": row["pruned_checkpoint_id"], "data": row["dataset_id"]}
+    of_network = _predictions(store, keys["network"], data)
     own = frame["pruned_epsilon"].to_numpy(np.float64, na_value=np.nan)
     proved = frame["pruned_epsilon_lower"].to_numpy(np.float64, na_value=np.nan)
     asked = bool(np.isfinite(own).any())
@@ -326,7 +330,7 @@ def _compared(
         frame["transition"].fillna("").to_numpy(np.str_),
         _classes(frame["pruned_prediction"]),
         (
-            *_axes(_predictions(store, keys["network"], data), meanings["predictions"], pruned["name"]),
+            *_axes(of_network, meanings["predictions"], pruned["name"]),
             *((Axis(f"epsilon, {pruned['name']}", OWN, own, is_epsilon=True),) if asked else ()),
             *(
                 (Axis(f"proved, {pruned['name']}", OWN_PROVED, proved, is_epsilon=True, is_proved=True),)
@@ -336,7 +340,7 @@ def _compared(
         ),
         own if asked else None,
         _predictor_comparison(store, key),
-        _class_impact(store, row, measured, _classes(frame["pruned_prediction"]))
+        _class_impact(measured, _classes(frame["pruned_prediction"]), _losses(of_network))
         if frame["transition"].notna().all()
         else None,
         tables["statistics"].get(key),
@@ -364,24 +368,24 @@ def _predictor_comparison(store: Store, comparison_id: int) -> PredictorComparis
 
 
 def _class_impact(
-    store: Store, row: Row, measured: MeasurementFacts, pruned_predictions: NDArray[np.int64]
+    measured: MeasurementFacts, pruned_predictions: NDArray[np.int64], pruned_losses: NDArray[np.float64]
 ) -> ClassImpact | None:
     """Return what pruning does to each class; None without samples. Losses that the store lacks are not known."""
-    data = measured.data
-    before, after = (
-        _predictions(store, row[name], data)["loss"].to_numpy(np.float64, na_value=np.nan)
-        for name in ("checkpoint_id", "pruned_checkpoint_id")
-    )
-    known = not np.isnan([before, after]).any()
-    if not len(data.labels):
+    labels = measured.data.labels
+    if not len(labels):
         return None
+    known = not np.isnan([measured.losses, pruned_losses]).any()
     return class_impact(
-        data.labels,
+        labels,
         measured.predictions,
         pruned_predictions,
-        dense_losses=before if known else None,
-        pruned_losses=after if known else None,
+        dense_losses=measured.losses if known else None,
+        pruned_losses=pruned_losses if known else None,
     )
+
+
+def _losses(predictions: pd.DataFrame) -> NDArray[np.float64]:
+    return predictions["loss"].to_numpy(np.float64, na_value=np.nan)
 
 
 def _predictions(store: Store, checkpoint_id: int, data: Data) -> pd.DataFrame:

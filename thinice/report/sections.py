@@ -156,7 +156,10 @@ def _not_found(compared: ComparisonFacts) -> int:
 
 
 def statistics(compared: ComparisonFacts, meanings: dict[str, str]) -> str:
-    """Return the table that the command line prints too, and every stored statistic with what it means."""
+    """Return the table that the command line prints too, and every stored statistic with what it means.
+
+    Without `meanings` the table says that another comparison has them.
+    """
     unit = UNITS[compared.measured.norm]
     rows, stored = [], compared.statistics or {}
     for name, value in stored.items():
@@ -165,11 +168,13 @@ def statistics(compared: ComparisonFacts, meanings: dict[str, str]) -> str:
         in_unit = name in STATISTICS and STATISTICS[name].unit == "epsilon"
         shown = "—" if value is None else unit.text(value) if in_unit else _number(value)
         shown = "< 1e-308" if name.startswith("p_value") and value == 0 else shown
-        rows.append((name.replace("_", " "), shown, meanings.get(name, "")))
+        rows.append((name.replace("_", " "), shown, *([meanings.get(name, "")] if meanings else [])))
     notes = "".join(f"<p>{escaped(note[:1].upper() + note[1:])}.</p>" for note in stored.get("notes") or ())
     summary = html_table((), table(comparison_row(compared)), caption="In short", numbers=(1,))
-    head = ("statistic", "value", "means")
-    details = html_table(head, rows, caption="What the store keeps of this comparison", numbers=(1,)) if rows else ""
+    head = ("statistic", "value", "means") if meanings else ("statistic", "value")
+    caption = "What the store keeps of this comparison"
+    caption += "" if meanings else "; what each number means stands at the first one"
+    details = html_table(head, rows, caption=caption, numbers=(1,)) if rows else ""
     return summary + details + notes
 
 

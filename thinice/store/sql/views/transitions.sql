@@ -69,10 +69,15 @@ cross join lateral (
         false
     ) as carried
 ) as verdict
-left join epsilons de on de.measurement_id = c.dense_verdicts and de.sample_id = e.sample_id
-left join epsilons pe on pe.measurement_id = c.pruned_verdicts and pe.sample_id = e.sample_id
-left join verdicts dv on dv.measurement_id = c.dense_verdicts and dv.sample_id = e.sample_id
-left join verdicts pv on pv.measurement_id = c.pruned_verdicts and pv.sample_id = e.sample_id
+-- only those that some comparison rests on: a join with all of a large store would hold all of it in memory
+left join (from epsilons where measurement_id in (select dense_verdicts from comparisons)) as de
+    on de.measurement_id = c.dense_verdicts and de.sample_id = e.sample_id
+left join (from epsilons where measurement_id in (select pruned_verdicts from comparisons)) as pe
+    on pe.measurement_id = c.pruned_verdicts and pe.sample_id = e.sample_id
+left join (from verdicts where measurement_id in (select dense_verdicts from comparisons)) as dv
+    on dv.measurement_id = c.dense_verdicts and dv.sample_id = e.sample_id
+left join (from verdicts where measurement_id in (select pruned_verdicts from comparisons)) as pv
+    on pv.measurement_id = c.pruned_verdicts and pv.sample_id = e.sample_id
 cross join lateral (
     -- on the clean sample, or robust at the budget: by epsilons, or by the attack's own verdicts
     select
