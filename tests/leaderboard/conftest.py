@@ -11,7 +11,8 @@ from tests.cli.conftest import run  # noqa: F401 - a fixture
 from thinice.leaderboard import published_methods
 from thinice.leaderboard.results import Protocol
 
-WEAK = Protocol(budget=24 / 255, budget_attack="pgd", effort="quick", tune_trials=2, tune_steps=5, steps=20)
+QUICK = {"distance_attack": "fmn", "budget_attack": "pgd", "effort": "quick"}
+WEAK = Protocol(budget=24 / 255, tune_trials=2, tune_steps=5, steps=20, **QUICK)
 """Seconds instead of minutes."""
 OPTIONS = {"protocol": WEAK, "checks": False, "progress": False, "device": "cpu"}
 HYDRA = published_methods()["HYDRA_Sehwag2020Hydra"]
