@@ -1,4 +1,7 @@
-"""Fixtures for all tests: offline, on the CPU, seeded, and with reference data only where they are."""
+"""Fixtures for all tests: offline, on the CPU, seeded, and with reference data only where they are.
+
+What takes long to import is imported where it is used: with ``-n``, the process that deals out the tests runs none.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,13 @@ import gc
 import os
 import shutil
 from collections import Counter
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks gain nothing from threads; workers run side by side
 
 import pytest
-import torch
-from hypothesis import settings
-
-from thinice.store import open_store
-from thinice.store.schema import make
-
-# the same cases on every machine, and half of hypothesis's hundred where a test does not say how many it needs
-settings.register_profile("thinice", derandomize=True, deadline=None, max_examples=50)
-settings.load_profile("thinice")
-gc.disable()  # until all tests are collected: none of what is imported is ever garbage
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY, ROOM = Path("/dev/shm"), 8 << 30
@@ -45,32 +40,79 @@ def pytest_configure(config):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    """Prepare a process that runs tests: the same cases everywhere, and new stores that are copies.
+
+    Copies are also those of fixtures of whole files, and of the examples in docstrings.
+    """
+    if session.config.pluginmanager.hasplugin("dsession"):  # this process only deals them out
+        return
+    from hypothesis import settings  # noqa: PLC0415 - see above
+
+    # half of hypothesis's hundred cases where a test does not say how many it needs
+    settings.register_profile("thinice", derandomize=True, deadline=None, max_examples=50)
+    settings.load_profile("thinice")
+    patch = pytest.MonkeyPatch()
+    patch.setattr("thinice.store.make", _make_copy)
+    session.config.add_cleanup(patch.undo)
+    gc.disable()  # until all tests are collected: none of what is imported is ever garbage
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
+    import torch  # noqa: PLC0415 - see above
+
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+            torch.default_generator.manual_seed(0)  # a thousandth of the time, which is half a millisecond a test
+        else:
+            torch.manual_seed(0)
         yield
+
+
+@cache
+def _empty_store() -> bytes:
+    """A store without rows: making one takes a third of a second."""
+    from thinice.store.schema import make  # noqa: PLC0415 - see above
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.duckdb"
+        make(path, patience=30)
+        return path.read_bytes()
+
+
+def _make_copy(path, patience):
+    """Copy an empty store where `make` can make one: most tests and examples measure into a new one."""
+    from thinice.store.schema import make  # noqa: PLC0415 - see above
+
+    if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.exists():
+        path.write_bytes(_empty_store())
+    else:
+        make(path, patience)
 
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory):
-    """A store without rows; copied, for making one takes ten times as long."""
-    return open_store(tmp_path_factory.mktemp("store") / "empty.duckdb", new=True).path
+    """A store without rows."""
+    path = tmp_path_factory.mktemp("store") / "empty.duckdb"
+    path.write_bytes(_empty_store())
+    return path
 
 
-@pytest.fixture(autouse=True)
-def _stores_are_copies(request, monkeypatch, empty):
-    """Let new stores be copies of an empty one, except where tests are about stores: most measure into a new one."""
-    if (ROOT / "tests" / "store") in request.path.parents:
-        return
+@pytest.fixture(scope="session")
+def in_all_workers(tmp_path_factory):
+    """A folder that all workers of xdist see; a file appears there whole, by renaming it."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
-    def copied(path, patience):
-        if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.exists():
-            shutil.copyfile(empty, path)
-        else:
-            make(path, patience)
 
-    monkeypatch.setattr("thinice.store.make", copied)
+@pytest.fixture
+def stores_are_made(monkeypatch):
+    """Let new stores be made as users make them, where tests are about that."""
+    from thinice.store.schema import make  # noqa: PLC0415 - see above
+
+    monkeypatch.setattr("thinice.store.make", make)
 
 
 @pytest.fixture
@@ -91,7 +133,9 @@ def pytest_collection_modifyitems(items):
             seen[test] += 1
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Leave modules and tests, a million objects, out of every later search for garbage."""
     gc.freeze()
     gc.enable()
+    if not session.config.option.collectonly:
+        _empty_store()  # before a test changes what making one needs

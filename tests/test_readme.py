@@ -33,9 +33,10 @@ def block(marker: str) -> str:
 def test_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(block("test: python"), "README.md", "exec"), names)
-    assert sum(names["result"].counts.values()) == 200
-    assert names["nearest"].epsilon.shape == (200,)
+    fewer = block("test: python").replace("limit=200", "limit=60")
+    exec(compile(fewer, "README.md", "exec"), names)
+    assert sum(names["result"].counts.values()) == 60
+    assert names["nearest"].epsilon.shape == (60,)
 
 
 @pytest.mark.slow

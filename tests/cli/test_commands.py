@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -36,15 +37,14 @@ def test_compare_prints_a_table_and_keeps_everything(run, paths, tmp_path):
     assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from transitions")) == 40
 
 
-def test_command_line_and_api_give_equal_results_row_by_row(run, paths, tmp_path):
+def test_command_line_and_api_give_equal_results_row_by_row(run, paths, tmp_path, compared):
     code, out, _ = run(
         "compare", paths["dense"], paths["pruned-90"], paths["pruned-95"], *COMPARE, "--format", "json", "--no-figures"
     )
     assert code == 0
     samples = thinice.load_samples("digits", limit=40)
-    results = thinice.compare_all(
-        paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, effort="quick", progress=False
-    )
+    options = {"effort": "quick", "progress": False, "store": shutil.copy(compared, tmp_path / "api.duckdb")}
+    results = thinice.compare_all(paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, **options)
     assert json.loads(out) == json.loads(json.dumps([one.to_dict() for one in results]))
     stored = thinice.open_store(tmp_path / "thinice.duckdb")
     for result in results:

@@ -29,7 +29,7 @@ def test_the_parts_are_those_of_compare_and_evaluate(benchmarked, networks, samp
     result, _ = benchmarked
     dense, _, pruned = networks
     row, options, few = result.rows[1], {"progress": False, "device": "cpu"}, samples[:10]
-    comparison = thinice.compare(dense, pruned, few, effort="quick", distances="both", **options)
+    comparison = thinice.compare(dense, pruned, few, attack="fmn", effort="quick", distances="both", **options)
     np.testing.assert_array_equal(row.comparison.epsilon[:10], comparison.epsilon)
     np.testing.assert_array_equal(row.comparison.pruned_epsilon[:10], comparison.pruned_epsilon)
     np.testing.assert_array_equal(row.comparison.transitions[:10], comparison.transitions)

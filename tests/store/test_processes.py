@@ -17,7 +17,7 @@ from tests.store.worker import SHARD, N, add, begin
 from thinice.errors import StoreError
 from thinice.store import open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("stores_are_made")]
 
 WORKER = Path(__file__).with_name("worker.py")
 COUNT = "select count(*) as n, count(distinct sample_id) as samples from epsilons"

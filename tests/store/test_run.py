@@ -92,6 +92,17 @@ def test_a_larger_selection_adopts_what_a_smaller_one_measured(store, bench):
     assert store.runs()["samples"].tolist() == [100, 100]  # a copy is no measurement
 
 
+def test_a_run_enters_a_network_once(store, bench, monkeypatch):
+    first, other = bench.checkpoint(), bench.checkpoint("other")
+    assert first != other
+    monkeypatch.setattr("thinice.store.run_base.writing", pytest.fail)
+    assert [bench.checkpoint(), bench.checkpoint("other")] == [first, other]
+    monkeypatch.undo()
+    assert len(store.sql("from checkpoints")) == 2
+    with store.run(["x"], device="cpu", seed=0) as run:
+        assert type(bench)(run).checkpoint("other") == other
+
+
 def test_adoption_asks_for_the_same_content_label_network_and_attack(bench):
     ids = np.arange(6)
     bench.shard(bench.measurement(ids), ids)
@@ -192,7 +203,7 @@ def test_everything_leads_to_its_run(store, bench):
     filled |= {"lower_bounds", "claimed_bounds"}
     unfilled = (
         "robustness transfers findings trainings epochs dynamics study_cells controls gradients corrections "
-        "populations tunings published_accuracies benchmark_networks imported_distances"
+        "populations tunings published_accuracies benchmark_networks imported_distances run_conditions run_networks"
     )
     assert facts == filled | {*unfilled.split()}
     for table in filled:

@@ -61,6 +61,7 @@ def test_other_duckdb_versions_can_read_the_file(store):
     assert tags[0][0]["storage_version"].startswith("v1.4.0")
 
 
+@pytest.mark.usefixtures("stores_are_made")
 def test_a_new_store_appears_alone_and_complete(tmp_path):
     store = open_store(tmp_path / "thinice.duckdb", new=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thinice.duckdb"]
@@ -207,6 +208,7 @@ def test_a_store_that_vanishes_is_not_replaced_by_an_empty_one(store):
     assert not store.path.exists()
 
 
+@pytest.mark.usefixtures("stores_are_made")
 def test_a_store_whose_tables_did_not_reach_the_disk_is_not_made(tmp_path, monkeypatch):
     """On a full disk DuckDB closes without a word and leaves its log, which the new name would not have."""
     whole = schema.writing

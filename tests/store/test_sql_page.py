@@ -21,6 +21,7 @@ from thinice.stats import class_losses, risk_bins, seed_summary
 PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 RECIPES = re.findall(r"^### (.*?)\n.*?^```sql\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+QUICK = {"attack": "fmn", "steps": 10, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     paths = thinice.example_checkpoints()
     samples = thinice.load_samples("digits", limit=250)
-    options = {"steps": 25, "store": folder / "thinice.duckdb", "progress": False}
+    options = {**QUICK, "store": folder / "thinice.duckdb"}
     thinice.compare_all(paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, **options)
     thinice.compare(paths["dense"], paths["pruned-95"], samples, norm="l2", distances="both", **options)
     _bound(thinice.open_store(options["store"]))
@@ -115,7 +116,7 @@ def test_the_auc_is_that_of_the_statistics(store):
 def test_the_rivals_are_those_of_the_comparison(store):
     paths = thinice.example_checkpoints()
     samples = thinice.load_samples("digits", limit=250)
-    result = thinice.compare(paths["dense"], paths["pruned-95"], samples, steps=25, store=store, progress=False)
+    result = thinice.compare(paths["dense"], paths["pruned-95"], samples, store=store, **QUICK)
     rows = answer(store, "Does epsilon predict losses better than margin, confidence and loss?")
     found = rows[rows["pruned"] == "pruned-95"].set_index("predictor")["auc"]
     expected = result.predictor_comparison()
@@ -124,7 +125,7 @@ def test_the_rivals_are_those_of_the_comparison(store):
 
 def test_the_shift_of_the_boundary_is_that_of_the_comparison(store):
     paths = thinice.example_checkpoints()
-    options = {"norm": "l2", "distances": "both", "steps": 25, "store": store, "progress": pytest.fail}
+    options = {**QUICK, "norm": "l2", "distances": "both", "store": store, "progress": pytest.fail}
     result = thinice.compare(paths["dense"], paths["pruned-95"], thinice.load_samples("digits", limit=250), **options)
     (row,) = answer(store, "By how much the boundary moved").itertuples()
     assert row.shift == pytest.approx(result.boundary_shift, rel=1e-6)
@@ -139,7 +140,8 @@ def test_the_risk_is_that_of_the_bins(store):
         mine = rows[rows["pruned"] == pruned]
         assert mine["samples"].sum() == bins.n.sum() - bins.not_found
         assert mine["lost_samples"].sum() == bins.lost[np.isfinite(bins.nearest)].sum()
-        assert mine["risk"].iloc[0] == pytest.approx(bins.risk[0], abs=0.05)  # ntile cuts a sample earlier or later
+        # ntile cuts a sample earlier or later
+        assert mine["risk"].iloc[0] == pytest.approx(bins.risk[0], abs=1.01 / bins.n[0])
 
 
 def test_the_closest_tenth_is_counted(store):

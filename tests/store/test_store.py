@@ -117,6 +117,45 @@ def test_own_statements_share_a_duckdb_that_holds_no_file_meanwhile_and_reaches_
     assert six.sql("select count(*) as n from attacks")["n"].item() == 1 + 5
 
 
+def test_selects_of_a_user_share_a_locked_duckdb_that_nothing_else_uses(six, tmp_path, monkeypatch):
+    started, start = [], connection._started
+    monkeypatch.setattr(connection, "_started", lambda: started.append(1) or start())
+    connection._idle.clear()
+    for _ in range(3):
+        assert six.sql("select count(*) as n from samples")["n"].item() == 6
+        with duckdb.connect(six.path):  # nobody has it open
+            pass
+    assert started == [1]
+    six.sql("create temp table mine as select 1")
+    six.sql("explain select 1")
+    assert started == [1, 1, 1]
+    with writing(six.path, 1) as own:  # whose settings are not locked
+        own.execute("set threads = 1")
+    assert len(started) == 4
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    for statement, refusal in (
+        ("from mine", "there is no table or view 'mine'"),
+        (f"from read_csv('{tmp_path / 'secret.csv'}')", "no other file"),
+        ("set threads = 2", "locked"),
+        ("with a as (insert into samples select * from samples returning *) from a", "cannot change the store"),
+    ):
+        with pytest.raises(StoreError, match=refusal):
+            six.sql(statement)
+    assert six.sql("select count(*) as n from samples")["n"].item() == 6
+
+
+def test_a_bulky_transaction_leaves_its_log_to_the_next_one_that_is_not(six, monkeypatch):
+    started, start = [], connection._started
+    monkeypatch.setattr(connection, "_started", lambda: started.append(1) or start())
+    connection._idle.clear()
+    for bulky, left in ((False, False), (True, True), (True, True), (False, False)):
+        with writing(six.path, 1, bulky=bulky) as own:
+            own.execute("update runs set seed = seed + 1")
+        assert six.path.with_name(f"{six.path.name}.wal").exists() == left
+    assert started == [1]
+    assert six.sql("select seed from runs")["seed"].tolist() == [4]
+
+
 def test_what_a_statement_makes_for_itself_is_gone_with_it(six):
     for _ in range(2):
         with writing(six.path, 1) as own:
@@ -239,6 +278,7 @@ def test_an_open_connection_of_this_process_is_named(six):
         six.sql("select 1")
 
 
+@pytest.mark.usefixtures("stores_are_made")
 @pytest.mark.parametrize("name", ["it's; here.duckdb", 'wide 1".duckdb', "ümlaut ❄.duckdb", "no-ending"])
 def test_a_store_may_have_any_name(tmp_path, name):
     store = open_store(tmp_path / name, new=True)

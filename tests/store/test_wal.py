@@ -14,6 +14,8 @@ import pytest
 from thinice.errors import StoreError, StoreWarning
 from thinice.store import open_store
 
+pytestmark = pytest.mark.usefixtures("stores_are_made")  # each with an identity of its own
+
 KILLED = """
 import os, sys
 import numpy as np

@@ -107,7 +107,8 @@ def evaluate(
     >>> import thinice
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=5)
-    >>> result = thinice.evaluate(dense, samples, attack="fmn", norm="l2", budget=0.3, progress=False)
+    >>> attack = {"attack": "fmn", "norm": "l2", "effort": "quick"}
+    >>> result = thinice.evaluate(dense, samples, budget=0.3, progress=False, **attack)
     >>> result.clean_accuracy >= result.robust_accuracy
     True
 
@@ -150,7 +151,8 @@ def evaluate_all(
     >>> import thinice
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=5)
-    >>> results = thinice.evaluate_all([dense], samples, budgets=[0.3, 0.1], attack="fmn", norm="l2", progress=False)
+    >>> attack = {"attack": "fmn", "norm": "l2", "effort": "quick"}
+    >>> results = thinice.evaluate_all([dense], samples, budgets=[0.3, 0.1], progress=False, **attack)
     >>> [robustness.budget for robustness in results]
     [0.1, 0.3]
 

@@ -52,11 +52,11 @@ def compare_populations(
     Examples
     --------
     >>> import thinice
-    >>> paths, samples = thinice.example_checkpoints(), thinice.load_samples("digits", limit=60)
+    >>> paths, samples = thinice.example_checkpoints(), thinice.load_samples("digits", limit=20)
     >>> pruned = [paths["pruned-90"], paths["pruned-95"]]
     >>> result = thinice.compare_populations([paths["dense"]], pruned, samples, attack="fmn", steps=5, progress=False)
     >>> result.exemplars.n
-    60
+    20
 
     """
     for name, group in (("dense", dense), ("pruned", pruned)):

@@ -74,7 +74,7 @@ def run_checks(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = thinice.open_store(f"{folder}/thinice.duckdb", new=True)
     ...     session = MeasurementSession(store, samples, device="cpu", progress=False)
-    ...     attack = bind_attack(session, dense, "fmn", norm="l2", budget=0.3)
+    ...     attack = bind_attack(session, dense, "fmn", norm="l2", budget=0.3, effort="quick")
     ...     with session.run(attack, seed=0) as run:
     ...         result = verdicts(session, dense, attack, budget=0.3)
     ...         findings = run_checks(

@@ -129,10 +129,11 @@ def check(
     >>> import tempfile, thinice
     >>> dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     >>> samples = thinice.load_samples("digits", limit=20)
+    >>> quick = {"attack": "fmn", "effort": "quick", "progress": False}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = f"{folder}/thinice.duckdb"
     ...     for norm in ("l2", "linf"):
-    ...         measured = thinice.measure_all([dense], samples, norm=norm, store=store, progress=False)
+    ...         measured = thinice.measure_all([dense], samples, norm=norm, store=store, **quick)
     ...     found = thinice.check(store)
     >>> found.compared, found.rows(), found.warnings
     (1, [], ())

@@ -94,7 +94,8 @@ def benchmark(
     --------
     >>> import thinice
     >>> paths, samples = thinice.example_checkpoints(), thinice.load_samples("digits", limit=10)
-    >>> weak = Protocol(budget_attack="pgd", effort="quick", tune_trials=1, tune_steps=2, steps=5)
+    >>> attacks = {"distance_attack": "fmn", "budget_attack": "pgd", "effort": "quick"}
+    >>> weak = Protocol(tune_trials=1, tune_steps=2, steps=5, **attacks)
     >>> quick = {"protocol": weak, "checks": False, "progress": False}
     >>> result = thinice.benchmark([paths["pruned-95"]], paths["dense"], samples, **quick)
     >>> result.rows[0].structure, round(result.rows[0].removed_share, 3)

@@ -322,9 +322,8 @@ def plot_sparsity(
     >>> import thinice
     >>> paths = thinice.example_checkpoints()
     >>> samples = thinice.load_samples("digits", limit=20)
-    >>> series = thinice.compare_all(
-    ...     paths["dense"], [paths["pruned-90"], paths["pruned-95"]], samples, effort="quick", progress=False
-    ... )
+    >>> pruned = [paths["pruned-90"], paths["pruned-95"]]
+    >>> series = thinice.compare_all(paths["dense"], pruned, samples, attack="fmn", steps=5, progress=False)
     >>> plot_sparsity(series, quantity="accuracy").lines[0].get_xdata().round(2).tolist()
     [3.32, 4.32]
     """

@@ -197,7 +197,7 @@ def draw(comparison: Comparison, *, plane: BoundarySlice | None = None) -> dict[
     >>> import thinice
     >>> paths = thinice.example_checkpoints()
     >>> samples = thinice.load_samples("digits", limit=30)
-    >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, effort="quick", progress=False)
+    >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, attack="fmn", steps=20, progress=False)
     >>> {"gallery", "boundary"} <= set(draw(result, plane=thinice.boundary_slice(result, resolution=21)))
     True
 

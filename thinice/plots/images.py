@@ -320,7 +320,7 @@ def plot_boundary(plane: BoundarySlice, *, classes: Sequence[str] | None = None,
     >>> import thinice
     >>> paths = thinice.example_checkpoints()
     >>> samples = thinice.load_samples("digits", limit=30)
-    >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, effort="quick", progress=False)
+    >>> result = thinice.compare(paths["dense"], paths["pruned-95"], samples, attack="fmn", steps=20, progress=False)
     >>> plot_boundary(thinice.boundary_slice(result, resolution=21)).get_title(loc="left")
     'Where pruning moved the boundary'
     """

@@ -274,9 +274,8 @@ def save_report(
     >>> samples = thinice.load_samples("digits", limit=20)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = f"{folder}/thinice.duckdb"
-    ...     result = thinice.compare(
-    ...         paths["dense"], paths["pruned-95"], samples, effort="quick", store=store, progress=False
-    ...     )
+    ...     options = {"attack": "fmn", "steps": 20, "store": store, "progress": False}
+    ...     result = thinice.compare(paths["dense"], paths["pruned-95"], samples, **options)
     ...     save_report(store, f"{folder}/report.html").name
     'report.html'
 

@@ -14,7 +14,7 @@ from thinice.process import Process
 from thinice.store.connection import Connection, ask, interruptibly, located, missing, plain, quoted, reading
 from thinice.store.decode import stored_adversarial, stored_settings
 from thinice.store.differences import ROUNDING, Differences, differences
-from thinice.store.explain import catalog, explained, nearest, statements
+from thinice.store.explain import catalog, explained, is_select, nearest, statements
 from thinice.store.export import Format, export_files
 from thinice.store.merge import Incomplete, incomplete, merge_part
 from thinice.store.run_records import run_record
@@ -166,7 +166,8 @@ class Store:
 
         """
         own = isinstance(query, OwnQuery)
-        with reading(self.path, self._patience, own=own) as connection, explained(connection):
+        select = not own and is_select(query)
+        with reading(self.path, self._patience, own=own, select=select) as connection, explained(connection):
             if len(statements(query)) > 1:
                 raise StoreError("one query at a time: only the last answer would be shown")
 

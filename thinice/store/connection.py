@@ -7,9 +7,9 @@ meets a lock tries again for a while. Threads of one process take turns, for loc
 A store may come from a stranger: a connection reads and writes that one file and nothing else, and loads no
 extensions.
 
-Starting a DuckDB takes ten times as long as attaching a file to it. So thinice's own statements, of which a comparison
-has hundreds, use the DuckDB of the statement before, to which the same file is attached again; queries of users, and
-whatever changes settings, get one of their own.
+Starting a DuckDB takes four times as long as attaching a file to it. So thinice's own statements, of which a comparison
+has hundreds, use the DuckDB of the statement before, to which the same file is attached again. So do the selects of
+users, in another one whose settings are locked; their other statements get one of their own.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ LOG_BYTES = 16 << 20
 """A log of this size is read in a tenth of a second."""
 
 _turns: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
-_idle: dict[Path, Connection] = {}  # the DuckDB of the last store, detached from it: no file is open meanwhile
+_idle: dict[tuple[Path, bool], Connection] = {}
+"""The DuckDB of the last store for thinice's own statements, and that for selects of users (True); no file is open."""
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.clear)  # a lock held by another thread is never released in a child
     os.register_at_fork(before=_idle.clear)  # a child that ends a DuckDB of its parent crashes
@@ -98,16 +100,20 @@ def located(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def reading(path: Path, patience: float, *, folder: Path | None = None, own: bool = False) -> Iterator[Connection]:
+def reading(
+    path: Path, patience: float, *, folder: Path | None = None, own: bool = False, select: bool = False
+) -> Iterator[Connection]:
     """Yield a read-only connection to a store that can touch no other file, but may write into `folder`.
 
-    Only for thinice's `own` queries may it be to the DuckDB of an earlier one.
+    For thinice's `own` queries, and for a `select` of a user, which leaves nothing behind, it may be to the DuckDB of
+    an earlier one.
     """
     if not path.exists():
         raise missing(path)
-    with _turns[path], _attached(path, "read_only", patience, folder=folder, own=own) as connection:
-        if not own:
-            connection.execute("set lock_configuration = true")
+    with (
+        _turns[path],
+        _attached(path, "read_only", patience, folder=folder, locked=not own, again=own or select) as connection,
+    ):
         yield connection
 
 
@@ -121,10 +127,7 @@ def writing(path: Path, patience: float, *, create: bool = False, bulky: bool = 
     """
     if not (create or path.exists()):  # attaching would make an empty one
         raise missing(path)
-    with _turns[path], _attached(path, "read_write", patience, own=not bulky) as connection:
-        if bulky:
-            connection.execute("pragma disable_checkpoint_on_shutdown")
-            connection.execute(f"set wal_autocheckpoint = '{max(LOG_BYTES, path.stat().st_size // 8)}B'")
+    with _turns[path], _attached(path, "read_write", patience, again=True, bulky=bulky) as connection:
         connection.execute("begin")
         yield connection
         connection.execute("commit")  # without it, closing the connection undoes everything
@@ -158,14 +161,16 @@ def _attached(
     patience: float,
     *,
     folder: Path | None = None,
-    own: bool = False,
+    locked: bool = False,
+    again: bool = False,
+    bulky: bool = False,
     beside: Mapping[str, Path] | None = None,
 ) -> Iterator[Connection]:
-    """Yield a connection to a DuckDB with a store attached, and keep that DuckDB for the next `own` statements.
+    """Yield a connection to a DuckDB with a store attached, its settings `locked`; it may be used `again`.
 
     Stores `beside` it are attached under their names, to be read.
     """
-    idle = _idle.pop(path, None) if own else None
+    idle = _idle.pop((path, locked), None) if again else None
     duck = _started() if idle is None else idle
     with ExitStack() as stack, _ctrl_c_as_such():
         stack.callback(duck.close)
@@ -177,13 +182,19 @@ def _attached(
                 duck.execute("set allowed_directories = [$folder]", {"folder": str(folder)})
             if idle is None:
                 duck.execute("set enable_external_access = false")  # but for what is attached now, and again later
+                if locked:
+                    duck.execute("set lock_configuration = true")
+            if bulky:
+                duck.execute("pragma disable_checkpoint_on_shutdown")
+                duck.execute(f"set wal_autocheckpoint = '{max(LOG_BYTES, path.stat().st_size // 8)}B'")
             with duck.cursor() as connection:
                 connection.execute("use store")
                 yield connection
-            if own and _rests(duck):
+            if again and _rests(duck, bulky=bulky):
                 stack.pop_all()
-                _idle.clear()
-                _idle[path] = duck
+                for key in [key for key in (*_idle,) if key[1] == locked]:
+                    _idle.pop(key, None)
+                _idle[path, locked] = duck
         except duckdb.Error as error:
             raise StoreError(_failure(path, error)) from error
 
@@ -210,12 +221,15 @@ def _started() -> Connection:
     return duckdb.connect(":memory:", config=settings)
 
 
-def _rests(duck: Connection) -> bool:
-    """Let go of the store, and return whether that succeeded."""
+def _rests(duck: Connection, *, bulky: bool) -> bool:
+    """Let go of the store, with the settings of every other transaction again, and return whether that succeeded."""
     try:
         duck.execute("detach store")
     except duckdb.Error:  # no room for folding the log into the file: what was committed stays in the log
         return False
+    if bulky:
+        duck.execute("pragma enable_checkpoint_on_shutdown")
+        duck.execute("reset wal_autocheckpoint")
     return True
 
 

@@ -16,7 +16,7 @@ from thinice.store.sql import query
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["catalog", "explained", "nearest", "statements"]
+__all__ = ["catalog", "explained", "is_select", "nearest", "statements"]
 
 
 def catalog(connection: Connection) -> dict[str, str]:
@@ -68,6 +68,18 @@ def statements(text: str) -> list[str]:
             parts.append(written[start:position].decode().rstrip())
             start = None
     return parts
+
+
+def is_select(text: str) -> bool:
+    """Return whether a text is one query that only reads: it makes nothing, changes no setting and prepares nothing.
+
+    >>> [is_select(text) for text in ("from runs", "set threads = 1", "create temp table a as select 1", "nonsense")]
+    [True, False, False, False]
+    """
+    try:
+        return [statement.type for statement in duckdb.extract_statements(text)] == [duckdb.StatementType.SELECT]
+    except duckdb.Error:
+        return False
 
 
 @contextmanager

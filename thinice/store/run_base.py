@@ -34,6 +34,7 @@ class RunBase:
     def __init__(self, path: Path, patience: float, run_id: int) -> None:
         self.run_id = run_id
         self._path, self._patience = path, patience
+        self._checkpoint_ids: dict[str, int] = {}  # of the networks that this run has entered, by fingerprint
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.run_id}, {str(self._path)!r})"
@@ -50,13 +51,14 @@ class RunBase:
     ) -> npt.NDArray[np.int64]:
         """Return the positions in `sample_ids` that a named query by `key` and `more` finds missing, ascending.
 
-        Where there are any, other named queries by `key` first copy what can be `adopted` from elsewhere in the store.
+        Where there are any, other named queries by `key` first copy what can be `adopted` from other selections.
         """
         ids = np.asarray(sample_ids, dtype=np.int64)
         columns = {"position": np.arange(len(ids)), "sample_id": ids}
         with reading(self._path, self._patience, own=True) as connection:
             missing = positions(connection, name, columns, **key, **more)
-        if not (missing.size and adopted):
+            ((selections,),) = ask(connection, "select count(*) from datasets")
+        if not (missing.size and adopted and selections > 1):
             return missing
         with self._writing() as connection:
             for step in adopted:

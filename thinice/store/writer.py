@@ -73,9 +73,11 @@ class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
         parent: str | None = None,
     ) -> int:
         """Return the checkpoint_id of a network; one of the same fingerprint keeps the row it has."""
+        if fingerprint in self._checkpoint_ids:
+            return self._checkpoint_ids[fingerprint]
         scaling = None if normalization is None else json.dumps([list(map(float, part)) for part in normalization])
         with self._writing() as connection:
-            return self._enter(
+            checkpoint_id, _ = self._enter(
                 connection,
                 "checkpoints",
                 {"fingerprint": fingerprint},
@@ -90,7 +92,9 @@ class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
                 normalization=scaling,
                 notes=list(notes),
                 parent=parent,
-            )[0]
+            )
+        self._checkpoint_ids[fingerprint] = checkpoint_id  # committed
+        return checkpoint_id
 
     def dataset(
         self,
