@@ -101,6 +101,13 @@ class Steps:
         self.rows.append(row)
         print(json.dumps(row), flush=True)
 
+    def ask(self, path: Path, timeout: float) -> None:
+        """Ask a store every recipe."""
+        store = thinice.open_store(path)
+        for name, query in recipes().items():
+            with self.step(f"recipe: {name}"):
+                store.sql(query, timeout=timeout)
+
     @staticmethod
     def _memory(name: str) -> float:
         found = re.search(rf"{name}:\s+(\d+) kB", MEMORY.read_text())
@@ -140,12 +147,16 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds that a recipe may take")
     parser.add_argument("--no-report", action="store_true")
+    parser.add_argument("--reuse", action="store_true", help="ask the store that an earlier run left in the folder")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     needed = arguments.samples * arguments.networks * 150
     if shutil.disk_usage(arguments.folder).free < 2 * needed:
         parser.error(f"{arguments.folder} has no room for {needed / 1e9:.1f} GB and as much again")
     path, steps, samples = arguments.folder / "thinice.duckdb", Steps(), selection(arguments.samples)
+    if arguments.reuse:
+        steps.ask(path, arguments.timeout)
+        return
     path.unlink(missing_ok=True)
 
     def compare() -> thinice.Comparison:
@@ -184,9 +195,7 @@ def main() -> None:
             what()
     with steps.step("check"):
         thinice.check(store)
-    for name, query in recipes().items():
-        with steps.step(f"recipe: {name}"):
-            store.sql(query, timeout=arguments.timeout)
+    steps.ask(path, arguments.timeout)
     if not arguments.no_report:
         with steps.step("report"):
             page = thinice.save_report(store, arguments.folder / "report.html", overwrite=True)

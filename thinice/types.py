@@ -13,6 +13,7 @@ __all__ = [
     "EFFORTS",
     "NORMS",
     "PRECISIONS",
+    "ROUNDING",
     "Basis",
     "CorrectionOutcome",
     "Distances",
@@ -31,6 +32,9 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 
 Effort = Literal["quick", "standard", "thorough"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
+
+ROUNDING = 1e-4
+"""Share of an epsilon by which float32 arithmetic in another order moves it."""
 
 DEFAULT_ATTACK = "tmn"
 """What `measure` and `compare` search with where nobody says otherwise."""

@@ -49,6 +49,7 @@ OWN = {
     "--set": {"prune", "train"},  # of the method; of recipe and objective
     "--samples": {"check"},  # one line each
     "--split": {"prune", "train", "benchmark import"},  # "train" by default; of a key's data set
+    "--tolerance": {"runs repeat"},  # for rounding alone
     "--tune-split": {"evaluate"},  # of one attack, or none
     "--steps": {"train"},  # that craft an input
 }

@@ -28,7 +28,7 @@ def forked():
 def carry_out(words, folder, statement=None, file_size=None, counted=None):
     """Run a command in a folder, until it sends a statement of this number to the store, or all of it.
 
-    What it says goes to said.txt there; `counted` gets the number of statements, also of those that never came.
+    What it says goes to a file beside the folder; `counted` gets the number of statements.
     """
     import thinice  # noqa: PLC0415 - in the process of the command
     from tests.leaderboard.conftest import WEAK  # noqa: PLC0415
@@ -54,9 +54,9 @@ def carry_out(words, folder, statement=None, file_size=None, counted=None):
     if file_size is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    output = os.open(_said(folder), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for stream in (1, 2):
-        os.dup2(said, stream)
+        os.dup2(output, stream)
     sys.argv = ["thinice", *words]
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
     from thinice.cli import console  # noqa: PLC0415
@@ -84,9 +84,14 @@ def finished(words, folder, **options):
 
 
 def said(folder):
+    """Return what the last command in a folder said."""
     with suppress(FileNotFoundError):
-        return (Path(folder) / "said.txt").read_text()
+        return _said(folder).read_text()
     return ""
+
+
+def _said(folder):
+    return Path(folder).with_name(f"{Path(folder).name}-said.txt")  # the folder may be a disk that is full
 
 
 OF_RUNS = {"runs", "run_conditions", "run_networks", "thinice_schema"}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import thinice
-from tests.faults.commands import differences, finished, started
+from tests.faults.commands import differences, finished, said, started
 from thinice.models import load_classifier
 from thinice.store import open_store
 
@@ -131,7 +131,7 @@ def test_a_killed_worker_is_replaced_and_a_killed_driver_leaves_none(undisturbed
                 if workers:
                     os.kill(generator.choice(workers), signal.SIGKILL)
                 driver.join()
-                assert driver.exitcode == 0, (folder / "said.txt").read_text()
+                assert driver.exitcode == 0, said(folder)
         if (folder / "thinice.duckdb").exists() and not kill % 2:
             assert differences(folder / "thinice.duckdb", whole / "thinice.duckdb") == {}
             shutil.rmtree(folder)

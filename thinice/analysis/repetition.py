@@ -15,7 +15,8 @@ from typing import Any
 
 import thinice
 from thinice.errors import CheckpointError, DataError, InputError, StoreError
-from thinice.store import ROUNDING, Differences, Store, open_store
+from thinice.store import Differences, Store, open_store
+from thinice.types import ROUNDING
 
 __all__ = ["Repetition", "repeat_run"]
 

@@ -77,7 +77,10 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
             "Write a store as one HTML page that opens offline: answer, tables, figures, every sample.",
         ),
         "runs": ("thinice.cli.runs:runs", "List the runs of a store: when, by which command, and how each ended."),
-        "runs list": ("thinice.cli.runs:runs", "List them too."),
+        "runs list": (
+            "thinice.cli.runs:runs",
+            "List the runs of a store: when, by which command, and how each ended.",
+        ),
         "runs show": ("thinice.cli.runs:show", "Show all that is needed to repeat a run."),
         "runs repeat": (
             "thinice.cli.runs:repeat",

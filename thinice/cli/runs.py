@@ -11,7 +11,7 @@ import typer
 
 from thinice.cli.options import STORE, Format, FormatOptions, OutputOptions, StorePath, options
 from thinice.cli.output import Messages, put, put_rows, records, render
-from thinice.store import ROUNDING
+from thinice.types import ROUNDING
 
 __all__ = ["repeat", "runs", "show"]
 

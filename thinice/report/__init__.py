@@ -212,7 +212,7 @@ VALUES, LEAST = 200_000, 250
 MANY = 50
 """Of more comparisons and measurements than this, whose tables weigh too, all samples together are fewer."""
 
-DRAWN = 12
+DRAWN = 8
 """Of more comparisons than this the first have figures, which weigh 0.3 MB each and take seconds to draw, and say what
 each statistic means."""
 

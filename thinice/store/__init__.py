@@ -13,7 +13,7 @@ from thinice.errors import StoreError
 from thinice.process import Process
 from thinice.store.connection import Connection, ask, interruptibly, located, missing, plain, quoted, reading
 from thinice.store.decode import stored_adversarial, stored_settings
-from thinice.store.differences import ROUNDING, Differences, differences
+from thinice.store.differences import Differences, differences
 from thinice.store.explain import catalog, explained, is_select, nearest, statements
 from thinice.store.export import Format, export_files
 from thinice.store.merge import Incomplete, incomplete, merge_part
@@ -22,6 +22,7 @@ from thinice.store.runs import record_run
 from thinice.store.schema import make, upgrade
 from thinice.store.sql import OwnQuery, query
 from thinice.store.writer import Run
+from thinice.types import ROUNDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "ROUNDING",
     "Differences",
     "Format",
     "Incomplete",

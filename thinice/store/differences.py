@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["ROUNDING", "Differences", "differences"]
+__all__ = ["Differences", "differences"]
 
-ROUNDING = 1e-4
-"""Share of an epsilon by which float32 arithmetic in another order moves it."""
 MOST = 1000
 """So many differences are returned one by one; all are counted."""
 
