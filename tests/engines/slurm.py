@@ -70,7 +70,11 @@ def one_node_slurm(cpus: int = 2) -> Iterator[dict[str, str]]:
         for command in (["slurmctld", "-D", "-c"], ["slurmd", "-D"]):
             stack.enter_context(_daemon(command, environment, folder))
         _wait(folder, lambda: "idle" in _output(["sinfo", "-h", "-o", "%T"], environment))
-        yield environment
+        try:
+            yield environment
+        finally:
+            _output(["scancel", "--user=root"], environment)
+            _wait(folder, lambda: not _output(["squeue", "-h"], environment))  # a job would outlive the daemons
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,3 +55,26 @@ def test_a_node_with_other_versions_is_refused():
     ray._refuse_other_versions(ray._versions())
     with pytest.raises(InputError, match=r"a node has thinice 0\.0\.1, torch 1\.0, and this process thinice "):
         ray._refuse_other_versions("thinice 0.0.1, torch 1.0")
+
+
+def test_a_cluster_that_does_not_start_is_one_line():
+    """Ray's own error is of no class of its own, where the machine has too much to do."""
+
+    def init(**settings):
+        assert settings["address"] == "local"
+        raise Exception("The current node timed out during startup. This could\nhappen because")  # noqa: TRY002 - so it is
+
+    busy = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    with pytest.raises(
+        InputError, match=r"does not start on this machine \(The current node timed out during startup\)"
+    ):
+        ray._connect(busy, None, None)
+
+
+def test_an_address_where_nobody_listens_is_one_line_within_seconds():
+    away = SimpleNamespace(is_initialized=lambda: False)  # is not asked
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"^`address` '{address}': no Ray cluster can be joined there .*refused"):
+            ray._connect(away, address, None)

@@ -184,15 +184,3 @@ def test_ctrl_c_ends_the_tasks(cluster, tmp_path):
     while not all(Process(this_process().host, pid, None).is_gone for pid in pids):
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-@pytest.mark.usefixtures("ray")
-def test_an_address_where_no_cluster_is_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "thinice", "measure", thinice.example_checkpoints()["dense"], "--limit", "10"]
-    command += ["--data", "digits", "--engine", "ray", "--address", "127.0.0.1:9", "--quiet"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 1
-    assert "`address` '127.0.0.1:9': no Ray cluster can be joined there" in done.stderr.splitlines()[-1]

@@ -260,22 +260,31 @@ def _connect(ray: ModuleType, address: str | None, workers: int | None) -> None:
     settings: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         folder = tempfile.mkdtemp(prefix="thinice-ray-")  # that of all users is not for us where another one made it
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(_end_own_cluster, ray, folder)
         cpus = max(workers or 0, _own_cpus())
         settings |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder}
     try:
         if address is not None:
             _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(**settings)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises Exception itself
         reason = " ".join(_first_sentence(error).split())
         if address is None:
-            raise InputError(f"`engine` 'ray': Ray does not start on this machine: {reason}") from error
+            raise InputError(
+                f"`engine` 'ray': Ray does not start on this machine ({reason}): try again when it has less to do, or "
+                "start it by hand (ray start --head) and give `address`"
+            ) from error
         raise InputError(
             f"`address` {address!r}: no Ray cluster can be joined there ({reason}): `ray start --head` starts one and "
             "tells its address; without `address`, one is started here for this run alone"
         ) from error
     _joined = address or ""
+
+
+def _end_own_cluster(ray: ModuleType, folder: str) -> None:
+    """End the cluster that this process has started, and then remove what it wrote."""
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _knock(address: str) -> None:
