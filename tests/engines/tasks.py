@@ -48,6 +48,11 @@ class Squares:
         if self.deed == "pause":
             time.sleep(1)
             return
+        if self.deed == "wait":
+            end = time.monotonic() + 60
+            while not (self.folder / "go").exists() and time.monotonic() < end:
+                time.sleep(0.05)
+            return
         if self.deed == "sleep":
             time.sleep(600)
         raise InputError(f"`samples` {part.start} is refused") if self.deed == "refuse" else KeyError(self.deed)

@@ -78,3 +78,31 @@ def test_an_address_where_nobody_listens_is_one_line_within_seconds():
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(InputError, match=f"^`address` '{address}': no Ray cluster can be joined there .*refused"):
             ray._connect(away, address, None)
+
+
+class RayError(Exception):
+    """Stands for that of Ray: a worker or a node died."""
+
+
+class RayTaskError(RayError):
+    """Stands for that of Ray: what a worker raised before it computed anything."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (RayTaskError("traceback\nModuleNotFoundError: No module named 'thinice'"), InputError, "every node .* needs"),
+        (ValueError("no matter of Ray's"), ValueError, "no matter of Ray's"),
+    ],
+)
+def test_a_worker_that_cannot_begin_is_told_and_not_tried_again(error, kind, message):
+    errors = [error, RayError("The worker died unexpectedly. Check logs.\nmore")]
+
+    def get(_):
+        raise errors.pop(0)
+
+    away = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=RayTaskError, RayError=RayError))
+    with pytest.raises(kind, match=message):
+        ray._next_answer(away, iter(["answer"]))
+    assert ray._next_answer(away, iter(["answer"])) == (None, "RayError: The worker died unexpectedly")
+    assert ray._next_answer(away, iter([])) == (None, "")

@@ -67,6 +67,16 @@ def test_at_most_so_many_work_at_a_time(cluster):
     assert [part.start for part, _ in shards] == list(range(6))
 
 
+def test_the_last_batches_wait_for_nobody(engine, tmp_path):
+    starts = []
+    for part, _ in engine.run(Squares(8, tmp_path, "wait", fatal=(0,))):
+        starts.append(part.start)
+        if len(starts) == 3:
+            (tmp_path / "go").touch()
+    assert starts[-1] == 0
+    assert sorted(starts) == [0, 2, 4, 6]
+
+
 @pytest.mark.parametrize(
     ("deed", "deeds", "kind", "message"),
     [

@@ -101,9 +101,10 @@ class RayEngine:
         running: dict[Any, _Running] = {}
         try:
             while waiting or running:
-                places = min(self.workers or len(waiting), _places(ray.nodes(), self._resource))
-                while waiting and len(running) < max(1, places):
-                    share = max(1, len(waiting) // (SHARES * max(1, places)))
+                places = max(1, _places(ray.nodes(), self._resource))  # a node may be gone, and another come
+                places = min(places, self.workers or places)
+                while waiting and len(running) < places:
+                    share = max(1, len(waiting) // (SHARES * places))
                     parts = [waiting.popleft() for _ in range(min(share, len(waiting)))]
                     running[remote.remote(in_store, self.device.type, size, parts)] = _Running(deque(parts))
                 ready, _ = ray.wait(list(running), timeout=PATIENCE)
