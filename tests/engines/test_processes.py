@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 import thinice
 from tests.engines.tasks import Squares, Unreadable
-from thinice.analysis.measurement import make_engine
+from thinice.analysis.measurement import ForwardTask, make_engine
 from thinice.engines import LocalEngine
 from thinice.engines.processes import TRIES, ProcessEngine
+from thinice.engines.sending import pickled
 from thinice.errors import InputError
 from thinice.process import Process, this_process
 
@@ -78,6 +81,25 @@ def test_a_batch_that_kills_every_worker_is_an_error(engine, tmp_path):
 def test_what_cannot_be_sent_is_one_line_with_a_way_out(engine, task):
     with pytest.raises(InputError, match=r"^`workers`: this cannot be sent to other processes .*: leave `workers` out"):
         list(engine.run(task))
+
+
+@pytest.mark.parametrize("kind", ["with masks", "one by one", "normalized"])
+def test_networks_of_every_kind_are_sent_as_they_are(kind):
+    dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
+    networks = {
+        "with masks": lambda: replace(dense, masks=thinice.Masks.of(dense.module)),
+        "one by one": lambda: thinice.as_classifier(dense, one_by_one=True),
+        "normalized": lambda: thinice.as_classifier(dense.module, normalization="half"),
+    }
+    network, samples = networks[kind](), thinice.load_samples("digits", limit=10)
+    received = pickle.loads(pickled(ForwardTask(network, samples), "workers"))
+    assert received.classifier.fingerprint == network.fingerprint
+    assert torch.equal(received.on(CPU)(slice(0, 10)), ForwardTask(network, samples).on(CPU)(slice(0, 10)))
+    if network.masks is not None:
+        masks = received.classifier.masks.kept
+        assert all(torch.equal(masks[name], mask) for name, mask in network.masks.kept.items())
+        with pytest.raises(TypeError):
+            masks["fc.weight"] = None  # as immutable as they were
 
 
 def test_options_choose_the_engine():

@@ -298,6 +298,15 @@ def test_networks_are_made_by_the_engine(tiny, tmp_path):
     assert "`skip` 'nothing*' is the name of no weight" in pruned.error
 
 
+def test_workers_make_the_same_networks_and_measure_the_same(tiny, run, tmp_path):
+    done = run_study(tiny, store=tmp_path / "s.duckdb", networks=tmp_path / "networks", workers=2, progress=False)
+    assert (done.measured, done.failures) == (5, ())
+    assert contents(tmp_path) == contents(run[0])
+    for path in (tmp_path / "networks").glob("*.pt"):
+        twin = thinice.load_classifier(run[0] / "networks" / path.name)
+        assert thinice.load_classifier(path).fingerprint == twin.fingerprint
+
+
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_done(tiny, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=r"`networks` .*file/networks"):

@@ -109,6 +109,8 @@ def measure(
     workers : int, optional
         So many processes of this machine compute, batch by batch: the engine ``"processes"``. The results are the same
         to the bit at the same batch size.
+    address : str, optional
+        The cluster that the engine ``"ray"`` joins.
     progress : bool or callable
         True shows a bar where that makes sense; a callable gets each `Progress`.
     **settings
@@ -180,12 +182,11 @@ def make_engine(options: Mapping[str, object]) -> Engine:
     given = chosen(RunOptions, options)
     engine, workers = given["engine"], given["workers"]
     if isinstance(engine, str):
-        settings = {"device": pick_device(given["device"]), "batch_size": given["batch_size"]}
-        if workers is not None:
-            settings["workers"] = workers
+        settings: dict[str, object] = {"device": pick_device(given["device"]), "batch_size": given["batch_size"]}
+        settings |= {name: given[name] for name in ("workers", "address") if given[name] is not None}
         engine = ENGINES.make("processes" if engine == "local" and workers is not None else engine, **settings)
         return DeterministicEngine(engine) if given["deterministic"] else engine
-    for name in ("device", "batch_size", "workers"):
+    for name in ("device", "batch_size", "workers", "address"):
         if name in options:
             raise InputError(f"`{name}` goes with the name of an engine; this `engine` has its own: leave it out")
     return DeterministicEngine(engine) if given["deterministic"] else engine

@@ -176,6 +176,15 @@ class RunOptions(TypedDict, total=False):
             min=1,
         ),
     ]
+    address: Annotated[
+        str,
+        Option(
+            None,
+            "Only with --engine ray: the Ray cluster to join, or auto for that of RAY_ADDRESS or of this machine. No "
+            "cluster is joined without: one is started for this run alone.",
+            metavar="HOST:PORT",
+        ),
+    ]
 
 
 class StoreOptions(TypedDict, total=False):

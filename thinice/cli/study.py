@@ -69,6 +69,7 @@ def study(
     device: Device = "auto",
     engine: Annotated[str, typer_option(RunOptions, "engine")] = "local",
     workers: Annotated[int | None, typer_option(RunOptions, "workers")] = None,
+    address: Annotated[str | None, typer_option(RunOptions, "address")] = None,
     drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
@@ -78,7 +79,7 @@ def study(
 
     What the store or the folder of networks holds already, of this study or another one, is not made again: after
     Ctrl-C or a crash the same command goes on where it was. What fails is told, and does not stop the rest; then the
-    exit code is 1.
+    exit code is 1. With --workers networks are trained and pruned side by side, to the same weights.
     """
     from thinice.studies import read_study, run_study
     from thinice.studies.estimate import estimate_study
@@ -100,6 +101,7 @@ def study(
                 device=device,
                 engine=engine,
                 workers=workers,
+                address=address,
                 progress=not printing.quiet,
                 say=say,
             )

@@ -7,10 +7,8 @@ is killed is replaced, and its batch computed again. This process alone writes; 
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import threading
-import traceback
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,14 +18,12 @@ from typing import Any
 
 import torch
 
-from thinice.engines.local import BatchSize, batches, computed, first_batch_size
+from thinice.engines.local import BatchSize, batches, first_batch_size
+from thinice.engines.sending import TRIES, SentTask, pickled, refuse_workers, results_of
 from thinice.engines.task import Result, Task
-from thinice.errors import InputError, ThinIceError
+from thinice.errors import InputError
 
 __all__ = ["ProcessEngine"]
-
-TRIES = 3
-"""So many workers may die of one batch: then the batch is at fault, or the machine."""
 
 
 class ProcessEngine:
@@ -45,8 +41,7 @@ class ProcessEngine:
     """
 
     def __init__(self, device: torch.device, batch_size: BatchSize = "auto", workers: int | None = None) -> None:
-        if workers is not None and (not isinstance(workers, int) or workers < 1):
-            raise InputError(f"`workers` must be a whole number of at least 1, got {workers!r}")
+        refuse_workers(workers)
         gpus = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 0
         self.device, self.batch_size = device, batch_size
         self.workers = workers or gpus or (torch.get_num_threads() if device.type == "cpu" else 1)
@@ -64,7 +59,7 @@ class ProcessEngine:
         """
         size = first_batch_size(self.batch_size, task.values, self.device)
         waiting, deaths = deque(batches(len(task), size)), Counter[int]()
-        sent = _pickled(task)
+        sent = pickled(task, "workers")
         workers, self._idle = self._idle[: len(waiting)], self._idle[len(waiting) :]
         workers += [self._start(rank) for rank in range(len(workers), min(self.workers, len(waiting)))]
         try:
@@ -120,15 +115,12 @@ class _Worker:
     def answer(self) -> list[tuple[slice, Any]] | None:
         """Return the results of the slice, None where the process died; an error of the computation is raised."""
         try:
-            answer = self.connection.recv()
+            answer = self.connection.recv_bytes()
         except (EOFError, OSError):
             self.process.join()
             return None
         self.part = None
-        if isinstance(answer, BaseException):
-            raise answer
-        results: list[tuple[slice, Any]] = answer
-        return results
+        return results_of(answer)
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""
@@ -141,20 +133,15 @@ def _work(connection: Connection, device: torch.device, threads: int) -> None:
     """Compute what comes through a connection, until its other end is closed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    sent, size, compute = b"", 0, None
+    task: SentTask | None = None
     with suppress(EOFError, OSError):
         while True:
             message = connection.recv()
-            if not isinstance(message, slice):
-                (sent, size), compute = message, None
-                continue
-            try:
-                if compute is None:
-                    compute = _unpickled(sent).on(device)
-                answer: object = list(computed(compute, message, size, device))
-            except Exception as error:  # noqa: BLE001 - raised again in the process that asked
-                answer = _sendable(error)
-            connection.send_bytes(pickle.dumps(answer))  # not through memory that processes share, which may be small
+            if task is None or not isinstance(message, slice):
+                sent, size = message
+                task = SentTask(sent, "workers", device, size)
+            else:
+                connection.send_bytes(task.answer(message))  # not through memory that processes share: it may be small
 
 
 def _end_with_parent() -> None:
@@ -176,41 +163,6 @@ def _ctrl_c_is_ours() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _pickled(task: Task[Any]) -> bytes:
-    try:
-        return pickle.dumps(task)
-    except Exception as error:  # noqa: BLE001 - whatever the user's own classes raise
-        raise _unsendable(error) from None
-
-
-def _unpickled(sent: bytes) -> Task[Any]:
-    try:
-        task: Task[Any] = pickle.loads(sent)  # noqa: S301 - the process that started this one wrote it
-    except Exception as error:  # noqa: BLE001 - as above
-        raise _unsendable(error) from None
-    return task
-
-
-def _unsendable(error: Exception) -> InputError:
-    return InputError(
-        f"`workers`: this cannot be sent to other processes ({error}): leave `workers` out, or let the network's class "
-        "stand in a module that they can import"
-    )
-
-
-def _sendable(error: Exception) -> Exception:
-    """Return an error as another process can raise it; of what nobody expected, its notes tell where it was."""
-    told = "".join(traceback.format_exception(error))
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - just written here
-    except Exception:  # noqa: BLE001 - an error of any class whose arguments are not those of its constructor
-        kind = ThinIceError if isinstance(error, ThinIceError) else RuntimeError
-        error = kind(str(error) if kind is ThinIceError else f"{type(error).__name__}: {error}")
-    if not isinstance(error, ThinIceError):
-        error.add_note(f"in a worker process:\n{told}")
-    return error
 
 
 def _refuse_deaths(worker: _Worker, part: slice, deaths: int) -> None:

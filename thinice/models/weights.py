@@ -138,6 +138,10 @@ class Masks:
                 raise InputError(f"`kept[{name!r}]` must be boolean, got {mask.dtype}: compare with `!= 0` first")
         object.__setattr__(self, "kept", MappingProxyType(dict(self.kept)))
 
+    def __reduce__(self) -> tuple[type[Masks], tuple[dict[str, Tensor]]]:
+        """Let masks be sent to other processes, in networks that have some."""
+        return Masks, (dict(self.kept),)
+
     @classmethod
     def of(cls, module: nn.Module) -> Masks:
         """Return the masks that a network's zeros imply: what is zero now is not kept."""

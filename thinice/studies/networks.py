@@ -13,6 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import set_num_threads
+
 from thinice.errors import ThinIceError
 from thinice.models import load_classifier, save_classifier
 from thinice.models.classifier import with_weights
@@ -126,6 +128,9 @@ class NetworkFiles:
         Called with each epoch of a network.
     command : sequence of str, optional
         What the store names as the origin of a training.
+    keep_snapshots : bool
+        Leave a dense network's snapshot beside its file: with it, the network does not count as made before a call with
+        a store has stored its learning curve.
 
     """
 
@@ -135,6 +140,7 @@ class NetworkFiles:
     store: Store | None = None
     progress: Callable[[NetworkPlan, Epoch], object] | None = None
     command: Sequence[str] | None = None
+    keep_snapshots: bool = False
 
     def key(self, plan: NetworkPlan) -> str:
         """Return the hash of all that decides a network's weights."""
@@ -160,8 +166,9 @@ class NetworkFiles:
         return self.folder / f"{'-'.join(parts)}-{self.key(plan)[:10]}.pt"
 
     def is_made(self, plan: NetworkPlan) -> bool:
-        """Return whether its file is there: files appear whole."""
-        return self.path(plan).is_file()
+        """Return whether its file is there, and nothing left to do: files appear whole."""
+        path = self.path(plan)
+        return path.is_file() and not _snapshot(path).exists()
 
     def make(self, plan: NetworkPlan, device: torch.device) -> Made:
         """Make a network, if its file is not there yet; go on where an earlier attempt was stopped.
@@ -199,6 +206,7 @@ class NetworkFiles:
                 device=device,
                 progress=self._reporter(plan),
                 command=self.command,
+                keep_snapshot=self.keep_snapshots,
             )
             return Made(plan, path, trained.history.notes)
         return self._prune(plan, path, device)
@@ -256,10 +264,23 @@ class NetworkFiles:
 
 @dataclass(frozen=True, slots=True)
 class NetworkTask:
-    """The making of networks, none of which needs another of them, as an engine runs it."""
+    """The making of networks, none of which needs another of them, as an engine runs it.
+
+    Attributes
+    ----------
+    plans : sequence of NetworkPlan
+        Which.
+    files : NetworkFiles
+        What makes them.
+    threads : int, optional
+        With so many they are trained, for on the CPU the last bits of weights depend on it: by default with as many as
+        the process has that trains them.
+
+    """
 
     plans: Sequence[NetworkPlan]
     files: NetworkFiles
+    threads: int | None = None
 
     def __len__(self) -> int:
         return len(self.plans)
@@ -271,6 +292,8 @@ class NetworkTask:
 
     def on(self, device: torch.device) -> Callable[[slice], tuple[Made, ...]]:
         """Return what makes a part of the networks on a device; what goes wrong with one is in its `Made`."""
+        if self.threads is not None:
+            set_num_threads(self.threads)
 
         def made(part: slice) -> tuple[Made, ...]:
             return tuple(self._made(plan, device) for plan in self.plans[part])

@@ -1,24 +1,25 @@
-"""`run_study`: the networks of a study made and measured, one after the other; what is there is not made again."""
+"""`run_study`: the networks of a study made and measured, wave after wave; what is there is not made again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
+
 from thinice.analysis.measurement import make_engine
-from thinice.analysis.options import RunOptions
 from thinice.analysis.session import MeasurementSession
 from thinice.data import load_samples
 from thinice.engines import LocalEngine, auto_reporter
 from thinice.engines.progress import duration
-from thinice.errors import ThinIceError
+from thinice.errors import InputError, ThinIceError
 from thinice.files import expanded, make_folder, refuse_folder
 from thinice.store import Store, open_store
 from thinice.studies.measuring import CellMeasurements
-from thinice.studies.networks import NetworkFiles, NetworkPlan, NetworkTask, reason_of, waves
+from thinice.studies.networks import Made, NetworkFiles, NetworkPlan, NetworkTask, reason_of, waves
 from thinice.training.passes import in_memory
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def run_study(
     device: str = "auto",
     engine: str = "local",
     workers: int | None = None,
+    address: str | None = None,
     progress: Reporter | bool = True,
     say: Callable[[str], object] | None = None,
     command: Sequence[str] | None = None,
@@ -142,9 +144,12 @@ def run_study(
     networks : path
         The folder of the networks.
     device, engine : str
-        As of `thinice.measure`; networks are made in this process, one at a time.
+        As of `thinice.measure`; networks are made by the engine, too.
     workers : int, optional
-        So many processes measure, as of `thinice.measure`; networks are made in this one.
+        So many processes make networks side by side, each with as many threads as this one so that the weights are the
+        same, and then measure, as of `thinice.measure`.
+    address : str, optional
+        As of `thinice.measure`; the folder of the networks is one that all nodes see.
     progress : bool or callable
         True shows a line where that makes sense; a callable gets each `StudyProgress`.
     say : callable, optional
@@ -164,11 +169,15 @@ def run_study(
     opened = store if isinstance(store, Store) else open_store(store, new=True)
     say = say or (lambda _: None)
     counter = _Counter(study, auto_reporter() if progress is True else progress or None)
-    running: RunOptions = {"engine": engine, "device": device}
-    if workers is not None:
-        running["workers"] = workers
+    running: dict[str, object] = {"engine": engine, "device": device, "workers": workers, "address": address}
     measuring = make_engine(running)
-    maker = LocalEngine(measuring.device, batch_size=1)  # what is told of a training cannot leave this process
+    maker = make_engine(running | {"batch_size": 1})
+    threads = torch.get_num_threads()
+    if not isinstance(maker, LocalEngine) and maker.device.type == "cpu" and threads > 1:
+        say(
+            f"each worker trains with {threads} threads, as this process would, for weights depend on it in their last "
+            "bits: with OMP_NUM_THREADS=1 more workers are faster than more threads"
+        )
     failures: list[Failure] = []
 
     def fail(setup: Setup, network: str, reason: str, failed_before: str | None = None) -> None:
@@ -242,14 +251,43 @@ class _SetupRun:
 
     def _make(self, wanted: Sequence[NetworkPlan], maker: Engine) -> None:
         self._show(wanted[0])
+        for made in self._made(wanted, maker) if isinstance(maker, LocalEngine) else self._made_away(wanted, maker):
+            for note in made.notes:
+                self.say(f"{self.files.setup.name}, {made.plan.label}: {note}")
+            if made.error is not None:
+                self._end(made.plan, made.error)
+            else:
+                self._measure(made.plan)
+
+    def _made(self, wanted: Sequence[NetworkPlan], maker: Engine) -> Iterator[Made]:
+        """Yield what comes of networks that this process makes, one after the other."""
         for _, results in maker.run(NetworkTask(wanted, self.files)):
-            for made in results:
-                for note in made.notes:
-                    self.say(f"{self.files.setup.name}, {made.plan.label}: {note}")
-                if made.error is not None:
-                    self._end(made.plan, made.error)
-                else:
-                    self._measure(made.plan)
+            yield from results
+
+    def _made_away(self, wanted: Sequence[NetworkPlan], maker: Engine) -> Iterator[Made]:
+        """Yield what came of networks that workers made side by side: all of them are made before one is measured.
+
+        Workers write files alone: what they saw of a training, this process stores. Those networks that were not done
+        when workers died are tried again one by one, so that it is one that fails, and not all.
+        """
+        files = replace(self.files, store=None, progress=None, keep_snapshots=True)
+        done: dict[NetworkPlan, Made] = {}
+        for plans in (wanted, *([plan] for plan in wanted)):
+            left = [plan for plan in plans if plan not in done]
+            try:
+                for _, results in maker.run(NetworkTask(left, files, torch.get_num_threads())) if left else ():
+                    done |= {made.plan: made for made in results}
+                    self.counter.show(f"{files.setup.name}, {len(done)} of {len(wanted)} networks made, side by side")
+            except InputError as error:
+                if len(plans) == 1:
+                    done[plans[0]] = Made(plans[0], files.path(plans[0]), error=reason_of(error))
+        here = LocalEngine(maker.device, batch_size=1)
+        for plan in wanted:
+            made = done[plan]
+            if made.error is None and not self.files.is_made(plan):  # but for what the store is to know
+                (stored,) = self._made([plan], here)
+                made = replace(stored, notes=tuple(dict.fromkeys((*made.notes, *stored.notes))))
+            yield made
 
     def _measure(self, plan: NetworkPlan) -> None:
         reason = None

@@ -180,6 +180,7 @@ def train_classifier(
     progress: Callable[[Epoch], object] | None = None,
     command: Sequence[str] | None = None,
     overwrite: bool = False,
+    keep_snapshot: bool = False,
 ) -> Trained:
     """Return a trained network and its history; the weights that it ends with are written to a checkpoint.
 
@@ -216,6 +217,9 @@ def train_classifier(
         Train also where a checkpoint is there already, and begin anew where the snapshot is one of another training.
         Without, the checkpoint that the same training made is returned as it is; any other, and the snapshot of another
         training, are refused.
+    keep_snapshot : bool
+        Leave the snapshot beside the finished checkpoint: the same call with a ``store`` trains nothing, and stores
+        what this one saw.
 
     Raises
     ------
@@ -284,7 +288,7 @@ def train_classifier(
             classifier = loaded(_save(classifier, target, snapshot), classifier)
         if record is not None:
             record.end(classifier, history)
-    if snapshot is not None:
+    if snapshot is not None and not keep_snapshot:
         snapshot.unlink(missing_ok=True)
     return Trained(classifier, history, plan, target)
 
