@@ -74,7 +74,7 @@ class ThinIce:
     Notes
     -----
     Weights by the distance to the boundary that a network has *while* it is trained (GAIRAT, Zhang et al. 2021) raised
-    robust accuracy under PGD, and lowered it under AutoAttack. These are fixed before; judge them by AutoAttack too.
+    robust accuracy under PGD, and lowered it under AutoAttack. These are fixed before; look at AutoAttack here too.
 
     """
 
