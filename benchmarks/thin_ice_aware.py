@@ -191,8 +191,8 @@ def choose(study: ThinIceStudy) -> None:
     apart[draw(samples.sample_ids, samples.labels, round(CHOICE["part"] * len(samples)))] = True
     trial = ThinIceStudy(argparse.Namespace(**vars(study.options) | {"folder": folder}), [])
     trial.train, trial.test = samples[~apart], samples[apart]
-    scores: list[dict[str, Any]] = []
-    for shape in [None, *CANDIDATES]:
+    scores: list[dict[str, Any]] = trial.read("scores.json") or []
+    for shape in [None, *CANDIDATES][len(scores) :]:
         rows = []
         for seed in CHOICE["seeds"]:
             name = f"{CHOICE['host']}+{'none' if shape is None else 'weighted'}"
@@ -202,6 +202,7 @@ def choose(study: ThinIceStudy) -> None:
             path.unlink()  # the next candidate has the same name
         means = {name: float(np.mean([row[name] for row in rows])) for name in (*PRIMARY, *SECONDARY[:2])}
         scores.append({"shape": shape, **means})
+        (folder / "scores.json").write_text(json.dumps(scores, indent=1))
         print(scores[-1], flush=True)
     best = max(scores[1:], key=lambda score: (score["robust pruned_accuracy"], score["clean pruned_accuracy"]))
     told = {"chosen": best["shape"], "scores": scores, "samples": int(apart.sum()), **CHOICE}
