@@ -173,6 +173,18 @@ def test_even_weights_are_the_host_to_the_bit_and_others_are_not(dense, tmp_path
         pruned(dense, tmp_path / "0.pt", strength=4.0, epsilons=dense[2] + 0.01)
 
 
+def test_the_parts_take_what_weighs_as_well(dense, tmp_path):
+    network, samples, epsilons = dense
+    near = pruned(dense, tmp_path / "near.pt", strength=4.0)
+    hooks = ThinIce(epsilons=epsilons, strength=4.0, budget=0.1).hooks(network, samples, SHORT)
+    search = {"samples": samples, "recipe": SHORT.recipe, "objective": SHORT.objective, "hooks": hooks}
+    searched = thinice.prune(network, "hydra", sparsity=0.8, **search)
+    for name, mask in near.masks.kept.items():
+        assert torch.equal(searched.masks.kept[name], mask)
+    with pytest.raises(InputError, match="`hooks` changes nothing: method 'lwm' finds its masks without training"):
+        thinice.prune(network, "lwm", sparsity=0.8, hooks=hooks)
+
+
 def test_methods_without_a_search_are_weighted_in_fine_tuning(dense, tmp_path):
     host, near = pruned(dense, tmp_path / "host.pt", "lwm"), pruned(dense, tmp_path / "near.pt", "lwm", strength=4.0)
     assert near.fingerprint != host.fingerprint
