@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinice.cli.loading import load, load_networks
-from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, Overwrite, one_of, options
+from thinice.cli.options import (
+    STORE,
+    CheckpointOptions,
+    DataOptions,
+    Device,
+    Limit,
+    OutputOptions,
+    Overwrite,
+    StorePath,
+    one_of,
+    options,
+)
 from thinice.cli.output import Messages, put_rows
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.cli.train import TrainingReporter, objectives, once, plan_value, recipes, refuse_test, setting
@@ -162,17 +173,11 @@ class ThinIceOptions:
             metavar="SHAPE",
             help="Weigh the loss of each training sample by its epsilon on the dense network, nearer ones more, in the "
             "search and in fine-tuning: power, exponential or window (around the budget). Settings after commas: "
-            f"power,strength=4. There are {thin_ice_settings()}. Epsilons are measured before, at effort quick.",
+            f"power,strength=4. There are {thin_ice_settings()}. Epsilons are read from the store, or "
+            "measured before, at effort quick.",
         ),
     ] = None
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            "--store",
-            metavar="FILE",
-            help="Where --thin-ice reads epsilons that are there, and keeps those that it measures.",
-        ),
-    ] = None
+    store: StorePath = STORE
 
 
 @options
@@ -319,7 +324,7 @@ def refuse_idle_weights(weighing: ThinIceOptions, *, trains: bool) -> None:
     """Raise InputError where weights of samples, or the store for them, would change nothing."""
     if weighing.thin_ice is not None and not trains:
         raise InputError("`--thin-ice` changes nothing without training: give `--finetune`, or leave it out")
-    if weighing.store is not None and weighing.thin_ice is None:
+    if weighing.store != STORE and weighing.thin_ice is None:
         raise InputError("`--store` is for the epsilons of `--thin-ice`: give that, or leave it out")
 
 
@@ -355,9 +360,8 @@ def thin_ice_value(
     if len(norms) > 1:
         raise InputError("`--thin-ice` needs one norm, and search and fine-tuning attack in two: choose the same")
     (norm,) = norms
-    store = weighing.store
     (measured,) = measure_all(
-        [dense], samples, norm=norm, effort=effort, store=store, device=device, progress=not quiet
+        [dense], samples, norm=norm, effort=effort, store=weighing.store, device=device, progress=not quiet
     )
     origin = f"{measured.attack}, {norm}, {effort}"
     return ThinIce(epsilons=torch.from_numpy(measured.epsilon.copy()), measured_by=origin, **settings)
