@@ -297,11 +297,13 @@ def main() -> None:
     results = folder / "results.json"
     study = ThinIceStudy(options, json.loads(results.read_text()) if results.exists() else [])
     if options.choose:
+        if options.dense:
+            raise SystemExit("--choose trains dense networks of its own, on a part of the samples: leave --dense out")
         choose(study)
         return
     if not options.table:
         if study.read("choice.json") is None:
-            raise SystemExit(f"{folder} holds no choice of a shape: run with --choose first")
+            raise SystemExit(f"{folder} holds no choice.json: run with --choose first, or copy that of other data")
         run(study)
     rows = [row for row in study.rows if row.get("done")]
     if options.json:
