@@ -353,11 +353,10 @@ def table(study: Study) -> Iterator[str]:
             yield f"{row['arm']} {row['asked']:g}, seed {row['seed']}: {note}"
 
 
-def main() -> None:
-    """Run the study, or print what is known of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def shared_arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return what says on which networks and samples, and for how long; a comparison adds its methods."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="where networks, the store and the rows are")
-    parser.add_argument("--methods", nargs="+", choices=ARMS, default=USUAL)
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.9, 0.95, 0.99])
     parser.add_argument("--seeds", type=lambda text: list(range(int(text))), default=[0, 1, 2], metavar="NUMBER")
     parser.add_argument("--data", default="mnist")
@@ -375,6 +374,13 @@ def main() -> None:
     parser.add_argument("--attack", default="autoattack", help="what decides which samples are robust")
     parser.add_argument("--dry-run", action="store_true", help="say what it costs, and do nothing")
     parser.add_argument("--table", action="store_true", help="print what is known so far")
+    return parser
+
+
+def main() -> None:
+    """Run the study, or print what is known of it."""
+    parser = shared_arguments(__doc__)
+    parser.add_argument("--methods", nargs="+", choices=ARMS, default=USUAL)
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(options.folder)

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from thinice.training import preset as preset
     from thinice.training import train as train
     from thinice.training.classifiers import train_classifier as train_classifier
+    from thinice.training.thin_ice import ThinIce as ThinIce
     from thinice.types import Interval as Interval
     from thinice.types import Outcome as Outcome
     from thinice.types import Transition as Transition
@@ -86,6 +87,7 @@ _HOMES = {
     "Samples": "data",
     "Store": "store",
     "StoreCheck": "checks.stored",
+    "ThinIce": "training.thin_ice",
     "ThinIceError": "errors",
     "Transition": "types",
     "as_classifier": "models",

@@ -5,20 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thinice.cli.loading import load, load_networks
-from thinice.cli.options import CheckpointOptions, DataOptions, Device, Limit, OutputOptions, Overwrite, one_of, options
+from thinice.cli.options import (
+    STORE,
+    CheckpointOptions,
+    DataOptions,
+    Device,
+    Limit,
+    OutputOptions,
+    Overwrite,
+    StorePath,
+    one_of,
+    options,
+)
 from thinice.cli.output import Messages, put_rows
 from thinice.cli.stopping import exit_on_interrupt
 from thinice.cli.train import TrainingReporter, objectives, once, plan_value, recipes, refuse_test, setting
 from thinice.errors import InputError
 
 if TYPE_CHECKING:
-    from thinice import Classifier, Samples
+    from collections.abc import Sequence
+
+    from thinice import Classifier, Samples, ThinIce
     from thinice.pruning import PruningMethod
+    from thinice.training import Plan
 
 __all__ = ["prune"]
 
@@ -136,6 +150,36 @@ class RetrainingOptions:
     reinitialise: Annotated[bool, typer.Option("--reinitialise", help="Train from new weights.")] = False
 
 
+def thin_ice_settings() -> str:
+    """Return what ``--thin-ice`` takes after the shape."""
+    from thinice.training.presets import settings_of
+    from thinice.training.thin_ice import ThinIce
+
+    return one_of([*(name for name in settings_of(ThinIce) if name not in GIVEN), "effort"])
+
+
+GIVEN = ("epsilons", "measured_by", "shape")
+"""Settings of weights by nearness that their text does not give by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThinIceOptions:
+    """Which samples count more while networks are trained."""
+
+    thin_ice: Annotated[
+        str | None,
+        typer.Option(
+            "--thin-ice",
+            metavar="SHAPE",
+            help="Weigh the loss of each training sample by its epsilon on the dense network, nearer ones more, in the "
+            "search and in fine-tuning: power, exponential or window (around the budget). Settings after commas: "
+            f"power,strength=4. There are {thin_ice_settings()}. Epsilons are read from the store, or "
+            "measured before, at effort quick.",
+        ),
+    ] = None
+    store: StorePath = STORE
+
+
 @options
 def prune(
     checkpoint: Annotated[Path, typer.Argument(help="The network to prune; it stays as it is.", show_default=False)],
@@ -159,6 +203,7 @@ def prune(
     ] = None,
     choice: MethodOptions,
     retraining: RetrainingOptions,
+    weighing: ThinIceOptions,
     shrink: Annotated[
         bool,
         typer.Option(
@@ -196,8 +241,9 @@ def prune(
 
     say = Messages(quiet=printing.quiet)
     method = method_of(choice)
-    refuse_idle(method, choice, retraining, shrink=shrink)
     trains = method.searches or retraining.finetune is not None
+    refuse_idle_weights(weighing, trains=trains)
+    refuse_idle(method, choice, retraining, shrink=shrink)
     dense, samples = read(checkpoint, reading, retraining, say, trains=trains, shrink=shrink)
     search = finetune = None
     if samples is not None:
@@ -207,6 +253,9 @@ def prune(
             search = plan(choice.search or recipe, option="--search", usual=recipe)
         if retraining.finetune is not None:
             finetune = plan(retraining.finetune, option="--finetune", usual="finetune")
+    thin_ice = None
+    if samples is not None and weighing.thin_ice is not None:
+        thin_ice = thin_ice_value(weighing, dense, samples, [search, finetune], device, quiet=printing.quiet)
     rows, unchanged = list[dict[str, object]](), list[str]()
     with exit_on_interrupt("The same command goes on where it was." if trains else ""):
         for pruned in prune_classifier(
@@ -220,6 +269,7 @@ def prune(
             finetune=finetune,
             rewind=None if retraining.rewind is None else load_classifier(retraining.rewind),
             reinitialise=retraining.reinitialise,
+            thin_ice=thin_ice,
             shrink=shrink,
             save_masks=save_masks,
             also=also,
@@ -268,6 +318,53 @@ def refuse_idle(method: PruningMethod, choice: MethodOptions, retraining: Retrai
             raise InputError(f"`--{name}` changes nothing without training: give `--finetune`, or leave it out")
     if method.searches or retraining.finetune is not None:
         refuse_test(retraining.split)
+
+
+def refuse_idle_weights(weighing: ThinIceOptions, *, trains: bool) -> None:
+    """Raise InputError where weights of samples, or the store for them, would change nothing."""
+    if weighing.thin_ice is not None and not trains:
+        raise InputError("`--thin-ice` changes nothing without training: give `--finetune`, or leave it out")
+    if weighing.store != STORE and weighing.thin_ice is None:
+        raise InputError("`--store` is for the epsilons of `--thin-ice`: give that, or leave it out")
+
+
+def thin_ice_value(
+    weighing: ThinIceOptions,
+    dense: Classifier,
+    samples: Samples,
+    plans: Sequence[Plan | None],
+    device: str,
+    *,
+    quiet: bool,
+) -> ThinIce:
+    """Return what text such as ``power,strength=4`` spells out, with the epsilons of the training samples."""
+    import torch
+
+    from thinice import ThinIce, measure_all
+    from thinice.training.presets import settings_of
+
+    text = weighing.thin_ice or ""
+    first, *rest = (part.strip() for part in text.split(","))
+    shape, rest = (first, rest) if "=" not in first else ("power", [first, *rest])
+    settings: dict[str, Any] = {"shape": shape}
+    for part in rest:
+        settings |= once(setting(part, "--thin-ice"), settings, f"`--thin-ice` {text!r}")
+    effort = settings.pop("effort", "quick")
+    allowed = [name for name in settings_of(ThinIce) if name not in GIVEN]
+    unknown = [name for name in settings if name not in (*allowed, "shape")]
+    if unknown:
+        raise InputError(f"`--thin-ice` {text!r}: there is no {unknown[0]}, but {thin_ice_settings()}")
+    ThinIce(epsilons=torch.ones(1), **settings)  # bad values are told before anything is measured
+    threats = [plan.objective.threat() for plan in plans if plan is not None]
+    norms = {threat.norm for threat in threats if threat is not None} or {"linf"}
+    if len(norms) > 1:
+        raise InputError("`--thin-ice` needs one norm, and search and fine-tuning attack in two: choose the same")
+    (norm,) = norms
+    (measured,) = measure_all(
+        [dense], samples, norm=norm, effort=effort, store=weighing.store, device=device, progress=not quiet
+    )
+    origin = f"{measured.attack}, {norm}, {effort}"
+    return ThinIce(epsilons=torch.from_numpy(measured.epsilon.copy()), measured_by=origin, **settings)
 
 
 def read(

@@ -166,6 +166,7 @@ def prune(
     objective: str | Objective = "natural",
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
+    hooks: Sequence[Hook] = (),
     **settings: object,
 ) -> Pruned:
     """Return a copy of the network with zeros for what a method removes, and the masks; nothing is fine-tuned.
@@ -178,7 +179,7 @@ def prune(
         Stays as it is. Of a classifier, the copy is trainable again; torch's own masks are folded in.
     method : str or PruningMethod
         A name in `METHODS`, or one made before.
-    samples, recipe, objective, progress, resume
+    samples, recipe, objective, progress, resume, hooks
         How a method that searches is trained, as in `thinice.training.train`; the others take none of them.
     **settings
         Of the method, where it is given by name: ``sparsity=0.9`` (the fraction of prunable weights that shall be
@@ -208,6 +209,7 @@ def prune(
     optional = training | {"progress": progress, "resume": resume}
     extra = [argument for argument, value in optional.items() if value is not None]
     extra += ["objective"] if objective != "natural" else []
+    extra += ["hooks"] if hooks else []
     if not method.searches and extra:
         raise InputError(
             f"`{extra[0]}` changes nothing: method {name!r} finds its masks without training; "
@@ -222,6 +224,7 @@ def prune(
         progress=progress,
         resume=resume,
         before=masks_before(network),
+        hooks=hooks,
     )
 
 
@@ -239,6 +242,7 @@ def prune_in_stages(
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    hooks: Sequence[Hook] = (),
     **settings: object,
 ) -> Iterator[Pruned]:
     """Yield one network a sparsity: pruned further out of the one before, then trained again under its masks.
@@ -251,7 +255,7 @@ def prune_in_stages(
         As of `prune`; a method that searches does not go in stages.
     sparsities : sequence of float
         Rising; one alone is pruning and fine-tuning. ``[sparsity_of(rate) for rate in HALVINGS]`` halves six times.
-    samples, recipe, objective, validation, progress
+    samples, recipe, objective, validation, progress, hooks
         How every stage is trained, as in `thinice.training.train`. Where `progress` has a method ``begin``, that is
         called before each training with its name, such as ``"stage 1/2"``, and the number of its epochs.
     rewind : nn.Module or Classifier, optional
@@ -303,6 +307,7 @@ def prune_in_stages(
         resume=resume,
         overwrite=overwrite,
         before=masks_before(network),
+        hooks=hooks,
     )
 
 

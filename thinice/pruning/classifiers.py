@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from thinice.data import Samples
     from thinice.pruning import Pruned
-    from thinice.training import Epoch
+    from thinice.training import Epoch, Hook
+    from thinice.training.thin_ice import ThinIce
 
 __all__ = ["PrunedClassifier", "prune_classifier"]
 
@@ -114,6 +115,7 @@ def prune_classifier(
     finetune: str | Plan | None = None,
     rewind: Classifier | None = None,
     reinitialise: bool = False,
+    thin_ice: ThinIce | None = None,
     shrink: bool = False,
     save_masks: bool = False,
     also: str | None = None,
@@ -150,6 +152,8 @@ def prune_classifier(
         How each network is trained under its masks; by default, it is not.
     rewind, reinitialise
         What that training starts from instead of the weights that were kept, as in `thinice.prune_in_stages`.
+    thin_ice : ThinIce, optional
+        Weights of the training samples by their epsilons on the dense network, in both trainings or one of them.
     shrink : bool
         Also save a smaller network without the channels that are gone, as ``NAME-small``, and measure what both cost.
     save_masks : bool
@@ -214,7 +218,8 @@ def prune_classifier(
     chosen_device = pick_device(device)
     files = _files(path, targets, dense.path, _words(also, small=shrink, masks=save_masks))
     snapshots = _snapshots_beside(path)
-    facts = _facts(samples, searching, retraining, rewind, reinitialise=reinitialise)
+    facts = _facts(samples, searching, retraining, rewind, thin_ice, reinitialise=reinitialise)
+    search_hooks, hooks = _hooks_of(thin_ice, dense, samples, searching, retraining)
     completed = partial(_completed, samples=samples, shrink=shrink, save_masks=save_masks, also=also)
     if not overwrite and not (trains and snapshots.exists()):
         finished = _made_before(files, dense, made_method, facts)
@@ -239,6 +244,8 @@ def prune_classifier(
             progress=progress,
             resume=snapshots,
             overwrite=overwrite,
+            search_hooks=search_hooks,
+            hooks=hooks,
         )
     elif samples is not None and retraining is not None:
         networks = prune_in_stages(
@@ -253,6 +260,7 @@ def prune_classifier(
             progress=progress,
             resume=snapshots,
             overwrite=overwrite,
+            hooks=hooks,
         )
     else:
         networks = (prune(dense, replace(made_method, sparsity=target)) for target in files)
@@ -367,6 +375,7 @@ def _facts(
     search: Plan | None,
     finetune: Plan | None,
     rewind: Classifier | None,
+    thin_ice: ThinIce | None,
     *,
     reinitialise: bool,
 ) -> dict[str, object]:
@@ -381,7 +390,22 @@ def _facts(
         if rewind is not None:
             start = f"{rewind.name} ({rewind.fingerprint})"
         facts["training"] = {"start": start} | told(finetune)
+    if thin_ice is not None:
+        facts["thin_ice"] = thin_ice.described()
     return facts
+
+
+def _hooks_of(
+    thin_ice: ThinIce | None, dense: Classifier, samples: Samples | None, search: Plan | None, finetune: Plan | None
+) -> tuple[list[Hook], list[Hook]]:
+    """Return what weighs samples in the search, and in the training under masks."""
+    if thin_ice is None:
+        return [], []
+    plans = (search if thin_ice.search else None, finetune if thin_ice.finetune else None)
+    if samples is None or plans == (None, None):
+        raise InputError("`thin_ice` changes nothing: no training takes place that it is for; give `finetune`, say")
+    in_search, after = ([] if plan is None else thin_ice.hooks(dense, samples, plan) for plan in plans)
+    return in_search, after
 
 
 def _made_before(

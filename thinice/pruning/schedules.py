@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from thinice.data import Samples
     from thinice.pruning import PruningMethod
-    from thinice.training import Epoch, Recipe
+    from thinice.training import Epoch, Hook, Recipe
 
 __all__ = [
     "HALVINGS",
@@ -105,6 +105,7 @@ def one_shot(
     resume: str | PathLike[str] | None = None,
     overwrite: bool = False,
     before: Masks | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Pruned:
     """Return the module itself, pruned in place: let the method search, if samples and a recipe say how, then cut.
 
@@ -124,7 +125,7 @@ def one_shot(
             samples,
             recipe,
             objective=objective,
-            hooks=[method, StartedFrom(start)],
+            hooks=[method, StartedFrom(start), *hooks],
             progress=progress,
             resume=resume,
             overwrite=overwrite,
@@ -193,6 +194,7 @@ def stages(
     resume: str | PathLike[str] | None = None,
     overwrite: bool = False,
     before: Masks | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Iterator[Pruned]:
     """Yield one network a sparsity, each pruned further out of the one before and trained again under its masks.
 
@@ -206,7 +208,7 @@ def stages(
     if resume is not None:
         folder = _folder(resume, network, method, targets, start=start, anew=reinitialise, overwrite=overwrite)
     retraining = _Retraining(
-        samples, plan, validation, start, reinitialise, progress, len(targets), folder, overwrite=overwrite
+        samples, plan, validation, start, reinitialise, progress, len(targets), folder, overwrite=overwrite, hooks=hooks
     )
     return _staged(network, method, targets, retraining, Masks.whole(inner(network)) if before is None else before)
 
@@ -234,10 +236,13 @@ def searches(
     progress: Callable[[Epoch], object] | None = None,
     resume: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    search_hooks: Sequence[Hook] = (),
+    hooks: Sequence[Hook] = (),
 ) -> Iterator[Pruned]:
     """Yield one network a sparsity, whose masks a search finds in the network as it is; where a plan says how, trained.
 
-    The other arguments are those of `thinice.pruning.prune_in_stages`; of `network`, each search gets a copy.
+    The other arguments are those of `thinice.pruning.prune_in_stages`; of `network`, each search gets a copy, and what
+    else takes part in it are `search_hooks`.
     """
     targets = list(sparsities)
     for sparsity in targets:
@@ -251,7 +256,7 @@ def searches(
     retraining = None
     if plan is not None:
         retraining = _Retraining(
-            samples, plan, None, start, reinitialise, progress, len(targets), folder, overwrite=overwrite
+            samples, plan, None, start, reinitialise, progress, len(targets), folder, overwrite=overwrite, hooks=hooks
         )
 
     def searched() -> Iterator[Pruned]:
@@ -266,6 +271,7 @@ def searches(
                 progress=progress,
                 resume=None if folder is None else folder / f"search-{number}.pt",
                 overwrite=overwrite,
+                hooks=search_hooks,
             )
             yield pruned if retraining is None else retraining(pruned, number)
 
@@ -285,6 +291,7 @@ class _Retraining:
     stages: int
     snapshots: Path | None
     overwrite: bool
+    hooks: Sequence[Hook] = ()
 
     def __call__(self, pruned: Pruned, number: int) -> Pruned:
         """Return a copy of a pruned network after training it, in place; `number` is that of the stage."""
@@ -300,6 +307,7 @@ class _Retraining:
             self.plan.recipe,
             objective=self.plan.objective,
             masks=pruned.masks,
+            hooks=self.hooks,
             validation=self.validation,
             progress=self.progress,
             resume=None if self.snapshots is None else self.snapshots / f"stage-{number}.pt",

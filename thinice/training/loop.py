@@ -133,7 +133,7 @@ class Batch:
     labels, losses, logits : Tensor
         (N,), (N,) and (N, C), on the device of the model: true classes, and what the objective returned.
     loss : Tensor
-        (): what was minimised: the mean of the losses, weighted where hooks weigh, and all penalties.
+        (): what was minimised: the mean of the losses, weighted where hooks weigh, and all terms and penalties.
 
     """
 
@@ -155,7 +155,7 @@ class Hook:
     forgetting, and perturbed gradients (AWP, S2AP). Write it as a dataclass: its fields are its settings, and
     snapshots tell by them whether they belong to the same training.
 
-    In order: `prepare`; in each step `around_backward` (and in it `weigh` and `penalty`), the optimiser's step,
+    In order: `prepare`; in each step `around_backward` (and in it `weigh`, `term`, `penalty`), the optimiser's step,
     `after_step`, `after_batch`; after the steps of an epoch `after_epoch`; then `state_dict`, for the snapshot.
     torch's global random state is a stream of its own in `prepare` and in each epoch, and the caller's afterwards.
 
@@ -192,6 +192,13 @@ class Hook:
 
     def weigh(self, sample_ids: Tensor, losses: Tensor) -> Tensor | None:  # noqa: ARG002 - what those who weigh need
         """Return (N,) factors of the losses of a batch, on their device; ``None``: all count alike."""
+        return None
+
+    def term(self, sample_ids: Tensor, inputs: Tensor, logits: Tensor) -> Tensor | None:  # noqa: ARG002 - for those with one
+        """Return (N,) terms that are added to the losses of a batch, after all factors, with their graph.
+
+        `inputs` are the samples as the epoch has augmented them, `logits` those of the objective, with their graph.
+        """
         return None
 
     def penalty(self, model: nn.Module) -> Tensor | None:  # noqa: ARG002 - what those with a penalty need
@@ -346,6 +353,11 @@ def _backward(
         if weights is not None:
             _check_shape(weights, labels.shape, f"`weigh` of {type(hook).__name__}", "one factor a sample")
             weighted = weighted * weights
+    for hook in hooks:
+        term = hook.term(sample_ids, inputs, logits)
+        if term is not None:
+            _check_shape(term, labels.shape, f"`term` of {type(hook).__name__}", "one number a sample")
+            weighted = weighted + term
     loss = weighted.mean()
     for hook in hooks:
         penalty = hook.penalty(model)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from thinice.errors import CheckpointError, InputError
 from thinice.files import temporary_folder, writable
 from thinice.models.architectures import origin_of
+from thinice.models.classifier import Classifier
 from thinice.models.fingerprints import fingerprint_of
 from thinice.models.normalization import Normalized, inner, normalization_text
 from thinice.models.pickles import check_zipped
@@ -268,7 +269,7 @@ def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _described(thing: object, argument: str) -> Any:  # noqa: ANN401 - plain values, as deep as the settings
-    """Return settings as plain values that a safe file can hold; of tensors, a fingerprint."""
+    """Return settings as plain values that a safe file can hold; of tensors and networks, a fingerprint."""
     described: Any
     if thing is None or isinstance(thing, bool):
         described = thing
@@ -276,6 +277,8 @@ def _described(thing: object, argument: str) -> Any:  # noqa: ANN401 - plain val
         described = next(kind(thing) for kind in (int, float, str) if isinstance(thing, kind))  # of NumPy's, torch's
     elif isinstance(thing, Tensor):
         described = fingerprint_of("tensor", {}, {"": thing}, None)
+    elif isinstance(thing, Classifier):
+        described = thing.fingerprint
     elif isinstance(thing, Mapping):
         described = {str(name): _described(value, argument) for name, value in thing.items()}
     elif isinstance(thing, list | tuple):
