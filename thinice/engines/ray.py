@@ -277,7 +277,8 @@ def _connect(ray: ModuleType, address: str | None, workers: int | None) -> None:
             ) from error
         raise InputError(
             f"`address` {address!r}: no Ray cluster can be joined there ({reason}): `ray start --head` starts one and "
-            "tells its address; without `address`, one is started here for this run alone"
+            "tells its address; one that asks for a token is joined with RAY_AUTH_MODE=token in the environment; "
+            "without `address`, one is started here for this run alone"
         ) from error
     _joined = address or ""
 
