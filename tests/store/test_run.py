@@ -197,10 +197,13 @@ def test_everything_leads_to_its_run(store, bench):
     bounded = (bench.checkpoint(), 1, "linf", [1])
     bench.run.add_lower_bounds(*bounded, epsilon_lower=[0.1])
     bench.run.add_claimed_bounds(*bounded, verifier="v", source="r.csv", claimed_lower=[0.1])
+    network = (bench.checkpoint(), "dense", None)
+    conditions = {"folder": "/", "engine": "local", "workers": None, "threads": 1, "batch_size": 2}
+    bench.run.conditions(1, **conditions, deterministic=False, networks=[network])
     tables = store.sql("select table_name from duckdb_columns() where column_name = 'run_id' and not internal")
     facts = set(tables["table_name"]) - {"runs", "statistics"}
     filled = {"checkpoints", "datasets", "attacks", "measurements", "predictions", "epsilons", "comparisons"}
-    filled |= {"lower_bounds", "claimed_bounds"}
+    filled |= {"lower_bounds", "claimed_bounds", "run_conditions", "run_networks"}
     unfilled = (
         "robustness transfers findings trainings epochs dynamics study_cells controls gradients corrections "
         "populations tunings published_accuracies benchmark_networks imported_distances run_conditions run_networks"
