@@ -30,7 +30,7 @@ INSTEAD = {
     r"unrest": "estimate_change",
     r"starved": "gradient_masked",
     r"broken_promises|_promises": "gradient_error, first_order_gain",
-    r"draw_corners|corner_steps": "random_vertex_search, sparse_steps",
+    r"draw_corners|corner_steps": "random_vertex_search",
     r"push_out|pull_in": "nudge_across, move_to_boundary",
     r"class Nearest": "MinNormResult",
     r"Tally": "ProgressCounter",
