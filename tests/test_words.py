@@ -35,7 +35,7 @@ INSTEAD = {
     r"class Nearest": "MinNormResult",
     r"Tally": "ProgressCounter",
     r"sniff": "detect_format",
-    r"another_way": "refine_with_fmn",
+    r"another_way": "run_fmn",
     r"surprise[ds]?": "improvement_over_prediction, the loss",
     r"saved_masks": "mask_files",
     r"Unread": "IgnoredObject",

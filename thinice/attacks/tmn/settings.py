@@ -66,7 +66,7 @@ class TmnSettings:
 
 
 EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
-    {"quick": {"steps": 60}, "standard": {}, "thorough": {"steps": 640}}
+    {"quick": {"steps": 60}, "standard": {}, "thorough": {"steps": 800}}
 )
 """What each effort sets; the rest keeps the defaults of `TmnSettings`."""
 RANGES: Mapping[str, tuple[float, float]] = MappingProxyType({"steps": (1, 10**6), "classes": (1, 10**6)})
@@ -104,7 +104,7 @@ NOISE_ENDS = 0.6
 LONG = 28
 """Descents of fewer passes start with less noise, in proportion; starts of the random vertex search have so many."""
 DESCENT = 1.7
-"""A descent has so many times the square root of the passes: 13, 24 and 43 by effort."""
+"""A descent has so many times the square root of the passes: 13, 24 and 48 by effort."""
 PART = 3
 """One in so many passes of a descent goes to the bracketing, of a start in l1 to its refinement; the selection has a
 round for so many, and the shortest descents are so many times shorter."""
