@@ -408,6 +408,23 @@ def test_fmn_that_came_nearer_alone_is_asked_once_and_does_not_confirm_itself(mo
     assert find.converged.all()
 
 
+def test_second_opinions_do_not_confirm_each_other(monkeypatch):
+    module, planes, asked = import_module("thinice.attacks.tmn"), Planes(3), []
+    monkeypatch.setattr(settings, "CURVATURE", -1.0)
+    monkeypatch.setattr(settings, "DESCENT", 0.2)
+    monkeypatch.setattr(module, "run_fmn", lambda search, sample, _: torch.full_like(search.best[sample], torch.inf))
+
+    def opinion(search, sample, number, _steps):
+        asked.append(number)
+        search.best[sample] = 1e-3  # nearer than there is anything, again and again
+        return search.best[sample]
+
+    monkeypatch.setattr(module, "second_opinion", opinion)
+    find = tmn(planes, *planes.samples(6), norm="l2", **EFFORTS["thorough"])
+    assert asked == [0, 1, 2, 3]
+    assert not find.converged.any()
+
+
 def test_two_searches_agree_where_both_end_with_the_best_length():
     ends = [torch.tensor([1.0, 1.001, 1.01, torch.inf, 2.0]), torch.tensor([1.0, 1.0, 1.0, torch.inf, 2.0])]
     best = torch.tensor([1.0, 1.0, 1.0, torch.inf, 1.0])

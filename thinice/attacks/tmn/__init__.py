@@ -166,7 +166,7 @@ def _search_curved(
     """Search from different starting points, in l1 too; return which samples have converged, (R,) bool.
 
     `ends` has the lengths (R,) that the descents so far and FMN ended with, infinite where there were none. Converged:
-    two of the descents, FMN and a second opinion end with the best length.
+    two of the descents, FMN and the second opinions, each taken as one, end with the best length.
     """
     sample = probes.sample
     order = screen.predicted[sample].argsort(dim=1, stable=True)
@@ -180,16 +180,16 @@ def _search_curved(
     index = ends[1].isinf().nonzero().squeeze(1)
     if len(index) and search.targets is None:
         ends[1][index] = run_fmn(search, sample[index], constants.FMN_STEPS * passes.steps)
-    converged = agree(ends, search.best[sample])
     # 4d SECOND OPINION: where they disagree, the class found is aimed at from the sample itself
+    opinion = torch.full_like(ends[0], torch.inf)
     for number in range(passes.opinions):
-        index = (~converged).nonzero().squeeze(1)
+        index = (~agree(ends, search.best[sample])).nonzero().squeeze(1)
         if not len(index):
             break
         end = second_opinion(search, sample[index], number, passes.steps)
-        ends.append(torch.full_like(ends[0], torch.inf).index_copy(0, index, end))
-        converged = agree(ends, search.best[sample])
-    return converged
+        opinion[index] = torch.minimum(opinion[index], end)
+        ends = [*ends[:2], opinion]
+    return agree(ends, search.best[sample])
 
 
 def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, Tensor, Tensor]:
