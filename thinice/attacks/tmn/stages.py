@@ -140,7 +140,7 @@ def select_class(search: SearchState, screen: Screen, wanted: Tensor, rounds: in
     candidates, distances, keep = screen.candidates, screen.distances, constants.KEEP
     nearest, evaluated = screen.predicted.amin(1, keepdim=True), torch.zeros_like(distances)
     evaluated[:, constants.GRADIENT_CLASSES :] = -1  # the first evaluation of these is their screen
-    live = (distances <= keep * nearest) & wanted[:, None]
+    live, leader = (distances <= keep * nearest) & wanted[:, None], screen.predicted.argmin(1, keepdim=True)
     for _ in range(rounds):
         index = live.flatten().nonzero().squeeze(1)
         if not len(index):
