@@ -59,10 +59,12 @@ CELLS = [
 ]
 REPORT_FROM = {"brackets": 50, "mnistfc_256x2": 15, "oval_cifar_base_kw": 5, "resnet_2b": 24}  # of the others: 60
 FACTORS = {"half": 0.5, "twice": 2.0}
-WITHOUT: Mapping[str, float] = {"NOISE_ENDS": 1e-9, "STEEPER": 1.0, "GRADIENT_ERROR": torch.inf, "REMOVED_ENTRIES": 0}
+WITHOUT: Mapping[str, float] = {"NOISE_ENDS": 1e-9, "STEEPER": 1.0, "GRADIENT_ERROR": torch.inf}
 """The value with which a number does nothing, where half and twice do not say it."""
 TECHNICAL = ("TINY", "VANISHED", "NORMAL_SIGNS", "BANK", "CACHED_PIXELS", "PIXELS_AT_ONCE", "IMAGES_AT_ONCE")
 """Numbers that nothing was tuned on: what float32 resolves, and how fast a search is."""
+IN_SETTINGS = {"DESCENT", "RESTART_PASSES"}
+"""Numbers that lengths are made of in `TmnSettings`, where no read is noted."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ def main() -> None:
     for name in [] if options.print else options.cells:
         cell = Cell.of(name, options)
         results, known[name] = rows.setdefault(name, {}), cell.known.tolist()
-        settings.__class__, Reads.names = Reads, set()
+        settings.__class__, Reads.names = Reads, set(IN_SETTINGS)
         results["usual"] = cell.run({}, {})
         settings.__class__ = ModuleType
         for number, label, value in variants(numbers):

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.attacks.test_tmn import Planes
 from thinice.attacks.result import FORWARD
 from thinice.attacks.tmn import settings, tmn
-from thinice.attacks.tmn.settings import PROBED_ENTRIES
+from thinice.attacks.tmn.settings import TRIES
 from thinice.attacks.tmn.sparse import gradient_error, greedy_add, greedy_remove
 from thinice.attacks.tmn.state import SearchState
 
@@ -41,7 +41,7 @@ def test_gradient_error_is_the_share_that_effects_differ_by(share):
     target, margin = torch.ones(3, dtype=torch.int64), torch.full((3,), 3.0)
     error = gradient_error(search, torch.arange(3), target, margin, torch.ones(3, 16))
     assert torch.allclose(error, torch.full_like(error, share), atol=1e-5)
-    assert torch.allclose(search.evaluations, torch.full_like(error, PROBED_ENTRIES * FORWARD))
+    assert torch.allclose(search.evaluations, torch.full_like(error, TRIES * FORWARD))
 
 
 @pytest.mark.parametrize("entry", [torch.nan, 0.0])
@@ -97,7 +97,7 @@ def test_stops_where_it_cannot_be_nearer():
     assert truth.amax() == 2
     search = SearchState(planes, *samples, norm="l0", seed=0)
     search.best = torch.full_like(truth, 2.0)
-    greedy_add(search, torch.arange(12), 30)
+    greedy_add(search, torch.arange(12), 28)
     assert torch.equal(search.best, truth)
     assert (search.evaluations <= 2 + 9 * FORWARD + 1e-3).all()  # no second addition
     assert (search.best_delta[truth > 1] == 0).all()
@@ -147,11 +147,11 @@ def test_reaches_the_class_that_is_asked_for():
 
 def test_drops_what_can_be_spared_and_nothing_else():
     search = SearchState(steep_and_strong, *MIDDLE, norm="l0", seed=0)
-    assert not greedy_remove(search, 3).any()
+    assert not greedy_remove(search).any()
     assert (search.evaluations == 0).all()
     search.best_delta[0, :9], search.best_delta[1, 8], search.best_delta[2, 8:10] = 0.5, 0.5, 0.5
     search.best[:] = torch.tensor([9.0, 1.0, 2.0])
-    spared = greedy_remove(search, 20)
+    spared = greedy_remove(search)
     tried = torch.tensor([sum(range(2, 10)), 0, 2]) * FORWARD  # no entry is tried that is not there
     assert torch.allclose(search.evaluations, tried)
     assert torch.equal(spared, torch.tensor([True, False, True]))
@@ -163,7 +163,7 @@ def test_drops_what_can_be_spared_and_nothing_else():
     search = SearchState(planes, *in_the_box(planes), norm="l0", seed=0)
     greedy_add(search, torch.arange(12), 100)
     known = search.best.clone()
-    assert not greedy_remove(search, 3).any()
+    assert not greedy_remove(search).any()
     assert torch.equal(search.best, known)
 
 
@@ -180,11 +180,8 @@ def test_a_sample_is_searched_alike_in_any_company_and_in_any_portions(monkeypat
 
     inputs = torch.rand(12, 1, 6, 6, generator=generator, dtype=torch.float64)
     labels, ids = model(inputs).argmax(1), torch.arange(12)
-    together = tmn(model, inputs, labels, ids, norm="l0", sparse_restarts=2, sparse_steps=10)
-    alone = [
-        tmn(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l0", sparse_restarts=2, sparse_steps=10)
-        for i in range(12)
-    ]
+    together = tmn(model, inputs, labels, ids, norm="l0", steps=60)
+    alone = [tmn(model, inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1], norm="l0", steps=60) for i in range(12)]
     assert torch.equal(torch.cat([one.candidates for one in alone]), together.candidates)
     assert torch.allclose(torch.cat([one.evaluations for one in alone]), together.evaluations)
     assert (together.candidates != inputs).flatten(1).any(1).all()

@@ -227,7 +227,7 @@ def test_a_row_is_of_the_kind_that_its_line_says(name):
         assert set(row.norms) <= set(NORMS)
         return
     assert isinstance(row, MinNormRow)
-    for settings in (*row.efforts.values(), row.ranges, *(dict.fromkeys(idle) for idle in row.idle.values())):
+    for settings in (*row.efforts.values(), row.ranges):
         assert set(settings) <= set(row.defaults)
     assert set(row.efforts) == (set(EFFORTS) if name in OWN else {"standard"})
 

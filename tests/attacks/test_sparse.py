@@ -24,7 +24,7 @@ Samples = tuple[Tensor, Tensor, Tensor]
 @pytest.fixture(autouse=True)
 def near_or_not(monkeypatch):
     """Search vertices for near samples, too; in l1 they are left to another search otherwise."""
-    monkeypatch.setattr(settings, "L1_ONE_ENTRY", 0.0)
+    monkeypatch.setattr(settings, "ONE_ENTRY", 0.0)
 
 
 def in_the_box(planes: Planes, count: int = 12) -> Samples:
@@ -51,7 +51,7 @@ def searched(model, samples: Samples, norm: str, *, seed: int = 0, targets: Tens
 def test_finds_the_nearest_plane_in_the_box(norm, classes):
     planes = Planes(classes)
     samples = in_the_box(planes)
-    search = searched(planes, samples, norm)
+    search = searched(planes, samples, norm, starts=3, steps=28)
     truth = torch.tensor(planes.distances(*samples[:2], norm))
     assert (search.best >= 0.9999 * truth).all()
     assert (search.best <= (truth + 0.5 if norm == "l0" else 1.005 * truth)).all()
@@ -66,7 +66,7 @@ def test_reaches_the_class_that_is_asked_for(norm):
     planes = Planes(5)
     inputs, labels, ids = in_the_box(planes)
     targets = (labels + 2) % 5
-    search = searched(planes, (inputs, labels, ids), norm, targets=targets, restarts=2, steps=40)
+    search = searched(planes, (inputs, labels, ids), norm, targets=targets, starts=2, steps=40)
     points = (search.flat + search.best_delta).view_as(inputs)
     assert (planes(points).argmax(1) == targets).all()
     for sample in range(len(inputs)):  # behind the plane towards it, at least; others may lie in front
@@ -79,11 +79,11 @@ def test_reaches_the_class_that_is_asked_for(norm):
 def test_a_sample_is_searched_alike_in_any_company(norm):
     planes = Planes(10)
     inputs, labels, ids = in_the_box(planes)
-    together = searched(planes, (inputs, labels, ids), norm, restarts=3, steps=15)
+    together = searched(planes, (inputs, labels, ids), norm, starts=3, steps=15)
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))
-    shuffled = searched(planes, (inputs[order], labels[order], ids[order]), norm, restarts=3, steps=15)
+    shuffled = searched(planes, (inputs[order], labels[order], ids[order]), norm, starts=3, steps=15)
     alone = [
-        searched(planes, (inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1]), norm, restarts=3, steps=15)
+        searched(planes, (inputs[i : i + 1], labels[i : i + 1], ids[i : i + 1]), norm, starts=3, steps=15)
         for i in range(3)
     ]
     assert torch.allclose(shuffled.best_delta, together.best_delta[order], atol=1e-5)
@@ -92,9 +92,9 @@ def test_a_sample_is_searched_alike_in_any_company(norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_passes_are_the_screen_and_the_steps(norm, monkeypatch):
-    monkeypatch.setattr(settings, "OUTSIDE", {norm: torch.inf})
+    monkeypatch.setattr(settings, "OUTSIDE", torch.inf)
     planes = Planes(10)
-    search = searched(planes, in_the_box(planes), norm, restarts=2, steps=7)
+    search = searched(planes, in_the_box(planes), norm, starts=2, steps=7)
     steps = 2 * 7  # in l1 the refinement is among them
     screen = FORWARD + 9 * (1 - FORWARD)
     assert torch.allclose(search.evaluations, torch.full_like(search.best, screen + steps))
@@ -109,10 +109,10 @@ def test_other_seeds_and_other_ids_draw_others():
 
     inputs = torch.rand(12, 1, 6, 6, generator=generator)
     labels, ids = model(inputs).argmax(1), torch.arange(12)
-    first = searched(model, (inputs, labels, ids), "l1", restarts=1, steps=5)
-    assert torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", restarts=1, steps=5).best)
-    assert not torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", seed=1, restarts=1, steps=5).best)
-    assert not torch.equal(first.best, searched(model, (inputs, labels, ids + 40), "l1", restarts=1, steps=5).best)
+    first = searched(model, (inputs, labels, ids), "l1", starts=1, steps=5)
+    assert torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", starts=1, steps=5).best)
+    assert not torch.equal(first.best, searched(model, (inputs, labels, ids), "l1", seed=1, starts=1, steps=5).best)
+    assert not torch.equal(first.best, searched(model, (inputs, labels, ids + 40), "l1", starts=1, steps=5).best)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -120,7 +120,7 @@ def test_converges_on_a_plane_and_has_no_gradient_where_all_is_flat(norm):
     planes = Planes(2)
     inputs, labels, ids = in_the_box(planes)
     search = SearchState(planes, inputs, labels, ids, norm=norm, seed=0)
-    converged, gradient_masked, needs_other_search = vertices(search, steps=40)
+    converged, gradient_masked, needs_other_search = vertices(search, starts=3, steps=40)
     assert converged.all()
     assert not gradient_masked.any()
     assert not needs_other_search.any()
@@ -129,7 +129,7 @@ def test_converges_on_a_plane_and_has_no_gradient_where_all_is_flat(norm):
         return inputs.flatten(1)[:, :2] * 0 + torch.tensor([1.0, 0.0])
 
     search = SearchState(flat, inputs, torch.zeros_like(labels), ids, norm=norm, seed=0)
-    converged, gradient_masked, _ = vertices(search, restarts=2, steps=5)
+    converged, gradient_masked, _ = vertices(search, starts=2, steps=5)
     assert gradient_masked.all()
     assert not converged.any()
     assert search.best.isinf().all()
@@ -138,33 +138,14 @@ def test_converges_on_a_plane_and_has_no_gradient_where_all_is_flat(norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_sample_of_which_nothing_is_found_gets_a_start_towards_each_class(norm):
-    planes, labels = Planes(10, pixels=144), torch.arange(10)
-    away = planes.weight.sign().view(-1, 1, 12, 12) * torch.tensor([0.45] * 5 + [0.02] * 5).view(-1, 1, 1, 1)
-    search = searched(planes, (0.5 + away, labels, labels), norm, restarts=1, steps=3)
-    extra = search.evaluations - (FORWARD + 9 * (1 - FORWARD) + 3)
-    assert search.best.isfinite().all()
-    assert (extra[:5] > 2.9).all()  # too far for the lengths that three steps from few entries reach
-    assert (extra[5:].abs() < 1e-4).all()
-
-
-def test_where_vertices_end_too_far_another_search_is_asked_for():
-    planes = Planes(2, pixels=144)
-
-    def waves(inputs):  # near the sample as linear as ever, farther out the own class wins again
-        ahead = planes(inputs)[:, 1:] - planes(inputs)[:, :1]
-        return torch.cat(
-            [0 * ahead, torch.where(ahead < 0.3, ahead, torch.where(ahead > 30, ahead - 30, 0.3 - ahead))], 1
-        )
-
-    inputs = torch.full((4, 1, 12, 12), 0.5)
-    inputs = inputs - 0.02 * (planes.weight[1] - planes.weight[0]).sign().view(1, 1, 12, 12)
-    labels, ids = torch.zeros(4, dtype=torch.int64), torch.arange(4)
-    search = SearchState(waves, inputs, labels, ids, norm="l0", seed=0)
-    needs_other_search = vertices(search, restarts=3, steps=8)[2]
-    assert needs_other_search.any()
-    assert not needs_other_search.all()
-    passes = 1 + 8 * torch.where(needs_other_search, 1.0, 3.0)
-    assert torch.allclose(search.evaluations, passes)
+    planes, first = Planes(10), torch.zeros(12, dtype=torch.int64)
+    inputs, _, ids = in_the_box(planes)
+    for ahead, starts in ((100.0, 9), (0.0, 1)):  # out of reach within the box; and not
+        samples = inputs, first if ahead else planes(inputs).argmax(1), ids
+        own = torch.tensor([ahead] + 9 * [0.0])
+        search = searched(lambda points, own=own: planes(points) + own, samples, norm, starts=1, steps=6)
+        assert search.best.isinf().all() == (starts == 9)
+        assert torch.allclose(search.evaluations, torch.full((12,), FORWARD + 9 * (1 - FORWARD) + 6 * starts))
 
 
 def never_adversarial(inputs: Tensor) -> Tensor:
@@ -176,24 +157,24 @@ def test_in_l0_entries_are_added_greedily_where_gradients_are_wrong_and_vertices
     planes = Planes(2)
     samples = in_the_box(planes)
     truth = torch.tensor(planes.distances(*samples[:2], "l0"), dtype=torch.float32)
-    most = 2 * FORWARD + 1 + settings.PROBED_ENTRIES * FORWARD  # clean, screen, how wrong gradients are
+    most = 2 * FORWARD + 1 + settings.TRIES * FORWARD  # clean, screen, how wrong gradients are
     spare = truth * (truth - 1) / 2 * FORWARD
-    passes = {}
+    passes, starts = {}, 2.0 * settings.LONG
     for limit in (-1.0, torch.inf):  # all are wrong, and none
         monkeypatch.setattr(settings, "GRADIENT_ERROR", limit)
-        found = tmn(planes, *samples, norm="l0", sparse_restarts=2, sparse_steps=9)
+        found = tmn(planes, *samples, norm="l0", steps=120)
         length = (found.candidates - samples[0]).flatten(1).count_nonzero(1)
         assert torch.equal(length.float(), truth)
         passes[limit] = found.evaluations - most - spare.clamp(max=12)
-    assert (passes[-1.0] <= 18).all()  # what the vertices may spend, at most
+    assert (passes[-1.0] <= starts).all()  # what the vertices may spend, at most
     assert (passes[-1.0] < passes[torch.inf]).all()
-    assert ((passes[torch.inf] - 18).abs() < 2).all()
+    assert ((passes[torch.inf] - starts).abs() < 2).all()
     monkeypatch.setattr(settings, "GRADIENT_ERROR", -1.0)
     inputs, nobody = samples[0], torch.zeros_like(samples[1])
-    found = tmn(never_adversarial, inputs, nobody, samples[2], norm="l0", sparse_restarts=2, sparse_steps=9)
+    found = tmn(never_adversarial, inputs, nobody, samples[2], norm="l0", steps=120)
     assert torch.equal(found.candidates, inputs)
-    assert (found.evaluations >= 2 * 18 + 18).all()  # twice the passes of the greedy search, and both starts
-    assert (found.evaluations <= 2 * 18 + 18 + most + 3).all()
+    assert (found.evaluations >= starts).all()  # all 36 entries are added before twice the passes are spent
+    assert (found.evaluations <= 3 * starts + most + 3).all()
 
 
 @pytest.mark.parametrize("spared", [True, False])
@@ -204,20 +185,20 @@ def test_in_l0_greedy_search_follows_a_start_that_ends_too_far_and_spare_entries
     inputs, labels, ids = in_the_box(planes)
     asked = []
     monkeypatch.setattr(module, "greedy_add", lambda _search, sample, passes: asked.append((sample.tolist(), passes)))
-    monkeypatch.setattr(module, "greedy_remove", lambda search, _rounds: (search.best > 0) & spared)
+    monkeypatch.setattr(module, "greedy_remove", lambda search: (search.best > 0) & spared)
     assert tmn(planes, inputs, labels, ids, norm="l0").converged.all() != spared
     assert all(not samples for samples, _ in asked)
-    monkeypatch.setattr(settings, "OUTSIDE", {"l0": 0.0})
-    tmn(planes, inputs, labels, ids, norm="l0", sparse_restarts=3, sparse_steps=20)
-    assert asked[-1] == (list(range(12)), 40)
+    monkeypatch.setattr(settings, "OUTSIDE", 0.0)
+    tmn(planes, inputs, labels, ids, norm="l0", steps=200)
+    assert asked[-1] == (list(range(12)), 2 * settings.LONG)
 
 
 def test_in_l1_a_start_that_ends_too_far_is_the_last(monkeypatch):
     planes = Planes(2)
     samples = in_the_box(planes)
-    for allowed, starts in ((0.99, 1), (1.5, 3)):  # the screen is the truth here, and nothing is nearer
-        monkeypatch.setattr(settings, "OUTSIDE", {"l1": allowed})
-        search = searched(planes, samples, "l1", restarts=3, steps=12)
+    for allowed, starts in ((0.99, 1), (torch.inf, 3)):  # the screen is the truth here, and nothing is nearer
+        monkeypatch.setattr(settings, "OUTSIDE", allowed)
+        search = searched(planes, samples, "l1", starts=3, steps=12)
         assert torch.allclose(search.evaluations, torch.full_like(search.best, 1 + 12 * starts))
 
 
@@ -227,41 +208,21 @@ def test_samples_nearer_than_one_entry_are_left_alone_in_l1(monkeypatch):
     inputs, labels, ids = in_the_box(planes)
     truth = torch.tensor(planes.distances(inputs, labels, "l1"))
     search = SearchState(planes, inputs, labels, ids, norm="l1", seed=0)
-    left = vertices(search, restarts=2, steps=9)[2]
+    left = vertices(search, starts=2, steps=9)[2]
     assert torch.equal(left, truth < 1)  # the linear picture is the truth here
     assert 0 < left.sum() < len(ids)
     assert search.best[left].isinf().all()
     assert search.best[~left].isfinite().all()
     assert torch.allclose(search.evaluations, 1 + 18 * (~left).to(search.best))
-    assert not vertices(SearchState(planes, inputs, labels, ids, norm="l0", seed=0), restarts=2, steps=9)[2].any()
+    assert not vertices(SearchState(planes, inputs, labels, ids, norm="l0", seed=0), starts=2, steps=9)[2].any()
 
 
-@pytest.mark.parametrize(("norm", "restarts", "fmn_steps"), [("l1", 3, None), ("l1", 11, 121), ("l0", 11, None)])
-def test_in_l1_a_third_of_many_starts_is_left_to_fmn(monkeypatch, norm, restarts, fmn_steps):
-    monkeypatch.setattr(settings, "OUTSIDE", {norm: torch.inf})
-    module, planes, asked = import_module("thinice.attacks.tmn"), Planes(2), []
-
-    def refine(search, sample, steps):
-        asked.append((sample.tolist(), steps))
-        search.best[sample[sample <= 5]] *= 0.9  # it finds something shorter
-        return sample < 0  # and agrees on none
-
-    monkeypatch.setattr(module, "refine_with_fmn", refine)
-    samples = in_the_box(planes)
-    find = tmn(planes, *samples, norm=norm, sparse_restarts=restarts, sparse_steps=33)
-    assert asked == ([] if fmn_steps is None else [(list(range(12)), fmn_steps)])
-    assert find.converged.tolist() == [fmn_steps is None] * 6 + [True] * 6
-    if norm == "l1":
-        starts = restarts if fmn_steps is None else 7
-        assert torch.allclose(find.evaluations, torch.full((12,), FORWARD + 1 + 33.0 * starts))
-
-
-def test_fmn_confirms_what_it_agrees_on_alone(monkeypatch):
+def test_fmn_counts_where_it_is_shorter_and_says_where_it_found_nothing(monkeypatch):
     module, planes = import_module("thinice.attacks.tmn.stages"), Planes(2)
     search = SearchState(planes, *in_the_box(planes), norm="l1", seed=0)
     sample = torch.tensor([0, 1, 2, 3, 4])
     search.best[sample] = torch.tensor([1.0, 1.0, 1.0, 1.0, torch.inf])
-    lengths = torch.tensor([1.001, 1.5, 0.5, 0.0, 0.7])  # agrees, farther, nearer, nothing found, found at last
+    lengths = torch.tensor([1.001, 1.5, 0.5, 0.0, 0.7])  # as short, farther, nearer, nothing found, found at last
 
     def fmn(_model, inputs, *_, **__):
         delta = torch.zeros_like(inputs).flatten(1)
@@ -270,8 +231,10 @@ def test_fmn_confirms_what_it_agrees_on_alone(monkeypatch):
 
     monkeypatch.setattr(module, "fmn", fmn)
     search.flat[:] = 0.0
-    assert module.refine_with_fmn(search, sample, steps=9).tolist() == [True, False, False, False, False]
+    ends = module.run_fmn(search, sample, 9)
+    torch.testing.assert_close(ends, torch.tensor([1.001, 1.5, 0.5, torch.inf, 0.7]))
     torch.testing.assert_close(search.best[sample], torch.tensor([1.0, 1.0, 0.5, 1.0, 0.7]))  # nothing shorter is lost
+    assert (search.evaluations[sample] == 1).all()
 
 
 def test_a_subset_starts_anew_and_gives_back_what_is_shorter():
@@ -289,7 +252,7 @@ def test_a_subset_starts_anew_and_gives_back_what_is_shorter():
 
 
 def test_in_l1_a_dense_search_that_ends_farther_than_a_vertex_has_not_converged(monkeypatch):
-    monkeypatch.setattr(settings, "OUTSIDE", {"l1": 0.0})
+    monkeypatch.setattr(settings, "OUTSIDE", 0.0)
     module, planes = import_module("thinice.attacks.tmn"), Planes(2)
 
     def farther(part, *_):
@@ -303,8 +266,8 @@ def test_in_l1_a_dense_search_that_ends_farther_than_a_vertex_has_not_converged(
 
 @pytest.mark.parametrize(("span", "allowed"), [(0.3, 1.5), (0.2, 1.1)])
 def test_in_l1_near_samples_are_searched_alike_beside_far_ones(monkeypatch, span, allowed):
-    monkeypatch.setattr(settings, "L1_ONE_ENTRY", span)
-    monkeypatch.setattr(settings, "OUTSIDE", {"l1": allowed})
+    monkeypatch.setattr(settings, "ONE_ENTRY", span)
+    monkeypatch.setattr(settings, "OUTSIDE", allowed)
     generator = torch.Generator().manual_seed(0)
     hidden, out = torch.randn(64, 36, generator=generator), torch.randn(10, 64, generator=generator)
 

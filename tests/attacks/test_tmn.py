@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -19,12 +19,15 @@ from thinice.attacks import make_attack
 from thinice.attacks.result import FORWARD, MinNormResult, verify
 from thinice.attacks.tmn import TmnCandidates, TmnSettings, settings, tmn
 from thinice.attacks.tmn.settings import EFFORTS
+from thinice.attacks.tmn.stages import agree, annealed_descent, descent_steps, screen_classes
 from thinice.attacks.tmn.state import ANY, SearchState, draw_index
-from thinice.types import NORMS, FoundBy, Outcome
+from thinice.types import NORMS, Outcome
 
 pytestmark = pytest.mark.sampled
 
 QUICK = EFFORTS["quick"]
+DOCS = Path(__file__).parents[2] / "docs" / "tmn.md"
+TECHNICAL = ("TINY", "VANISHED", "NORMAL_SIGNS", "BANK", "CACHED_PIXELS", "PIXELS_AT_ONCE", "IMAGES_AT_ONCE")
 
 
 class Planes:
@@ -91,7 +94,7 @@ def test_a_thousand_classes_cost_no_more_than_ten():
     ratio = nearest.epsilon.numpy() / truth
     assert (ratio >= 0.9999).all()
     assert np.median(ratio) <= 1.02
-    assert nearest.evaluations.max() <= 60
+    assert nearest.evaluations.max() <= 60  # one with a descent to the next class
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -253,22 +256,6 @@ def test_efforts_keep_to_their_budgets(effort, linear, curved_one):
     assert finds.evaluations.max() <= curved_one + 25
 
 
-def test_a_descent_is_longer_where_gradients_disagree():
-    planes, generator = Planes(10), torch.Generator().manual_seed(0)
-    hidden, out = torch.randn(512, 36, generator=generator), torch.randn(10, 512, generator=generator)
-
-    def folds(x):
-        return torch.relu((x.flatten(1) - 0.5) @ hidden.T) @ out.T
-
-    inputs = torch.rand(32, 1, 6, 6, generator=generator)
-    samples = {planes: planes.samples(32), folds: (inputs, folds(inputs).argmax(1), torch.arange(32))}
-    finds = [tmn(model, *samples[model], norm="linf", steps=60, noise=0.0) for model in (planes, folds)]
-    straight, folded = (found.evaluations[~found.curved] - 60 for found in finds)
-    assert -40 < straight.median() < -25  # a third of the steps, screen and selection: on a plane nothing disagrees
-    assert folded.quantile(0.9) > straight.quantile(0.9) + 10
-    assert folded.max() < 140  # three times the steps, at most
-
-
 def bent(inputs: Tensor) -> Tensor:
     """Three classes on 400 entries: one is screened at 1 and lies at 0.6, one is screened at 5 and lies at 0.5."""
     moved = inputs.flatten(1) - 0.5
@@ -277,33 +264,70 @@ def bent(inputs: Tensor) -> Tensor:
     return torch.stack([0 * u, u + (1 - 0.6) / 0.36 * u**2 - 1, 0.2 * v + (1 - 0.1) / 0.25 * v**2 - 1, 0 * u - 5], 1)
 
 
-def test_where_the_chosen_class_is_closer_than_predicted_runners_up_get_a_descent(monkeypatch):
-    monkeypatch.setattr(settings, "CURVATURE_LIMIT", torch.inf)  # there it would find both
-    inputs, ids = torch.full((4, 1, 20, 20), 0.5), torch.arange(4)
+def test_where_the_chosen_class_is_closer_than_predicted_the_runner_up_gets_a_descent(monkeypatch):
+    inputs, ids = torch.full((2, 1, 20, 20), 0.5), torch.tensor([0, 3])  # whose random signs find it nearly linear
     epsilon, cost = {}, {}
-    for others in (0, 1, 2, 200):
-        nearest = attacked(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others, fmn_steps=0)
-        assert (nearest.evaluations < 200).all()
-        epsilon[others], cost[others] = nearest.epsilon, nearest.evaluations
-    assert ((epsilon[0] >= 0.6) & (epsilon[0] < 0.606)).all()
-    assert ((epsilon[1] >= 0.5) & (epsilon[1] < 0.505)).all()
-    assert ((epsilon[2] >= 0.5) & (epsilon[2] < 0.505)).all()
-    assert torch.equal(cost[2], cost[200])  # there are two others
-    assert ((cost[1] - cost[0] >= 28) & (cost[1] - cost[0] <= 36)).all()  # they share the steps, at least 27, 1.5 times
-    converged = [
-        tmn(bent, inputs, 0 * ids, ids, norm="l2", runner_up_classes=others, steps=75, fmn_steps=0).converged
-        for others in (0, 1)
-    ]
-    assert torch.cat(converged).all()
-    targeted = [
-        tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1, runner_up_classes=others) for others in (0, 2)
-    ]
-    assert all((bent(one.candidates).argmax(1) == 1).all() for one in targeted)
-    assert torch.equal(targeted[0].evaluations, targeted[1].evaluations)
-    two = [
-        tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2", runner_up_classes=others) for others in (0, 2)
-    ]
-    assert torch.equal(two[0].evaluations, two[1].evaluations)
+    for limit in (0.3, 0.6):  # the chosen class is closer by up to log(1 / 0.6) = 0.51
+        monkeypatch.setattr(settings, "CURVATURE", limit)
+        nearest = attacked(bent, inputs, 0 * ids, ids, norm="l2")
+        epsilon[limit], cost[limit] = nearest.epsilon, nearest.evaluations
+    assert ((epsilon[0.3] >= 0.5) & (epsilon[0.3] < 0.505)).all()
+    assert ((epsilon[0.6] >= 0.6) & (epsilon[0.6] < 0.606)).all()
+    assert ((cost[0.3] - cost[0.6] > 20) & (cost[0.3] - cost[0.6] < 80)).all()
+    monkeypatch.setattr(settings, "CURVATURE", 0.3)
+    find = tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1)
+    assert (bent(find.candidates).argmax(1) == 1).all()
+    two = tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2")
+    assert ((two.candidates - inputs).flatten(1).norm(dim=1) < 0.606).all()
+
+
+def test_a_descent_is_longer_where_gradients_disagree():
+    planes, generator = Planes(10), torch.Generator().manual_seed(0)
+    hidden, out = torch.randn(512, 36, generator=generator), torch.randn(10, 512, generator=generator)
+
+    def folds(x):
+        return torch.relu((x.flatten(1) - 0.5) @ hidden.T) @ out.T
+
+    inputs = torch.rand(32, 1, 6, 6, generator=generator)
+    lengths = []
+    for model, (points, labels, ids) in (
+        (planes, planes.samples(32)),
+        (folds, (inputs, folds(inputs).argmax(1), torch.arange(32))),
+    ):
+        search = SearchState(model, points, labels, ids, norm="linf", seed=0)
+        candidates = screen_classes(search, 1).candidates
+        search.step(candidates, search.evaluate(candidates), 1.0)
+        lengths.append(descent_steps(search, candidates, 60))
+    straight, folded = lengths
+    assert (straight == 20).all()  # on a plane nothing disagrees: a third
+    assert folded.median() > 10
+    assert folded.max() > 60
+    assert folded.max() <= 60 * (2 / settings.USUAL_DISAGREEMENT) ** (1 / 3)  # where a gradient is turned around
+
+
+def test_a_descent_that_ends_far_beyond_its_best_is_lost_and_has_not_converged():
+    """An adversarial is met on the way; from then on nothing is adversarial any more."""
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(6)
+    asked = []
+
+    def fading(points):
+        asked.append(len(points))
+        logits = planes(points)
+        own = torch.nn.functional.one_hot(labels, 3) * (100.0 if len(asked) > 4 else 0.0)
+        return logits + own
+
+    search = SearchState(fading, inputs, labels, ids, norm="l2", seed=0)
+    rows = screen_classes(search, 1).candidates
+    steps = torch.full_like(labels, 24)
+    converged, lost = annealed_descent(search, rows, steps, 0, stride=2.0)
+    assert search.best.isfinite().any()
+    assert lost.all()
+    assert not converged.any()
+    search = SearchState(planes, inputs, labels, ids, norm="l2", seed=0)
+    converged, lost = annealed_descent(search, screen_classes(search, 1).candidates, steps, 0, stride=2.0)
+    assert converged.all()
+    assert not lost.any()
 
 
 @pytest.mark.slow
@@ -323,11 +347,13 @@ def test_restarts_at_the_best_point_are_no_proof_of_it():
     assert wrong[is_curved & converged].float().mean() < 0.05
 
 
-def test_a_thorough_search_of_a_curved_sample_tries_runner_up_classes_at_the_best_point(monkeypatch):
+def test_a_long_search_of_a_curved_sample_tries_runner_up_classes_at_the_best_point(monkeypatch):
     network = curved(gain=4.0)
     inputs, labels, ids = curved_samples(network, 8)
     asked, runner_up = [], SearchState.runner_up
-    monkeypatch.setattr(settings, "CURVATURE_LIMIT", -1.0)  # everything is curved
+    monkeypatch.setattr(settings, "CURVATURE", -1.0)  # everything is curved,
+    monkeypatch.setattr(settings, "AGREEMENT", -1.0)  # no two searches agree,
+    monkeypatch.setattr(settings, "DESCENT", 0.2)  # and descents are short
 
     def noted(search, sample, rank):
         classes = runner_up(search, sample, rank)
@@ -335,14 +361,74 @@ def test_a_thorough_search_of_a_curved_sample_tries_runner_up_classes_at_the_bes
         return classes
 
     monkeypatch.setattr(SearchState, "runner_up", noted)
-    asked_for = {"restarts": 10, "restart_steps": 6, "runner_up_classes": 0}
-    finds = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", **asked_for)
-    assert finds.curved.any()
-    assert [rank for rank, _ in asked] == [1, 2, 1, 0]  # the last is the second opinion, on the class found
+    find = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", steps=700)
+    assert find.curved.any()
+    assert not find.converged.any()
+    assert [rank for rank, _ in asked] == [1, 2, 0, 0, 0]  # seven restarts, then second opinions on the class found
     assert all(other.all() for _, other in asked)
     targeted = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", targets=(labels + 1) % 10)
     assert len(targeted.candidates) == 8
-    assert len(asked) == 4
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_where_searches_agree_no_second_opinion_is_asked(norm, monkeypatch):
+    monkeypatch.setattr(settings, "CURVATURE", -1.0)
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(6)
+    cost = {}
+    for agreement in (settings.AGREEMENT, -1.0):
+        monkeypatch.setattr(settings, "AGREEMENT", agreement)
+        find = tmn(planes, inputs, labels, ids, norm=norm)
+        assert find.converged.all() == (agreement > 0)
+        cost[agreement] = find.evaluations
+    agreed, disagreed = cost.values()
+    steps = TmnSettings().descent
+    torch.testing.assert_close(disagreed - agreed, torch.full_like(agreed, steps + FORWARD))
+    assert (agreed - 4 * steps - steps // settings.PART < 9).all()  # the screen, the probe, and what FMN adds
+
+
+def test_fmn_that_came_nearer_alone_is_asked_once_and_does_not_confirm_itself(monkeypatch):
+    module, planes, asked = import_module("thinice.attacks.tmn"), Planes(3), []
+    monkeypatch.setattr(settings, "PREDICTION_ERROR", -1.0)  # every sample is cross-checked
+
+    def nearer(search, sample, steps):
+        asked.append((sample.tolist(), steps))
+        search.best[sample] *= 0.9  # nearer than there is anything
+        return search.best[sample]
+
+    monkeypatch.setattr(module, "run_fmn", nearer)
+    find = tmn(planes, *planes.samples(6), norm="l2")
+    assert asked == [(list(range(6)), settings.FMN_STEPS * TmnSettings().descent)]
+    assert find.curved.all()
+    assert not find.converged.any()
+    monkeypatch.setattr(module, "run_fmn", lambda search, sample, _: search.best[sample] + 0)
+    find = tmn(planes, *planes.samples(6), norm="l2")
+    assert not find.curved.any()
+    assert find.converged.all()
+
+
+def test_second_opinions_do_not_confirm_each_other(monkeypatch):
+    module, planes, asked = import_module("thinice.attacks.tmn"), Planes(3), []
+    monkeypatch.setattr(settings, "CURVATURE", -1.0)
+    monkeypatch.setattr(settings, "DESCENT", 0.2)
+    monkeypatch.setattr(module, "run_fmn", lambda search, sample, _: torch.full_like(search.best[sample], torch.inf))
+
+    def opinion(search, sample, number, _steps):
+        asked.append(number)
+        search.best[sample] = 1e-3  # nearer than there is anything, again and again
+        return search.best[sample]
+
+    monkeypatch.setattr(module, "second_opinion", opinion)
+    find = tmn(planes, *planes.samples(6), norm="l2", **EFFORTS["thorough"])
+    assert asked == [0, 1, 2, 3]
+    assert not find.converged.any()
+
+
+def test_two_searches_agree_where_both_end_with_the_best_length():
+    ends = [torch.tensor([1.0, 1.001, 1.01, torch.inf, 2.0]), torch.tensor([1.0, 1.0, 1.0, torch.inf, 2.0])]
+    best = torch.tensor([1.0, 1.0, 1.0, torch.inf, 1.0])
+    assert agree(ends, best).tolist() == [True, True, False, False, False]
 
 
 def test_where_nothing_is_found_descents_do_not_start_at_the_input():
@@ -375,67 +461,44 @@ def test_runners_up_are_the_likeliest_classes_at_the_best_point():
     assert search.runner_up(torch.tensor([0]), 0).item() in (ANY, 1)
 
 
-@pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-@pytest.mark.parametrize("near", [False, True])
-def test_a_dense_search_in_l1_keeps_to_the_passes_of_the_starts_it_replaces(monkeypatch, near, effort, targeted):
-    monkeypatch.setattr(settings, "L1_ONE_ENTRY", 1e3 if near else 0.0)  # a dense search instead of every start,
-    monkeypatch.setattr(settings, "OUTSIDE", {"l1": 0.0})  # or after the first
-    planes, options = Planes(3), TmnSettings(**EFFORTS[effort])
-    inputs, labels, ids = planes.samples(6)
-    targets = (labels + 1) % 3 if targeted else None
-    passes = options.sparse_restarts * options.sparse_steps
-    if near:
-        passes = (options.restarts + 1) * options.restart_steps + options.bracket_steps
-    cost = tmn(planes, inputs, labels, ids, norm="l1", targets=targets, **EFFORTS[effort]).evaluations
-    assert (cost >= 0.6 * passes).all()
-    assert (cost <= passes + 9).all()  # screens of two classes, the probe, and what FMN adds to its passes
-
-
 def test_stages_and_restarts_draw_random_signs_of_their_own():
-    """With the settings of every effort, and of longer searches up to the limits that docs/tmn.md names."""
-    longest = {"steps": 5500, "runner_up_classes": 9, "restarts": 20, "restart_steps": 1665}
-    for options in (*(TmnSettings(**EFFORTS[effort]) for effort in EFFORTS), TmnSettings(**longest)):
-        noisy = math.ceil(settings.STEPS_RANGE * options.steps * settings.NOISE_ENDS)
+    """With the settings of every effort, and of a longer search."""
+    longest = (2 / settings.USUAL_DISAGREEMENT) ** (1 / 3)  # of descents, in units of the usual
+    for options in (*(TmnSettings(**EFFORTS[effort]) for effort in EFFORTS), TmnSettings(steps=10_000)):
+        noisy = math.ceil(longest * options.descent * settings.NOISE_ENDS)
         streams = [[draw_index("probe")]]
+        streams += [[draw_index("descend", rank, k) for k in range(noisy)] for rank in (0, 1)]
+        draws, curved_passes = 1 + math.ceil(options.descent * settings.NOISE_ENDS), options.curved
         streams += [
-            [draw_index("descend", rank, k) for k in range(noisy)] for rank in range(options.runner_up_classes + 1)
+            [draw_index("restart", number, k) for k in range(draws)] for number in range(curved_passes.restarts)
         ]
-        draws = 1 + math.ceil(options.restart_steps * settings.NOISE_ENDS)  # a starting point, and noise
-        streams += [[draw_index("restart", number, k) for k in range(draws)] for number in range(options.restarts)]
+        streams += [
+            [draw_index("opinion", number, k) for k in range(draws)] for number in range(curved_passes.opinions)
+        ]
         numbers = [number for stream in streams for number in stream]
         assert len(set(numbers)) == len(numbers)
     thorough = TmnSettings(**EFFORTS["thorough"])  # S2 in l1, whose dense search restarts as well
-    draws = (thorough.sparse_restarts + thorough.classes) * thorough.sparse_steps * settings.NORMAL_SIGNS
+    draws = (thorough.starts + thorough.classes) * settings.LONG * settings.NORMAL_SIGNS
     vertices = {draw_index("vertices", step=k) for k in range(draws)}
     assert len(vertices) == draws
     assert not vertices & {draw_index("restart", number, k) for number in range(10) for k in range(1000)}
 
 
-DOCS = Path(__file__).parents[2] / "docs" / "tmn.md"
-
-
-def test_the_description_has_every_constant_with_its_value():
+def test_the_description_has_every_number_with_its_value():
     text = " ".join(DOCS.read_text(encoding="utf-8").split())
-    other = ("EFFORTS", "RANGES", "UNUSED")
+    other = ("EFFORTS", "RANGES")
     constants = {name: value for name, value in vars(settings).items() if name.isupper() and name not in other}
-    assert len(constants) > 60
+    tuned = 0
     for name, value in constants.items():
-        written = ", ".join(f"{norm} {part:g}" for norm, part in value.items()) if isinstance(value, Mapping) else None
-        assert f"`{name}` {written or (value if isinstance(value, int) else format(value, 'g'))}" in text, name
-
-
-def test_the_description_has_every_setting_of_every_effort_and_norm():
-    rows = [
-        line.strip("| ").split(" | ") for line in DOCS.read_text(encoding="utf-8").splitlines() if "| yes |" in line
-    ]
-    table = {row[0].strip("`"): row[2:] for row in rows}
-    assert set(table) == {field.name for field in fields(TmnSettings)}
-    for name, (*values, dense, l1, l0) in table.items():
-        efforts = [getattr(TmnSettings(**EFFORTS[effort]), name) for effort in ("quick", "standard", "thorough")]
-        assert [float(value) for value in values] == efforts
-        for norm, used in (("linf", dense), ("l2", dense), ("l1", l1), ("l0", l0)):
-            assert (used == "-") == (name in settings.UNUSED[norm])
+        parts = value if isinstance(value, Mapping) else {"": value}
+        tuned += 0 if name in TECHNICAL else len(parts)
+        written = ", ".join(f"{norm} {part:g}".strip() for norm, part in parts.items())
+        assert f"`{name}` {value if isinstance(value, int) else written}" in text, name
+    for effort in EFFORTS:
+        options = TmnSettings(**EFFORTS[effort])
+        assert f"| {effort} | {options.steps} | {options.descent} | {options.starts} |" in text
+        tuned += 1
+    assert tuned + 1 <= 41  # and the classes
 
 
 def test_random_signs_depend_on_the_sample_the_number_and_the_seed_alone():
@@ -513,17 +576,14 @@ def test_what_was_found_without_a_gradient_is_not_believed_to_be_near(norm):
     truth, network = planes.distances(inputs, labels, norm), Saturated(planes)
     alone = make_attack("tmn", norm=norm, fallback=False)(network, inputs, labels, ids)
     assert alone.found.all()
-    far = alone.epsilon.numpy() > 1.5 * truth
-    assert far.mean() >= 0.2  # found by chance
-    assert not alone.converged[torch.from_numpy(far)].any()
+    assert (alone.epsilon.numpy() <= 1.02 * truth)[alone.converged.numpy()].all()
     helped = make_attack("tmn", norm=norm)(network, inputs, labels, ids)
     ratio = helped.epsilon.numpy() / truth
     assert helped.found.all()
     assert (ratio >= 0.999).all()
     assert np.median(ratio) <= 1.02
     assert (helped.epsilon <= alone.epsilon).all()
-    assert (helped.found_by[torch.from_numpy(far)] != FoundBy.SEARCH).all()
-    assert (helped.evaluations[torch.from_numpy(far)] > alone.evaluations[torch.from_numpy(far)]).all()
+    assert (helped.evaluations > alone.evaluations)[~alone.converged].all()
     part = make_attack("tmn", norm=norm)(network, inputs[5:9], labels[5:9], ids[5:9])
     torch.testing.assert_close(part.epsilon, helped.epsilon[5:9], rtol=0.01, atol=0)
 

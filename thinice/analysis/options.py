@@ -131,9 +131,7 @@ class SearchOptions(TypedDict, total=False):
 
     norm: Annotated[Norm, Option("linf", "Norm of the perturbation.")]
     effort: Annotated[Effort, Option("standard", "How much to spend on each sample.")]
-    steps: Annotated[
-        int, Option(None, "Steps of the attack, instead of the effort's; not for tmn in l0 and l1.", min=1)
-    ]
+    steps: Annotated[int, Option(None, "Steps of the attack, instead of the effort's.", min=1)]
     precision: Annotated[
         Precision,
         Option(

@@ -269,11 +269,6 @@ def make_attack(
         if setting not in row.defaults:
             names = ", ".join(sorted(row.defaults)) or "none"
             raise InputError(f"attack {name!r} has no setting {setting!r}: it has {names}")
-        if setting in row.idle.get(norm, ()):
-            names = ", ".join(sorted({*row.defaults} - {*row.idle[norm]}))
-            raise InputError(
-                f"`{setting}` changes nothing in attack {name!r} in {norm}: choose an effort, or set {names}"
-            )
     bound = {**row.defaults, **row.efforts[effort], **settings}
     bound = {setting: _checked_setting(setting, value, row) for setting, value in bound.items()}
     search = partial(row.search, norm=norm, seed=seed, **bound)

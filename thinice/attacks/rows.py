@@ -46,8 +46,6 @@ class MinNormRow:
         The least and the greatest value of the settings that are numbers.
     norms
         The norms that it can minimise.
-    idle
-        The settings that change nothing in a norm: to give one there is an error.
     recorded
         What else is recorded with the settings but cannot be set, such as the version of a library.
     tune
@@ -65,7 +63,6 @@ class MinNormRow:
     efforts: Mapping[Effort, Mapping[str, Setting]]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     norms: tuple[Norm, ...] = NORMS
-    idle: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
     recorded: Mapping[str, Setting] = field(default_factory=dict)
     tune: Callable[..., Any] | None = None
     published: bool = False

@@ -10,9 +10,8 @@ function a step, `settings.py` every number, `state.py` the state. `docs/tmn.md`
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +19,18 @@ from torch import Tensor
 from thinice.attacks.result import FORWARD, Candidates, Model
 from thinice.attacks.rows import MinNormRow, keyword_defaults
 from thinice.attacks.tmn import settings as constants
-from thinice.attacks.tmn.settings import EFFORTS, RANGES, UNUSED, TmnSettings
+from thinice.attacks.tmn.settings import EFFORTS, RANGES, CurvedPasses, TmnSettings
 from thinice.attacks.tmn.sparse import gradient_error, greedy_add, greedy_remove, random_vertex_search, screen_sparse
 from thinice.attacks.tmn.stages import (
     Screen,
+    agree,
     annealed_descent,
     bracket,
-    descend_to_runners_up,
+    descend_to_runner_up,
+    descent_steps,
     probe,
-    refine_with_fmn,
     restart,
-    schedule_descent,
+    run_fmn,
     screen_classes,
     second_opinion,
     select_class,
@@ -53,19 +53,6 @@ class TmnCandidates(Candidates):
     """
 
     curved: Tensor
-
-
-class CurvedPasses(NamedTuple):
-    """Passes of step 4: of the bracketing, how many restarts, of each, of FMN, and how many second opinions.
-
-    The last two know no targets.
-    """
-
-    bracket: int
-    restarts: int
-    restart: int
-    fmn: int
-    opinions: int = 0
 
 
 def tmn(
@@ -140,67 +127,74 @@ def _search_dense(search: SearchState, settings: TmnSettings) -> tuple[Tensor, T
     screen = screen_classes(search, settings.classes)
     # 2 PROBE: one random point; curved also where no plane crosses the box, for then gradients have all but vanished
     curvature, probes = probe(search, screen)
-    curved = (curvature > constants.CURVATURE_LIMIT) | (screen.nearest >= search.limit)
-    converged = torch.zeros_like(curved)
+    curved = (curvature > constants.CURVATURE) | (screen.nearest >= search.limit)
+    converged, linear = torch.zeros_like(curved), (~curved).nonzero().squeeze(1)
     # 3 where the network is nearly linear
-    linear = (~curved).nonzero().squeeze(1)
     if len(linear):
         # 3a SELECT: one Newton step on the radius for each live class a round, until one class is left
-        chosen, improvement_over_prediction = select_class(
-            search, screen, curvature, ~curved, settings.selection_rounds
-        )
+        chosen, improvement_over_prediction = select_class(search, screen, ~curved, settings.rounds)
         # 3b DESCEND: annealed projected steps towards it, the more the less gradients agree
-        runners_up = min(settings.runner_up_classes, screen.distances.shape[1] - 1)  # none where targets are given
-        contested = improvement_over_prediction > constants.IMPROVEMENT[search.norm.name]
-        contested &= runners_up > 0
-        schedule = schedule_descent(
-            search, chosen, contested, steps=settings.steps, noise=settings.noise, runners_up=runners_up
-        )
-        ended = annealed_descent(search, chosen, schedule, draw_index("descend"))
-        # 3c RUNNERS-UP: where the class was closer than predicted, others may be closer still
-        again = contested.nonzero().squeeze(1)
-        ended[again] = descend_to_runners_up(search, linear[again], ended[again], schedule[again], runners_up)
+        steps = descent_steps(search, chosen, settings.descent)
+        stride = constants.STRIDE[search.norm.name]
+        ended, curved[linear] = annealed_descent(search, chosen, steps, draw_index("descend"), stride=stride)
+        # 3c RUNNER-UP: where the class was closer than predicted, another may be closer still
+        again = (improvement_over_prediction > constants.CURVATURE).nonzero().squeeze(1)
+        if search.targets is None:
+            steps = steps[again].clamp(min=settings.descent)
+            ended[again] = descend_to_runner_up(search, linear[again], ended[again], steps)
         converged[linear] = ended
-    # 4 where it is curved, where the distance was badly predicted, or where nothing was found
-    predicted = screen.predicted.amin(1)
-    curved |= ~(search.best >= constants.CLOSER * predicted) | search.best.isinf()
     # 3d CROSS-CHECK: FMN is asked where the network is not quite linear; where it comes nearer, the sample is curved
-    unsure = curvature > constants.CROSS_CHECK_CURVATURE
-    unsure |= (search.best / predicted).log().abs() > constants.CROSS_CHECK_PREDICTION
-    index = (unsure & ~curved).nonzero().squeeze(1)
-    if len(index) and settings.fmn_steps and search.targets is None:
-        before = search.best[index]
-        converged[index] = refine_with_fmn(search, index, settings.fmn_steps)
-        curved[index] = search.best[index] < (1 - constants.AGREEMENT) * before
+    ends = [search.best.clone(), torch.full_like(search.best, torch.inf)]
+    prediction_error = (search.best / screen.predicted.amin(1)).log().abs()
+    unsure = (curvature > constants.CURVATURE / 2) | (prediction_error > constants.PREDICTION_ERROR)
+    index = (unsure & search.best.isfinite() & ~curved).nonzero().squeeze(1)
+    if len(index) and search.targets is None:
+        ends[1][index] = run_fmn(search, index, constants.FMN_STEPS * settings.descent)
+        converged[index] = agree([end[index] for end in ends], search.best[index])
+        curved[index] = search.best[index] < (1 - constants.AGREEMENT) * ends[0][index]
+    # 4 CURVED: searches of other kinds, from elsewhere
+    curved |= search.best.isinf()
     index = curved.nonzero().squeeze(1)
     if len(index):
-        fmn_steps, opinions = (settings.fmn_steps, settings.second_opinions) if search.targets is None else (0, 0)
-        passes = CurvedPasses(settings.bracket_steps, settings.restarts, settings.restart_steps, fmn_steps, opinions)
-        converged[index] = _search_curved(search, screen, probes[index], passes)
+        converged[index] = _search_curved(search, screen, probes[index], [end[index] for end in ends], settings.curved)
     return converged, curved, search.gradient_masked(screen.nearest)
 
 
-def _search_curved(search: SearchState, screen: Screen, probes: Trajectories, passes: CurvedPasses) -> Tensor:
-    """Search from different starting points, in l1 too; return which samples have converged, (R,) bool."""
+def _search_curved(
+    search: SearchState, screen: Screen, probes: Trajectories, ends: list[Tensor], passes: CurvedPasses
+) -> Tensor:
+    """Search from different starting points, in l1 too; return which samples have converged, (R,) bool.
+
+    `ends` has the lengths (R,) that the descents so far and FMN ended with, infinite where there were none. Converged:
+    two of the descents, FMN and the second opinions, each taken as one, end with the best length.
+    """
     sample = probes.sample
+    order = screen.predicted[sample].argsort(dim=1, stable=True)
+    directions = screen.directions[sample[:, None], order]
     # 4a BRACKET: from the probe to a first adversarial, then bisect
-    bracket(search, probes, passes.bracket)
+    bracket(search, probes, passes.steps // constants.PART)
     # 4b RESTART: descents from the bracket, class directions, noise, the best point
-    converged = restart(search, probes, screen, restarts=passes.restarts, steps=passes.restart)
+    for number in range(passes.restarts):
+        ends[0] = torch.minimum(ends[0], restart(search, probes, directions, number, passes.steps))
     # 4c FMN: it fails on other samples
-    if passes.fmn:
-        converged = refine_with_fmn(search, sample, passes.fmn)
+    index = ends[1].isinf().nonzero().squeeze(1)
+    if len(index) and search.targets is None:
+        ends[1][index] = run_fmn(search, sample[index], constants.FMN_STEPS * passes.steps)
     # 4d SECOND OPINION: where they disagree, the class found is aimed at from the sample itself
+    opinion = torch.full_like(ends[0], torch.inf)
     for number in range(passes.opinions):
-        left = (~converged).nonzero().squeeze(1)
-        if len(left):
-            converged[left] = second_opinion(search, sample[left], passes.restart, number)
-    return converged
+        index = (~agree(ends, search.best[sample])).nonzero().squeeze(1)
+        if not len(index):
+            break
+        end = second_opinion(search, sample[index], number, passes.steps)
+        opinion[index] = torch.minimum(opinion[index], end)
+        ends = [*ends[:2], opinion]
+    return agree(ends, search.best[sample])
 
 
 def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Search in l0 or l1; return the same masks as `_search_dense`."""
-    l0, (restarts, fmn_steps) = search.norm.name == "l0", _share_vertex_search(search, settings)
+    l0, whole = search.norm.name == "l0", settings.starts * constants.LONG
     # 1 SCREEN: the exact crossing of each class's plane within the box
     screen = screen_sparse(search, settings.classes)
     masked, unreliable = screen.gradient_masked.clone(), torch.zeros_like(screen.gradient_masked)
@@ -210,68 +204,39 @@ def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, 
         first = (sample, screen.rank[sample, 0])
         error = gradient_error(search, sample, screen.classes[first], screen.margins[first], screen.directions[first])
         unreliable[sample] = error > constants.GRADIENT_ERROR
-        greedy_add(search, unreliable.nonzero().squeeze(1), restarts * settings.sparse_steps)
+        greedy_add(search, unreliable.nonzero().squeeze(1), whole)
     # S2 VERTICES: random search over the vertices of the box, where nothing was found so
     converged, needs_other_search = random_vertex_search(
         search,
         screen,
         skip=unreliable & search.best.isfinite(),
         never_outside=unreliable,
-        restarts=restarts,
-        steps=settings.sparse_steps,
+        starts=settings.starts,
+        steps=constants.LONG,
     )
-    left = max(1, (settings.sparse_restarts - 1) * settings.sparse_steps)
+    left = whole - constants.LONG
     if l0:
         # S3 GREEDY: where the first start ended far beyond the predicted distance
         greedy_add(search, needs_other_search.nonzero().squeeze(1), left)
         # S4 SPARE: remove what is not needed; a sample that had such entries had not converged
-        converged &= ~greedy_remove(search, constants.REMOVED_ENTRIES)
+        converged &= ~greedy_remove(search)
         return converged, torch.ones_like(converged), masked
     # 4, l1: a dense search where the first start ended so, or where less than one entry is predicted (no start at all)
     unsearched = needs_other_search & search.best.isinf()
-    instead, after = settings.restart_steps * (settings.restarts + 1), max(1, left - settings.bracket_steps)
-    for group, passes in ((unsearched, instead), (needs_other_search & ~unsearched, after)):
+    for group, share in ((unsearched, whole), (needs_other_search & ~unsearched, left)):
         sample = group.nonzero().squeeze(1)
         if len(sample):
             part = search.subset(sample)
             dense = screen_classes(part, settings.classes)
-            shares = _share_dense_search(passes, settings, fmn=search.targets is None)
-            ended = _search_curved(part, dense, probe(part, dense)[1], shares)
-            converged[sample] = ended & (part.best <= (1 + constants.AGREEMENT) * search.best[sample])
+            ends = [search.best[sample], torch.full_like(part.best, torch.inf)]
+            steps = int(share / (1 + constants.FMN_STEPS + 1 / constants.PART))
+            passes = CurvedPasses(steps, restarts=1, opinions=0)
+            converged[sample] = _search_curved(part, dense, probe(part, dense)[1], ends, passes)
+            converged[sample] &= part.best <= (1 + constants.AGREEMENT) * search.best[sample]
             masked[sample] = part.gradient_masked(dense.nearest)
             search.merge(sample, part)
-    # 4c, l1: FMN for the others, of many restarts
-    sample = (~needs_other_search & ~masked).nonzero().squeeze(1)
-    if len(sample) and fmn_steps:
-        before = search.best[sample]
-        agreed = refine_with_fmn(search, sample, fmn_steps)
-        converged[sample] = agreed | (converged[sample] & (search.best[sample] >= before))
     return converged, torch.ones_like(converged), masked
 
 
-def _share_vertex_search(search: SearchState, settings: TmnSettings) -> tuple[int, int]:
-    """Return the starts of the vertex search, and the passes of FMN after it: in l1 a third, if that is enough."""
-    passes = settings.sparse_restarts * settings.sparse_steps // constants.L1_THIRDS
-    if search.norm.name != "l1" or search.targets is not None or passes < constants.L1_MIN_FMN_STEPS:
-        passes = 0
-    return settings.sparse_restarts - math.ceil(passes / settings.sparse_steps), passes
-
-
-def _share_dense_search(passes: int, settings: TmnSettings, *, fmn: bool) -> CurvedPasses:
-    """Return how l1 shares these passes: a third for each of few descents, the rest for FMN.
-
-    If that is too little for FMN, or it cannot be used, descents get all. With few entries to choose, long descents do
-    more than many.
-    """
-    restarts = max(1, settings.restarts // constants.L1_FEWER_RESTARTS)
-    steps = max(1, passes // constants.L1_THIRDS)
-    fmn_steps = passes - restarts * steps
-    if fmn and fmn_steps >= constants.L1_MIN_FMN_STEPS:
-        return CurvedPasses(settings.bracket_steps, restarts, steps, fmn_steps)
-    return CurvedPasses(settings.bracket_steps, restarts, max(1, passes // restarts), 0)
-
-
-ROW = MinNormRow(
-    search=tmn, version=7, defaults=keyword_defaults(TmnSettings), efforts=EFFORTS, ranges=RANGES, idle=UNUSED
-)
+ROW = MinNormRow(search=tmn, version=8, defaults=keyword_defaults(TmnSettings), efforts=EFFORTS, ranges=RANGES)
 """TMN in the registry."""

@@ -8,7 +8,6 @@ points proposed, so that they include interactions. The greedy search of l0 eval
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from thinice.attacks.result import FORWARD
 from thinice.attacks.tmn import settings as constants
+from thinice.attacks.tmn.stages import agree, annealed
 from thinice.attacks.tmn.state import ANY, SearchState, Trajectories, draw_index
 
 __all__ = [
@@ -73,8 +73,8 @@ def random_vertex_search(
     *,
     skip: Tensor,
     never_outside: Tensor,
-    restarts: int = 3,
-    steps: int = 28,
+    starts: int,
+    steps: int,
 ) -> tuple[Tensor, Tensor]:
     """S2: return which samples have converged, and which need another search, (N,) bool each.
 
@@ -95,7 +95,7 @@ def random_vertex_search(
         (N,) bool: samples to leave alone.
     never_outside : Tensor
         (N,) bool: samples of which the linear picture is known to be wrong, so that the distance tells nothing.
-    restarts, steps : int
+    starts, steps : int
         Starts, and passes of each; in l1 a third of them are local refinement: vertices miss entries that end within
         the box.
 
@@ -106,30 +106,28 @@ def random_vertex_search(
     >>> def model(inputs):
     ...     return inputs.flatten(1) @ plane.T + torch.tensor([-1.5, 1.5])
     >>> search, nobody = SearchState(model, inputs, first, first, norm="l0", seed=0), torch.tensor([False])
-    >>> _ = random_vertex_search(search, screen_sparse(search, 9), skip=nobody, never_outside=nobody)
+    >>> screen = screen_sparse(search, 9)
+    >>> _ = random_vertex_search(search, screen, skip=nobody, never_outside=nobody, starts=3, steps=28)
     >>> search.best
     tensor([2.])
 
     """
     name, rank = search.norm.name, screen.rank
-    refinement = steps // constants.REFINEMENT_SHARE if name == "l1" else 0
+    refinement = steps // constants.PART if name == "l1" else 0
     needs_other_search = torch.zeros_like(skip)
     if name == "l1":
-        needs_other_search = (screen.nearest < constants.L1_ONE_ENTRY) & ~screen.gradient_masked
+        needs_other_search = (screen.nearest < constants.ONE_ENTRY) & ~screen.gradient_masked
     ends = []
-    for start in range(max(restarts, rank.shape[1])):
+    for start in range(max(starts, rank.shape[1])):
         unfound = search.best.isinf()
         wanted = ~needs_other_search & ~skip
-        if start >= restarts:
+        if start >= starts:
             wanted &= unfound & ~screen.gradient_masked
         sample = wanted.nonzero().squeeze(1)
         column = rank[sample, start % rank.shape[1]]
         rows = search.start(sample, screen.classes[sample, column], torch.zeros_like(search.flat[sample]))
         rows.momentum = screen.directions[sample, column].nan_to_num()
-        predicted = screen.distances[sample, column]
-        whole = unfound[sample] & (start > 0)  # few entries have led nowhere yet
-        radius = torch.where(whole, predicted, predicted.clamp(max=constants.FIRST_LENGTH))
-        radius = search.clip_radius(sample, radius)
+        radius = search.clip_radius(sample, screen.distances[sample, column])
         if len(sample):
             drawn = start * (steps - refinement) * constants.NORMAL_SIGNS
             _propose_vertices(search, rows, radius, steps - refinement, draw_index("vertices", step=drawn))
@@ -137,10 +135,9 @@ def random_vertex_search(
                 _local_refinement(search, rows, refinement)
         ends.append(torch.full_like(search.best, torch.inf).index_copy(0, sample, rows.best))
         if start == 0 and search.targets is None:
-            outside = search.best.isfinite() & (search.best > constants.OUTSIDE[name] * screen.nearest)
+            outside = search.best.isfinite() & (search.best > constants.OUTSIDE * screen.nearest)
             needs_other_search |= outside & ~never_outside
-    agree = (torch.stack(ends) <= (1 + constants.AGREEMENT) * search.best).sum(0)
-    return (agree > 1) & search.best.isfinite(), needs_other_search
+    return agree(ends, search.best), needs_other_search
 
 
 def _propose_vertices(search: SearchState, rows: Trajectories, radius: Tensor, steps: int, first_draw: int) -> None:
@@ -152,10 +149,9 @@ def _propose_vertices(search: SearchState, rows: Trajectories, radius: Tensor, s
         spread = constants.SPREAD[name] * (1 - k / steps) ** 2
         rows.delta = _best_vertex(search, rows, radius, (spread * normal).exp_())
         radius, length, found = search.evaluate(rows), rows.length, rows.best.isfinite()
-        most = torch.maximum(constants.SPARSE_GROW * length, length + (name == "l0"))
-        after = radius.clamp(constants.SPARSE_SHRINK * length, most)
-        least, most = constants.SPARSE_LEAST_GROWTH * length, constants.SPARSE_MOST_GROWTH * length.clamp(min=1)
-        radius = torch.minimum(torch.where(found, after, radius.clamp(least, most)), rows.best)
+        most = torch.maximum(constants.GROW * length, length + (name == "l0"))
+        after = radius.clamp(constants.SHRINK * length, most)
+        radius = torch.minimum(torch.where(found, after, constants.TRUST * length.clamp(min=1)), rows.best)
         if name == "l0":
             radius = torch.minimum(radius.round(), rows.best - 1).clamp(min=1)
         if search.targets is None:
@@ -181,22 +177,15 @@ def _best_vertex(search: SearchState, rows: Trajectories, radius: Tensor, factor
 
 
 def _local_refinement(search: SearchState, rows: Trajectories, steps: int) -> None:
-    """Descend from the ends in l1, with strides and changes of the radius that fade; take over what is shorter."""
-    last, first_change, first_stride = constants.LAST_STRIDE, constants.REFINEMENT_TRUST, constants.REFINEMENT_STRIDE
-    own = rows.best <= constants.REFINE_OWN * search.best[rows.sample]
-    delta = torch.where(own[:, None], rows.best_delta, search.best_delta[rows.sample])
-    descent, start = search.start(rows.sample, rows.target, delta), search.flat[rows.sample]
+    """Descend from the ends in l1, with strides that fade from one entry's width; take over what is shorter."""
+    descent, start = search.start(rows.sample, rows.target, rows.best_delta), search.flat[rows.sample]
     for k in range(steps):
-        fade = (1 + math.cos(math.pi * k / steps)) / 2
-        radius = search.evaluate(descent, constants.REFINEMENT_MEMORY)
-        change = last + (first_change - last) * fade
-        radius = radius.clamp((1 - change) * descent.length, (1 + change) * torch.minimum(descent.length, descent.best))
+        radius = search.evaluate(descent)
         largest = descent.momentum.abs().amax(1, keepdim=True).clamp(min=constants.TINY)
-        step = (last + (first_stride - last) * fade) * descent.momentum / largest
+        step = annealed(torch.tensor(k / steps)) * descent.momentum / largest
         descent.delta = search.clip(rows.sample, search.norm.confine(descent.delta + step, radius, start))
     search.update_best(descent)
-    # what it made of another start's end says nothing of this one
-    rows.best = torch.where(own, torch.minimum(rows.best, descent.best), rows.best)
+    rows.best = torch.minimum(rows.best, descent.best)
 
 
 def gradient_error(search: SearchState, sample: Tensor, target: Tensor, margin: Tensor, direction: Tensor) -> Tensor:
@@ -218,7 +207,7 @@ def gradient_error(search: SearchState, sample: Tensor, target: Tensor, margin: 
     if not len(sample):
         return margin.new_zeros(0)
     gain, edge = _first_order_gain(search, sample, direction.nan_to_num())
-    predicted, entries = _largest(gain, constants.PROBED_ENTRIES)
+    predicted, entries = _largest(gain, constants.TRIES)
     logits = _try_entries(search, sample, torch.zeros_like(direction), entries, edge.gather(1, entries))
     towards, away = (of[:, None, None].expand(-1, logits.shape[1], 1) for of in (target, search.labels[sample]))
     actual = margin[:, None] - (logits.gather(2, away) - logits.gather(2, towards)).squeeze(2)
@@ -234,8 +223,8 @@ def greedy_add(search: SearchState, sample: Tensor, passes: int) -> None:
     """
     target = torch.full_like(sample, ANY) if search.targets is None else search.targets[sample]
     rows = search.start(sample, target, torch.zeros_like(search.flat[sample]))
-    tries = max(1, round((2 * passes / 3 / constants.FIRST_ADDITIONS - 1) / FORWARD))
-    spent, added = 0.0, 0
+    tries = max(1, round((passes / constants.ADDITIONS - 1) / FORWARD))
+    spent = 0.0
     while len(rows):
         search.evaluate(rows, memory=0)
         search.update_best(rows)
@@ -244,29 +233,25 @@ def greedy_add(search: SearchState, sample: Tensor, passes: int) -> None:
         unused = (rows.delta == 0) & (edge != 0)
         best = search.best[rows.sample]
         on = rows.best.isinf() & (rows.length + 1 < best) & (best.isinf() | (spent < passes)) & unused.any(1)
-        if spent >= constants.GREEDY_PASSES * passes or not on.any():
+        if spent >= 2 * passes or not on.any():
             return
         rows, gain, edge = rows[on], gain.masked_fill(~unused, -torch.inf)[on], edge[on]
-        count = tries if added < constants.FIRST_ADDITIONS else max(1, tries // constants.FEWER_TRIES)
-        gains, entries = _largest(gain, count)
+        gains, entries = _largest(gain, tries)
         values = edge.gather(1, entries).masked_fill(gains.isinf(), torch.nan)
         margins = _margins(search, rows.sample, _try_entries(search, rows.sample, rows.delta, entries, values))
         chosen = margins.argmin(1, keepdim=True)
         rows.delta = rows.delta.scatter(1, entries.gather(1, chosen), values.gather(1, chosen))
         spent += FORWARD * entries.shape[1]
-        added += 1
 
 
-def greedy_remove(search: SearchState, rounds: int) -> Tensor:
+def greedy_remove(search: SearchState) -> Tensor:
     """S4: return which samples (N,) had entries to spare, after setting these back, one a round."""
     before = search.best.clone()
     sample = (before.isfinite() & (before > 1)).nonzero().squeeze(1)
-    for _ in range(rounds):
-        if not len(sample):
-            break
+    while len(sample):
         delta = search.best_delta[sample]
         sizes, entries = delta.abs().masked_fill(delta == 0, torch.inf).sort(dim=1, stable=True)
-        sizes, entries = sizes[:, : constants.REMOVAL_TRIES], entries[:, : constants.REMOVAL_TRIES]
+        sizes, entries = sizes[:, : constants.TRIES], entries[:, : constants.TRIES]
         values = torch.zeros_like(sizes).masked_fill(sizes.isinf(), torch.nan)
         margins = _margins(search, sample, _try_entries(search, sample, delta, entries, values))
         margin, chosen = margins.min(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Steps of TMN in l2 and linf, one function each: screen, probe, select a class, descend, bracket, restart, FMN.
+"""Steps of TMN in l2 and linf, one function each: screen, probe, select, descend, bracket, restart, FMN, opinion.
 
 The numbers are those of `thinice.attacks.tmn` and of `docs/tmn.md`. Stages write what they find into the search's best
 adversarials, and return what the next ones need: trajectories, or which samples have converged.
@@ -17,15 +17,16 @@ from thinice.attacks.tmn import settings as constants
 from thinice.attacks.tmn.state import ANY, SearchState, Trajectories, draw_index
 
 __all__ = [
-    "Schedule",
     "Screen",
+    "agree",
+    "annealed",
     "annealed_descent",
     "bracket",
-    "descend_to_runners_up",
+    "descend_to_runner_up",
+    "descent_steps",
     "probe",
-    "refine_with_fmn",
     "restart",
-    "schedule_descent",
+    "run_fmn",
     "screen_classes",
     "second_opinion",
     "select_class",
@@ -83,10 +84,10 @@ def screen_classes(search: SearchState, classes: int) -> Screen:
     rows = candidates[index]
     rows.momentum = (1 - search.memory) * flat / slope.view(-1, 1)
     if search.sparse:  # few entries, which the box stops early: the exact crossing of the plane within the box
-        rows.delta = search.norm.cross(-flat, rows.margin * constants.BEYOND, search.flat[rows.sample])
+        rows.delta = search.norm.cross(-flat, rows.margin * (1 + constants.OVERSHOOT), search.flat[rows.sample])
         rows.estimate = search.clip_radius(rows.sample, search.norm.length(rows.delta))
     else:
-        search.step(rows, rows.estimate * constants.OVERSHOOT, constants.SCREEN_STRIDE)
+        search.step(rows, rows.estimate * (1 + constants.OVERSHOOT), constants.FAR_STRIDE)
     candidates.put(index, rows)
     distances = candidates.estimate.view(-1, count).clone()
     return Screen(candidates, distances, boundless[:, :exact].amin(1))
@@ -112,21 +113,19 @@ def probe(search: SearchState, screen: Screen) -> tuple[Tensor, Trajectories]:
     return ratio.clamp(min=constants.TINY).log().abs(), probes
 
 
-def select_class(
-    search: SearchState, screen: Screen, curvature: Tensor, wanted: Tensor, rounds: int
-) -> tuple[Trajectories, Tensor]:
+def select_class(search: SearchState, screen: Screen, wanted: Tensor, rounds: int) -> tuple[Trajectories, Tensor]:
     """3a: return one trajectory for each wanted sample, towards the class to attack, and by how much it is closer.
 
-    Each live class takes one Newton step on its radius a round. A class joins once its predicted distance is within
-    reach of the best, and is dropped when its estimate is clearly larger. Both tolerances grow where predictions were
-    wrong so far. The screen's candidates are moved on.
+    Each live class takes one Newton step on its radius a round, until one is left. A class joins once its predicted
+    distance is within reach of the best, the more so the closer that turned out than predicted, and is dropped when its
+    own estimate is clearly larger. The screen's candidates are moved on.
 
     Parameters
     ----------
     search : SearchState
         The samples (N).
-    screen, curvature : Screen, Tensor
-        From steps 1 and 2.
+    screen : Screen
+        From step 1.
     wanted : Tensor
         (N,) bool: which samples.
     rounds : int
@@ -138,17 +137,16 @@ def select_class(
         Both of the wanted samples, in their order; the latter is log(predicted distance / estimate).
 
     """
-    name, candidates, distances = search.norm.name, screen.candidates, screen.distances
-    nearest, keep = screen.predicted.amin(1, keepdim=True), constants.KEEP[name]
-    evaluated = torch.zeros_like(distances)
+    candidates, distances, keep = screen.candidates, screen.distances, constants.KEEP
+    nearest, evaluated = screen.predicted.amin(1, keepdim=True), torch.zeros_like(distances)
     evaluated[:, constants.GRADIENT_CLASSES :] = -1  # the first evaluation of these is their screen
-    live = (distances <= constants.SELECTION_SLACK * nearest) & wanted[:, None]
+    live, leader = (distances <= keep * nearest) & wanted[:, None], screen.predicted.argmin(1, keepdim=True)
     for _ in range(rounds):
         index = live.flatten().nonzero().squeeze(1)
         if not len(index):
             break
         rows = candidates[index]
-        search.step(rows, search.evaluate(rows), constants.STRIDE[name])
+        search.step(rows, search.evaluate(rows), constants.STRIDE[search.norm.name])
         search.update_best(rows)
         candidates.put(index, rows)
         evaluated += live
@@ -156,114 +154,93 @@ def select_class(
         distances = torch.where(live & (evaluated == 0), estimate, distances)
         least, leader = torch.where(evaluated > 0, estimate.nan_to_num(torch.inf), torch.inf).min(1, keepdim=True)
         improvement = (distances.gather(1, leader) / least).log().clamp(min=0)
-        slack = constants.SELECTION_SLACK + improvement + constants.CURVATURE_SHARE * curvature[:, None]
-        joins = (evaluated <= 0) & (distances <= torch.maximum(least, nearest) * slack)
-        change = constants.CURVATURE_SHARE * candidates.estimate_change.view_as(distances)
-        optimism = torch.where(evaluated >= constants.MIN_EVALUATIONS, change, keep - 1)
-        stays = (evaluated > 0) & (estimate * torch.exp(-optimism) <= keep * least)
-        live = (joins | stays) & wanted[:, None]
-        undecided = (live.sum(1, keepdim=True) > 1) | (evaluated.gather(1, leader) < constants.MIN_EVALUATIONS)
-        live &= undecided
+        joins = (evaluated <= 0) & (distances <= torch.maximum(least, nearest) * (keep + improvement))
+        live = (joins | ((evaluated > 0) & (estimate <= keep * least))) & wanted[:, None]
+        live &= live.sum(1, keepdim=True) > 1
     sample = wanted.nonzero().squeeze(1)
     chosen = candidates[sample * distances.shape[1] + leader[sample, 0]]
     return chosen, (distances[sample, leader[sample, 0]] / chosen.estimate).log()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Schedule:
-    """How R descents go: number of steps, noise and stride at the start, and the limit on changes of the radius.
+def descent_steps(search: SearchState, rows: Trajectories, steps: int) -> Tensor:
+    """3b: return how many steps (R,) each descent takes: the more, the less gradients agree.
 
-    Attributes
+    Takes one step along each trajectory to see it. With the share u of the gradient's dual length that the direction so
+    far does not explain, the steps are multiplied by the cube root of u / USUAL_DISAGREEMENT; one in PART are left.
+    """
+    direction, before = search.norm.steepest(rows.momentum), search.memory * rows.momentum
+    search.step(rows, search.evaluate(rows), constants.STRIDE[search.norm.name])
+    disagreement = 1 - ((rows.momentum - before) * direction).sum(1) / (1 - search.memory)
+    factor = (disagreement.nan_to_num(1).clamp(min=0) / constants.USUAL_DISAGREEMENT).pow(1 / 3)
+    return (steps * factor).round().long().clamp(min=max(1, steps // constants.PART))
+
+
+def annealed_descent(
+    search: SearchState, rows: Trajectories, steps: Tensor, first_draw: int, *, stride: float, trust: bool = False
+) -> tuple[Tensor, Tensor]:
+    """3b, 3c, 4b, 4d: return which trajectories (R,) have converged, and which are lost, after so many steps (R,) each.
+
+    A cosine takes the stride to CONVERGED of it; noise ends after NOISE_ENDS of the steps. Lost: no adversarial was
+    found, or the descent ended far beyond the best. Converged: it is not lost, and the last quarter of the steps
+    shortened the best by less than 1 %. The noise of step k is the random vector ``first_draw + k``.
+
+    Parameters
     ----------
-    steps : Tensor
-        (R,) int64, at least 1.
-    noise : Tensor
-        (R,) in units of the radius; it decreases to zero within NOISE_ENDS of the steps.
+    search, rows, steps : SearchState, Trajectories, Tensor
+        Trajectories, which are moved on, and how many steps (R,) each takes, at least 1.
+    first_draw : int
+        See above.
     stride : float
-        In units of the radius; a cosine takes it to LAST_STRIDE.
-    trust : float, optional
-        The share by which a radius may differ from the current length; it decreases like the stride.
+        First step, in units of the radius.
+    trust : bool
+        Of restarts: the radius stays near the length so far, and noise is less.
 
     """
-
-    steps: Tensor
-    noise: Tensor
-    stride: float
-    trust: float | None = None
-
-    def __getitem__(self, index: Tensor) -> Schedule:
-        return Schedule(self.steps[index], self.noise[index], self.stride, self.trust)
-
-
-def annealed_descent(search: SearchState, rows: Trajectories, schedule: Schedule, first_draw: int) -> Tensor:
-    """Return which trajectories (R,) have converged, after so many projected steps with stride and noise that fade.
-
-    Converged: an adversarial was found, and the last quarter of the steps shortened it by less than 1 %. The noise of
-    step k is the random vector ``first_draw + k``.
-    """
-    converged, on = torch.zeros_like(rows.crossed), torch.arange(len(rows), device=rows.sample.device)
-    steps, noise, stride, trust = schedule.steps, schedule.noise, schedule.stride, schedule.trust
-    ends, before, noisy = sorted(set(steps.tolist())), rows.best, bool((noise > 0).any())
-    for k in range(ends[-1]):
-        share = k / steps
-        fade = (1 + torch.cos(math.pi * share)) / 2
+    converged, lost = torch.zeros_like(rows.crossed), torch.zeros_like(rows.crossed)
+    on = torch.arange(len(rows), device=rows.sample.device)
+    before, ends = rows.best, sorted(set(steps.tolist()))
+    noise = torch.full_like(rows.best, constants.RESTART_NOISE)
+    if not trust:
+        noise = constants.NOISE[search.norm.name] * (steps / constants.LONG).clamp(max=1)
+    for k in range(ends[-1] if ends else 0):
+        fade = annealed(k / steps)
         radius = search.evaluate(rows)
-        if trust is not None:
-            shortest = torch.minimum(rows.best, search.best[rows.sample])
-            around = torch.minimum(rows.length, constants.BEYOND * shortest)
-            change = constants.LAST_STRIDE + (trust - constants.LAST_STRIDE) * fade
+        if trust:
+            around = torch.minimum(rows.length, constants.BEYOND * torch.minimum(rows.best, search.best[rows.sample]))
+            change = fade / constants.TRUST
             radius = search.clip_radius(rows.sample, radius.clamp(around * (1 - change), around * (1 + change)))
         before = torch.where(4 * (k + 1) <= 3 * steps, rows.best, before)  # what was best after three quarters
-        shake = None
-        if noisy and k < constants.NOISE_ENDS * ends[-1]:
-            level = noise * (1 - share / constants.NOISE_ENDS).clamp(min=0)
-            shake = search.noise(rows.sample, level * radius, first_draw + k)
-        search.step(rows, radius, constants.LAST_STRIDE + (stride - constants.LAST_STRIDE) * fade, shake)
+        shake, loud = None, noise * (1 - k / (constants.NOISE_ENDS * steps))
+        if bool((loud > 0).any()):
+            shake = search.noise(rows.sample, loud.clamp(min=0) * radius, first_draw + k)
+        search.step(rows, radius, stride * fade, shake)
         if k + 1 in ends:
             search.update_best(rows)
-            converged[on] = rows.best.isfinite() & (rows.best >= constants.CONVERGED * before)
+            lost[on] = rows.best.isinf() | (rows.length > constants.BEYOND * rows.best)
+            converged[on] = ~lost[on] & (rows.best >= (1 - constants.CONVERGED) * before)
             left = (steps > k + 1).nonzero().squeeze(1)
-            rows, on, steps, noise, before = rows[left], on[left], steps[left], noise[left], before[left]
-    return converged
+            rows, on, steps, before, noise = rows[left], on[left], steps[left], before[left], noise[left]
+    return converged, lost
 
 
-def schedule_descent(
-    search: SearchState, rows: Trajectories, contested: Tensor, *, steps: int, noise: float, runners_up: int
-) -> Schedule:
-    """3b: return how long to descend: the longer, the less the next gradient agrees with the direction so far.
-
-    Takes one step along each trajectory to see it. With the share u of the gradient's dual length that the direction
-    does not explain, steps are multiplied by (u / 0.06) ** 0.4. Where descents to runner-up classes follow
-    (`contested`, (R,) bool), all descents of a sample share one and a half times that.
-    """
-    name = search.norm.name
-    stride, direction = constants.STRIDE[name], search.norm.steepest(rows.momentum)
-    kept = search.memory * rows.momentum
-    search.step(rows, search.evaluate(rows), stride)
-    disagreement = 1 - ((rows.momentum - kept) * direction).sum(1) / (1 - search.memory)
-    disagreement = disagreement.nan_to_num(1).clamp(min=constants.TINY)
-    steps_factor = (disagreement / constants.USUAL_DISAGREEMENT).pow(constants.STEPS_POWER)
-    steps_factor = steps_factor.clamp(1 / constants.STEPS_RANGE, constants.STEPS_RANGE)
-    shared = steps_factor.clamp(min=1) * constants.SHARED_STEPS / (1 + runners_up)
-    total = (steps * torch.where(contested, shared, steps_factor)).round().long().clamp(min=1)
-    return Schedule(total, noise * constants.NOISE[name] * (total / constants.FULL_NOISE_STEPS).clamp(max=1), stride)
+def annealed(progress: Tensor) -> Tensor:
+    """Return what is left of 1 at this progress (0 to 1): half a cosine that ends with CONVERGED."""
+    return constants.CONVERGED + (1 - constants.CONVERGED) * (1 + torch.cos(math.pi * progress)) / 2
 
 
-def descend_to_runners_up(
-    search: SearchState, sample: Tensor, converged: Tensor, schedule: Schedule, runners_up: int
-) -> Tensor:
-    """3c: return which samples (R,) have converged, after descents from their best points to the next classes.
+def descend_to_runner_up(search: SearchState, sample: Tensor, converged: Tensor, steps: Tensor) -> Tensor:
+    """3c: return which samples (R,) have converged, after descents from their best points to the classes second there.
 
     A descent that finds something shorter decides; else what had converged before still has.
     """
-    for rank in range(1, 1 + runners_up if len(sample) else 1):
-        best = search.best[sample]
-        rows = search.start(sample, search.runner_up(sample, rank), search.best_delta[sample])
-        rows.crossed = best.isfinite()
-        ended = annealed_descent(search, rows, schedule, draw_index("descend", rank))
-        shorter = search.best[sample] < (1 - constants.AGREEMENT) * best
-        converged = torch.where(shorter, ended, converged)
-    return converged
+    if not len(sample):
+        return converged
+    best = search.best[sample]
+    rows = search.start(sample, search.runner_up(sample, 1), search.best_delta[sample])
+    rows.crossed = best.isfinite()
+    stride = constants.STRIDE[search.norm.name]
+    ended, _ = annealed_descent(search, rows, steps, draw_index("descend", 1), stride=stride)
+    return torch.where(search.best[sample] < (1 - constants.AGREEMENT) * best, ended, converged)
 
 
 def bracket(search: SearchState, rows: Trajectories, steps: int) -> None:
@@ -271,19 +248,18 @@ def bracket(search: SearchState, rows: Trajectories, steps: int) -> None:
 
     A Newton radius counts where it is more cautious than these. The trajectories are moved on.
     """
-    stride = constants.BRACKET_STRIDE
+    stride = constants.FAR_STRIDE
     failed = torch.zeros_like(rows.length)  # the longest length below the best that was not adversarial
     newton = rows.length + rows.signed_distance
-    search.step(rows, search.clip_radius(rows.sample, newton.clamp(max=constants.BRACKET_GROWTH * rows.length)), stride)
+    search.step(rows, search.clip_radius(rows.sample, newton.clamp(max=constants.TRUST * rows.length)), stride)
     for _ in range(steps):
         radius = search.evaluate(rows)
         beyond, found = rows.margin < 0, rows.best.isfinite()
         short = ~beyond & found
         failed = torch.where(short & (rows.length < rows.best), rows.length, failed)
-        wrong = beyond & (constants.BRACKET_MEETS * failed > rows.length)
-        failed = torch.where(wrong, constants.BRACKET_REOPENS * rows.length, failed)
+        failed = torch.where(beyond & (failed > rows.length), 0, failed)  # the bracket was wrong
         nearer = radius.clamp((failed + rows.length) / 2, rows.length)
-        farther = torch.minimum(radius, constants.BRACKET_GROWTH * rows.length)
+        farther = torch.minimum(radius, constants.TRUST * rows.length)
         middle = torch.where(found, (failed + rows.best) / 2, 1)
         search.step(rows, torch.where(beyond, nearer, farther), stride)
         rows.delta = torch.where(short[:, None], search.norm.project(rows.best_delta, middle), rows.delta)
@@ -291,12 +267,12 @@ def bracket(search: SearchState, rows: Trajectories, steps: int) -> None:
     search.update_best(rows)
 
 
-def restart(search: SearchState, probes: Trajectories, screen: Screen, *, restarts: int, steps: int) -> Tensor:
-    """4b: return which samples have converged, after so many descents from different starting points.
+def restart(search: SearchState, probes: Trajectories, directions: Tensor, number: int, steps: int) -> Tensor:
+    """4b: return the lengths (R,) that a descent from elsewhere ended with, infinite where they confirm nothing.
 
     In turn: the bracketed adversarial, then a near class's direction, noise, and the best point. From the best point
-    the descent heads for the class that comes second or third there, unless targets are given. Converged: the last
-    descent from elsewhere ended as short as the best, and none from the best point shortened it since.
+    the descent heads for the class that comes second or third there, unless targets are given; its end confirms
+    nothing, for it has met the best point.
 
     Parameters
     ----------
@@ -304,75 +280,58 @@ def restart(search: SearchState, probes: Trajectories, screen: Screen, *, restar
         The samples.
     probes : Trajectories
         From step 4a, of the samples to search (R).
-    screen : Screen
-        From step 1, of all samples.
-    restarts, steps : int
-        How many descents, and passes of each.
+    directions : Tensor
+        (R, S, D) towards the screened classes, the nearest first.
+    number, steps : int
+        Which restart, from 0; how many passes.
 
     """
-    sample, norm = probes.sample, search.norm
-    order = screen.predicted[sample].argsort(dim=1, stable=True)
-    noise = torch.full_like(probes.length, constants.RESTART_NOISE)
-    stride, trust = constants.RESTART_STRIDE[norm.name], constants.RESTART_TRUST
-    schedule = Schedule(torch.full_like(sample, steps), noise, stride, trust)
-    converged = torch.zeros_like(probes.crossed)
-    for number in range(restarts):
-        turn, target, draw = number % 3, probes.target, draw_index("restart", number)
-        best = search.best[sample]
-        found = best.isfinite()
-        scale = torch.where(found, best, search.limit[sample] * constants.UNFOUND_START)
-        from_best = turn == 0 and number > 0
-        if number == 0:
-            delta = torch.where(found[:, None], search.best_delta[sample], probes.delta)
-        elif turn == 1:
-            classes = order[:, number // 3 % order.shape[1]]
-            delta = norm.project(scale[:, None] * norm.steepest(screen.directions[sample, classes]), scale)
-        elif turn == 2:
-            delta = search.noise(sample, constants.NOISE_START * scale, draw)
-        else:
-            delta = torch.where(found[:, None], search.best_delta[sample], search.noise(sample, scale, draw))
-            if search.targets is None:
-                target = search.runner_up(sample, 2 - number // 3 % 2)
-        rows = search.start(sample, target, delta)
-        rows.crossed = found if from_best else torch.ones_like(found)
-        first_draw = draw + 1 if turn == 2 or from_best else draw
-        ended = annealed_descent(search, rows, schedule, first_draw)
-        if from_best:  # it has met the best point, which proves nothing
-            converged &= search.best[sample] >= (1 - constants.AGREEMENT) * best
-        else:
-            converged = ended & (rows.best <= (1 + constants.AGREEMENT) * search.best[sample])
-    return converged
+    sample, norm, target, draw = probes.sample, search.norm, probes.target, draw_index("restart", number)
+    best, turn = search.best[sample], number % 3
+    found, from_best = best.isfinite(), number > 0 and turn == 0
+    scale = torch.where(found, best, search.limit[sample] / 2)
+    if number == 0:
+        delta = torch.where(probes.best.isfinite()[:, None], probes.best_delta, probes.delta)
+    elif turn == 1:
+        delta = norm.project(scale[:, None] * norm.steepest(directions[:, number // 3 % directions.shape[1]]), scale)
+    elif turn == 2:
+        delta = search.noise(sample, scale, draw)
+    else:
+        delta = torch.where(found[:, None], search.best_delta[sample], search.noise(sample, scale, draw))
+        if search.targets is None:
+            target = search.runner_up(sample, 2 - number // 3 % 2)
+    rows = search.start(sample, target, delta)
+    rows.crossed = found if from_best else torch.ones_like(found)
+    steps_each = torch.full_like(sample, steps)
+    annealed_descent(search, rows, steps_each, draw + 1, stride=constants.FAR_STRIDE, trust=True)
+    return torch.full_like(best, torch.inf) if from_best else rows.best
 
 
-def refine_with_fmn(search: SearchState, sample: Tensor, steps: int) -> Tensor:
-    """4c: return which samples (R,) have converged, after a run of FMN whose result counts where it is shorter.
+def second_opinion(search: SearchState, sample: Tensor, number: int, steps: int) -> Tensor:
+    """4d: return the lengths (R,) that descents from the samples themselves to the classes found ended with.
 
-    Converged: FMN reaches the same length; or the sample had converged before, and FMN found nothing shorter.
+    A descent that heads for one class from the start goes another way than one that chose it on its way.
     """
+    target = search.runner_up(sample, 0) if search.targets is None else search.targets[sample]
+    rows = search.start(sample, target, torch.zeros_like(search.flat[sample]))
+    stride, steps_each = constants.STRIDE[search.norm.name], torch.full_like(sample, steps)
+    annealed_descent(search, rows, steps_each, draw_index("opinion", number), stride=stride)
+    return rows.best
+
+
+def run_fmn(search: SearchState, sample: Tensor, steps: int) -> Tensor:
+    """3d, 4c: return the lengths (R,) that FMN finds from the samples themselves, infinite where it finds nothing."""
     inputs = search.flat[sample].view(-1, *search.shape)
     ids, labels = search.sample_ids[sample], search.labels[sample]
     result = fmn(search.model, inputs, labels, ids, norm=search.norm.name, steps=steps, seed=search.seed)
     search.evaluations[sample] += result.evaluations
-    delta, best = (result.candidates - inputs).flatten(1), search.best[sample]
+    delta = (result.candidates - inputs).flatten(1)
     length = search.norm.length(delta)
     length = torch.where(length > 0, length, torch.inf)  # where it found nothing, it returns the input
     search.offer(sample, length, delta)
-    change = (length / best).nan_to_num(torch.inf).log()
-    return change.abs() < constants.AGREEMENT
+    return length
 
 
-def second_opinion(search: SearchState, sample: Tensor, steps: int, number: int) -> Tensor:
-    """4d: return which samples (R,) have converged, after descents from the samples themselves to the classes found.
-
-    A descent that heads for one class from the start goes another way than one that chose it on its way. Converged: it
-    ends as short as the best.
-    """
-    target = search.runner_up(sample, 0)  # the class at the best point; where logits are none, any other
-    best, part = search.best[sample], search.subset(sample)
-    part.targets = torch.where(target == ANY, (part.labels == 0).long(), target)
-    rows = screen_classes(part, 1).candidates
-    noise, stride = torch.full_like(rows.length, constants.RESTART_NOISE), constants.STRIDE[search.norm.name]
-    schedule = Schedule(torch.full_like(sample, steps), noise, stride)
-    ended = annealed_descent(part, rows, schedule, draw_index("opinion", number))
-    search.merge(sample, part)
-    return ended & ((part.best / best).log().abs() < constants.AGREEMENT)
+def agree(ends: list[Tensor], best: Tensor) -> Tensor:
+    """Return where (N,) two searches that know nothing of each other ended with the best length."""
+    return ((torch.stack(ends) <= (1 + constants.AGREEMENT) * best).sum(0) > 1) & best.isfinite()

@@ -312,13 +312,13 @@ class SearchState:
         rows.crossed = rows.crossed | (rows.margin < 0)
         radius = self._sparse_radius(rows, direction) if self.sparse else rows.length + rows.signed_distance
         radius = _bracketed(radius, rows.length, rows.margin, last_length, last_margin)
-        shortest, longest = rows.length / constants.RADIUS_CHANGE, rows.length * constants.RADIUS_CHANGE
+        shortest, longest = rows.length / constants.TRUST, rows.length * constants.TRUST
         radius = torch.where(rows.crossed, radius.clamp(shortest, longest), radius)
         radius = self.clip_radius(rows.sample, torch.where(undefined, shortest, radius))
         estimate = torch.minimum(rows.best, radius)
         rows.estimate_change = (estimate / rows.estimate).log().abs()
         rows.estimate = estimate
-        return radius * constants.OVERSHOOT
+        return radius * (1 + constants.OVERSHOOT)
 
     def _sparse_radius(self, rows: Trajectories, direction: Tensor) -> Tensor:
         """Return the radius (R,) for l0 and l1, where the box stops entries: add the best ones, or drop the least."""
@@ -379,7 +379,5 @@ def _bracketed(radius: Tensor, length: Tensor, margin: Tensor, last_length: Tens
     inside = margin > 0
     near, far = torch.where(inside, length, last_length), torch.where(inside, last_length, length)
     share = torch.where(inside, margin, last_margin).abs() / (margin - last_margin).abs().clamp(min=constants.TINY)
-    above, below = 1 + constants.BRACKET_SLACK, 1 - constants.BRACKET_SLACK
-    outside_bracket = (margin * last_margin < 0) & (far > above * near)
-    outside_bracket &= (radius < below * near) | (radius > above * far)
+    outside_bracket = (margin * last_margin < 0) & (far > near) & ((radius < near) | (radius > far))
     return torch.where(outside_bracket, near + (far - near) * share, radius)
