@@ -217,6 +217,7 @@ def test_one_pixel_has_no_plane():
         slice_networks(one, one, torch.tensor([[[0.7]]]), 0, reach=0.1)
 
 
+@pytest.mark.slow
 def test_a_comparison_shows_the_boundary_of_its_thinnest_samples():
     paths = thinice.example_checkpoints()
     result = thinice.compare(

@@ -277,6 +277,7 @@ def test_a_search_that_failed_is_found_out_by_a_second_one(store, samples, monke
     assert any({4, 9} <= set(found.samples) for found in finding)
 
 
+@pytest.mark.slow
 def test_a_search_that_failed_on_the_pruned_network_is_found_out_too(samples, monkeypatch):
     pruned = network()
     with torch.no_grad():

@@ -47,6 +47,7 @@ def results(tmp_path, samples):
     return written
 
 
+@pytest.mark.slow
 def test_claims_stand_beside_what_was_found_and_are_refuted_by_it(results, samples, tmp_path):
     store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
     options = {"certify": True, "effort": "quick", "store": store, "progress": False}

@@ -59,6 +59,7 @@ class Verified:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == "mnistfc_256x2" else pytest.mark.slow) for name in SIZES]
 )
+@pytest.mark.slow
 def test_no_attack_breaks_what_is_verified_and_fewer_stand_at_larger_budgets(name):
     case, evidence = Verified(name), []
     for attack in BUDGET_ATTACKS:
@@ -79,6 +80,7 @@ def test_no_attack_breaks_what_is_verified_and_fewer_stand_at_larger_budgets(nam
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_norms_agree_on_a_real_network():
     """Minimum-norm attacks of four norms: none has an adversarial in hand that another should have found."""
     case = Verified("oval_cifar_base_kw")

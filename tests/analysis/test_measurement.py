@@ -333,6 +333,7 @@ def test_the_fast_form_changes_nothing(digits, own, norm):
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.slow
 def test_a_search_in_bfloat16_finds_what_float32_confirms(digits, own, norm):
     classifier, samples = digits
     nearest = thinice.measure(classifier, samples, attack="tmn", norm=norm, precision="bf16", progress=False)

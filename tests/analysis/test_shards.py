@@ -62,6 +62,7 @@ def test_more_shards_than_batches_are_refused_with_the_way_out():
         shard_positions("1/4", 3, 1)
 
 
+@pytest.mark.slow
 def test_merged_shards_are_the_whole_run_to_the_bit(dense, samples, tmp_path):
     whole, store = (thinice.open_store(tmp_path / f"{name}.duckdb", new=True) for name in ("whole", "all"))
     (alone,) = thinice.measure_all([dense], samples, store=whole, **OPTIONS)

@@ -44,6 +44,7 @@ def run(known, ensemble, ids=None):
     ("norm", "classes"),
     [("linf", 2), ("l2", 4), ("l1", 3), *(pytest.param("linf", classes, marks=pytest.mark.slow) for classes in (3, 4))],
 )
+@pytest.mark.slow
 def test_on_a_linear_network_just_those_nearer_than_the_budget_fall(norm, classes):
     known = linear(classes=classes, count=24, shape=SHAPE)
     distances = known.distances[norm]

@@ -265,6 +265,7 @@ def test_in_l1_a_dense_search_that_ends_farther_than_a_vertex_has_not_converged(
 
 
 @pytest.mark.parametrize(("span", "allowed"), [(0.3, 1.5), (0.2, 1.1)])
+@pytest.mark.slow
 def test_in_l1_near_samples_are_searched_alike_beside_far_ones(monkeypatch, span, allowed):
     monkeypatch.setattr(settings, "ONE_ENTRY", span)
     monkeypatch.setattr(settings, "OUTSIDE", allowed)

@@ -37,6 +37,7 @@ def test_compare_prints_a_table_and_keeps_everything(run, paths, tmp_path):
     assert len(thinice.open_store(tmp_path / "thinice.duckdb").sql("from transitions")) == 40
 
 
+@pytest.mark.slow
 def test_command_line_and_api_give_equal_results_row_by_row(run, paths, tmp_path, compared):
     code, out, _ = run(
         "compare", paths["dense"], paths["pruned-90"], paths["pruned-95"], *COMPARE, "--format", "json", "--no-figures"

@@ -9,6 +9,7 @@ from torch import nn
 import thinice
 
 
+@pytest.mark.slow
 def test_who_asks_one_by_one_on_the_command_line_gets_it(run, tmp_path):
     dense = str(thinice.example_checkpoints()["dense"])
     store = ("--store", str(tmp_path / "thinice.duckdb"), "--limit", "10", "--effort", "quick")

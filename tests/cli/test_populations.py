@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
+
 import thinice
 
 
+@pytest.mark.slow
 def test_the_command_says_what_the_function_does(run, tmp_path):
     paths = thinice.example_checkpoints()
     for name in ("pruned-90", "pruned-95"):

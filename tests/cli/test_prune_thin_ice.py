@@ -18,6 +18,7 @@ TUNED = ("--finetune", "finetune,epochs=2,batch_size=20")
 WEIGHTS = ("--thin-ice", "exponential,strength=3,budget=0.1,shuffled=true,seed=5")
 
 
+@pytest.mark.slow
 def test_it_is_the_function_and_the_store_is_read(run):
     words = (*PRUNE, *QUIET, *TUNED, *WEIGHTS, "--store", "thinice.duckdb")
     code, _, err = run(*words, "-o", "near.pt")

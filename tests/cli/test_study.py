@@ -29,6 +29,7 @@ def typed(run, tmp_path):
     return lambda *words: run("study", "mine.yaml", *words)
 
 
+@pytest.mark.slow
 def test_a_study_is_told_run_and_shown(typed, tmp_path):
     code, out, err = typed("--dry-run", "--format", "json")
     assert (code, err) == (0, "")

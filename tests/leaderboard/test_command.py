@@ -243,6 +243,7 @@ def test_sample_ids_that_are_none_are_refused(tmp_path, monkeypatch, ids, messag
         import_distances(distance_file(tmp_path, [0.1, 0.2]), ids)
 
 
+@pytest.mark.slow
 def test_the_page_shows_rankings_pipelines_and_claims_and_trusts_no_name(stored, tmp_path):
     result, _ = stored
     (tmp_path / "d").mkdir()
@@ -263,6 +264,7 @@ def test_the_page_shows_rankings_pipelines_and_claims_and_trusts_no_name(stored,
     assert save_benchmark_page(named, tmp_path / "page.html").exists()  # an older page is replaced
 
 
+@pytest.mark.slow
 def test_rows_of_another_protocol_are_not_ranked_among_published_ones(stored):
     result, _ = stored
     assert {len(rows) for rows in result.rankings().values()} == {11}

@@ -24,6 +24,7 @@ from thinice.models.weights import prunable_weights
 from thinice.stats import wilson
 
 
+@pytest.mark.slow
 def test_the_parts_are_those_of_compare_and_evaluate(benchmarked, networks, samples):
     """Sample by sample the same as by the public functions, on some of the samples, into stores of their own."""
     result, _ = benchmarked
@@ -45,6 +46,7 @@ def test_the_parts_are_those_of_compare_and_evaluate(benchmarked, networks, samp
     assert row.robust_comparison.basis == "robust at linf 24/255 by pgd"
 
 
+@pytest.mark.slow
 def test_a_row_counts_what_its_samples_say(benchmarked):
     for row, values in zip(benchmarked[0].rows, benchmarked[0].to_dicts(), strict=True):
         alone, epsilon = row.autoattack.robust_to_this_attack, row.epsilon
@@ -64,6 +66,7 @@ def test_a_row_counts_what_its_samples_say(benchmarked):
     assert [round(row.removed_share, 2) for row in benchmarked[0].rows] == [0.9, 0.95]
 
 
+@pytest.mark.slow
 def test_ho_fmn_is_the_published_one_and_its_failures_are_counted_apart(benchmarked):
     for row in benchmarked[0].rows:
         settings = row.ho_fmn.settings
@@ -80,6 +83,7 @@ def test_ho_fmn_is_the_published_one_and_its_failures_are_counted_apart(benchmar
         np.testing.assert_array_equal(row.ho_fmn.robust, robust)
 
 
+@pytest.mark.slow
 def test_networks_without_a_leaderboard_are_ranked_among_themselves(benchmarked):
     ((category, rows),) = benchmarked[0].rankings().items()
     assert category is None
@@ -87,6 +91,7 @@ def test_networks_without_a_leaderboard_are_ranked_among_themselves(benchmarked)
     assert [row.model_key for row in benchmarked[0].rows] == [None, None]
 
 
+@pytest.mark.slow
 def test_the_store_answers_as_python_does(benchmarked):
     result, path = benchmarked
     rows = thinice.open_store(path).sql("from leaderboard where source = 'measured' order by sparsity")
@@ -111,6 +116,7 @@ def test_the_store_answers_as_python_does(benchmarked):
     assert list(result.rows[0].layers) == ["conv1.weight", "conv2.weight", "conv3.weight", "fc.weight"]
 
 
+@pytest.mark.slow
 def test_what_is_left_costs_what_is_left(benchmarked, networks, samples, tmp_path, monkeypatch):
     monkeypatch.setattr("thinice.studies.estimate.MEASURED", 0.05)
     _, path = benchmarked
@@ -194,6 +200,7 @@ def test_narrow_networks_and_other_data_are_no_members_of_a_leaderboard(networks
         check_key(ModelKey.parse("HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"), pruned, dense, samples)
 
 
+@pytest.mark.slow
 def test_a_network_with_another_clean_accuracy_than_published_is_doubted(benchmarked):
     """A published checkpoint that was read with random weights, or without its normalisation, is seen by this."""
     key = ModelKey.parse("HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90")  # 76.74 % of the test images are right

@@ -522,6 +522,7 @@ def test_torchs_exporter_is_understood(dynamic, opset, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "preact_resnet8", "cnn5"])
+@pytest.mark.slow
 def test_own_architectures_can_be_exported(name, tmp_path):
     shape = find_architecture(name).input_shape or (3, 32, 32)
     module = trained(build(name), shape)

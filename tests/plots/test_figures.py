@@ -103,6 +103,7 @@ def test_the_set_is_whole_and_readable(n):
         *(pytest.param(odd, marks=pytest.mark.slow) for odd in ({"not_found": 0.7}, {"lost": 0.9}, {"median": 1e-9})),
     ],
 )
+@pytest.mark.slow
 def test_readable_in_odd_cases(columns):
     for figure in all_figures(150, **columns).values():
         assert_readable(figure)
@@ -153,6 +154,7 @@ def test_draws_on_the_axes_given_and_leaves_the_rest_alone(name):
 
 
 @pytest.mark.parametrize("fonttype", ["none", pytest.param("path", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_names_are_text_and_never_markup(fonttype):
     with mpl.rc_context({"svg.fonttype": fonttype}):
         for figure in all_figures(60).values():

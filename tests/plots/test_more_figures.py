@@ -273,6 +273,7 @@ def calls(series):
     ]
 
 
+@pytest.mark.slow
 def test_draw_on_the_axes_given(series):
     before = dict(mpl.rcParams)
     for call in calls(series):

@@ -51,6 +51,7 @@ def test_a_name_of_many_letters_is_measured_a_few_times(letter, monkeypatch):
     assert [width(line, 9.0) <= 131 for line in wrap(f"of {text} too", 131.0, 9.0)] == [True] * 3
 
 
+@pytest.mark.slow
 def test_figures_with_names_of_two_thousand_letters_are_readable():
     names = [f"{k} {'a name without an end ' * 100}{k}" for k in range(5)]
     epsilon, transition = sample_columns(300)

@@ -123,6 +123,7 @@ def test_a_smaller_network_is_a_checkpoint_as_any_other(tmp_path, name, suffix):
     seed=st.integers(0, 100),
     share=st.floats(0.1, 0.95),
 )
+@pytest.mark.slow
 def test_whatever_is_removed_the_logits_stay(name, seed, share):
     """Filters and input channels by chance, in all layers, linear ones too: whole layers go as well."""
     network = narrowed(name, seed=seed)

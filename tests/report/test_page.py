@@ -449,6 +449,7 @@ def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(sto
     assert re.sub(r"<p>Of 300 samples.*?</p>", "", said) == without_data(full)
 
 
+@pytest.mark.slow
 def test_of_very_many_comparisons_the_first_have_figures(tmp_path, monkeypatch):
     samples = thinice.as_samples(torch.rand(30, 1, 4, 4), torch.arange(30) % 3, classes=("a", "b", "c"))
     store, drawn = write_store(tmp_path / "three.duckdb", samples, pruned=("one", "two", "three")), []

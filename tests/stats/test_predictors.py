@@ -108,6 +108,7 @@ def test_the_spread_of_a_difference_agrees_with_the_bootstrap():
     assert half / 1.959963984540054 == pytest.approx(np.std(differences), rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_test_keeps_its_level():
     # two equally good, correlated predictors: at 5 %, of 400 tests 20 reject, give or take
     rng = np.random.default_rng(4)

@@ -71,6 +71,7 @@ def test_few_seeds_and_missing_ones():
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(("auc", "width"), [(0.8, 0.1), (0.9, 0.1), (0.96, 0.08)])
+@pytest.mark.slow
 def test_with_as_many_lost_samples_the_interval_is_as_wide(auc, width):
     """Exponential distributions, for which Hanley and McNeil's variance is the true one."""
     n = lost_needed(auc, width, kept_for_each=20)

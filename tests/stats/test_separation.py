@@ -394,6 +394,7 @@ def test_where_delong_says_nothing_the_interval_is_wide_not_wrong(kept, lost):
     assert result.interval().low < result.interval().high
 
 
+@pytest.mark.slow
 def test_the_fallback_interval_covers():
     # perfect or not, a group of one: the true AUC of N(1,1) against N(0,1) is Phi(1/sqrt 2) = 0.7602
     rng = np.random.default_rng(11)

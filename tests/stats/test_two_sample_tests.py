@@ -86,6 +86,7 @@ def test_brunner_munzel_needs_ten_samples():
     assert separation(rng.normal(1, 1, 60), rng.normal(0, 1, 10)).brunner_munzel_log10_p < -1
 
 
+@pytest.mark.slow
 def test_under_unequal_spread_brunner_munzel_keeps_its_level_and_mann_whitney_does_not():
     """AUC 1/2, lost samples spread three times as widely: the audit has 12.8 against 4.8 % at nominal 5 %."""
     rng = np.random.default_rng(4)

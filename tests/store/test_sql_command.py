@@ -79,6 +79,7 @@ def test_lists_objects_and_blobs_are_shown_in_every_format(ask):
 @pytest.mark.parametrize(
     "how", ["table", *(pytest.param(name, marks=pytest.mark.slow) for name in ("json", "csv", "markdown"))]
 )
+@pytest.mark.slow
 def test_everything_in_the_store_can_be_shown(ask, six, how):
     for name in six.tables()["name"]:
         code, out, err = ask(f"from {name}", "--format", how)

@@ -113,6 +113,7 @@ def made_by(monkeypatch, engine, folder):
     return done, store
 
 
+@pytest.mark.slow
 def test_networks_made_away_are_the_same_and_the_store_knows_their_curves(tmp_path, monkeypatch):
     engines = {"here": LocalEngine(CPU, 1), "away": Away()}
     results = {name: made_by(monkeypatch, engine, tmp_path / name) for name, engine in engines.items()}
@@ -127,6 +128,7 @@ def test_networks_made_away_are_the_same_and_the_store_knows_their_curves(tmp_pa
     assert curves(at_home).equals(curves(elsewhere))
 
 
+@pytest.mark.slow
 def test_what_a_killed_driver_had_not_stored_the_next_one_stores(tmp_path, monkeypatch):
     setup = parse_study(SMALL, "small").setups[0]
     training, _ = load_setup(setup)

@@ -49,6 +49,7 @@ def test_a_search_begins_with_the_dense_network_and_makes_one_a_rate(study):
     assert study.networks == len(plans)
 
 
+@pytest.mark.slow
 def test_it_is_run_and_stopped_and_told(study, tmp_path):
     run = run_study(study, store=tmp_path / "s.duckdb", networks=tmp_path / "networks", progress=False)
     assert not run.failures
