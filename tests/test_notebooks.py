@@ -70,6 +70,7 @@ def html(value):
     return shown, " ".join(ET.fromstring(f"<div>{shown}</div>").itertext())
 
 
+@pytest.mark.slow
 def test_results_show_themselves_and_names_stay_text(tmp_path):
     dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     evil = thinice.as_classifier(thinice.prune(dense, sparsity=0.7).module, name="<script>alert('x')</script> & co")

@@ -148,6 +148,7 @@ def test_what_ci_runs_is_everything_once():
     assert ".venv/bin/pytest --quiet -n auto -m slow\n" in script
 
 
+@pytest.mark.slow
 def test_tables_are_those_that_were_measured():
     """As `benchmarks/tables.py` makes them of `benchmarks/data/`."""
     pages = README + (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")

@@ -116,6 +116,7 @@ def test_without_control_nothing_is_told(paths, samples, store):
     assert not [name for name, _ in plain.table() if "control" in name]
 
 
+@pytest.mark.slow
 def test_noise_that_misses_the_churn_says_so(paths, samples, store, monkeypatch):
     monkeypatch.setattr(module, "match_churn", lambda *_: 1e-6)
     missed = compared(paths, samples, store, control="noise", seed=1)
@@ -165,6 +166,7 @@ def test_where_no_scale_fits_the_nearest_is_taken():
     assert len(asked) == 16
 
 
+@pytest.mark.slow
 def test_what_has_no_control_says_so():
     class Plain(nn.Module):
         def __init__(self, threshold):

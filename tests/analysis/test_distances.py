@@ -82,6 +82,7 @@ def test_swapped_networks_swap_their_distances(networks, samples, result):
     assert back.boundary_shift_kept == pytest.approx(-forth.boundary_shift_kept, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_measured_alone_the_pruned_network_is_never_nearer(networks, samples, tmp_path):
     result = both(networks, samples, store=tmp_path / "thinice.duckdb")
     alone = thinice.measure(networks[1], samples, progress=False).epsilon.numpy()

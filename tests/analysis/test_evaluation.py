@@ -241,6 +241,7 @@ def test_samples_known_to_be_broken_are_spared_and_whoever_autoattack_breaks_is_
     assert not without.known_broken.any()
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_and_a_longer_norm_are_known_too(samples, store):
     small = run(samples, store, "pgd", BUDGET / 2)
     assert 0 < (~small.robust).sum() < len(samples)

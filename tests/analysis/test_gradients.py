@@ -68,6 +68,7 @@ def test_it_is_a_predictor_beside_epsilon_in_python_sql_and_report(result, store
     assert facts.predictors.auc == pytest.approx(table.auc)
 
 
+@pytest.mark.slow
 def test_what_the_store_has_joins_unasked_and_is_not_computed_again(result, store, monkeypatch):
     monkeypatch.setattr("thinice.analysis.session.gradient_norms", lambda *_: pytest.fail("computed again"))
     again = thinice.compare(*result.networks, thinice.load_samples("digits", limit=150), store=store, **OPTIONS)

@@ -82,6 +82,7 @@ def test_a_good_evaluation_has_no_warnings_and_keeps_every_check(look, dense):
     assert set(kept["looked_at"]) == {4}
 
 
+@pytest.mark.slow
 def test_asked_again_the_findings_are_read(look, dense, monkeypatch):
     first = look(dense, "pgd", budget=0.05, rel_stepsize=0.1)
     monkeypatch.setattr("thinice.checks.run.check_network", None)  # looked at again, this would fail

@@ -115,6 +115,7 @@ def test_skip_known_both_tells_the_accuracy_with_and_without_what_the_store_know
     assert alone["known_broken"] == 0
 
 
+@pytest.mark.slow
 def test_the_ladder_goes_from_no_effect_to_most_fooled(run, paths):
     words = ("evaluate", paths["dense"], "--attack", "fmn", "--effort", "quick", "--budget", "ladder", *ALONE)
     found = rows(run(*words, "--format", "json")[1])
@@ -141,6 +142,7 @@ def test_the_precision_of_the_search_is_that_of_the_command(run, paths, tmp_path
     assert runs["precision"].tolist() == ["float32", "bf16"]
 
 
+@pytest.mark.slow
 def test_reported_against_measured(run, paths, tmp_path):
     (tmp_path / "paper.csv").write_text(f"checkpoint,reported\n{paths['dense']},99\n{paths['pruned-95']},12.5%\n")
     code, out, err = run("evaluate", "--reported", "paper.csv", "--attack", "pgd", "--budget", "8/255", *ALONE)

@@ -243,6 +243,7 @@ def test_recipes_of_one_paper_stand_together_in_the_help():
     assert all(len({name.partition("-")[0] for name in family}) == 1 for family in families if "-" in family[-1])
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing_and_another_one_replaces_nothing(run, tmp_path):
     words = (*SMALL, "--epochs", "2", "-o", "net.pt", "--format", "json")
     code, first, _ = run(*words)
@@ -321,6 +322,7 @@ def test_a_snapshot_of_another_network_is_not_gone_on_with(run, tmp_path):
         train_classifier(thinice.load_classifier("dense.pt"), samples, plan, path=tmp_path / "more.pt")
 
 
+@pytest.mark.slow
 def test_overwriting_begins_anew_where_a_snapshot_is_of_another_training(run, tmp_path, monkeypatch):
     words = (*SMALL, "--quiet", "--format", "json")
     assert run(*words, "--epochs", "2", "-o", "undisturbed.pt")[0] == 0

@@ -53,6 +53,7 @@ def test_measure_stores_the_code_as_architecture(run, checkpoints, tmp_path):
     assert (list(rows["architecture"]), list(rows["classes"])) == (["models.py:Net(width=16)"], [10])
 
 
+@pytest.mark.slow
 def test_compare_takes_one_for_all_or_one_for_each(run, checkpoints, tmp_path):
     dense, small, code = checkpoints
     each = ("--architecture-args", '{"width": 16}', "--architecture-args", '{"width": 8}')

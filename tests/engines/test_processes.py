@@ -64,7 +64,8 @@ def test_an_error_reaches_the_caller_and_what_was_yielded_stays(engine, tmp_path
     with pytest.raises(kind, match=message) as caught:
         shards.extend(engine.run(task))
     assert "\n" not in str(caught.value)
-    assert ordered(shards) == ordered(LocalEngine(CPU, 2).run(Squares(6)))[: len(shards)]
+    whole = ordered(LocalEngine(CPU, 2).run(Squares(6)))
+    assert all(shard in whole[:2] for shard in ordered(shards))  # either may come first
     assert ordered(engine.run(task)) == ordered(LocalEngine(CPU, 2).run(Squares(6)))  # the engine goes on
 
 

@@ -33,6 +33,7 @@ def measured(tmp_path_factory):
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.3, 0.5, 0.8])
+@pytest.mark.slow
 def test_a_store_that_was_cut_off_is_refused_in_one_line_and_left_alone(measured, tmp_path, share):
     whole = (measured / "s.duckdb").read_bytes()
     path = tmp_path / "cut.duckdb"

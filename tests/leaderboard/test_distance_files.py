@@ -177,6 +177,7 @@ def nested(levels):
     ],
     ids=["a name", "a type", "bytes", "marks"],
 )
+@pytest.mark.slow
 def test_a_small_file_takes_no_time(content):
     start = time.monotonic()
     with pytest.raises(InputError):

@@ -169,6 +169,7 @@ def cifar(n=10, name="cifar10"):
     return as_samples(torch.rand(n, 3, 32, 32), torch.arange(n) % 10, name=name)
 
 
+@pytest.mark.slow
 def test_a_category_is_measured_and_a_key_is_held_against_it(resnet):
     dense, pruned = resnet
     assert category_of(pruned, dense, cifar()) == Category("R18", "CIFAR10", "US", 90)

@@ -88,6 +88,7 @@ NAMES = ["distribution", "risk", "survival", "security", "roc", "classes", "pair
 
 
 @pytest.mark.parametrize("n", [3, pytest.param(200, marks=pytest.mark.slow), 50_000])
+@pytest.mark.slow
 def test_the_set_is_whole_and_readable(n):
     figures = all_figures(n)
     assert list(figures) == NAMES

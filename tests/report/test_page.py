@@ -295,6 +295,7 @@ def test_a_robust_basis_is_said_and_means_robust(six, tmp_path):
 
 
 @pytest.mark.usefixtures("unadorned")
+@pytest.mark.slow
 def test_what_speaks_against_the_numbers_is_said(six, tmp_path):
     assert 'class="warnings"' not in save_report(six, tmp_path / "calm.html").read_text(encoding="utf-8")
     seen = {"raised": True, "sample_ids": [11, 12], "of": 4, "value": None, "seen": "it <was> there", "advice": "look"}
@@ -523,6 +524,7 @@ def test_names_of_many_letters_are_shortened(tmp_path):
 
 
 @pytest.mark.usefixtures("unadorned")
+@pytest.mark.slow
 def test_an_unfinished_comparison_says_so(tmp_path):
     store = thinice.open_store(tmp_path / "thinice.duckdb", new=True)
     with store.run(["thinice"], device="cpu", seed=0) as run:

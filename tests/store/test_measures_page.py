@@ -19,6 +19,7 @@ from thinice.stats import STATISTICS
 PAGE = (ROOT / "docs" / "measures.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"^### (.*?)\n.*?^```sql\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
 OPTIONS = {"attack": "fmn", "steps": 4, "progress": False}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,7 @@ def test_missing_and_unfinished_shards_are_named_and_come_later(tmp_path):
     assert store.merge(part(tmp_path / "2.duckdb", 2, 4)) == []
 
 
+@pytest.mark.slow
 def test_what_does_not_belong_together_is_refused(tmp_path):
     store = open_store(tmp_path / "all.duckdb", new=True)
     store.merge(part(tmp_path / "1.duckdb", 1, 2))

@@ -15,7 +15,7 @@ QUERIES = sorted(
     entry.name.removesuffix(".sql") for entry in (resources.files("thinice.store.sql") / "queries").iterdir()
 )
 SOURCES = [file for file in (ROOT / "thinice").rglob("*.py") if file.parent.name != "sql"]
-ROWS = re.compile(r"\b(from rows|from compared|join pictures|from part\.\w+)\b")
+ROWS = re.compile(r"\b(from rows|from temp\.compared|join pictures|from part\.\w+)\b")
 """What a caller brings along: those that read it are run where there is some."""
 WRITES = re.compile(r"^(insert|update|create|delete)\b", re.MULTILINE)
 READING = [name for name in QUERIES if not (ROWS.search(query(name)) or WRITES.search(query(name)))]

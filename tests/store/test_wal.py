@@ -140,6 +140,7 @@ def test_a_flipped_bit_anywhere_is_told_with_a_way_out(store):
     assert all("its log thinice.duckdb.wal is damaged: move that away" in refusal for refusal in refusals)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_one_line(store):
     log_of(store).write_bytes(b"")
     script = "import sys; sys.argv = ['thinice', 'sql', 'from runs', '--store', sys.argv[1]]\n"

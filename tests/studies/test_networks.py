@@ -142,6 +142,7 @@ def test_what_a_killed_driver_had_not_stored_the_next_one_stores(tmp_path, monke
     assert (path.stat().st_size, load_classifier(path).fingerprint) == before
 
 
+@pytest.mark.slow
 def test_a_network_that_ends_its_workers_is_one_failure(tmp_path, monkeypatch):
     done, _ = made_by(monkeypatch, Away("magnitude"), tmp_path)
     (failure,) = done.failures
