@@ -35,7 +35,10 @@ def merge(
     say = Messages(quiet=quiet)
     with exit_on_interrupt(f"The parts before are in {store}; the same command goes on."):
         lacking = open_store(store, new=True).merge(*part)
-    say(f"{len(part)} {'part' if len(part) == 1 else 'parts'} in {store}")
+    say(
+        f"{len(part)} {'part' if len(part) == 1 else 'parts'} in {store}; comparisons are made there: the compare "
+        f"command without --shard, with --store {store}"
+    )
     for measurement in lacking:
         typer.echo(f"thinice: {measurement}", err=True)
     if lacking:
