@@ -77,7 +77,8 @@ def test_it_is_the_function_and_the_store_is_read(run):
         ((*TUNED, *WEIGHTS, "--split", "test"), "`--split` test is what networks are measured on"),
     ],
 )
-def test_what_changes_nothing_is_refused_in_one_line(run, words, message):
+def test_what_changes_nothing_is_refused_in_one_line_and_before_the_measurement(run, monkeypatch, words, message):
+    monkeypatch.setattr(thinice, "measure_all", None)
     code, _, err = run(*PRUNE, *QUIET, *words, "-o", "x.pt")
     assert (code, len(err.splitlines())) == (1, 1), err
     assert message in err

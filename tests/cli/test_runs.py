@@ -218,6 +218,9 @@ def test_data_that_are_gone_or_others(run, tmp_path):
         (["/usr/bin/thinice", "measure", "net.pt", "--trust-pickle"], "says --trust-pickle, which may run code"),
         (["thinice", "measure", "net.pt", "--architecture", "my.py:Net"], "says --architecture=my.py:Net"),
         (["thinice", "measure", "net.pt", "--architecture=os:abort"], "says --architecture=os:abort"),
+        (["thinice", "measure", "net.pt", "--engine", "ray", "--address", "10.0.0.1:6379"], "says --address"),
+        (["thinice", "measure", "net.pt", "--engine=ray", "--address=10.0.0.1:6379"], "says --address"),
+        (["thinice", "measure", "net.pt", "--store", "mine.duckdb", "--"], "has -- in its command"),
     ],
 )
 def test_commands_of_strangers_are_not_run(run, measured_here, monkeypatch, command, said):

@@ -28,6 +28,8 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
     "evaluate": (),
 }
 """Commands that write nothing but a store, with the words that keep them from it."""
+TRUSTED = ("--trust-pickle", "--address")
+"""Options of a command that let code run, or what others send: the workers of a cluster answer in pickles."""
 LIBRARIES = ("torchvision:", "timm:")
 """What comes before the name of an architecture that is no code of the user's."""
 LOOK = 0.1
@@ -86,7 +88,8 @@ def repeat_run(
     tolerance : float
         Share of an epsilon that counts as rounding.
     trust_command : bool
-        Also where the command says that code is run: a pickle that is trusted, or code of the user's own.
+        Also where the command says that code is run: a pickle that is trusted, a cluster that is joined, or code of
+        the user's own.
     repeated : path, optional
         A store into which the command was carried out again by hand: nothing is run, both are compared.
     progress : bool
@@ -135,6 +138,8 @@ def _words(record: Mapping[str, Any], *, trusted: bool) -> list[str]:
     if not words or words[0] not in REPEATABLE:
         name = words[0] if words else "no command"
         raise InputError(f"run {run_id} is of thinice {name}, which writes more than a store: {way_out}")
+    if "--" in words:  # after which options are none, those of the repetition neither
+        raise InputError(f"run {run_id} has -- in its command, which cannot be repeated so: {way_out}")
     if not trusted and (code := _code_in(words)):
         raise InputError(
             f"run {run_id} says {code}, which may run code, and a store may come from a stranger: if you trust its "
@@ -150,9 +155,9 @@ def _code_in(words: Sequence[str]) -> str | None:
     ('--architecture=my.py:Net', None)
     """
     for number, word in enumerate(words):
-        if word == "--trust-pickle":
-            return word
         option, _, value = word.partition("=")
+        if option in TRUSTED:
+            return option
         if option == "--architecture":
             named = value if "=" in word else words[number + 1] if number + 1 < len(words) else ""
             if ":" in named and not named.startswith(LIBRARIES):

@@ -354,7 +354,10 @@ def thin_ice_value(
     unknown = [name for name in settings if name not in (*allowed, "shape")]
     if unknown:
         raise InputError(f"`--thin-ice` {text!r}: there is no {unknown[0]}, but {thin_ice_settings()}")
-    ThinIce(epsilons=torch.ones(1), **settings)  # bad values are told before anything is measured
+    trial = ThinIce(epsilons=torch.ones(len(samples)), **settings)  # what is wrong is told before anything is measured
+    for plan, wanted in zip(plans, (trial.search, trial.finetune), strict=True):
+        if plan is not None and wanted:
+            trial.weights(samples, plan)
     threats = [plan.objective.threat() for plan in plans if plan is not None]
     norms = {threat.norm for threat in threats if threat is not None} or {"linf"}
     if len(norms) > 1:

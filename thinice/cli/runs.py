@@ -77,8 +77,8 @@ def repeat(
         bool,
         typer.Option(
             "--trust-command",
-            help="Also a command that may run code: with --trust-pickle, or an --architecture of the user's own. Only "
-            "for stores you trust.",
+            help="Also a command that may run code: with --trust-pickle, --address, or an --architecture of the user's "
+            "own. Only for stores you trust.",
         ),
     ] = False,
     repeated: Annotated[

@@ -307,7 +307,7 @@ class _SetupRun:
                 self.failed[plan] = failed_before or plan
             self.measurements.fail(plan, reason)
             self.fail(plan.label, reason, None if failed_before is None else failed_before.label)
-        self.counter.finish(plan, now=made)
+        self.counter.finish(plan, now=made and reason is None)
 
     def _show(self, plan: NetworkPlan) -> None:
         self.counter.show(f"{self.files.setup.name}, {plan.label}")
