@@ -12,6 +12,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import utils
+from torch.nn.utils import parametrizations
 
 import thinice
 from tests.engines.tasks import Squares, Unreadable
@@ -84,13 +86,28 @@ def test_what_cannot_be_sent_is_one_line_with_a_way_out(engine, task):
         list(engine.run(task))
 
 
-@pytest.mark.parametrize("kind", ["with masks", "one by one", "normalized"])
+def normed(norm):
+    """Return a network whose first layer has a norm of its weights."""
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), norm(torch.nn.Linear(64, 16)), torch.nn.ReLU(), torch.nn.Linear(16, 10)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # old norms are, and are there
+@pytest.mark.parametrize(
+    "kind",
+    ["with masks", "one by one", "normalized", "weight norm", "old weight norm", "spectral norm", "old spectral"],
+)
 def test_networks_of_every_kind_are_sent_as_they_are(kind):
     dense = thinice.load_classifier(thinice.example_checkpoints()["dense"])
     networks = {
         "with masks": lambda: replace(dense, masks=thinice.Masks.of(dense.module)),
         "one by one": lambda: thinice.as_classifier(dense, one_by_one=True),
         "normalized": lambda: thinice.as_classifier(dense.module, normalization="half"),
+        "weight norm": lambda: thinice.as_classifier(normed(parametrizations.weight_norm)),
+        "old weight norm": lambda: thinice.as_classifier(normed(utils.weight_norm)),
+        "spectral norm": lambda: thinice.as_classifier(normed(parametrizations.spectral_norm)),
+        "old spectral": lambda: thinice.as_classifier(normed(utils.spectral_norm)),
     }
     network, samples = networks[kind](), thinice.load_samples("digits", limit=10)
     received = pickle.loads(pickled(ForwardTask(network, samples), "workers"))

@@ -382,14 +382,13 @@ def _fold(layer: nn.Module) -> None:
             remove_weight_norm(layer, hook.name)
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(layer, hook.name)
-            loading = layer._load_state_dict_pre_hooks  # noqa: SLF001 - torch leaves a hook there that asks for more
-            for key in [
-                key for key, left in loading.items() if "SpectralNorm" in type(getattr(left, "hook", left)).__name__
-            ]:
-                del loading[key]
     if parametrize.is_parametrized(layer):
         for tensor_name in list(cast("nn.ModuleDict", layer.parametrizations)):
             parametrize.remove_parametrizations(layer, tensor_name)
+    loading = layer._load_state_dict_pre_hooks  # noqa: SLF001 - torch leaves hooks of norms there
+    for key, entry in list(loading.items()):  # which ask for more weights, or cannot be sent to another process
+        if getattr(entry, "hook", entry).__module__.startswith("torch.nn.utils."):
+            del loading[key]
 
 
 def last_width(network: nn.Module) -> int | None:
