@@ -220,6 +220,9 @@ def test_data_that_are_gone_or_others(run, tmp_path):
         (["thinice", "measure", "net.pt", "--architecture=os:abort"], "says --architecture=os:abort"),
         (["thinice", "measure", "net.pt", "--engine", "ray", "--address", "10.0.0.1:6379"], "says --address"),
         (["thinice", "measure", "net.pt", "--engine=ray", "--address=10.0.0.1:6379"], "says --address"),
+        (["thinice", "measure", "net.pt", "--engine", "slurm", "--workers", "9"], "says --engine=slurm"),
+        (["thinice", "measure", "net.pt", "--slurm=account=yours", "--engine=slurm"], "says --slurm"),
+        (["thinice", "measure", "net.pt", "--jobs", "/tmp/mine"], "says --jobs"),
         (["thinice", "measure", "net.pt", "--store", "mine.duckdb", "--"], "has -- in its command"),
     ],
 )

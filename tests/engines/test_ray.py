@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from thinice.analysis.measurement import make_engine
-from thinice.engines import LocalEngine, ray
+from thinice.engines import LocalEngine, ray, sending
 from thinice.errors import InputError, MissingExtraError
 
 CPU = torch.device("cpu")
@@ -52,9 +52,9 @@ def test_a_cluster_without_the_device_is_refused():
 
 
 def test_a_node_with_other_versions_is_refused():
-    ray._refuse_other_versions(ray._versions())
+    sending.refuse_other_versions("ray", sending.versions())
     with pytest.raises(InputError, match=r"a node has thinice 0\.0\.1, torch 1\.0, and this process thinice "):
-        ray._refuse_other_versions("thinice 0.0.1, torch 1.0")
+        sending.refuse_other_versions("ray", "thinice 0.0.1, torch 1.0")
 
 
 def test_a_cluster_that_does_not_start_is_one_line():

@@ -45,6 +45,8 @@ __all__ = [
 
 PROBING = 32
 """So many samples tell what keeps attacks from measuring a network."""
+OWN_SETTINGS = ("workers", "address", "slurm", "jobs")
+"""Options that only some engines have."""
 TRYING = 8
 """So many samples tell whether the inference form of the network gives the same logits."""
 
@@ -111,6 +113,11 @@ def measure(
         to the bit at the same batch size.
     address : str, optional
         The cluster that the engine ``"ray"`` joins.
+    slurm : mapping, optional
+        Options of `sbatch` for the jobs of the engine ``"slurm"``: ``{"partition": "gpu"}``; `workers` is how many run
+        at a time.
+    jobs : path, optional
+        The folder through which these jobs answer: one that all nodes see, by default the current one.
     progress : bool or callable
         True shows a bar where that makes sense; a callable gets each `Progress`.
     **settings
@@ -183,10 +190,10 @@ def make_engine(options: Mapping[str, object]) -> Engine:
     engine, workers = given["engine"], given["workers"]
     if isinstance(engine, str):
         settings: dict[str, object] = {"device": pick_device(given["device"]), "batch_size": given["batch_size"]}
-        settings |= {name: given[name] for name in ("workers", "address") if given[name] is not None}
+        settings |= {name: value for name, value in given.items() if name in OWN_SETTINGS and value is not None}
         engine = ENGINES.make("processes" if engine == "local" and workers is not None else engine, **settings)
         return DeterministicEngine(engine) if given["deterministic"] else engine
-    for name in ("device", "batch_size", "workers", "address"):
+    for name in ("device", "batch_size", *OWN_SETTINGS):
         if name in options:
             raise InputError(f"`{name}` goes with the name of an engine; this `engine` has its own: leave it out")
     return DeterministicEngine(engine) if given["deterministic"] else engine

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     Device = str | torch.device
     EngineLike = str | Engine
     SkipKnown = bool | Literal["both"]
+    SlurmLike = Mapping[str, object] | None
     StoreLike = str | Path | Store | None
 else:  # what is typed in a terminal
     AttackLike = Budget = BatchSize = Device = EngineLike = str
     SkipKnown = Literal["on", "off", "both"]
-    ControlLike = list[str]
+    ControlLike = SlurmLike = list[str]
     StoreLike = Path
     Reporter = Samples = object
 
@@ -59,6 +60,7 @@ __all__ = [
     "checks_help",
     "chosen",
     "declared",
+    "key_values",
     "search_options",
 ]
 
@@ -116,6 +118,18 @@ def _batch_size(text: str) -> int | str:
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"`--batch-size` must be auto or a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def key_values(texts: Sequence[str]) -> dict[str, str]:
+    """Return what was typed as KEY=VALUE.
+
+    >>> key_values(["partition=gpu", "gres=gpu:1"])
+    {'partition': 'gpu', 'gres': 'gpu:1'}
+    """
+    for text in texts:
+        if not all(text.partition("=")):
+            raise InputError(f"`--slurm` must be KEY=VALUE, got {text!r}")
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
 def checks_help() -> str:
@@ -181,6 +195,25 @@ class RunOptions(TypedDict, total=False):
             "Only with --engine ray: the Ray cluster to join, or auto for that of RAY_ADDRESS or of this machine. No "
             "cluster is joined without: one is started for this run alone.",
             metavar="HOST:PORT",
+        ),
+    ]
+    slurm: Annotated[
+        SlurmLike,
+        Option(
+            None,
+            "Only with --engine slurm, once for each: an option of sbatch for the jobs, partition=gpu, account=NAME, "
+            "time=2:00:00, gres=gpu:1. At most --workers jobs run at a time.",
+            metavar="KEY=VALUE",
+            read=key_values,
+        ),
+    ]
+    jobs: Annotated[
+        Path,
+        Option(
+            None,
+            "Only with --engine slurm: the folder through which the jobs answer, one of yours that all nodes see. By "
+            "default the current one.",
+            metavar="DIR",
         ),
     ]
 

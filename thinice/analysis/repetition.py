@@ -28,7 +28,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
     "evaluate": (),
 }
 """Commands that write nothing but a store, with the words that keep them from it."""
-TRUSTED = ("--trust-pickle", "--address")
+TRUSTED = ("--trust-pickle", "--address", "--slurm", "--jobs")
 """Options of a command that let code run, or what others send: the workers of a cluster answer in pickles."""
 LIBRARIES = ("torchvision:", "timm:")
 """What comes before the name of an architecture that is no code of the user's."""
@@ -158,10 +158,10 @@ def _code_in(words: Sequence[str]) -> str | None:
         option, _, value = word.partition("=")
         if option in TRUSTED:
             return option
-        if option == "--architecture":
+        if option in {"--architecture", "--engine"}:
             named = value if "=" in word else words[number + 1] if number + 1 < len(words) else ""
-            if ":" in named and not named.startswith(LIBRARIES):
-                return f"--architecture={named}"
+            if named == "slurm" or (":" in named and not named.startswith(LIBRARIES)):
+                return f"{option}={named}"
     return None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thinice.analysis.options import RunOptions
+from thinice.analysis.options import RunOptions, key_values
 from thinice.cli.compare import prepare
 from thinice.cli.options import (
     STORE,
@@ -70,6 +70,8 @@ def study(
     engine: Annotated[str, typer_option(RunOptions, "engine")] = "local",
     workers: Annotated[int | None, typer_option(RunOptions, "workers")] = None,
     address: Annotated[str | None, typer_option(RunOptions, "address")] = None,
+    slurm: Annotated[list[str] | None, typer_option(RunOptions, "slurm")] = None,
+    jobs: Annotated[Path | None, typer_option(RunOptions, "jobs")] = None,
     drawing: FigureOptions,
     printing: OutputOptions,
 ) -> None:
@@ -102,6 +104,8 @@ def study(
                 engine=engine,
                 workers=workers,
                 address=address,
+                slurm=None if slurm is None else key_values(slurm),
+                jobs=jobs,
                 progress=not printing.quiet,
                 say=say,
             )

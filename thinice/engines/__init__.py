@@ -1,8 +1,8 @@
 """Engines run a task on all its samples, shard by shard; one process takes what they compute, and stores it.
 
 `LocalEngine` computes in this process, `ProcessEngine` in several of this machine, `RayEngine` on the nodes of a Ray
-cluster. A `Task` says what to compute and can be sent there, its results come back on the CPU, and in any order.
-`ENGINES` is their registry.
+cluster, `SlurmEngine` in jobs of a Slurm cluster. A `Task` says what to compute and can be sent there, its results come
+back on the CPU, and in any order. `ENGINES` is their registry.
 """
 
 from collections.abc import Callable
@@ -36,6 +36,7 @@ ENGINES: Registry[Callable[..., Engine]] = Registry(
         "local": ("thinice.engines.local:LocalEngine", "in this process, batch after batch"),
         "processes": ("thinice.engines.processes:ProcessEngine", "in several processes of this machine, see --workers"),
         "ray": ("thinice.engines.ray:RayEngine", "on a Ray cluster, see --address"),
+        "slurm": ("thinice.engines.slurm:SlurmEngine", "in jobs of a Slurm cluster, see --slurm"),
     },
 )
 """All engines by name: made of a ``device`` and a ``batch_size``, those of several processes also of ``workers``."""

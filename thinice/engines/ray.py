@@ -15,14 +15,21 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from thinice.engines.local import BatchSize, batches, first_batch_size
-from thinice.engines.sending import TRIES, SentTask, pickled, refuse_workers, results_of
+from thinice.engines.sending import (
+    SentTask,
+    pickled,
+    refuse_deaths,
+    refuse_other_versions,
+    refuse_workers,
+    results_of,
+    versions,
+)
 from thinice.engines.task import Result, Task
 from thinice.errors import InputError, MissingExtraError
 
@@ -119,11 +126,11 @@ class RayEngine:
                         if at_work.left:
                             part = at_work.left[0]
                             deaths[part.start] += 1
-                            _refuse_deaths(part, deaths[part.start], died)
+                            refuse_deaths("ray", "workers", part, deaths[part.start], died)
                             waiting.extendleft(reversed(at_work.left))
                     elif not at_work.begun:
                         at_work.begun = True
-                        _refuse_other_versions(answer)
+                        refuse_other_versions("ray", answer)
                     else:
                         at_work.left.popleft()
                         yield from results_of(answer)
@@ -150,7 +157,7 @@ class RayEngine:
 
 def _compute(in_store: Sequence[Any], device: str, size: int, parts: Sequence[slice]) -> Iterator[bytes | str]:
     """Yield the versions of this worker, and then the answer of `SentTask` for each slice."""
-    yield _versions()
+    yield versions()
     key = f"{in_store[0].hex()} {device} {size}"
     if key not in _sent_tasks:
         torch.set_num_threads(1)
@@ -164,10 +171,6 @@ _sent_tasks: dict[str, SentTask] = {}
 """In a worker: the task that it computed last, ready for the next slices."""
 
 
-def _versions() -> str:
-    return f"thinice {version('thinice')}, torch {torch.__version__}"
-
-
 def _next_answer(ray: ModuleType, stream: Any) -> tuple[Any, str]:  # noqa: ANN401 (Ray's own type)
     """Return what a Ray task has yielded, None at its end, and why that came too soon."""
     try:
@@ -177,27 +180,10 @@ def _next_answer(ray: ModuleType, stream: Any) -> tuple[Any, str]:  # noqa: ANN4
     except ray.exceptions.RayTaskError as error:  # `_compute` raises nothing itself
         raise InputError(
             f"`engine` 'ray': a worker could not begin ({_last_line(error)}): every node of the cluster needs "
-            f"{_versions()}: pip install 'thinice[ray]'"
+            f"{versions()}: pip install 'thinice[ray]'"
         ) from None
     except ray.exceptions.RayError as error:
         return None, f"{type(error).__name__}: {_first_sentence(error)}"
-
-
-def _refuse_deaths(part: slice, deaths: int, died: str) -> None:
-    """Raise InputError where a batch has ended too many workers."""
-    if deaths >= TRIES:
-        raise InputError(
-            f"`engine` 'ray': samples {part.start} to {part.stop - 1} ended {deaths} workers, the last by {died}: as a "
-            "rule memory ran out: take fewer `workers`, or a smaller `batch_size`"
-        )
-
-
-def _refuse_other_versions(theirs: str) -> None:
-    if theirs != _versions():
-        raise InputError(
-            f"`engine` 'ray': a node has {theirs}, and this process {_versions()}, whose results may differ: install "
-            "the same on all"
-        )
 
 
 def _places(nodes: Sequence[Mapping[str, Any]], resource: str) -> int:

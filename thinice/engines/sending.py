@@ -5,17 +5,27 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from thinice.engines.local import computed
 from thinice.errors import InputError, ThinIceError
 
 if TYPE_CHECKING:
-    import torch
-
     from thinice.engines.task import Task
 
-__all__ = ["TRIES", "SentTask", "pickled", "refuse_workers", "results_of"]
+__all__ = [
+    "TRIES",
+    "SentTask",
+    "pickled",
+    "refuse_deaths",
+    "refuse_other_versions",
+    "refuse_workers",
+    "results_of",
+    "versions",
+]
 
 TRIES = 3
 """So many workers may die of one batch: then the batch is at fault, or the machine."""
@@ -87,10 +97,33 @@ def refuse_workers(workers: object) -> None:
         raise InputError(f"`workers` must be a whole number of at least 1, got {workers!r}")
 
 
+def refuse_deaths(engine: str, workers: str, part: slice, deaths: int, died: str) -> None:
+    """Raise `InputError` where a batch has ended too many workers of a cluster."""
+    if deaths >= TRIES:
+        raise InputError(
+            f"`engine` {engine!r}: samples {part.start} to {part.stop - 1} ended {deaths} {workers}, the last by {died}"
+            ": as a rule memory or time ran out: take fewer `workers`, or a smaller `batch_size`, or give each more"
+        )
+
+
+def refuse_other_versions(engine: str, theirs: str) -> None:
+    """Raise `InputError` where the versions of a worker are not those of this process."""
+    if theirs != versions():
+        raise InputError(
+            f"`engine` {engine!r}: a node has {theirs}, and this process {versions()}, whose results may differ: "
+            "install the same on all"
+        )
+
+
+def versions() -> str:
+    """Return the versions of this process that results depend on."""
+    return f"thinice {version('thinice')}, torch {torch.__version__}"
+
+
 def _unsendable(error: Exception, option: str) -> InputError:
     return InputError(
         f"`{option}`: this cannot be sent to other processes ({error}): leave `{option}` out, or let the network's "
-        "class stand in a module that they can import"
+        "class, and functions that it holds, stand at the top of a module that they can import"
     )
 
 

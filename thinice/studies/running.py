@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -125,6 +125,8 @@ def run_study(
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
+    slurm: Mapping[str, object] | None = None,
+    jobs: str | PathLike[str] | None = None,
     progress: Reporter | bool = True,
     say: Callable[[str], object] | None = None,
     command: Sequence[str] | None = None,
@@ -148,7 +150,7 @@ def run_study(
     workers : int, optional
         So many processes make networks side by side, each with as many threads as this one so that the weights are the
         same, and then measure, as of `thinice.measure`.
-    address : str, optional
+    address, slurm, jobs : optional
         As of `thinice.measure`; the folder of the networks is one that all nodes see.
     progress : bool or callable
         True shows a line where that makes sense; a callable gets each `StudyProgress`.
@@ -170,6 +172,7 @@ def run_study(
     say = say or (lambda _: None)
     counter = _Counter(study, auto_reporter() if progress is True else progress or None)
     running: dict[str, object] = {"engine": engine, "device": device, "workers": workers, "address": address}
+    running |= {"slurm": slurm, "jobs": jobs}
     measuring = make_engine(running)
     maker = make_engine(running | {"batch_size": 1})
     threads = torch.get_num_threads()
