@@ -205,3 +205,25 @@ def test_ctrl_c_cancels_the_jobs(engine, environment, tmp_path):
     assert not queue(environment)
     assert Process(this_process().host, pids[0], None).is_gone
     assert not list(tmp_path.glob(".thinice-*"))
+
+
+def test_jobs_that_slurm_starts_again_go_on_and_those_of_a_killed_command_end(engine, environment, tmp_path):
+    slow = "Squares(40, Path(sys.argv[1]), 'pause', tuple(range(40)), 99)"
+    (tmp_path / "driver.py").write_text(DRIVER.replace('Squares(2, Path(sys.argv[1]), "sleep", (0, 1), 2)', slow))
+    (folder := tmp_path / "pids").mkdir()
+    (again := tmp_path / "again").mkdir()
+    with subprocess.Popen([sys.executable, "driver.py", folder]) as driver:
+        while not (pids := [int(text) for file in folder.iterdir() if (text := file.read_text())]):
+            time.sleep(0.05)
+        driver.kill()
+    shards = []
+    for shard in engine().run(Squares(8, again, "pause", tuple(range(8)), 99)):  # sweeps what the other one left
+        if not shards:
+            names = ["squeue", "--noheader", "--states=running", "--format=%F_%K"]
+            job = subprocess.run(names, check=True, capture_output=True, text=True).stdout.split()[-1]
+            subprocess.run(["scontrol", "requeue", job], check=True)
+        shards.append(shard)
+    assert ordered(shards) == ordered(LocalEngine(CPU, 2).run(Squares(8)))
+    assert Process(this_process().host, pids[0], None).is_gone
+    subprocess.run(["scancel", "--user=root"], check=True)  # one of the killed command would look for its task
+    assert nothing_is_left(environment)
