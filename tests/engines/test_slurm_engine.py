@@ -261,3 +261,21 @@ def test_a_job_is_over_when_slurm_says_so_long_enough(tmp_path, monkeypatch):
         clock[0] += seconds
         assert array._has_ended(group) is over
     assert array.ends == {"1_0": "FAILED"}
+
+
+def test_jobs_submitted_anew_are_asked_for_before_they_are_taken_for_dead(commands, tmp_path, monkeypatch):
+    for name, seconds in {"ASK": 1000.0, "SETTLING": 0.0}.items():
+        monkeypatch.setattr(slurm, name, seconds)
+    array = slurm._Array("name", tmp_path)
+    array._known, array._answered = {"1_0": slurm._Place("FAILED", "cpu", "None")}, True
+    (commands / "state-2").write_text("2|RUNNING|cpu|None\n")
+    paths = SimpleNamespace(result_pickle=tmp_path / "result", stderr=tmp_path / "log")
+
+    def finish(_):
+        (tmp_path / "answer-0").write_bytes(pickled([(slice(0, 2), "squares")], "engine"))
+        paths.result_pickle.touch()
+
+    monkeypatch.setattr(slurm.time, "sleep", finish)
+    group = slurm._Group(SimpleNamespace(job_id="2", paths=paths), [slice(0, 2)])
+    assert list(array.answers([group])) == [(slice(0, 2), "squares")]
+    assert not array.ends

@@ -202,7 +202,7 @@ class _Array:
         self.ends: dict[str, str] = {}
         """How jobs ended that left something undone, by their id."""
         self._known: dict[str, _Place] = {}
-        self._asked, self._answered, self._no_answer = -ASK, False, ""
+        self._answered, self._no_answer = False, ""
 
     def touch(self) -> None:
         """Tell the jobs that this process is alive."""
@@ -210,7 +210,8 @@ class _Array:
 
     def answers(self, groups: Sequence[_Group]) -> Iterator[tuple[slice, Any]]:
         """Yield the results of jobs as they come, until all jobs have ended."""
-        running, well = list(groups), time.monotonic()
+        running, well, asked = list(groups), time.monotonic(), float("-inf")
+        self._answered = False  # not about these jobs
         while running:
             self.folder.chmod(0o700)  # as it is: a network file system looks then what is new there
             there = {entry.name for entry in os.scandir(self.folder)}
@@ -221,7 +222,8 @@ class _Array:
                     well = time.monotonic()
                     yield from results_of(answer)
             running = [group for group in running if group.left or not group.job.paths.result_pickle.exists()]
-            if time.monotonic() - self._asked >= ASK:
+            if time.monotonic() - asked >= ASK:
+                asked = time.monotonic()
                 self.touch()
                 if self._ask() and not self._is_stuck():
                     well = time.monotonic()
@@ -240,7 +242,6 @@ class _Array:
 
     def _ask(self) -> bool:
         """Ask Slurm for the places of all jobs in its queue; return whether it answered."""
-        self._asked = time.monotonic()
         columns = ["--noheader", "--array", "--states=all", "--format=%i|%T|%P|%r"]
         done = _said_by("squeue", f"--name={self.name}", *columns)
         self._answered = done.returncode == 0
