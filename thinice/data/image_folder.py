@@ -157,8 +157,8 @@ def refuse_another_size(paths: Sequence[str], rows: NDArray[np.void], positions:
     for position, size in zip(positions, sizes[1:], strict=True):
         if size != sizes[0]:
             raise DataError(
-                f"images differ in size: {paths[0]} has {sizes[0]} pixels, {paths[position]} has {size}: give image_size=224, "
-                "or what the network takes (--image-size 224)"
+                f"images differ in size: {paths[0]} has {sizes[0]} pixels, {paths[position]} has "
+                f"{size}: give image_size=224, or what the network takes (--image-size 224)"
             )
 
 
