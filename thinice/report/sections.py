@@ -274,7 +274,7 @@ def overview(comparisons: Sequence[ComparisonFacts]) -> str:
             )
         )
     head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
-    table = html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
+    table = html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7), kind="all")
     sentences = (*_together(comparisons), *_over_trainings(comparisons))
     return table + "".join(f"<p>{escaped(brief(text, CELL))}</p>" for text in sentences if text)
 
