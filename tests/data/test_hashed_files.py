@@ -16,7 +16,7 @@ def folder(tmp_path, monkeypatch):
     """Twelve images of two classes that count as very many, and a place for the table."""
     monkeypatch.setenv("THINICE_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(image_folder, "MANY", 10)
-    monkeypatch.setattr(hashed_files, "SETTLED", 0)
+    monkeypatch.setattr(hashed_files, "UNSEEN", 0)
     for number in range(12):
         write_image(tmp_path / "tree" / "ab"[number % 2] / f"{number}.png", number)
     return tmp_path / "tree"
@@ -67,7 +67,7 @@ def test_a_file_that_changed_is_read_again_even_where_size_and_time_are_the_same
 
 
 def test_files_that_have_just_changed_are_not_remembered(folder, read, monkeypatch):
-    monkeypatch.setattr(hashed_files, "SETTLED", 60)
+    monkeypatch.setattr(hashed_files, "UNSEEN", 60)
     for _ in range(2):
         load_samples(f"folder:{folder}")
     assert len(read) == 24

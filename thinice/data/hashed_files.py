@@ -27,7 +27,7 @@ __all__ = ["MANY", "ROW", "read_before", "remember", "table_of"]
 
 MANY = 10_000
 """Of fewer files than this none are remembered: they are read in seconds."""
-SETTLED = 2.0
+UNSEEN = 2.0
 """Seconds since its last change after which a file is remembered: within a tick of the clock it may change unseen."""
 ROW = np.dtype([("path", "<u8"), ("state", "<u8"), ("digest", "<u8"), ("width", "<i4"), ("height", "<i4")])
 """Hashes of a file's path and of its state; the hash of its content, and its size in pixels."""
@@ -75,7 +75,7 @@ def _state(path: str) -> int:
         status = Path(path).stat()
     except OSError:
         return 0
-    if time.time() - max(status.st_mtime, status.st_ctime) < SETTLED:
+    if time.time() - max(status.st_mtime, status.st_ctime) < UNSEEN:
         return 0
     return _hash(f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
 
