@@ -1,7 +1,8 @@
-"""How a large store behaves: insert, cached lookup, comparison and report, and every recipe of docs/sql.md.
+"""How a large store behaves: insert, cached lookup, comparison and report, and every recipe of the documentation.
 
 One comparison of two small networks is measured; the rows of all other networks are copies of its rows with other
-numbers, written by SQL. Then each step says how long it took, and how much memory it needed at most.
+numbers, written by SQL. Then each step says how long it took, how much processor time of it, and what memory it needed
+at most beside what was there before.
 
     python benchmarks/large_store.py FOLDER --samples 50000 --networks 200
 """
@@ -85,9 +86,9 @@ class Steps:
 
     @contextmanager
     def step(self, name: str):  # noqa: ANN201
-        """Time what is done inside, and note the peak of memory."""
+        """Time what is done inside, and note the processor's time and the peak of memory."""
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before, begun, failed = self._memory("VmRSS"), time.perf_counter(), ""
+        before, begun, worked, failed = self._memory("VmRSS"), time.perf_counter(), time.process_time(), ""
         try:
             yield
         except StoreError as error:
@@ -95,6 +96,7 @@ class Steps:
         row = {
             "step": name,
             "seconds": round(time.perf_counter() - begun, 2),
+            "processor": round(time.process_time() - worked, 2),
             "megabytes": round(self._memory("VmHWM") - before),
             "failed": failed,
         }
@@ -128,15 +130,38 @@ def fill(path: Path, copies: int) -> None:
                 connection.execute(statement, {name: known[name] for name in wanted})
 
 
+def insert(steps: Steps, path: Path, ids: np.ndarray) -> None:
+    """Write the epsilons of one network more, and ask whether any are missing."""
+    far = np.zeros(len(ids), np.int64)
+    with thinice.open_store(path).run(["x"], device="cpu", seed=0) as run:
+        with steps.step("insert the epsilons of one network more"):
+            checkpoint = run.checkpoint(fingerprint="new", name="new", architecture="x", classes=CLASSES, sparsity=0.5)
+            measurement = run.measurement(checkpoint, 1, run.attack(name="fmn", norm="linf", settings={"steps": 3}))
+            run.unmeasured(measurement, ids)
+            run.add_epsilons(
+                measurement,
+                ids,
+                epsilon=np.full(len(ids), 0.1),
+                outcomes=np.ones(len(ids), np.int8),
+                predictions=far,
+                clean_predictions=far,
+                evaluations=far.astype(np.float32),
+            )
+        with steps.step("look up what is missing"):
+            run.unmeasured(measurement, ids)
+
+
 def recipes() -> dict[str, str]:
-    """Return the queries of docs/sql.md by their headings."""
-    page = (Path(__file__).parents[1] / "docs" / "sql.md").read_text(encoding="utf-8")
-    found = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
-    return {
-        f"{title} {number or ''}".strip(): query
-        for title, text in found
-        for number, query in enumerate(re.findall(r"```sql\n(.*?)```", text, re.DOTALL))
-    }
+    """Return the queries of the documentation by page and heading."""
+    found: dict[str, str] = {}
+    for page in ("sql", "measures"):
+        text = (Path(__file__).parents[1] / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        heading = ""
+        for title, query in re.findall(r"^##+ ([^\n]+)$|^```sql\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            heading = title or heading
+            if query:
+                found[f"{page}.md: {heading}"] = query
+    return found
 
 
 def main() -> None:
@@ -154,42 +179,22 @@ def main() -> None:
     if shutil.disk_usage(arguments.folder).free < 2 * needed:
         parser.error(f"{arguments.folder} has no room for {needed / 1e9:.1f} GB and as much again")
     path, steps, samples = arguments.folder / "thinice.duckdb", Steps(), selection(arguments.samples)
-    if arguments.reuse:
-        steps.ask(path, arguments.timeout)
-        return
-    path.unlink(missing_ok=True)
 
     def compare() -> thinice.Comparison:
         options = {"attack": "fmn", "steps": 2, "batch_size": 8192, "progress": False}
         return thinice.compare(network(0), network(1), samples, store=path, **options)
 
-    with steps.step("measure and compare two networks"):
-        compare()
-    with steps.step(f"rows of {arguments.networks - 1} further networks"):
-        fill(path, arguments.networks - 1)
-    store = thinice.open_store(path)
+    if not arguments.reuse:
+        path.unlink(missing_ok=True)
+        with steps.step("measure and compare two networks"):
+            compare()
+        with steps.step(f"rows of {arguments.networks - 1} further networks"):
+            fill(path, arguments.networks - 1)
+        insert(steps, path, samples.sample_ids.numpy())
     with steps.step("open the store"):
-        thinice.open_store(path)
+        store = thinice.open_store(path)
     with steps.step("compare, all in the store"):
         compare()
-    ids = samples.sample_ids.numpy()
-    with steps.step("insert the epsilons of one network more"), store.run(["x"], device="cpu", seed=0) as run:
-        checkpoint = run.checkpoint(fingerprint="new", name="new", architecture="x", classes=CLASSES, sparsity=0.5)
-        attack = run.attack(name="fmn", norm="linf", settings={"steps": 3})
-        measurement = run.measurement(checkpoint, 1, attack)
-        run.unmeasured(measurement, ids)
-        far = np.zeros(len(ids), np.int64)
-        run.add_epsilons(
-            measurement,
-            ids,
-            epsilon=np.full(len(ids), 0.1),
-            outcomes=np.ones(len(ids), np.int8),
-            predictions=far,
-            clean_predictions=far,
-            evaluations=far.astype(np.float32),
-        )
-    with steps.step("look up what is missing"), store.run(["x"], device="cpu", seed=0) as run:
-        run.unmeasured(measurement, ids)
     for name, what in {"runs": store.runs, "tables": store.tables, "run 1": lambda: store.run_record(1)}.items():
         with steps.step(name):
             what()

@@ -8,13 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import thinice
 from thinice.analysis.session import shard_positions
+from thinice.data.samples import build_samples
 from thinice.errors import InputError
+from thinice.models import as_classifier
 
 OPTIONS = {"attack": "fmn", "effort": "quick", "batch_size": 4, "device": "cpu", "progress": False}
 ALL = """
@@ -62,6 +68,60 @@ def test_more_shards_than_batches_are_refused_with_the_way_out():
         shard_positions("1/4", 3, 1)
 
 
+def held(store):
+    """Return of how many samples the selection of a store is, and how many of them the store knows."""
+    rows = thinice.open_store(store).sql(
+        "select n, count(*) as held from datasets join samples using (dataset_id) group by all"
+    )
+    return tuple(rows.iloc[0])
+
+
+class Made:
+    """So many pictures of noise, made when they are asked for; `asked` counts them."""
+
+    def __init__(self, ids, asked):
+        self.ids, self.asked = ids, asked
+
+    @property
+    def shape(self):
+        return torch.Size((len(self.ids), 1, 2, 2))
+
+    def __len__(self):
+        return len(self.ids)
+
+    def select(self, index):
+        return Made(self.ids[index], self.asked)
+
+    def __getitem__(self, index):
+        ids = self.ids[index]
+        self.asked.update(ids.tolist())
+        return torch.stack([torch.rand(1, 2, 2, generator=torch.Generator().manual_seed(k)) for k in ids.tolist()])
+
+
+def test_of_very_many_samples_a_shard_reads_and_stores_its_own(tmp_path):
+    n, asked = 1_200_000, Counter()
+    ids = torch.arange(n)
+    samples = build_samples(
+        Made(ids, asked),
+        ids % 10,
+        sample_ids=ids,
+        classes=tuple("0123456789"),
+        name="made",
+        split="all",
+        digests=ids.numpy().astype(np.uint64),
+    )
+    torch.manual_seed(0)
+    network = as_classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 10)), name="tiny")
+    store = tmp_path / "thinice.duckdb"
+    for shard, first in (("1/60000", 0), ("2/60000", 20)):
+        (measured,) = thinice.measure_all([network], samples, store=store, shard=shard, **OPTIONS | {"batch_size": 20})
+        assert measured.sample_ids.tolist() == list(range(first, first + 20))
+    assert held(store) == (n, 40)
+    assert set(range(40)) <= set(asked)
+    assert len(asked) < 3000, "beside the shards, what tells how the network normalises"
+    assert store.stat().st_size < 10e6
+
+
 @pytest.mark.slow
 def test_merged_shards_are_the_whole_run_to_the_bit(dense, samples, tmp_path):
     whole, store = (thinice.open_store(tmp_path / f"{name}.duckdb", new=True) for name in ("whole", "all"))
@@ -72,9 +132,12 @@ def test_merged_shards_are_the_whole_run_to_the_bit(dense, samples, tmp_path):
         for k, part in enumerate(parts, 1)
     ]
     assert [len(part.epsilon) for part in measured] == [12, 8]
+    assert [held(part) for part in parts] == [(20, 12), (20, 8)]
     (lacking,) = store.merge(parts[1])
     assert (lacking.missing, lacking.measured, lacking.wanted) == (("1/2",), 8, 20)
+    assert held(store.path) == (20, 8)
     assert store.merge(*parts) == []
+    assert held(store.path) == (20, 20)
     assert store.sql(ALL).equals(whole.sql(ALL))
     (again,) = thinice.measure_all([dense], samples, store=store, **OPTIONS)
     assert (again.epsilon == alone.epsilon).all()

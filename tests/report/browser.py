@@ -88,7 +88,7 @@ class Browser:
 class Page:
     """One tab, as wide and dark as asked for."""
 
-    def __init__(self, browser, path, *, width=1280, height=900, dark=False):
+    def __init__(self, browser, path, *, width=1280, height=900, dark=False, scripts=True):
         self._browser = browser
         browser.events.clear()
         self._target = browser.call("Target.createTarget", url="about:blank")["targetId"]
@@ -101,9 +101,10 @@ class Page:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
+        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         start = time.monotonic()
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait("window.thinice !== undefined")
+        self.wait("window.thinice !== undefined" if scripts else "document.readyState === 'complete'")
         self.seconds = time.monotonic() - start
 
     def call(self, method, **parameters):

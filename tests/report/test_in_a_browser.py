@@ -14,7 +14,7 @@ from thinice.report import pictures, save_report
 
 pytestmark = pytest.mark.slow
 
-LABELS = "[...document.querySelectorAll('[data-comparison]:not([hidden])')].map(e => e.dataset.comparison)"
+PARTS = "[...document.querySelectorAll('[data-comparison]')].map(e => [e.dataset.comparison, e.checkVisibility()])"
 
 
 @pytest.fixture
@@ -216,9 +216,14 @@ def test_the_axes_put_samples_where_they_belong(page, rows, store):
 
 
 def test_the_chooser_changes_everything(page, store):
-    assert set(page.run(LABELS)) == {"0"}
+    def shown_are_those_of(number):
+        parts = page.run(PARTS)
+        assert {comparisons for comparisons, _ in parts} == {"0", "1", "0 1"}
+        return all(shown == (number in comparisons) for comparisons, shown in parts)
+
+    assert shown_are_those_of("0")
     page.select("#comparison", 1)
-    assert set(page.run(LABELS)) == {"1"}
+    assert shown_are_those_of("1")
     counts = store.sql("select transition, count(*) as n from transitions where comparison_id = 2 group by all")
     wanted = dict(zip(counts["transition"], counts["n"], strict=True))
     assert [int(page.text(f"#count-{k}")) for k in range(4)] == [wanted[n] for n in ("S1,1", "S1,0", "S0,1", "S0,0")]
@@ -228,6 +233,12 @@ def test_the_chooser_changes_everything(page, store):
     title, facts = card(page)
     assert title == f"Sample {first}"
     assert "pruned-95" in facts
+
+
+def test_without_a_script_all_comparisons_are_there(browser, report):
+    opened = browser.page(report, scripts=False)
+    assert all(shown for _, shown in opened.run(PARTS))
+    opened.close()
 
 
 def test_the_table_of_the_thinnest_has_their_pictures(page, digits, store):

@@ -413,7 +413,9 @@ def without_data(page):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unadorned")
-def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(store, report, tmp_path, monkeypatch):
+def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(
+    store, report, digits, tmp_path, monkeypatch
+):
     monkeypatch.setattr("thinice.report.SHOWN", 60)
     page = save_report(store, tmp_path / "few.html").read_text(encoding="utf-8")
     few, every = payload(page), payload(report.read_text(encoding="utf-8"))
@@ -425,10 +427,9 @@ def test_of_very_many_the_nearest_stand_there_one_by_one_and_all_are_counted(sto
     place = {sample_id: row for row, sample_id in enumerate(every["data"][0]["ids"])}
     rows = [place[sample_id] for sample_id in few["data"][0]["ids"]]
     assert 60 <= len(rows) < 300
-    for name in ("labels", "cells"):
-        if few["data"][0][name] is not None:
-            whole = every["data"][0][name] or list(range(300))
-            assert few["data"][0][name] == [whole[row] for row in rows]
+    assert few["data"][0]["labels"] == [every["data"][0]["labels"][row] for row in rows]
+    assert few["data"][0]["cells"] is None
+    assert_pictures(page, digits, rows)
     for mine, theirs in zip(few["measured"], every["measured"], strict=True):
         for name in ("epsilon", "outcomes", "far", "predictions"):
             assert mine[name] == [theirs[name][row] for row in rows]
@@ -557,15 +558,31 @@ def test_a_sheet_weighs_what_it_may_and_not_much_less(budget, least):
     assert not sheet.exact
 
 
-def test_small_pictures_stay_exact(digits, report):
-    page = report.read_text(encoding="utf-8")
+def assert_pictures(page, digits, rows):
+    """Assert that a sheet has the pictures of these rows of the data, in their order, and no others."""
     sheet = payload(page)["data"][0]["sheet"]
     uri = re.search(rf'id="{sheet["image"]}" src="data:image/webp;base64,([^"]*)"', page)[1]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))))
-    for row in (0, 17, 299):
-        y, x = divmod(row, sheet["columns"])
+    assert pixels.shape[:2] == (8 * -(-len(rows) // sheet["columns"]), 8 * sheet["columns"])
+    for place, row in enumerate(rows):
+        y, x = divmod(place, sheet["columns"])
         cell = pixels[8 * y : 8 * y + 8, 8 * x : 8 * x + 8, 0]
         np.testing.assert_array_equal(cell, np.round(255 * digits.inputs[row, 0].numpy()))
+
+
+def test_small_pictures_stay_exact(digits, report):
+    assert_pictures(report.read_text(encoding="utf-8"), digits, range(300))
+
+
+def test_one_comparison_is_laid_out_and_what_several_share_is_there_once(report):
+    page = report.read_text(encoding="utf-8")
+    parts = re.findall(r'data-comparison="([\d ]+)"( hidden)?', page)
+    assert {(numbers, bool(hidden)) for numbers, hidden in parts} == {("0", False), ("1", True), ("0 1", False)}
+    once = ("Data", "Attack, with all settings that change its result", "Run 1")
+    assert [page.count(f"<caption>{caption}</caption>") for caption in once] == [1, 1, 1]
+    assert page.count("<caption>Networks: dense, pruned</caption>") == 2
+    order = [page.index(f"<caption>{caption}</caption>") for caption in ("Networks: dense, pruned", *once)]
+    assert order == sorted(order)
 
 
 @pytest.mark.slow

@@ -138,6 +138,24 @@ def test_a_reader_that_lets_go_in_time_costs_nothing(tmp_path):
     assert count(store) == N
 
 
+def test_a_run_that_has_begun_waits_longer_for_a_reader_and_loses_nothing(tmp_path):
+    store = open_store(tmp_path / "thinice.duckdb", new=True, patience=0.2)
+    with store.run(["x"], device="cpu", seed=0) as run, worker("hold", store.path, "reader") as reader:
+        assert told(reader) == "ready"
+        timer = threading.Timer(1.0, reader.kill)
+        timer.start()
+        start = time.monotonic()
+        add(run, begin(run), np.arange(SHARD))
+        assert 0.8 < time.monotonic() - start < 4
+        timer.join()
+        with worker("hold", store.path, "writer") as writer:  # one that writes may never let go
+            assert told(writer) == "ready"
+            with pytest.raises(StoreError, match="is being written by process"):
+                add(run, 1, np.arange(SHARD, 2 * SHARD))
+    assert count(store) == SHARD
+    assert store.runs()["outcome"].tolist() == ["finished"]
+
+
 def test_a_forked_child_writes_like_everybody_else(tmp_path):
     with worker("fork", tmp_path / "thinice.duckdb") as process:
         assert told(process) == "done"

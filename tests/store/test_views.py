@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +46,22 @@ def test_unknown_is_null_and_nothing_averages_it_away(six):
     (row,) = six.sql("select count(*) as n, count(epsilon) as known, min(epsilon) as low from transitions").itertuples()
     assert (row.n, row.known, row.low) == (6, 4, 0.0)
     assert six.sql("select epsilon from transitions where sample_id = 13")["epsilon"].isna().all()
+
+
+def test_of_the_predictions_no_join_holds_a_copy_in_memory(six):
+    """Pruned networks have most rows of a large store: they run past what the dense ones have."""
+    question = "select dense, sample_id, count(*), bool_and(transition = 'S1,0') from transitions group by all"
+    with duckdb.connect(six.path, read_only=True) as connection:
+        plan = json.loads(connection.execute(f"explain (format json) {question}").fetchall()[0][1])
+    assert "delim" not in json.dumps(plan).lower()
+    assert "predictions" in first_scan(plan[0])
+
+
+def first_scan(step):
+    """Return what the leftmost scan of a plan reads: of each join the left side runs past the right one."""
+    while step["children"]:
+        step = step["children"][-1 if step["name"].strip().startswith("CTE") else 0]
+    return json.dumps(step["extra_info"])
 
 
 def test_thin_ice_is_sorted_and_holds_only_found_ones(six):

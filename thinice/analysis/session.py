@@ -166,10 +166,11 @@ class MeasurementSession:
                 split=self._selection.split,
                 shape=self._selection.inputs.shape[1:],
                 classes=self._selection.classes,
-                sample_ids=self._selection.sample_ids.numpy(),
-                labels=self._selection.labels.numpy(),
-                digests=self._selection.digests,
-                sources=self._selection.sources,
+                sample_ids=self.samples.sample_ids.numpy(),
+                labels=self.samples.labels.numpy(),
+                digests=self.samples.digests,
+                sources=self.samples.sources,
+                n=len(self._selection),
             )
             networks = [(self.checkpoint(network), network) for network in self.networks]
             note_conditions(run, self._dataset_id, self.engine, self.samples.inputs.shape[1:].numel(), networks)

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from thinice.data.hashed_files import MANY, ROW, read_before, remember, table_of
 from thinice.data.samples import Samples, as_index, build_samples, shape_text
 from thinice.errors import DataError
 from thinice.files import read_whole, unwritable
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["ImageFiles", "Tree", "load_folder", "read_files", "read_tree"]
 
 THREADS = min(8, os.cpu_count() or 1)
+AT_ONCE = 4096
+"""Files that the threads are given at a time: each that waits takes a kilobyte."""
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, NotImplementedError),
     *(struct.error, zlib.error, Image.DecompressionBombError),
@@ -112,8 +115,10 @@ class ImageFiles:
         return np.asarray(image)
 
 
-def read_files(paths: Sequence[str], image_size: int | None) -> tuple[ImageFiles, Digests]:
+def read_files(paths: Sequence[str], image_size: int | None, table: Path | None = None) -> tuple[ImageFiles, Digests]:
     """Return the files as inputs, and the content hash of each: of its bytes and `image_size`.
+
+    Of very many files those that a `table` has from earlier are not read again (`thinice.data.hashed_files`).
 
     Raises
     ------
@@ -121,22 +126,40 @@ def read_files(paths: Sequence[str], image_size: int | None) -> tuple[ImageFiles
         Names the file that is no image, has more than eight bits a channel, or another size than the first
         one where no `image_size` makes them equal.
     """
-    digests = np.empty(len(paths), np.uint64)
-    first: tuple[int, int] | None = None
-    for position, (path, (digest, size)) in enumerate(
-        zip(paths, in_threads(lambda path: inspect(path, image_size), paths), strict=True)
-    ):
-        digests[position] = digest
-        first = first or size
-        if image_size is None and size != first:
-            raise DataError(
-                f"images differ in size: {paths[0]} has {first[0]}x{first[1]} pixels, {path} has "
-                f"{size[0]}x{size[1]}: give image_size=224, or what the network takes (--image-size 224)"
-            )
-    width, height = first or (0, 0)
-    if image_size is not None:
+    rows, known = np.zeros(len(paths), ROW), np.zeros(len(paths), np.bool_)
+    remembering = table is not None and len(paths) >= MANY
+    if table is not None and remembering:
+        rows, known = read_before(table, paths)
+    unread = np.flatnonzero(~known).tolist()
+    try:
+        read = in_threads(lambda position: inspect(paths[position], image_size), unread)
+        for position, (digest, (width, height)) in zip(unread, read, strict=True):
+            rows["digest"][position], rows["width"][position], rows["height"][position] = digest, width, height
+            known[position] = True
+            if image_size is None:
+                refuse_another_size(paths, rows, [position])
+    finally:
+        if table is not None and remembering and unread:
+            remember(table, rows[known & (rows["state"] != 0)])
+    if image_size is None:
+        others = (rows["width"] != rows["width"][:1]) | (rows["height"] != rows["height"][:1])
+        if others.any():
+            refuse_another_size(paths, rows, np.flatnonzero(others).tolist())
+        width, height = (int(rows[side][0]) if paths else 0 for side in ("width", "height"))
+    else:
         width = height = image_size
-    return ImageFiles(tuple(paths), height, width, image_size), digests
+    return ImageFiles(tuple(paths), height, width, image_size), rows["digest"].astype(np.uint64)
+
+
+def refuse_another_size(paths: Sequence[str], rows: NDArray[np.void], positions: Sequence[int]) -> None:
+    """Raise `DataError` where one of these files has another size than the first of all."""
+    sizes = [f"{width}x{height}" for width, height in rows[[0, *positions]][["width", "height"]].tolist()]
+    for position, size in zip(positions, sizes[1:], strict=True):
+        if size != sizes[0]:
+            raise DataError(
+                f"images differ in size: {paths[0]} has {sizes[0]} pixels, {paths[position]} has "
+                f"{size}: give image_size=224, or what the network takes (--image-size 224)"
+            )
 
 
 def inspect(path: str, image_size: int | None) -> tuple[int, tuple[int, int]]:
@@ -197,7 +220,8 @@ def in_threads(function: Callable[[Path_], Result], items: Sequence[Path_]) -> I
     """Yield the results in order; the first error ends the work that has not begun."""
     pool = ThreadPoolExecutor(THREADS)
     try:
-        yield from pool.map(function, items)
+        for start in range(0, len(items), AT_ONCE):
+            yield from pool.map(function, items[start : start + AT_ONCE])
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -231,7 +255,7 @@ class Tree:
         labels = torch.tensor(self.labels, dtype=torch.int64)
         chosen, drawn = request.choose(labels)
         paths = [self.paths[position] for position in chosen.tolist()]
-        inputs, digests = read_files(paths, request.image_size)
+        inputs, digests = read_files(paths, request.image_size, table_of(base, request.image_size))
         return build_samples(
             inputs,
             labels[chosen],

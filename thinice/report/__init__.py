@@ -31,12 +31,12 @@ from thinice.report.pictures import (
     pack_close,
 )
 from thinice.report.sections import (
-    checks,
     closest,
+    comparison_part,
     comparison_row,
     escaped,
     headline,
-    measurement,
+    measured_section,
     nearest,
     overview,
     predictor_table,
@@ -178,8 +178,8 @@ def _sheet(sheet: SpriteSheet | None, sheets: Sequence[SpriteSheet]) -> dict[str
 
 def _cells(seen: ShownSamples) -> list[int] | None:
     """Return the cell of each sample, -1 where it has none; None where the n-th sample is in the n-th cell."""
-    cells = seen.pictures.positions[seen.rows]
-    return None if np.array_equal(cells, np.arange(len(cells))) else cells.tolist()
+    has_picture = seen.pictures.positions[seen.rows] >= 0
+    return None if has_picture.all() else np.where(has_picture, np.cumsum(has_picture) - 1, -1).tolist()
 
 
 def _rounded_down(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
@@ -213,8 +213,8 @@ MANY = 50
 """Of more comparisons and measurements than this, whose tables weigh too, all samples together are fewer."""
 
 DRAWN = 8
-"""Of more comparisons than this the first have figures, which weigh 0.3 MB each and take seconds to draw, and say what
-each statistic means."""
+"""Of more comparisons than this the first have figures, which weigh up to 0.5 MB each and take seconds to draw, and say
+what each statistic means; of more than MANY, half as many."""
 
 CAPTIONS = {
     "training-dense": "What the training of the dense network reached, epoch by epoch.",
@@ -301,9 +301,10 @@ def _is_report(head: bytes) -> bool:
 
 def _page(store: Store, samples: Samples | str | None) -> str:
     facts = read_facts(store)
+    drawn = _most_drawn(len(facts.comparisons))
     seen, sheets = _look(store, facts.comparisons, samples)
     sections = [
-        _section(compared, index, facts.meanings if index < DRAWN else {}, seen[id(compared.measured)])
+        _section(compared, index, facts.meanings if index < drawn else {}, seen[id(compared.measured)], drawn)
         for index, compared in enumerate(facts.comparisons)
     ]
     notes = {
@@ -324,7 +325,8 @@ def _page(store: Store, samples: Samples | str | None) -> str:
         several="" if len(names) > 1 else "hidden",
         overview=overview(facts.comparisons),
         above="".join(above for above, _ in sections),
-        below="".join(below for _, below in sections) + population_section(facts.populations),
+        below="".join(below for _, below in sections),
+        measured=measured_section(facts.comparisons) + population_section(facts.populations),
         closest="".join(
             closest(compared, index, seen[id(compared.measured)].rows)
             for index, compared in enumerate(facts.comparisons)
@@ -352,7 +354,6 @@ def _look(
         same = [compared for compared in comparisons if compared.measured.data is data]
         order = _nearest_first(same, data)
         pictures = find_pictures(data, order, given)
-        sheet = pack_all(pictures)
         measurements = {id(compared.measured): compared.measured for compared in same}
         close = {
             key: close_ups(store, measured, [compared for compared in same if compared.measured is measured], pictures)
@@ -363,6 +364,7 @@ def _look(
             *(close_up.rows for close_up in close.values() if close_up),
         ]
         rows = np.unique(np.concatenate([order[:most], *needed]))
+        sheet = pack_all(pictures, rows)
         sheets += [sheet] if sheet else []
         for key, close_up in close.items():
             seen[key] = ShownSamples(rows, pictures, sheet, close_up, pack_close(close_up) if close_up else None)
@@ -400,18 +402,29 @@ def _notes(data: Data, seen: ShownSamples) -> tuple[str, ...]:
     return (few, seen.pictures.note) if shown < whole else (seen.pictures.note,)
 
 
-def _section(compared: ComparisonFacts, index: int, meanings: dict[str, str], seen: ShownSamples) -> tuple[str, str]:
-    """Return what stands above the samples of one comparison, and what stands below."""
-    figures = _figures(compared, seen) if index < DRAWN else f"<p>{escaped(_not_drawn(compared))}</p>"
+def _most_drawn(comparisons: int) -> int:
+    """Return how many of so many comparisons have figures.
+
+    >>> [_most_drawn(comparisons) for comparisons in (2, 50, 200)]
+    [2, 8, 4]
+    """
+    return min(comparisons, DRAWN if comparisons <= MANY else DRAWN // 2)
+
+
+def _section(
+    compared: ComparisonFacts, index: int, meanings: dict[str, str], seen: ShownSamples, drawn: int
+) -> tuple[str, str]:
+    """Return what stands above the samples of one comparison, and what stands below; the first `drawn` have figures."""
+    figures = _figures(compared, seen) if index < drawn else f"<p>{escaped(_not_drawn(compared, drawn))}</p>"
+    part = comparison_part(index)
     above = (
-        f'<section data-comparison="{index}" aria-label="Answer"><p class="question">{escaped(headline(compared))}</p>'
+        f'<section {part} aria-label="Answer"><p class="question">{escaped(headline(compared))}</p>'
         f'<p class="answer">{escaped(answer(comparison_row(compared)))}</p>'
         f"{warnings(compared)}{transition_table(compared)}</section>"
     )
     below = (
-        f'<section data-comparison="{index}"><h2>Figures</h2>{figures}'
-        f"<h2>Statistics</h2>{statistics(compared, meanings)}{predictor_table(compared)}{class_table(compared)}"
-        f'<h2>How it was measured</h2>{checks(compared)}<div class="facts">{measurement(compared)}</div></section>'
+        f"<section {part}><h2>Figures</h2>{figures}<h2>Statistics</h2>{statistics(compared, meanings)}"
+        f"{predictor_table(compared)}{class_table(compared)}</section>"
     )
     return above, below
 
@@ -427,10 +440,10 @@ def _figures(compared: ComparisonFacts, seen: ShownSamples) -> str:
     return f'<div class="figures">{figures}</div>'
 
 
-def _not_drawn(compared: ComparisonFacts) -> str:
+def _not_drawn(compared: ComparisonFacts, drawn: int) -> str:
     """Return why a comparison has no figures here, and how to have them."""
     return (
-        f"The first {DRAWN} comparisons have their figures here: a page with those of all would be too heavy. "
+        f"The first {drawn} comparisons have their figures here: a page with those of all would be too heavy. "
         f"The command thinice compare draws those of {compared.measured.dense['name']} and {compared.pruned['name']} "
         "into a folder, out of what the store holds."
     )

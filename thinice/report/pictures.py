@@ -200,17 +200,16 @@ def amplification(close: CloseUps) -> NDArray[np.float32]:
     return scale
 
 
-def pack_all(pictures: Pictures) -> SpriteSheet | None:
-    """Return one sheet of all clean pictures that were found, in the order of their samples."""
-    samples = pictures.samples
-    if samples is None:
+def pack_all(pictures: Pictures, shown: NDArray[np.int64]) -> SpriteSheet | None:
+    """Return one sheet of the clean pictures of those rows `shown` that have one, in their order."""
+    if pictures.samples is None:
         return None
+    rows = shown[pictures.positions[shown] >= 0]
 
     def cells(places: NDArray[np.int64], scale: float) -> NDArray[np.uint8]:
-        images = samples.inputs[places.tolist()].numpy()
-        return _shrunk(_bytes(images), CELL * scale)
+        return _shrunk(_bytes(pictures.images(rows[places])), CELL * scale)
 
-    return pack(cells, len(samples), parts=("clean",), budget=SHEET_BYTES)
+    return pack(cells, len(rows), parts=("clean",), budget=SHEET_BYTES)
 
 
 def pack_close(close: CloseUps) -> SpriteSheet:

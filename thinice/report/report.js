@@ -17,7 +17,7 @@
     const compared = data.comparisons[place], measured = data.measured[compared.measured];
     now = { compared, measured, samples: data.data[measured.data], transitions: [...compared.transitions].map(Number) };
     for (const part of document.querySelectorAll("[data-comparison]")) {
-      part.hidden = part.dataset.comparison !== String(place);
+      part.hidden = !part.dataset.comparison.split(" ").includes(String(place));
     }
     axes = [
       { name: "true class", kind: "class", values: now.samples.labels },

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "checks",
     "closest",
+    "comparison_part",
     "comparison_row",
     "escaped",
     "headline",
     "html_table",
-    "measurement",
+    "measured_section",
     "nearest",
     "overview",
     "predictor_table",
@@ -57,6 +57,15 @@ CELL = 1000
 def escaped(text: object) -> str:
     """Return text that others wrote so that a page shows it letter by letter."""
     return html.escape(str(text), quote=True)
+
+
+def comparison_part(*comparisons: int) -> str:
+    """Return the attributes of what belongs to these comparisons alone; the first one's stands there from the start.
+
+    >>> comparison_part(1, 3)
+    'data-comparison="1 3" hidden'
+    """
+    return f'data-comparison="{" ".join(map(str, comparisons))}"' + ("" if 0 in comparisons else " hidden")
 
 
 def headline(compared: ComparisonFacts) -> str:
@@ -265,7 +274,7 @@ def overview(comparisons: Sequence[ComparisonFacts]) -> str:
             )
         )
     head = ("comparison", "on", "sparsity", "samples", "accuracy", "lost", "gained", "AUC")
-    table = html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7))
+    table = html_table(head, rows, caption="All comparisons in this store", numbers=(2, 3, 4, 5, 6, 7), kind="all")
     sentences = (*_together(comparisons), *_over_trainings(comparisons))
     return table + "".join(f"<p>{escaped(brief(text, CELL))}</p>" for text in sentences if text)
 
@@ -341,7 +350,7 @@ def closest(compared: ComparisonFacts, number: int, shown: NDArray[np.int64]) ->
     )
     caption = f"The {len(order)} samples nearest to the boundary of {measured.dense['name']}"
     return (
-        f'<div class="scroll closest" data-comparison="{number}"><table><caption>{escaped(caption)}</caption>'
+        f'<div class="scroll closest" {comparison_part(number)}><table><caption>{escaped(caption)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -353,8 +362,29 @@ def class_name(classes: Sequence[str], number: int) -> str:
     return classes[number] if number < len(classes) else str(number)
 
 
-def measurement(compared: ComparisonFacts) -> str:
-    """Return how it was measured: networks, data, attack and runs, with everything the store knows of them."""
+def measured_section(comparisons: Sequence[ComparisonFacts]) -> str:
+    """Return how all comparisons were measured; each table is there once, also where several share it."""
+    checked = _each_once([[checks(compared)] for compared in comparisons])
+    tables = _each_once([measurement(compared) for compared in comparisons])
+    heading = '<h2 id="measured">How it was measured</h2>'
+    return f'<section aria-labelledby="measured">{heading}{checked}<div class="facts">{tables}</div></section>'
+
+
+def _each_once(tables: Sequence[Sequence[str]]) -> str:
+    """Return the tables of all comparisons, each once: what is first in some comparison, then what is second."""
+    owners: dict[str, list[int]] = {}
+    places: dict[str, int] = {}
+    for number, of_comparison in enumerate(tables):
+        for place, text in enumerate(of_comparison):
+            if text:
+                owners.setdefault(text, []).append(number)
+                places[text] = min(place, places.get(text, place))
+    in_order = sorted(owners, key=lambda text: places[text])
+    return "".join(f"<div {comparison_part(*owners[text])}>{text}</div>" for text in in_order)
+
+
+def measurement(compared: ComparisonFacts) -> list[str]:
+    """Return tables of networks, data, attack and each run, with everything the store knows of them."""
     measured = compared.measured
     data, attack = measured.data.row, measured.attack
     parts = [
@@ -382,8 +412,7 @@ def measurement(compared: ComparisonFacts) -> str:
             caption="Attack, with all settings that change its result",
         ),
     ]
-    parts += [html_table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
-    return "".join(parts)
+    return parts + [html_table((), _run(run), caption=f"Run {run['run_id']}") for run in compared.runs]
 
 
 def _settings(stored: str) -> list[tuple[str, str]]:

@@ -70,6 +70,10 @@ MISMATCH = "WAL does not match database file"
 DAMAGE = ("Could not read enough bytes", "Corrupt database file", "Failed to load metadata pointer")
 """What DuckDB says of a file that was cut off, or changed by something else."""
 
+READ_ONLY = "in read-only mode"
+"""What DuckDB says of another process that reads a file."""
+FOR_READERS = 20
+"""A question to a store of ten million rows may take minutes."""
 FULL, TOO_LARGE = "No space left on device", "File too large"
 
 LOG_BYTES = 16 << 20
@@ -118,8 +122,12 @@ def reading(
 
 
 @contextmanager
-def writing(path: Path, patience: float, *, create: bool = False, bulky: bool = False) -> Iterator[Connection]:
+def writing(
+    path: Path, patience: float, *, create: bool = False, bulky: bool = False, in_a_run: bool = False
+) -> Iterator[Connection]:
     """Yield a connection inside a transaction: committed at the end, undone by any exception.
+
+    `in_a_run`, which has results to lose, it waits `FOR_READERS` times as long for whoever only reads.
 
     DuckDB commits into a log beside the file and folds the log into the file when the connection is closed. That
     rewrites the last 122 880 rows of a table, whatever they weigh: a `bulky` transaction (rows of many kilobytes)
@@ -127,7 +135,11 @@ def writing(path: Path, patience: float, *, create: bool = False, bulky: bool = 
     """
     if not (create or path.exists()):  # attaching would make an empty one
         raise missing(path)
-    with _turns[path], _attached(path, "read_write", patience, again=True, bulky=bulky) as connection:
+    for_readers = patience * FOR_READERS if in_a_run else patience
+    with (
+        _turns[path],
+        _attached(path, "read_write", patience, again=True, bulky=bulky, for_readers=for_readers) as connection,
+    ):
         connection.execute("begin")
         yield connection
         connection.execute("commit")  # without it, closing the connection undoes everything
@@ -165,6 +177,7 @@ def _attached(
     again: bool = False,
     bulky: bool = False,
     beside: Mapping[str, Path] | None = None,
+    for_readers: float | None = None,
 ) -> Iterator[Connection]:
     """Yield a connection to a DuckDB with a store attached, its settings `locked`; it may be used `again`.
 
@@ -174,9 +187,9 @@ def _attached(
     duck = _started() if idle is None else idle
     with ExitStack() as stack, _ctrl_c_as_such():
         stack.callback(duck.close)
-        _attach(duck, path, mode, patience)
+        _attach(duck, path, mode, patience, for_readers=patience if for_readers is None else for_readers)
         for name, file in (beside or {}).items():
-            _attach(duck, file, "read_only", patience, name=name)
+            _attach(duck, file, "read_only", patience, name=name, for_readers=patience)
         try:
             if folder is not None:
                 duck.execute("set allowed_directories = [$folder]", {"folder": str(folder)})
@@ -233,7 +246,9 @@ def _rests(duck: Connection, *, bulky: bool) -> bool:
     return True
 
 
-def _attach(connection: Connection, path: Path, mode: Mode, patience: float, *, name: str = "store") -> None:
+def _attach(
+    connection: Connection, path: Path, mode: Mode, patience: float, *, for_readers: float, name: str = "store"
+) -> None:
     start = time.monotonic()
     while True:
         log = identity(log_of(path))
@@ -244,7 +259,7 @@ def _attach(connection: Connection, path: Path, mode: Mode, patience: float, *, 
             waited = time.monotonic() - start
             if MISMATCH in str(error) and orphaned(path, log):
                 continue
-            if not _locked(error) or waited >= patience:
+            if not _locked(error) or waited >= (for_readers if READ_ONLY in str(error) else patience):
                 raise _refusal(path, error) from None
             time.sleep(random.uniform(0.002, 0.02))  # noqa: S311 - waiting, not cryptography
         else:
@@ -419,5 +434,5 @@ def _who_locks(path: Path, text: str) -> str:
             f"systems): put the store on a local disk"
         )
     program, pid = Path(holder[1]).name, holder[2]
-    doing = "read" if "in read-only mode" in text else "written"
+    doing = "read" if READ_ONLY in text else "written"
     return f"{path} is being {doing} by process {pid} ({program}), which does not let go: wait for it, or end it"

@@ -42,7 +42,7 @@ class RunBase:
     @contextmanager
     def _writing(self, *, bulky: bool = False) -> Iterator[Connection]:
         """Yield a connection in a transaction that also notes that this run is alive."""
-        with writing(self._path, self._patience, bulky=bulky) as connection:
+        with writing(self._path, self._patience, bulky=bulky, in_a_run=True) as connection:
             yield connection
             ask(connection, query("touch_run"), run_id=self.run_id, now=now())
 

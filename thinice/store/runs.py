@@ -68,7 +68,7 @@ def record_run(
 
 
 def _end(path: Path, patience: float, run_id: int, outcome: str, error: str | None) -> None:
-    with writing(path, patience) as connection:
+    with writing(path, patience, in_a_run=True) as connection:
         ask(connection, query("end_run"), run_id=run_id, outcome=outcome, error=error, now=now())
 
 

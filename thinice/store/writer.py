@@ -108,6 +108,7 @@ class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
         labels: npt.ArrayLike,
         digests: npt.ArrayLike,
         sources: Sequence[str] | None = None,
+        n: int | None = None,
     ) -> int:
         """Return the dataset_id of a selection of samples; one of the same fingerprint keeps the row it has.
 
@@ -125,6 +126,8 @@ class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
             (N,) int64, int64, uint64: index in the untouched data set, true class, hash of the content.
         sources : sequence of str, optional
             File of each sample.
+        n : int, optional
+            How many samples the whole selection has, where only some of them are given.
 
         Raises
         ------
@@ -133,18 +136,20 @@ class Run(BenchmarkWriter, BoundsWriter, ComparisonWriter, TrainingWriter):
 
         """
         columns = shard_columns(sample_ids, SAMPLES, {"labels": labels, "digests": digests, "sources": sources})
+        whole = len(columns["sample_id"]) if n is None else n
         with self._writing() as connection:
-            dataset_id, is_new = self._enter(
+            dataset_id, _ = self._enter(
                 connection,
                 "datasets",
                 {"fingerprint": fingerprint},
                 name=name,
                 split=split,
-                n=len(columns["sample_id"]),
+                n=whole,
                 shape=[int(size) for size in shape],
                 classes=list(classes),
             )
-            if is_new:
+            ((known,),) = ask(connection, "select count(*) from samples where dataset_id = $key", key=dataset_id)
+            if known < whole:  # a store of one shard has its samples alone
                 write(connection, "add_samples", columns, dataset_id=dataset_id)
             return dataset_id
 

@@ -1,41 +1,63 @@
+-- As in transitions: predictions of pruned networks, which are most, are held against what the dense ones have of a sample.
 create view predictors as
+with measured as (
+    select
+        e.measurement_id, e.sample_id, s.label, e.epsilon, e.outcome, q.margin, q.confidence, q.loss, g.gradient_norm
+    from epsilons e
+    join measurements m using (measurement_id)
+    join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
+    left join (
+        from predictions
+        where checkpoint_id in (select checkpoint_id from measurements join comparisons using (measurement_id))
+    ) as q
+        on q.checkpoint_id = m.checkpoint_id
+        and q.dataset_id = m.dataset_id
+        and q.sample_id = e.sample_id
+    left join gradients g
+        on g.checkpoint_id = m.checkpoint_id
+        and g.dataset_id = m.dataset_id
+        and g.sample_id = e.sample_id
+    where e.clean_prediction = s.label and e.measurement_id in (select measurement_id from comparisons)
+),
+predicted as (
+    select
+        c.comparison_id,
+        dense.name as dense,
+        pruned.name as pruned,
+        d.name as data,
+        a.norm,
+        a.name as attack,
+        p.sample_id,
+        p.prediction,
+        c.measurement_id + 0 * p.dataset_id as measured_id  -- of both, so that these are joined first
+    from predictions p
+    join measurements m using (dataset_id)
+    join comparisons c on c.measurement_id = m.measurement_id and c.pruned_checkpoint_id = p.checkpoint_id
+    join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
+    join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
+    join datasets d on d.dataset_id = m.dataset_id
+    join attacks a on a.attack_id = m.attack_id
+    where c.budget is null
+)
 select
-    c.comparison_id,
-    dense.name as dense,
-    pruned.name as pruned,
-    d.name as data,
-    a.norm,
-    a.name as attack,
-    e.sample_id,
-    s.label,
-    p.prediction is distinct from s.label as lost,
+    comparison_id,
+    dense,
+    pruned,
+    data,
+    norm,
+    attack,
+    sample_id,
+    e.label,
+    p.prediction is distinct from e.label as lost,
     e.epsilon,
     e.outcome,
-    q.margin,
-    q.confidence,
-    q.loss,
-    g.gradient_norm
-from comparisons c
-join measurements m on m.measurement_id = c.measurement_id
-join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
-join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
-join datasets d on d.dataset_id = m.dataset_id
-join attacks a on a.attack_id = m.attack_id
-join epsilons e on e.measurement_id = c.measurement_id
-join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
-join predictions p
-    on p.checkpoint_id = c.pruned_checkpoint_id
-    and p.dataset_id = m.dataset_id
-    and p.sample_id = e.sample_id
-left join predictions q
-    on q.checkpoint_id = m.checkpoint_id
-    and q.dataset_id = m.dataset_id
-    and q.sample_id = e.sample_id
-left join gradients g
-    on g.checkpoint_id = m.checkpoint_id
-    and g.dataset_id = m.dataset_id
-    and g.sample_id = e.sample_id
-where e.clean_prediction = s.label and c.budget is null;
+    e.margin,
+    e.confidence,
+    e.loss,
+    e.gradient_norm
+from predicted p
+join measured e using (sample_id)
+where e.measurement_id = p.measured_id;
 comment on view predictors is 'What the dense network alone says of each sample that it has right, and whether pruning loses it: one row a sample and comparison on the clean basis.';
 comment on column predictors.comparison_id is 'Comparison: comparisons.comparison_id.';
 comment on column predictors.dense is 'Name of the dense network.';

@@ -8,11 +8,10 @@ with distances as (
     from epsilons
 ),
 steps as (
-    -- every distinct epsilon, and 0 where nothing is wrong
-    select measurement_id, epsilon as budget, count(*) as reached
+    -- every epsilon, and 0 where nothing is wrong
+    select measurement_id, epsilon as budget, 1 as reached
     from distances
     where epsilon is not null
-    group by all
     union all
     select measurement_id, 0, 0
     from measurements

@@ -1,97 +1,130 @@
+-- A join holds one of its sides in memory. Of a large store the predictions of pruned networks are most: they run past what
+-- the dense networks have of a sample, which is little.
 create view transitions as
+with pairs as (
+    select
+        c.*,
+        dense.name as dense,
+        pruned.name as pruned,
+        d.name as data,
+        a.norm,
+        a.name as attack,
+        m.checkpoint_id,
+        m.dataset_id,
+        theirs.measurement_id as theirs
+    from comparisons c
+    join measurements m using (measurement_id)
+    join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
+    join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
+    join datasets d on d.dataset_id = m.dataset_id
+    join attacks a on a.attack_id = m.attack_id
+    left join measurements theirs
+        on theirs.checkpoint_id = c.pruned_checkpoint_id
+        and theirs.dataset_id = m.dataset_id
+        and theirs.attack_id = m.attack_id
+),
+measured as (
+    select e.*, s.label, d.classes[s.label + 1] as class_name, s.source, b.epsilon_lower
+    from epsilons e
+    join measurements m using (measurement_id)
+    join datasets d on d.dataset_id = m.dataset_id
+    join attacks a on a.attack_id = m.attack_id
+    join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
+    left join lower_bounds b
+        on b.checkpoint_id = m.checkpoint_id
+        and b.dataset_id = m.dataset_id
+        and b.norm = a.norm
+        and b.sample_id = e.sample_id
+    where e.measurement_id in (select measurement_id from comparisons)
+),
+predicted as (
+    select
+        c.*,
+        p.sample_id,
+        p.prediction as pruned_prediction,
+        c.measurement_id + 0 * p.dataset_id as measured_id  -- of both, so that these are joined first
+    from predictions p
+    join pairs c on c.pruned_checkpoint_id = p.checkpoint_id and c.dataset_id = p.dataset_id
+),
+facts as (
+    select
+        c.*,
+        e.* exclude (measurement_id, sample_id),
+        pb.epsilon_lower as pruned_epsilon_lower,
+        own.epsilon as own_epsilon,
+        own.outcome as own_outcome,
+        own.found_by as own_found_by,
+        coalesce(
+            own.clean_prediction = e.label
+            and t.prediction <> e.label
+            and e.outcome = 'found'
+            and (own.epsilon is null or e.epsilon < own.epsilon),
+            false
+        ) as carried,
+        -- on the clean sample, or robust at the budget: by epsilons, or by the attack's own verdicts
+        case
+            when c.budget is null then e.clean_prediction is not distinct from e.label
+            else coalesce(dv.robust_to_this_attack, de.clean_prediction is not distinct from e.label
+                and (de.epsilon is null or de.epsilon > c.budget::real))
+        end as dense_correct,
+        case
+            when c.budget is null then c.pruned_prediction is not distinct from e.label
+            else coalesce(pv.robust_to_this_attack, pe.clean_prediction is not distinct from e.label
+                and (pe.epsilon is null or pe.epsilon > c.budget::real))
+        end as pruned_correct
+    from predicted c
+    join measured e on e.measurement_id = c.measured_id and e.sample_id = c.sample_id
+    left join lower_bounds pb
+        on pb.checkpoint_id = c.pruned_checkpoint_id
+        and pb.dataset_id = c.dataset_id
+        and pb.norm = c.norm
+        and pb.sample_id = c.sample_id
+    left join (from epsilons where measurement_id in (select theirs from pairs)) as own
+        on own.measurement_id = c.theirs and own.sample_id = c.sample_id
+    left join transfers t on t.comparison_id = c.comparison_id and t.sample_id = c.sample_id
+    left join (from epsilons where measurement_id in (select dense_verdicts from comparisons)) as de
+        on de.measurement_id = c.dense_verdicts and de.sample_id = c.sample_id
+    left join (from epsilons where measurement_id in (select pruned_verdicts from comparisons)) as pe
+        on pe.measurement_id = c.pruned_verdicts and pe.sample_id = c.sample_id
+    left join (from verdicts where measurement_id in (select dense_verdicts from comparisons)) as dv
+        on dv.measurement_id = c.dense_verdicts and dv.sample_id = c.sample_id
+    left join (from verdicts where measurement_id in (select pruned_verdicts from comparisons)) as pv
+        on pv.measurement_id = c.pruned_verdicts and pv.sample_id = c.sample_id
+)
 select
-    c.comparison_id,
-    dense.name as dense,
-    pruned.name as pruned,
-    d.name as data,
-    a.norm,
-    a.name as attack,
-    c.basis,
-    e.sample_id,
-    s.label,
-    d.classes[s.label + 1] as class_name,
-    e.clean_prediction as dense_prediction,
-    p.prediction as pruned_prediction,
+    comparison_id,
+    dense,
+    pruned,
+    data,
+    norm,
+    attack,
+    basis,
+    sample_id,
+    label,
+    class_name,
+    clean_prediction as dense_prediction,
+    pruned_prediction,
     case
         when dense_correct and pruned_correct then 'S1,1'
         when dense_correct then 'S1,0'
         when pruned_correct then 'S0,1'
         else 'S0,0'
     end::transition as transition,
-    e.epsilon,
-    e.outcome,
-    s.source,
-    e.found_by,
-    e.converged,
-    e.failure_reason,
-    case when carried then e.epsilon else own.epsilon end as pruned_epsilon,
-    case when carried then 'found'::outcome else own.outcome end as pruned_outcome,
-    case when carried then 'dense'::found_by else own.found_by end as pruned_found_by,
-    c.budget,
+    epsilon,
+    outcome,
+    source,
+    found_by,
+    converged,
+    failure_reason,
+    case when carried then epsilon else own_epsilon end as pruned_epsilon,
+    case when carried then 'found'::outcome else own_outcome end as pruned_outcome,
+    case when carried then 'dense'::found_by else own_found_by end as pruned_found_by,
+    budget,
     dense_correct,
     pruned_correct,
-    b.epsilon_lower,
-    pb.epsilon_lower as pruned_epsilon_lower
-from comparisons c
-join measurements m using (measurement_id)
-join checkpoints dense on dense.checkpoint_id = m.checkpoint_id
-join checkpoints pruned on pruned.checkpoint_id = c.pruned_checkpoint_id
-join datasets d on d.dataset_id = m.dataset_id
-join attacks a on a.attack_id = m.attack_id
-join epsilons e on e.measurement_id = c.measurement_id
-join samples s on s.dataset_id = m.dataset_id and s.sample_id = e.sample_id
-join predictions p
-    on p.checkpoint_id = c.pruned_checkpoint_id
-    and p.dataset_id = m.dataset_id
-    and p.sample_id = e.sample_id
-left join lower_bounds b
-    on b.checkpoint_id = m.checkpoint_id
-    and b.dataset_id = m.dataset_id
-    and b.norm = a.norm
-    and b.sample_id = e.sample_id
-left join lower_bounds pb
-    on pb.checkpoint_id = c.pruned_checkpoint_id
-    and pb.dataset_id = m.dataset_id
-    and pb.norm = a.norm
-    and pb.sample_id = e.sample_id
-left join measurements theirs
-    on theirs.checkpoint_id = c.pruned_checkpoint_id
-    and theirs.dataset_id = m.dataset_id
-    and theirs.attack_id = m.attack_id
-left join epsilons own on own.measurement_id = theirs.measurement_id and own.sample_id = e.sample_id
-left join transfers t on t.comparison_id = c.comparison_id and t.sample_id = e.sample_id
-cross join lateral (
-    select coalesce(
-        own.clean_prediction = s.label
-        and t.prediction <> s.label
-        and e.outcome = 'found'
-        and (own.epsilon is null or e.epsilon < own.epsilon),
-        false
-    ) as carried
-) as verdict
--- only those that some comparison rests on: a join with all of a large store would hold all of it in memory
-left join (from epsilons where measurement_id in (select dense_verdicts from comparisons)) as de
-    on de.measurement_id = c.dense_verdicts and de.sample_id = e.sample_id
-left join (from epsilons where measurement_id in (select pruned_verdicts from comparisons)) as pe
-    on pe.measurement_id = c.pruned_verdicts and pe.sample_id = e.sample_id
-left join (from verdicts where measurement_id in (select dense_verdicts from comparisons)) as dv
-    on dv.measurement_id = c.dense_verdicts and dv.sample_id = e.sample_id
-left join (from verdicts where measurement_id in (select pruned_verdicts from comparisons)) as pv
-    on pv.measurement_id = c.pruned_verdicts and pv.sample_id = e.sample_id
-cross join lateral (
-    -- on the clean sample, or robust at the budget: by epsilons, or by the attack's own verdicts
-    select
-        case
-            when c.budget is null then e.clean_prediction is not distinct from s.label
-            else coalesce(dv.robust_to_this_attack, de.clean_prediction is not distinct from s.label
-                and (de.epsilon is null or de.epsilon > c.budget::real))
-        end as dense_correct,
-        case
-            when c.budget is null then p.prediction is not distinct from s.label
-            else coalesce(pv.robust_to_this_attack, pe.clean_prediction is not distinct from s.label
-                and (pe.epsilon is null or pe.epsilon > c.budget::real))
-        end as pruned_correct
-) as correct;
+    epsilon_lower,
+    pruned_epsilon_lower
+from facts;
 comment on view transitions is 'What pruning does to each sample: one row a sample and comparison.';
 comment on column transitions.comparison_id is 'Comparison: comparisons.comparison_id.';
 comment on column transitions.dense is 'Name of the dense network.';
