@@ -63,7 +63,7 @@ WITHOUT: Mapping[str, float] = {"NOISE_ENDS": 1e-9, "STEEPER": 1.0, "GRADIENT_ER
 """The value with which a number does nothing, where half and twice do not say it."""
 TECHNICAL = ("TINY", "VANISHED", "NORMAL_SIGNS", "BANK", "CACHED_PIXELS", "PIXELS_AT_ONCE", "IMAGES_AT_ONCE")
 """Numbers that nothing was tuned on: what float32 resolves, and how fast a search is."""
-IN_SETTINGS = {"DESCENT", "RESTART_PASSES"}
+IN_SETTINGS = {"DESCENT", "FROM_SAMPLE"}
 """Numbers that lengths are made of in `TmnSettings`, where no read is noted."""
 
 

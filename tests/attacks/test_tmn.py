@@ -264,21 +264,26 @@ def bent(inputs: Tensor) -> Tensor:
     return torch.stack([0 * u, u + (1 - 0.6) / 0.36 * u**2 - 1, 0.2 * v + (1 - 0.1) / 0.25 * v**2 - 1, 0 * u - 5], 1)
 
 
-def test_where_the_chosen_class_is_closer_than_predicted_the_runner_up_gets_a_descent(monkeypatch):
+def test_where_the_boundary_is_closer_than_predicted_the_sample_is_curved(monkeypatch):
     inputs, ids = torch.full((2, 1, 20, 20), 0.5), torch.tensor([0, 3])  # whose random signs find it nearly linear
-    epsilon, cost = {}, {}
-    for limit in (0.3, 0.6):  # the chosen class is closer by up to log(1 / 0.6) = 0.51
+    finds = {}
+    for limit in (0.3, 0.6):  # the chosen class is closer by log(1 / 0.6) = 0.51
         monkeypatch.setattr(settings, "CURVATURE", limit)
-        nearest = attacked(bent, inputs, 0 * ids, ids, norm="l2")
-        epsilon[limit], cost[limit] = nearest.epsilon, nearest.evaluations
-    assert ((epsilon[0.3] >= 0.5) & (epsilon[0.3] < 0.505)).all()
-    assert ((epsilon[0.6] >= 0.6) & (epsilon[0.6] < 0.606)).all()
-    assert ((cost[0.3] - cost[0.6] > 20) & (cost[0.3] - cost[0.6] < 80)).all()
+        finds[limit] = tmn(bent, inputs, 0 * ids, ids, norm="l2")
+        epsilon = (finds[limit].candidates - inputs).flatten(1).norm(dim=1)
+        assert ((epsilon >= 0.5) & (epsilon < 0.606)).all()
+    closer, as_predicted = finds.values()
+    assert closer.curved.all()
+    assert not as_predicted.curved.any()
+    assert as_predicted.converged.all()
+    more = closer.evaluations - as_predicted.evaluations
+    assert ((more > 3 * TmnSettings().descent) & (more <= TmnSettings().steps)).all()
     monkeypatch.setattr(settings, "CURVATURE", 0.3)
+    find = tmn(bent, inputs, 0 * ids, ids, norm="l2", **EFFORTS["thorough"])
+    epsilon = (find.candidates - inputs).flatten(1).norm(dim=1)
+    assert ((epsilon >= 0.5) & (epsilon < 0.505)).all()  # there is a class still closer
     find = tmn(bent, inputs, 0 * ids, ids, norm="l2", targets=0 * ids + 1)
     assert (bent(find.candidates).argmax(1) == 1).all()
-    two = tmn(lambda x: bent(x)[:, :2], inputs, 0 * ids, ids, norm="l2")
-    assert ((two.candidates - inputs).flatten(1).norm(dim=1) < 0.606).all()
 
 
 def test_a_descent_is_longer_where_gradients_disagree():
@@ -320,25 +325,26 @@ def test_a_descent_that_ends_far_beyond_its_best_is_lost_and_has_not_converged()
     search = SearchState(fading, inputs, labels, ids, norm="l2", seed=0)
     rows = screen_classes(search, 1).candidates
     steps = torch.full_like(labels, 24)
-    converged, lost = annealed_descent(search, rows, steps, 0, stride=2.0)
+    converged, lost = annealed_descent(search, rows, steps, 0)
     assert search.best.isfinite().any()
     assert lost.all()
     assert not converged.any()
     search = SearchState(planes, inputs, labels, ids, norm="l2", seed=0)
-    converged, lost = annealed_descent(search, screen_classes(search, 1).candidates, steps, 0, stride=2.0)
+    converged, lost = annealed_descent(search, screen_classes(search, 1).candidates, steps, 0)
     assert converged.all()
     assert not lost.any()
 
 
 @pytest.mark.slow
-def test_restarts_at_the_best_point_are_no_proof_of_it():
-    network = curved(gain=4.0)
-    inputs, labels, ids = curved_samples(network, 48)
+def test_of_curved_samples_said_to_have_converged_few_are_wrong():
+    network = curved()
+    inputs, labels, ids = curved_samples(network, 96)
 
     def model(x):
         return network(x.double()).float()
 
-    finds = [tmn(model, inputs, labels, ids, norm="l2", seed=seed, **EFFORTS["thorough"]) for seed in range(3)]
+    efforts = ("standard", "thorough", "thorough")
+    finds = [tmn(model, inputs, labels, ids, norm="l2", seed=k, **EFFORTS[name]) for k, name in enumerate(efforts)]
     lengths = torch.stack([(find.candidates - inputs).flatten(1).norm(dim=1) for find in finds])
     is_curved, converged = finds[0].curved, finds[0].converged
     assert is_curved.sum() > 10
@@ -347,88 +353,138 @@ def test_restarts_at_the_best_point_are_no_proof_of_it():
     assert wrong[is_curved & converged].float().mean() < 0.05
 
 
-def test_a_long_search_of_a_curved_sample_tries_runner_up_classes_at_the_best_point(monkeypatch):
+def test_a_curved_sample_is_searched_in_turn_from_elsewhere_and_from_the_sample(monkeypatch):
+    """Each search has its start, its loss, and its passes; all are made while they disagree."""
     network = curved(gain=4.0)
     inputs, labels, ids = curved_samples(network, 8)
-    asked, runner_up = [], SearchState.runner_up
+    started, asked, start, evaluate = [], [], SearchState.start, SearchState.evaluate
     monkeypatch.setattr(settings, "CURVATURE", -1.0)  # everything is curved,
-    monkeypatch.setattr(settings, "AGREEMENT", -1.0)  # no two searches agree,
-    monkeypatch.setattr(settings, "DESCENT", 0.2)  # and descents are short
+    monkeypatch.setattr(settings, "AGREEMENT", -1.0)  # and no two searches agree
 
-    def noted(search, sample, rank):
-        classes = runner_up(search, sample, rank)
-        asked.append((rank, classes != search.labels[sample]))
-        return classes
+    def noted_start(search, sample, target, delta):
+        started.append((delta.abs().amax(1) == 0).all().item())
+        asked.append([])
+        return start(search, sample, target, delta)
 
-    monkeypatch.setattr(SearchState, "runner_up", noted)
-    find = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", steps=700)
-    assert find.curved.any()
-    assert not find.converged.any()
-    assert [rank for rank, _ in asked] == [1, 2, 0, 0, 0]  # seven restarts, then second opinions on the class found
-    assert all(other.all() for _, other in asked)
-    targeted = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", targets=(labels + 1) % 10)
-    assert len(targeted.candidates) == 8
-    assert len(asked) == 5
+    def noted(search, rows, memory=None, loss="margin", chords=0.0):
+        asked[-1].append((loss, chords))
+        return evaluate(search, rows, memory, loss, chords)
+
+    monkeypatch.setattr(SearchState, "start", noted_start)
+    monkeypatch.setattr(SearchState, "evaluate", noted)
+    steps = TmnSettings().descent
+    for goals in (None, (labels + 1) % 10):
+        started.clear()
+        asked.clear()
+        find = tmn(lambda x: network(x.double()).float(), inputs, labels, ids, norm="linf", targets=goals)
+        assert find.curved.any()  # some are misclassified in float32
+        assert not find.converged.any()
+        assert started == [True, False, False, True, True, False, True, False]  # screen, probe, five searches
+        assert asked[4] == [("margin", 1.0)]  # the direction that the third starts in
+        searches = [asked[2], asked[3], *asked[5:]]
+        expected = [("margin", 1), ("soft margin", 2), ("margin", 1), ("other logit", 2), ("margin", 1)]
+        for search, (first, times) in zip(searches, expected, strict=True):
+            rough = math.ceil(settings.NOISE_ENDS * times * steps)
+            losses, chords = zip(*search, strict=True)
+            assert list(losses) == [first] * rough + ["margin"] * (times * steps - rough)
+            fading = 1 - np.arange(times * steps) / (settings.NOISE_ENDS * times * steps)
+            np.testing.assert_allclose(
+                np.clip(chords, 0, 1), np.clip(fading, 0, 1) * (first != "other logit"), atol=1e-9
+            )
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_where_searches_agree_no_second_opinion_is_asked(norm, monkeypatch):
+def test_where_enough_searches_agree_no_more_are_made(norm, monkeypatch):
+    """On planes the first four do, and they are enough of five."""
     monkeypatch.setattr(settings, "CURVATURE", -1.0)
     planes = Planes(3)
-    inputs, labels, ids = planes.samples(6)
     cost = {}
     for agreement in (settings.AGREEMENT, -1.0):
         monkeypatch.setattr(settings, "AGREEMENT", agreement)
-        find = tmn(planes, inputs, labels, ids, norm=norm)
-        assert find.converged.all() == (agreement > 0)
+        find = tmn(planes, *planes.samples(6), norm=norm)
+        assert (find.converged == (agreement > 0)).all()
         cost[agreement] = find.evaluations
     agreed, disagreed = cost.values()
     steps = TmnSettings().descent
-    torch.testing.assert_close(disagreed - agreed, torch.full_like(agreed, steps + FORWARD))
-    assert (agreed - 4 * steps - steps // settings.PART < 9).all()  # the screen, the probe, and what FMN adds
+    torch.testing.assert_close(disagreed - agreed, torch.full_like(agreed, steps))
+    screened_and_probed = agreed - 2 * (1 + settings.FROM_SAMPLE) * steps - steps // settings.PART
+    assert ((screened_and_probed > 0) & (screened_and_probed < 4)).all()
 
 
-def test_fmn_that_came_nearer_alone_is_asked_once_and_does_not_confirm_itself(monkeypatch):
-    module, planes, asked = import_module("thinice.attacks.tmn"), Planes(3), []
-    monkeypatch.setattr(settings, "PREDICTION_ERROR", -1.0)  # every sample is cross-checked
-
-    def nearer(search, sample, steps):
-        asked.append((sample.tolist(), steps))
-        search.best[sample] *= 0.9  # nearer than there is anything
-        return search.best[sample]
-
-    monkeypatch.setattr(module, "run_fmn", nearer)
-    find = tmn(planes, *planes.samples(6), norm="l2")
-    assert asked == [(list(range(6)), settings.FMN_STEPS * TmnSettings().descent)]
-    assert find.curved.all()
-    assert not find.converged.any()
-    monkeypatch.setattr(module, "run_fmn", lambda search, sample, _: search.best[sample] + 0)
-    find = tmn(planes, *planes.samples(6), norm="l2")
-    assert not find.curved.any()
-    assert find.converged.all()
-
-
-def test_second_opinions_do_not_confirm_each_other(monkeypatch):
+def test_a_search_that_came_nearer_alone_does_not_confirm_itself(monkeypatch):
     module, planes, asked = import_module("thinice.attacks.tmn"), Planes(3), []
     monkeypatch.setattr(settings, "CURVATURE", -1.0)
-    monkeypatch.setattr(settings, "DESCENT", 0.2)
-    monkeypatch.setattr(module, "run_fmn", lambda search, sample, _: torch.full_like(search.best[sample], torch.inf))
 
-    def opinion(search, sample, number, _steps):
-        asked.append(number)
-        search.best[sample] = 1e-3  # nearer than there is anything, again and again
-        return search.best[sample]
+    def nearer(search, probes, _directions, number, _steps):
+        asked.append((probes.sample.tolist(), number))
+        search.best[probes.sample] *= 0.9  # nearer than there is anything
+        return search.best[probes.sample] + 0
 
-    monkeypatch.setattr(module, "second_opinion", opinion)
-    find = tmn(planes, *planes.samples(6), norm="l2", **EFFORTS["thorough"])
-    assert asked == [0, 1, 2, 3]
+    monkeypatch.setattr(module, "search_again", nearer)
+    find = tmn(planes, *planes.samples(6), norm="l2")
+    assert asked == [(list(range(6)), number) for number in range(5)]
     assert not find.converged.any()
+    monkeypatch.setattr(module, "search_again", lambda search, probes, *_: search.best[probes.sample] + 0)
+    assert tmn(planes, *planes.samples(6), norm="l2").converged.all()
 
 
-def test_two_searches_agree_where_both_end_with_the_best_length():
-    ends = [torch.tensor([1.0, 1.001, 1.01, torch.inf, 2.0]), torch.tensor([1.0, 1.0, 1.0, torch.inf, 2.0])]
-    best = torch.tensor([1.0, 1.0, 1.0, torch.inf, 1.0])
-    assert agree(ends, best).tolist() == [True, True, False, False, False]
+def test_a_descent_before_counts_as_one_of_the_searches(monkeypatch):
+    """Where planes turn out closer than predicted, the last search is left out, and the passes stay within `steps`."""
+    module, planes, asked = import_module("thinice.attacks.tmn"), Planes(3), []
+    again = module.search_again
+
+    def noted(search, probes, directions, number, steps):
+        asked.append(number)
+        return again(search, probes, directions, number, steps)
+
+    def predicts_twice_as_far(search, classes):
+        screen = screen_classes(search, classes)
+        screen.distances.mul_(2)
+        return screen
+
+    monkeypatch.setattr(module, "search_again", noted)
+    monkeypatch.setattr(module, "screen_classes", predicts_twice_as_far)
+    find = tmn(planes, *planes.samples(6), norm="linf")
+    assert find.curved.all()
+    assert asked[:4] == [0, 1, 2, 3]
+    assert find.evaluations.max() <= TmnSettings().steps
+
+
+def test_searches_agree_where_so_many_end_with_the_best_length():
+    inf = torch.inf
+    ends = torch.tensor([[1.0, 1.0, inf], [1.001, 1.0, inf], [1.01, 1.0, 1.0], [inf, inf, inf], [2.0, 2.0, 2.0]])
+    best = torch.tensor([1.0, 1.0, 1.0, inf, 1.0])
+    assert agree(ends, best, 2).tolist() == [True, True, True, False, False]
+    ends[:2, 2] = torch.tensor([1.001, 1.01])
+    assert agree(ends, best, 3).tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_losses_have_the_gradients_of_their_formulas(targeted):
+    """The soft margin takes the other classes for one; the other logit leaves the true one out."""
+    planes = Planes(4)
+    inputs, labels, ids = planes.samples(5)
+    goals = (labels + 1) % 4 if targeted else None
+    search = SearchState(planes, inputs, labels, ids, norm="l2", seed=0, targets=goals)
+    logits, weight = planes(inputs), planes.weight
+    for loss in ("margin", "soft margin", "other logit"):
+        rows = search.start(ids, torch.full_like(labels, ANY) if goals is None else goals, 0 * search.flat)
+        search.evaluate(rows, memory=0.0, loss=loss)
+        for sample, label in enumerate(labels.tolist()):
+            single = label if goals is None else int(goals[sample])  # the class against all others
+            others = [c for c in range(4) if c != single]
+            sign = 1.0 if goals is None else -1.0
+            likeliest = others[int(logits[sample, others].argmax())]
+            shares = logits[sample, others].softmax(0)
+            rises = {
+                "margin": sign * (weight[likeliest] - weight[single]),
+                "soft margin": sign * (shares @ weight[others] - weight[single]),
+                "other logit": weight[likeliest] if goals is None else weight[single],
+            }[loss]
+            torch.testing.assert_close(rows.momentum[sample], rises / rises.norm(), rtol=1e-4, atol=1e-5)
+            margin = sign * (logits[sample, single] - logits[sample, likeliest])
+            torch.testing.assert_close(rows.margin[sample], margin)
+            torch.testing.assert_close(rows.signed_distance[sample], margin / rises.norm(), rtol=1e-4, atol=1e-5)
 
 
 def test_where_nothing_is_found_descents_do_not_start_at_the_input():
@@ -447,41 +503,26 @@ def test_where_nothing_is_found_descents_do_not_start_at_the_input():
     assert still.float().mean() < 0.1
 
 
-def test_runners_up_are_the_likeliest_classes_at_the_best_point():
-    inputs, labels = torch.zeros(2, 1, 1, 5), torch.tensor([0, 3])
-    search = SearchState(lambda inputs: inputs.flatten(1), inputs, labels, labels, norm="l2", seed=0)
-    search.best_delta = torch.tensor([[0.9, 0.1, 0.5, 0.3, 0.2], [0.9, 0.1, 0.5, 0.7, 0.2]])
-    ranks = [search.runner_up(torch.tensor([0, 1]), rank).tolist() for rank in range(4)]
-    assert ranks == [[2, 0], [3, 2], [4, 4], [1, 1]]
-    assert torch.allclose(search.evaluations, torch.full((2,), 4 * FORWARD))
-    search.best_delta[:, 1:3] = -torch.inf
-    ranks = [search.runner_up(torch.tensor([0]), rank).item() for rank in range(4)]
-    assert ranks == [3, 4, ANY, 1]  # where there are no logits, all are alike
-    search.best_delta[:, 1:] = -torch.inf
-    assert search.runner_up(torch.tensor([0]), 0).item() in (ANY, 1)
-
-
-def test_stages_and_restarts_draw_random_signs_of_their_own():
+def test_stages_and_searches_draw_random_signs_of_their_own():
     """With the settings of every effort, and of a longer search."""
     longest = (2 / settings.USUAL_DISAGREEMENT) ** (1 / 3)  # of descents, in units of the usual
     for options in (*(TmnSettings(**EFFORTS[effort]) for effort in EFFORTS), TmnSettings(steps=10_000)):
         noisy = math.ceil(longest * options.descent * settings.NOISE_ENDS)
-        streams = [[draw_index("probe")]]
-        streams += [[draw_index("descend", rank, k) for k in range(noisy)] for rank in (0, 1)]
-        draws, curved_passes = 1 + math.ceil(options.descent * settings.NOISE_ENDS), options.curved
+        streams = [[draw_index("probe")], [draw_index("descend", 0, k) for k in range(noisy)]]
+        draws = 1 + math.ceil(settings.FROM_SAMPLE * options.descent * settings.NOISE_ENDS)
         streams += [
-            [draw_index("restart", number, k) for k in range(draws)] for number in range(curved_passes.restarts)
-        ]
-        streams += [
-            [draw_index("opinion", number, k) for k in range(draws)] for number in range(curved_passes.opinions)
+            [draw_index("search", number, k) for k in range(draws)] for number in range(options.curved.searches)
         ]
         numbers = [number for stream in streams for number in stream]
         assert len(set(numbers)) == len(numbers)
-    thorough = TmnSettings(**EFFORTS["thorough"])  # S2 in l1, whose dense search restarts as well
+    most = TmnSettings(steps=10**6)  # the most that there may be
+    assert 1 + settings.FROM_SAMPLE * most.descent < draw_index("search", 1) - draw_index("search", 0)
+    assert 101 + longest * most.descent < draw_index("search", 0)
+    thorough = TmnSettings(**EFFORTS["thorough"])  # S2 in l1, whose dense search searches again as well
     draws = (thorough.starts + thorough.classes) * settings.LONG * settings.NORMAL_SIGNS
     vertices = {draw_index("vertices", step=k) for k in range(draws)}
     assert len(vertices) == draws
-    assert not vertices & {draw_index("restart", number, k) for number in range(10) for k in range(1000)}
+    assert not vertices & {draw_index("search", number, k) for number in range(2) for k in range(1000)}
 
 
 def test_the_description_has_every_number_with_its_value():
@@ -498,7 +539,7 @@ def test_the_description_has_every_number_with_its_value():
         options = TmnSettings(**EFFORTS[effort])
         assert f"| {effort} | {options.steps} | {options.descent} | {options.starts} |" in text
         tuned += 1
-    assert tuned + 1 <= 41  # and the classes
+    assert tuned + 1 <= 35  # and the classes
 
 
 def test_random_signs_depend_on_the_sample_the_number_and_the_seed_alone():
@@ -575,14 +616,14 @@ def test_what_was_found_without_a_gradient_is_not_believed_to_be_near(norm):
     inputs, labels, ids = planes.samples(16)
     truth, network = planes.distances(inputs, labels, norm), Saturated(planes)
     alone = make_attack("tmn", norm=norm, fallback=False)(network, inputs, labels, ids)
-    assert alone.found.all()
+    assert alone.found.float().mean() >= 0.75
     assert (alone.epsilon.numpy() <= 1.02 * truth)[alone.converged.numpy()].all()
     helped = make_attack("tmn", norm=norm)(network, inputs, labels, ids)
     ratio = helped.epsilon.numpy() / truth
     assert helped.found.all()
     assert (ratio >= 0.999).all()
     assert np.median(ratio) <= 1.02
-    assert (helped.epsilon <= alone.epsilon).all()
+    assert (helped.epsilon <= alone.epsilon)[alone.found].all()
     assert (helped.evaluations > alone.evaluations)[~alone.converged].all()
     part = make_attack("tmn", norm=norm)(network, inputs[5:9], labels[5:9], ids[5:9])
     torch.testing.assert_close(part.epsilon, helped.epsilon[5:9], rtol=0.01, atol=0)

@@ -1,8 +1,9 @@
 """TMN, the targeted minimum-norm attack: it decides first which classes are close, then searches only towards those.
 
 Where the network is nearly linear around a sample, a few steps show the closest class, and one long descent towards it
-is enough. Elsewhere gradients at the sample are no guide: several descents start from different points, and FMN adds
-its own. One random point tells which it is. l0 and l1 propose sets of whole entries at random, ever less so.
+is enough. Elsewhere gradients at the sample are no guide: several descents start from different points, and go by
+different losses at first. One random point tells which it is. l0 and l1 propose sets of whole entries at random, ever
+less so.
 
 The algorithm is `_search_dense` (l2, linf) and `_search_sparse` (l0, l1) below; `stages.py` and `sparse.py` have one
 function a step, `settings.py` every number, `state.py` the state. `docs/tmn.md` describes it by the same step numbers.
@@ -22,17 +23,14 @@ from thinice.attacks.tmn import settings as constants
 from thinice.attacks.tmn.settings import EFFORTS, RANGES, CurvedPasses, TmnSettings
 from thinice.attacks.tmn.sparse import gradient_error, greedy_add, greedy_remove, random_vertex_search, screen_sparse
 from thinice.attacks.tmn.stages import (
-    Screen,
     agree,
     annealed_descent,
     bracket,
-    descend_to_runner_up,
     descent_steps,
+    earlier_ends,
     probe,
-    restart,
-    run_fmn,
     screen_classes,
-    second_opinion,
+    search_again,
     select_class,
 )
 from thinice.attacks.tmn.state import SearchState, Trajectories, draw_index
@@ -127,69 +125,45 @@ def _search_dense(search: SearchState, settings: TmnSettings) -> tuple[Tensor, T
     screen = screen_classes(search, settings.classes)
     # 2 PROBE: one random point; curved also where no plane crosses the box, for then gradients have all but vanished
     curvature, probes = probe(search, screen)
+    classes = screen.classes
     curved = (curvature > constants.CURVATURE) | (screen.nearest >= search.limit)
     converged, linear = torch.zeros_like(curved), (~curved).nonzero().squeeze(1)
     # 3 where the network is nearly linear
     if len(linear):
         # 3a SELECT: one Newton step on the radius for each live class a round, until one class is left
-        chosen, improvement_over_prediction = select_class(search, screen, ~curved, settings.rounds)
+        chosen = select_class(search, screen, ~curved, settings.rounds)
         # 3b DESCEND: annealed projected steps towards it, the more the less gradients agree
         steps = descent_steps(search, chosen, settings.descent)
-        stride = constants.STRIDE[search.norm.name]
-        ended, curved[linear] = annealed_descent(search, chosen, steps, draw_index("descend"), stride=stride)
-        # 3c RUNNER-UP: where the class was closer than predicted, another may be closer still
-        again = (improvement_over_prediction > constants.CURVATURE).nonzero().squeeze(1)
-        if search.targets is None:
-            steps = steps[again].clamp(min=settings.descent)
-            ended[again] = descend_to_runner_up(search, linear[again], ended[again], steps)
-        converged[linear] = ended
-    # 3d CROSS-CHECK: FMN is asked where the network is not quite linear; where it comes nearer, the sample is curved
-    ends = [search.best.clone(), torch.full_like(search.best, torch.inf)]
-    prediction_error = (search.best / screen.predicted.amin(1)).log().abs()
-    unsure = (curvature > constants.CURVATURE / 2) | (prediction_error > constants.PREDICTION_ERROR)
-    index = (unsure & search.best.isfinite() & ~curved).nonzero().squeeze(1)
-    if len(index) and search.targets is None:
-        ends[1][index] = run_fmn(search, index, constants.FMN_STEPS * settings.descent)
-        converged[index] = agree([end[index] for end in ends], search.best[index])
-        curved[index] = search.best[index] < (1 - constants.AGREEMENT) * ends[0][index]
-    # 4 CURVED: searches of other kinds, from elsewhere
-    curved |= search.best.isinf()
+        converged[linear], curved[linear] = annealed_descent(search, chosen, steps, draw_index("descend"))
+    # 4 where it is not: searches of other kinds, from elsewhere
+    closer = (screen.predicted.amin(1) / search.best).log() > constants.CURVATURE  # than gradients at the sample said
+    curved |= closer | (search.best > constants.TRUST * screen.predicted.amin(1)) | search.best.isinf()
     index = curved.nonzero().squeeze(1)
     if len(index):
-        converged[index] = _search_curved(search, screen, probes[index], [end[index] for end in ends], settings.curved)
+        before = torch.where(closer, search.best, torch.inf)[index]  # other descents are lost, and stand for nothing
+        ends = earlier_ends(before, settings.curved.searches)
+        converged[index] = _search_curved(search, probes[index], classes[index], ends, settings.curved)
     return converged, curved, search.gradient_masked(screen.nearest)
 
 
 def _search_curved(
-    search: SearchState, screen: Screen, probes: Trajectories, ends: list[Tensor], passes: CurvedPasses
+    search: SearchState, probes: Trajectories, classes: Tensor, ends: Tensor, passes: CurvedPasses
 ) -> Tensor:
-    """Search from different starting points, in l1 too; return which samples have converged, (R,) bool.
+    """Search in different ways, in l1 too; return which samples have converged, (R,) bool.
 
-    `ends` has the lengths (R,) that the descents so far and FMN ended with, infinite where there were none. Converged:
-    two of the descents, FMN and the second opinions, each taken as one, end with the best length.
+    `ends` (R, S) has the lengths that searches ended with, infinite for those still to be made. Converged: as many as
+    `passes` asks for end with the best length. Then no more are made.
     """
     sample = probes.sample
-    order = screen.predicted[sample].argsort(dim=1, stable=True)
-    directions = screen.directions[sample[:, None], order]
     # 4a BRACKET: from the probe to a first adversarial, then bisect
     bracket(search, probes, passes.steps // constants.PART)
-    # 4b RESTART: descents from the bracket, class directions, noise, the best point
-    for number in range(passes.restarts):
-        ends[0] = torch.minimum(ends[0], restart(search, probes, directions, number, passes.steps))
-    # 4c FMN: it fails on other samples
-    index = ends[1].isinf().nonzero().squeeze(1)
-    if len(index) and search.targets is None:
-        ends[1][index] = run_fmn(search, sample[index], constants.FMN_STEPS * passes.steps)
-    # 4d SECOND OPINION: where they disagree, the class found is aimed at from the sample itself
-    opinion = torch.full_like(ends[0], torch.inf)
-    for number in range(passes.opinions):
-        index = (~agree(ends, search.best[sample])).nonzero().squeeze(1)
-        if not len(index):
-            break
-        end = second_opinion(search, sample[index], number, passes.steps)
-        opinion[index] = torch.minimum(opinion[index], end)
-        ends = [*ends[:2], opinion]
-    return agree(ends, search.best[sample])
+    # 4b SEARCHES: from the bracket, from the sample by other losses, from the direction of a class, from noise, ...
+    for number in range(passes.searches):
+        wanted = ~agree(ends, search.best[sample], passes.enough) & ends[:, number].isinf()
+        index = wanted.nonzero().squeeze(1)
+        if len(index):
+            ends[index, number] = search_again(search, probes[index], classes[index], number, passes.steps)
+    return agree(ends, search.best[sample], passes.enough)
 
 
 def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, Tensor, Tensor]:
@@ -228,15 +202,15 @@ def _search_sparse(search: SearchState, settings: TmnSettings) -> tuple[Tensor, 
         if len(sample):
             part = search.subset(sample)
             dense = screen_classes(part, settings.classes)
-            ends = [search.best[sample], torch.full_like(part.best, torch.inf)]
-            steps = int(share / (1 + constants.FMN_STEPS + 1 / constants.PART))
-            passes = CurvedPasses(steps, restarts=1, opinions=0)
-            converged[sample] = _search_curved(part, dense, probe(part, dense)[1], ends, passes)
+            steps = int(share / (1 + constants.FROM_SAMPLE + 1 / constants.PART))
+            passes = CurvedPasses(steps, searches=2 if search.targets is None else 1)
+            ends = earlier_ends(search.best[sample], passes.searches)
+            converged[sample] = _search_curved(part, probe(part, dense)[1], dense.classes, ends, passes)
             converged[sample] &= part.best <= (1 + constants.AGREEMENT) * search.best[sample]
             masked[sample] = part.gradient_masked(dense.nearest)
             search.merge(sample, part)
     return converged, torch.ones_like(converged), masked
 
 
-ROW = MinNormRow(search=tmn, version=8, defaults=keyword_defaults(TmnSettings), efforts=EFFORTS, ranges=RANGES)
+ROW = MinNormRow(search=tmn, version=9, defaults=keyword_defaults(TmnSettings), efforts=EFFORTS, ranges=RANGES)
 """TMN in the registry."""

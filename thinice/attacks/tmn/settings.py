@@ -19,11 +19,15 @@ __all__ = ["EFFORTS", "RANGES", "CurvedPasses", "TmnSettings"]
 
 
 class CurvedPasses(NamedTuple):
-    """Step 4: the passes of each descent, how many start from elsewhere, and how many second opinions there may be."""
+    """Step 4: the passes of a descent, and how many searches there may be."""
 
     steps: int
-    restarts: int
-    opinions: int
+    searches: int
+
+    @property
+    def enough(self) -> int:
+        """So many searches that end alike: more than two thirds of what there may be, and not one alone."""
+        return max(2, 2 * self.searches // 3 + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,7 @@ class TmnSettings:
     @property
     def curved(self) -> CurvedPasses:
         """What is spent where the network is curved."""
-        restarts = max(1, self.steps // RESTART_PASSES)
-        return CurvedPasses(self.descent, restarts, restarts // 2)
+        return CurvedPasses(self.descent, max(1, int(self.steps / (self.descent * (1 + FROM_SAMPLE) / 2))))
 
     @property
     def starts(self) -> int:
@@ -90,17 +93,14 @@ TRUST = 2.0
 BEYOND = 1.05
 """A restart's radius passes the best length by at most this factor; descents that end farther beyond are lost."""
 STRIDE: Mapping[str, float] = MappingProxyType({"linf": 1.0, "l2": 2.0})
-"""First step of a descent and every step of the selection, in units of the radius. For linf two would serve descents
-as well, but the selection would see the classes from too far away to tell them apart."""
-FAR_STRIDE = 2.0
-"""First step of the screen, of the bracketing and of restarts."""
+"""First step of a descent, and every step of the screen, the selection and the bracketing, in units of the radius. For
+linf two would serve descents as well, and does serve those from elsewhere, but the selection would see the classes from
+too far away to tell them apart."""
 NOISE: Mapping[str, float] = MappingProxyType({"linf": 1.0, "l2": 1.5})
 """Noise at the start of a descent, in units of the radius. In l2 1 is 1.4 points worse on an adversarially trained
 network."""
-RESTART_NOISE = 0.5
-"""The same of a restart."""
 NOISE_ENDS = 0.6
-"""Noise has decreased to zero after this share of a descent."""
+"""Noise, and the reach of chords, has decreased to zero after this share of a descent."""
 LONG = 28
 """Descents of fewer passes start with less noise, in proportion; starts of the random vertex search have so many."""
 DESCENT = 1.7
@@ -118,25 +118,20 @@ STEEPER = 1.6
 PROBE_STEP = 0.25
 """Euclidean length of the probe's random step, in units of the first step towards the nearest class."""
 CURVATURE = 0.2
-"""Above this difference between the two predicted distances, as |log ratio|, the network counts as curved; above half
-of it FMN is asked. Where the chosen class turns out closer by as much, the runner-up gets a descent."""
-PREDICTION_ERROR = 0.7
-"""FMN is asked, too, where the distance found differs from the predicted one by more than this, as |log ratio|."""
-KEEP = 1.2
-"""Classes expected within this factor of the nearest take part in the selection."""
+"""Above this difference between the two predicted distances, as |log ratio|, the network counts as curved; so it
+does where the boundary turns out closer by as much. Classes expected within 1 + this times the nearest take part in the
+selection."""
 USUAL_DISAGREEMENT = 0.05
 """Typical share of a gradient's dual length that the previous direction does not explain."""
 
 # ---- 4 curved --------------------------------------------------------------------------------------------------------
 
-FMN_STEPS = 2
-"""FMN has so many times the passes of a descent."""
-RESTART_PASSES = 100
-"""There is a restart for so many passes, and a second opinion for twice as many."""
+FROM_SAMPLE = 2
+"""A descent from the sample itself to any class has so many times the passes of another; every other search is one."""
 
 # ---- l0 and l1 -------------------------------------------------------------------------------------------------------
 
-SPREAD: Mapping[Norm, float] = MappingProxyType({"l0": 2.5, "l1": 2.0})
+SPREAD = 2.0
 """First standard deviation of the log-normal factors; it falls to zero with the square of the steps left."""
 SHRINK, GROW = 0.7, 1.1
 """Once something is found, lengths change at most by these factors."""

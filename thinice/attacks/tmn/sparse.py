@@ -137,7 +137,7 @@ def random_vertex_search(
         if start == 0 and search.targets is None:
             outside = search.best.isfinite() & (search.best > constants.OUTSIDE * screen.nearest)
             needs_other_search |= outside & ~never_outside
-    return agree(ends, search.best), needs_other_search
+    return agree(torch.stack(ends, 1), search.best, 2), needs_other_search
 
 
 def _propose_vertices(search: SearchState, rows: Trajectories, radius: Tensor, steps: int, first_draw: int) -> None:
@@ -146,7 +146,7 @@ def _propose_vertices(search: SearchState, rows: Trajectories, radius: Tensor, s
     for k in range(steps):
         numbers = range(first_draw + k * draws, first_draw + (k + 1) * draws)
         normal = torch.stack([search.signs(rows.sample, number) for number in numbers]).sum(0) / draws**0.5
-        spread = constants.SPREAD[name] * (1 - k / steps) ** 2
+        spread = constants.SPREAD * (1 - k / steps) ** 2
         rows.delta = _best_vertex(search, rows, radius, (spread * normal).exp_())
         radius, length, found = search.evaluate(rows), rows.length, rows.best.isfinite()
         most = torch.maximum(constants.GROW * length, length + (name == "l0"))

@@ -1,4 +1,4 @@
-"""Steps of TMN in l2 and linf, one function each: screen, probe, select, descend, bracket, restart, FMN, opinion.
+"""Steps of TMN in l2 and linf, one function each: screen, probe, select, descend, bracket, search again.
 
 The numbers are those of `thinice.attacks.tmn` and of `docs/tmn.md`. Stages write what they find into the search's best
 adversarials, and return what the next ones need: trajectories, or which samples have converged.
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from thinice.attacks.fmn import fmn
 from thinice.attacks.tmn import settings as constants
-from thinice.attacks.tmn.state import ANY, SearchState, Trajectories, draw_index
+from thinice.attacks.tmn.state import ANY, Loss, SearchState, Trajectories, draw_index
 
 __all__ = [
     "Screen",
@@ -22,13 +22,12 @@ __all__ = [
     "annealed",
     "annealed_descent",
     "bracket",
-    "descend_to_runner_up",
     "descent_steps",
+    "earlier_ends",
     "probe",
-    "restart",
     "run_fmn",
     "screen_classes",
-    "second_opinion",
+    "search_again",
     "select_class",
 ]
 
@@ -58,9 +57,9 @@ class Screen:
         return self.distances[:, : constants.GRADIENT_CLASSES]
 
     @property
-    def directions(self) -> Tensor:
-        """The last directions (N, S, D) towards these classes."""
-        return self.candidates.momentum.view(*self.distances.shape, -1)[:, : constants.GRADIENT_CLASSES]
+    def classes(self) -> Tensor:
+        """The classes with a gradient (N, S), the likeliest first."""
+        return self.candidates.target.view_as(self.distances)[:, : constants.GRADIENT_CLASSES]
 
 
 def screen_classes(search: SearchState, classes: int) -> Screen:
@@ -87,7 +86,7 @@ def screen_classes(search: SearchState, classes: int) -> Screen:
         rows.delta = search.norm.cross(-flat, rows.margin * (1 + constants.OVERSHOOT), search.flat[rows.sample])
         rows.estimate = search.clip_radius(rows.sample, search.norm.length(rows.delta))
     else:
-        search.step(rows, rows.estimate * (1 + constants.OVERSHOOT), constants.FAR_STRIDE)
+        search.step(rows, rows.estimate * (1 + constants.OVERSHOOT), search.stride)
     candidates.put(index, rows)
     distances = candidates.estimate.view(-1, count).clone()
     return Screen(candidates, distances, boundless[:, :exact].amin(1))
@@ -113,8 +112,8 @@ def probe(search: SearchState, screen: Screen) -> tuple[Tensor, Trajectories]:
     return ratio.clamp(min=constants.TINY).log().abs(), probes
 
 
-def select_class(search: SearchState, screen: Screen, wanted: Tensor, rounds: int) -> tuple[Trajectories, Tensor]:
-    """3a: return one trajectory for each wanted sample, towards the class to attack, and by how much it is closer.
+def select_class(search: SearchState, screen: Screen, wanted: Tensor, rounds: int) -> Trajectories:
+    """3a: return one trajectory for each wanted sample, in their order, towards the class to attack.
 
     Each live class takes one Newton step on its radius a round, until one is left. A class joins once its predicted
     distance is within reach of the best, the more so the closer that turned out than predicted, and is dropped when its
@@ -131,13 +130,8 @@ def select_class(search: SearchState, screen: Screen, wanted: Tensor, rounds: in
     rounds : int
         At most.
 
-    Returns
-    -------
-    chosen, improvement_over_prediction : Trajectories, Tensor
-        Both of the wanted samples, in their order; the latter is log(predicted distance / estimate).
-
     """
-    candidates, distances, keep = screen.candidates, screen.distances, constants.KEEP
+    candidates, distances, keep = screen.candidates, screen.distances, 1 + constants.CURVATURE
     nearest, evaluated = screen.predicted.amin(1, keepdim=True), torch.zeros_like(distances)
     evaluated[:, constants.GRADIENT_CLASSES :] = -1  # the first evaluation of these is their screen
     live, leader = (distances <= keep * nearest) & wanted[:, None], screen.predicted.argmin(1, keepdim=True)
@@ -146,7 +140,7 @@ def select_class(search: SearchState, screen: Screen, wanted: Tensor, rounds: in
         if not len(index):
             break
         rows = candidates[index]
-        search.step(rows, search.evaluate(rows), constants.STRIDE[search.norm.name])
+        search.step(rows, search.evaluate(rows), search.stride)
         search.update_best(rows)
         candidates.put(index, rows)
         evaluated += live
@@ -158,8 +152,7 @@ def select_class(search: SearchState, screen: Screen, wanted: Tensor, rounds: in
         live = (joins | ((evaluated > 0) & (estimate <= keep * least))) & wanted[:, None]
         live &= live.sum(1, keepdim=True) > 1
     sample = wanted.nonzero().squeeze(1)
-    chosen = candidates[sample * distances.shape[1] + leader[sample, 0]]
-    return chosen, (distances[sample, leader[sample, 0]] / chosen.estimate).log()
+    return candidates[sample * distances.shape[1] + leader[sample, 0]]
 
 
 def descent_steps(search: SearchState, rows: Trajectories, steps: int) -> Tensor:
@@ -169,20 +162,27 @@ def descent_steps(search: SearchState, rows: Trajectories, steps: int) -> Tensor
     far does not explain, the steps are multiplied by the cube root of u / USUAL_DISAGREEMENT; one in PART are left.
     """
     direction, before = search.norm.steepest(rows.momentum), search.memory * rows.momentum
-    search.step(rows, search.evaluate(rows), constants.STRIDE[search.norm.name])
+    search.step(rows, search.evaluate(rows), search.stride)
     disagreement = 1 - ((rows.momentum - before) * direction).sum(1) / (1 - search.memory)
     factor = (disagreement.nan_to_num(1).clamp(min=0) / constants.USUAL_DISAGREEMENT).pow(1 / 3)
     return (steps * factor).round().long().clamp(min=max(1, steps // constants.PART))
 
 
 def annealed_descent(
-    search: SearchState, rows: Trajectories, steps: Tensor, first_draw: int, *, stride: float, trust: bool = False
+    search: SearchState,
+    rows: Trajectories,
+    steps: Tensor,
+    first_draw: int,
+    *,
+    chords: bool = False,
+    trust: bool = False,
+    loss: Loss = "margin",
 ) -> tuple[Tensor, Tensor]:
-    """3b, 3c, 4b, 4d: return which trajectories (R,) have converged, and which are lost, after so many steps (R,) each.
+    """3b, 4b: return which trajectories (R,) have converged, and which are lost, after so many steps (R,) each.
 
-    A cosine takes the stride to CONVERGED of it; noise ends after NOISE_ENDS of the steps. Lost: no adversarial was
-    found, or the descent ended far beyond the best. Converged: it is not lost, and the last quarter of the steps
-    shortened the best by less than 1 %. The noise of step k is the random vector ``first_draw + k``.
+    A cosine takes the stride to CONVERGED of it; noise and chords end after NOISE_ENDS of the steps. Lost: no
+    adversarial was found, or the descent ended far beyond the best. Converged: it is not lost, and the last quarter of
+    the steps shortened the best by less than 1 %. The noise of step k is the random vector ``first_draw + k``.
 
     Parameters
     ----------
@@ -190,21 +190,22 @@ def annealed_descent(
         Trajectories, which are moved on, and how many steps (R,) each takes, at least 1.
     first_draw : int
         See above.
-    stride : float
-        First step, in units of the radius.
+    chords : bool
+        Gradients by chords that get ever shorter; all trajectories take as many steps.
     trust : bool
-        Of restarts: the radius stays near the length so far, and noise is less.
+        Of descents from elsewhere: the radius stays near the length so far, strides are longer, and there is no noise.
+    loss : {"margin", "soft margin", "other logit"}
+        What the trajectories descend on while there are chords; later it is the margin.
 
     """
     converged, lost = torch.zeros_like(rows.crossed), torch.zeros_like(rows.crossed)
     on = torch.arange(len(rows), device=rows.sample.device)
     before, ends = rows.best, sorted(set(steps.tolist()))
-    noise = torch.full_like(rows.best, constants.RESTART_NOISE)
-    if not trust:
-        noise = constants.NOISE[search.norm.name] * (steps / constants.LONG).clamp(max=1)
+    noise = (0 if trust else constants.NOISE[search.norm.name]) * (steps / constants.LONG).clamp(max=1)
+    stride = max(constants.STRIDE.values()) if trust else search.stride
     for k in range(ends[-1] if ends else 0):
-        fade = annealed(k / steps)
-        radius = search.evaluate(rows)
+        fade, reach = annealed(k / steps), 1 - k / (constants.NOISE_ENDS * ends[-1])
+        radius = search.evaluate(rows, loss=loss if reach > 0 else "margin", chords=reach if chords else 0)
         if trust:
             around = torch.minimum(rows.length, constants.BEYOND * torch.minimum(rows.best, search.best[rows.sample]))
             change = fade / constants.TRUST
@@ -228,30 +229,15 @@ def annealed(progress: Tensor) -> Tensor:
     return constants.CONVERGED + (1 - constants.CONVERGED) * (1 + torch.cos(math.pi * progress)) / 2
 
 
-def descend_to_runner_up(search: SearchState, sample: Tensor, converged: Tensor, steps: Tensor) -> Tensor:
-    """3c: return which samples (R,) have converged, after descents from their best points to the classes second there.
-
-    A descent that finds something shorter decides; else what had converged before still has.
-    """
-    if not len(sample):
-        return converged
-    best = search.best[sample]
-    rows = search.start(sample, search.runner_up(sample, 1), search.best_delta[sample])
-    rows.crossed = best.isfinite()
-    stride = constants.STRIDE[search.norm.name]
-    ended, _ = annealed_descent(search, rows, steps, draw_index("descend", 1), stride=stride)
-    return torch.where(search.best[sample] < (1 - constants.AGREEMENT) * best, ended, converged)
-
-
 def bracket(search: SearchState, rows: Trajectories, steps: int) -> None:
     """4a: grow the radius of each trajectory to a first adversarial, then bisect between it and the longest failure.
 
     A Newton radius counts where it is more cautious than these. The trajectories are moved on.
     """
-    stride = constants.FAR_STRIDE
     failed = torch.zeros_like(rows.length)  # the longest length below the best that was not adversarial
     newton = rows.length + rows.signed_distance
-    search.step(rows, search.clip_radius(rows.sample, newton.clamp(max=constants.TRUST * rows.length)), stride)
+    reach = newton.clamp(max=constants.TRUST * rows.length)
+    search.step(rows, search.clip_radius(rows.sample, reach), search.stride)
     for _ in range(steps):
         radius = search.evaluate(rows)
         beyond, found = rows.margin < 0, rows.best.isfinite()
@@ -261,66 +247,71 @@ def bracket(search: SearchState, rows: Trajectories, steps: int) -> None:
         nearer = radius.clamp((failed + rows.length) / 2, rows.length)
         farther = torch.minimum(radius, constants.TRUST * rows.length)
         middle = torch.where(found, (failed + rows.best) / 2, 1)
-        search.step(rows, torch.where(beyond, nearer, farther), stride)
+        search.step(rows, torch.where(beyond, nearer, farther), search.stride)
         rows.delta = torch.where(short[:, None], search.norm.project(rows.best_delta, middle), rows.delta)
         rows.momentum = torch.where(short[:, None], 0, rows.momentum)
     search.update_best(rows)
 
 
-def restart(search: SearchState, probes: Trajectories, directions: Tensor, number: int, steps: int) -> Tensor:
-    """4b: return the lengths (R,) that a descent from elsewhere ended with, infinite where they confirm nothing.
+def earlier_ends(before: Tensor, searches: int) -> Tensor:
+    """Return the lengths (N, S) that the searches of step 4b ended with so far: infinite, but for those before (N,).
 
-    In turn: the bracketed adversarial, then a near class's direction, noise, and the best point. From the best point
-    the descent heads for the class that comes second or third there, unless targets are given; its end confirms
-    nothing, for it has met the best point.
+    What went before stands for the last search, so that none costs more than the others.
+    """
+    ends = before.new_full((len(before), max(searches, 3)), torch.inf)
+    ends[:, -1] = before
+    return ends
+
+
+def search_again(search: SearchState, probes: Trajectories, classes: Tensor, number: int, steps: int) -> Tensor:
+    """4b: return the lengths (R,) that a search of another kind ended with, infinite where it found nothing.
+
+    In turn: a descent from the bracketed adversarial (later from noise, as long as the best); one from the sample
+    itself, by the soft margin at first; one from the direction that chords give to a likely class, as long as the best;
+    one from the sample, by the other logit at first. All but the last have gradients by chords at first. Those from the
+    sample have farther to go, and take FROM_SAMPLE times the passes. In l1, where a step is as long as the perturbation
+    so far, FMN takes their place.
 
     Parameters
     ----------
     search : SearchState
         The samples.
     probes : Trajectories
-        From step 4a, of the samples to search (R).
-    directions : Tensor
-        (R, S, D) towards the screened classes, the nearest first.
+        Of the samples to search (R); for the first search from step 4a.
+    classes : Tensor
+        (R, S) screened classes, the likeliest first.
     number, steps : int
-        Which restart, from 0; how many passes.
+        Which search, from 0; passes of a descent.
 
     """
-    sample, norm, target, draw = probes.sample, search.norm, probes.target, draw_index("restart", number)
-    best, turn = search.best[sample], number % 3
-    found, from_best = best.isfinite(), number > 0 and turn == 0
-    scale = torch.where(found, best, search.limit[sample] / 2)
+    sample, norm, draw, turn = probes.sample, search.norm, draw_index("search", number), number % 4
+    nowhere = torch.zeros_like(search.flat[sample])
+    if turn in {1, 3} and search.sparse:
+        return run_fmn(search, sample, constants.FROM_SAMPLE * steps)
+    if turn in {1, 3}:
+        rows = search.start(sample, probes.target, nowhere)
+        loss: Loss = "soft margin" if turn == 1 else "other logit"
+        steps_each = torch.full_like(sample, constants.FROM_SAMPLE * steps)
+        annealed_descent(search, rows, steps_each, draw, chords=turn == 1, loss=loss)
+        return rows.best
+    best = search.best[sample]
+    length = torch.where(best.isfinite(), best, search.limit[sample] / 2)
     if number == 0:
         delta = torch.where(probes.best.isfinite()[:, None], probes.best_delta, probes.delta)
-    elif turn == 1:
-        delta = norm.project(scale[:, None] * norm.steepest(directions[:, number // 3 % directions.shape[1]]), scale)
-    elif turn == 2:
-        delta = search.noise(sample, scale, draw)
+    elif turn == 0:
+        delta = search.noise(sample, length, draw)
     else:
-        delta = torch.where(found[:, None], search.best_delta[sample], search.noise(sample, scale, draw))
-        if search.targets is None:
-            target = search.runner_up(sample, 2 - number // 3 % 2)
-    rows = search.start(sample, target, delta)
-    rows.crossed = found if from_best else torch.ones_like(found)
-    steps_each = torch.full_like(sample, steps)
-    annealed_descent(search, rows, steps_each, draw + 1, stride=constants.FAR_STRIDE, trust=True)
-    return torch.full_like(best, torch.inf) if from_best else rows.best
-
-
-def second_opinion(search: SearchState, sample: Tensor, number: int, steps: int) -> Tensor:
-    """4d: return the lengths (R,) that descents from the samples themselves to the classes found ended with.
-
-    A descent that heads for one class from the start goes another way than one that chose it on its way.
-    """
-    target = search.runner_up(sample, 0) if search.targets is None else search.targets[sample]
-    rows = search.start(sample, target, torch.zeros_like(search.flat[sample]))
-    stride, steps_each = constants.STRIDE[search.norm.name], torch.full_like(sample, steps)
-    annealed_descent(search, rows, steps_each, draw_index("opinion", number), stride=stride)
+        towards = search.start(sample, classes[:, number // 4 % classes.shape[1]], nowhere)
+        search.evaluate(towards, chords=1.0)
+        delta = norm.project(length[:, None] * norm.steepest(towards.momentum), length)
+    rows = search.start(sample, probes.target, delta)
+    rows.crossed = torch.ones_like(rows.crossed)
+    annealed_descent(search, rows, torch.full_like(sample, steps), draw, chords=True, trust=True)
     return rows.best
 
 
 def run_fmn(search: SearchState, sample: Tensor, steps: int) -> Tensor:
-    """3d, 4c: return the lengths (R,) that FMN finds from the samples themselves, infinite where it finds nothing."""
+    """4b in l1: return the lengths (R,) that FMN finds from the samples themselves, infinite where it finds nothing."""
     inputs = search.flat[sample].view(-1, *search.shape)
     ids, labels = search.sample_ids[sample], search.labels[sample]
     result = fmn(search.model, inputs, labels, ids, norm=search.norm.name, steps=steps, seed=search.seed)
@@ -332,6 +323,6 @@ def run_fmn(search: SearchState, sample: Tensor, steps: int) -> Tensor:
     return length
 
 
-def agree(ends: list[Tensor], best: Tensor) -> Tensor:
-    """Return where (N,) two searches that know nothing of each other ended with the best length."""
-    return ((torch.stack(ends) <= (1 + constants.AGREEMENT) * best).sum(0) > 1) & best.isfinite()
+def agree(ends: Tensor, best: Tensor, count: int) -> Tensor:
+    """Return where (N,) so many searches that know nothing of each other ended (N, S) with the best length."""
+    return ((ends <= (1 + constants.AGREEMENT) * best[:, None]).sum(1) >= count) & best.isfinite()

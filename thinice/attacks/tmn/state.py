@@ -18,16 +18,20 @@ from torch import Tensor
 
 from thinice.attacks.result import FORWARD, Model
 from thinice.attacks.tmn import settings as constants
+from thinice.attacks.tmn.chords import chord_gradients
 from thinice.losses import input_gradient
 from thinice.norms import NORM_TABLE
 from thinice.types import Norm
 
-__all__ = ["ANY", "SearchState", "Stream", "Trajectories", "draw_index"]
+__all__ = ["ANY", "Loss", "SearchState", "Stream", "Trajectories", "draw_index"]
 
 ANY = -1
 """As a trajectory's target: the best class other than the true one, at each point anew."""
-Stream = Literal["probe", "vertices", "descend", "restart", "opinion"]
-"""The stages that draw random signs: steps 2, S2, 3b with 3c, 4b, and 4d."""
+Stream = Literal["probe", "vertices", "descend", "search"]
+"""The stages that draw random signs: steps 2, S2, 3b, and 4b."""
+Loss = Literal["margin", "soft margin", "other logit"]
+"""What a trajectory descends on. The soft margin takes all other classes for one, with the logarithm of the sum of
+their exponentials for a logit; the other logit is the margin without that of the true class."""
 
 
 def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
@@ -38,26 +42,20 @@ def draw_index(stage: Stream, restart: int = 0, step: int = 0) -> int:
 
     Parameters
     ----------
-    stage : {"probe", "vertices", "descend", "restart", "opinion"}
-        Step 2; S2; 3b and 3c; 4b; 4d.
+    stage : {"probe", "vertices", "descend", "search"}
+        Step 2; S2; 3b; 4b.
     restart : int
-        Of ``descend``: 0 towards the chosen class, then the rank of the runner-up. Of ``restart`` and ``opinion``:
-        which, from 0.
+        Of ``search``: which, from 0.
     step : int
         How many vectors this restart (of ``vertices``: the whole stage) has drawn before.
 
     Examples
     --------
-    >>> draw_index("probe"), draw_index("descend", 0, 5), draw_index("descend", 2, 5), draw_index("restart", 2)
-    (1, 106, 20006, 103001)
+    >>> draw_index("probe"), draw_index("descend", 0, 5), draw_index("search", 2)
+    (1, 106, 120001)
 
     """
-    if stage == "descend":
-        block = 10_000 * restart if restart else 100
-    elif stage in {"restart", "opinion"}:
-        block = (100_000 if stage == "restart" else 10_000_000) + 1_000 * (restart + 1)
-    else:
-        block = 0
+    block = {"probe": 0, "vertices": 0, "descend": 100, "search": 100_000 + 10_000 * restart}[stage]
     return block + 1 + step
 
 
@@ -107,6 +105,8 @@ class SearchState:
         (N,) passes spent.
     memory : float
         Share of the running mean of gradients that an evaluation keeps in this norm.
+    stride : float
+        First step of a descent, in the unit of `step`; in l0 and l1 steps are Euclidean, and it is that of l2.
 
     """
 
@@ -130,6 +130,7 @@ class SearchState:
         self.best, self.best_delta = torch.full_like(self.limit, torch.inf), torch.zeros_like(self.flat)
         self.evaluations = torch.zeros_like(self.limit)
         self.memory = constants.MEMORY[norm]
+        self.stride = constants.STRIDE["linf" if norm == "linf" else "l2"]
         self.sparse = norm in ("l0", "l1")
         pixels, generator = self.flat.shape[1], torch.Generator().manual_seed(seed)
         bits = torch.randint(0, 2, (pixels + constants.BANK,), generator=generator, dtype=torch.int8)
@@ -255,20 +256,9 @@ class SearchState:
         self.count_passes(sample, FORWARD + (1 - FORWARD) * len(directions))
         return order, margins.detach(), torch.stack(directions, 1)
 
-    def runner_up(self, sample: Tensor, rank: int) -> Tensor:
-        """Return the class (R,) with the `rank`-th largest logit at the best point, from 0 and without the true one.
-
-        Where there are not so many it counts from the first again, and is `ANY` where the network has no logits. Costs
-        a forward pass.
-        """
-        with torch.no_grad():
-            logits = self.model((self.flat[sample] + self.best_delta[sample]).view(-1, *self.shape))
-        self.count_passes(sample, FORWARD)
-        true = self.labels[sample, None]
-        order = logits.scatter(1, true, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        return torch.where(order == true, ANY, order)[:, rank % (order.shape[1] - 1)]
-
-    def evaluate(self, rows: Trajectories, memory: float | None = None) -> Tensor:
+    def evaluate(
+        self, rows: Trajectories, memory: float | None = None, loss: Loss = "margin", chords: float = 0.0
+    ) -> Tensor:
         """Return the radius (R,) at which each trajectory expects the boundary, after one pass at its current point.
 
         The radius is a Newton step on the length, and a little beyond: with length n, margin m and gradient g it is
@@ -280,18 +270,27 @@ class SearchState:
             Written to.
         memory : float, optional
             Share of the running mean of gradients to keep, that of the norm without.
+        loss : {"margin", "soft margin", "other logit"}
+            Whose gradient is taken, also for the radius. Where it falls to zero, it falls with the margin.
+        chords : float
+            How far the chords reach that stand for the slopes of activations (`chord_gradients`); 0 without.
 
         """
         point = (self.flat[rows.sample] + rows.delta).view(-1, *self.shape).requires_grad_()
-        logits, true = self.model(point), self.labels[rows.sample, None]
+        with chord_gradients(chords):
+            logits = self.model(point)
+        true = self.labels[rows.sample, None]
         self.count_passes(rows.sample, 1)
         largest, likeliest = logits.detach().scatter(1, true, -torch.inf).max(1)
         target = torch.where(rows.target == ANY, likeliest, rows.target)[:, None]
+        other = logits.gather(1, target).squeeze(1)
         if self.targets is None:
-            margin = (logits.gather(1, true) - logits.gather(1, target)).squeeze(1)
+            margin = logits.gather(1, true).squeeze(1) - other
+            soft_margin = logits.gather(1, true).squeeze(1) - logits.scatter(1, true, -torch.inf).logsumexp(1)
         else:  # other classes may lie between
-            margin = logits.scatter(1, target, -torch.inf).amax(1) - logits.gather(1, target).squeeze(1)
-        direction = input_gradient(-margin, point)
+            margin = logits.scatter(1, target, -torch.inf).amax(1) - other
+            soft_margin = logits.scatter(1, target, -torch.inf).logsumexp(1) - other
+        direction = input_gradient({"margin": -margin, "soft margin": -soft_margin, "other logit": other}[loss], point)
         margin, last_margin, last_length = margin.detach(), rows.margin, rows.length
         undefined = ~(margin.isfinite() & direction.isfinite().all(1))
         direction = direction.masked_fill(undefined[:, None], 0)
@@ -305,10 +304,12 @@ class SearchState:
         rows.best = torch.where(better, rows.length, rows.best)
         rows.best_delta = torch.where(better[:, None], rows.delta, rows.best_delta)
 
-        slope = self.norm.dual_length(direction).clamp_(min=constants.TINY)
-        rows.signed_distance = rows.margin / slope
+        largest = direction.abs().amax(1, keepdim=True).clamp_(min=torch.finfo(direction.dtype).tiny)
+        scaled = direction / largest  # its squares do not vanish where a saturated network has 1e-30
+        slope = self.norm.dual_length(scaled).clamp_(min=constants.TINY)
+        rows.signed_distance = rows.margin / (slope * largest.squeeze(1)).clamp_(min=constants.TINY)
         memory = self.memory if memory is None else memory
-        rows.momentum = torch.lerp(direction / slope[:, None], rows.momentum, memory)
+        rows.momentum = torch.lerp(scaled / slope[:, None], rows.momentum, memory)
         rows.crossed = rows.crossed | (rows.margin < 0)
         radius = self._sparse_radius(rows, direction) if self.sparse else rows.length + rows.signed_distance
         radius = _bracketed(radius, rows.length, rows.margin, last_length, last_margin)
