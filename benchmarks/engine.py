@@ -4,7 +4,8 @@
                                 [--attacks tmn-standard,fmn-300] [--peers] [--strong 3] [--learn] [--json FILE]
 
 The columns are explained in README.md. The best known epsilons are in `data/best_known.npz`: the least that any attack
-ever found; `--learn` writes back what this run found nearer, without it they are lowered for this run alone.
+ever found; `--learn` writes back what this run found nearer, without it they are lowered for this run alone. A row of
+`--json` takes the place of an older one of the same network, norm and attack; the file keeps all others.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from networks import NETWORKS, VERIFIED, load, mnist, proofs
-from peers import PEERS, PassCounter, missing
+from peers import AT_BUDGETS, PEERS, PassCounter, missing
 from torch import Tensor
 
 from thinice.attacks import make_attack
 from thinice.attacks.fmn import fmn
 from thinice.attacks.ho_fmn import ho_fmn, tune
 from thinice.attacks.result import verify
+from thinice.attacks.tmn import ROW as TMN
 from thinice.norms import NORM_TABLE
 
 HERE = Path(__file__).parent
@@ -53,9 +56,11 @@ def plain_fmn(model: PassCounter, inputs: Tensor, labels: Tensor, ids: Tensor, *
 
 ATTACKS: dict[str, Search] = {
     **{f"tmn-{effort}": partial(ours, name="tmn", effort=effort) for effort in ("quick", "standard", "thorough")},
-    "fmn-100": partial(plain_fmn, steps=100),
-    "fmn-300": partial(plain_fmn, steps=300),
+    # about 200 and 1000 passes in l1 and l0
+    **{f"tmn-steps-{steps}": partial(ours, name="tmn", steps=steps) for steps in (400, 2000)},
+    **{f"fmn-{steps}": partial(plain_fmn, steps=steps) for steps in (100, 300)},
 }
+USUAL = ("tmn-quick", "tmn-standard", "tmn-thorough", "fmn-300")
 
 
 def strong_searches(seeds: int) -> list[Search]:
@@ -66,13 +71,13 @@ def strong_searches(seeds: int) -> list[Search]:
 
 def searches(options: argparse.Namespace, norm: str, tuned: Search | None) -> dict[str, Search]:
     """Return the attacks of this run in this norm."""
-    chosen = {name: ATTACKS[name] for name in options.attacks}
-    if options.peers:
-        for name, peer in PEERS.items():
-            if norm in peer.norms and name not in {*missing(), *options.without}:
-                chosen[name] = lambda model, inputs, labels, _ids, *, norm, peer=peer: peer(
-                    model, inputs, labels, norm=norm
-                )
+    chosen = {name: ATTACKS[name] for name in options.attacks if name in ATTACKS}
+    for name, peer in (PEERS | AT_BUDGETS).items():
+        wanted = name in options.attacks or (options.peers and name in PEERS)
+        if wanted and norm in peer.norms and name not in {*missing(), *options.without}:
+            chosen[name] = lambda model, inputs, labels, _ids, *, norm, peer=peer: peer(
+                model, inputs, labels, norm=norm
+            )
     return chosen | ({} if tuned is None else {"ho-fmn-100-tuned": tuned})
 
 
@@ -168,7 +173,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="where trained weights are kept")
     parser.add_argument("--networks", type=words, default=list(NETWORKS))
     parser.add_argument("--norms", type=words, default=["linf", "l2"])
-    parser.add_argument("--attacks", type=words, default=[name for name in ATTACKS if name != "fmn-100"])
+    parser.add_argument("--attacks", type=words, default=USUAL, help="peers' names, too")
     parser.add_argument("--peers", action="store_true", help="other programs' attacks as well")
     parser.add_argument("--without", type=words, default=[], help="peers to leave out")
     parser.add_argument("--tune", action="store_true", help="HO-FMN tuned on samples before --first as well")
@@ -179,16 +184,17 @@ def main() -> None:
     parser.add_argument("--learn", action="store_true")
     options = parser.parse_args()
     assert set(NORM_TABLE) >= set(options.norms)
+    if unknown := set(options.attacks) - {*ATTACKS, *PEERS, *AT_BUDGETS}:
+        parser.error(f"--attacks {','.join(sorted(unknown))}: choose from {', '.join([*ATTACKS, *PEERS, *AT_BUDGETS])}")
     torch.set_num_threads(1)
-    if options.peers:
-        for name, package in missing().items():
+    for name, package in missing().items():
+        if options.peers or name in options.attacks:
             print(f"{name}: skipped, {package} is not installed")
     known = dict(np.load(BEST_KNOWN)) if BEST_KNOWN.exists() else {}
     facts = {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}}
     facts |= {
         "machine": f"{os.cpu_count()} cores, CPU, {platform.machine()}",
         "threads": "1",
-        "first": str(options.first),
     }
     rows = []
     print("network | norm | attack | mean excess % | within 1 % | >2 % worse than fmn-300 | passes | not found | s")
@@ -207,13 +213,24 @@ def main() -> None:
                     f"| {passes:.1f} | {figures['not_found']} | {seconds:.1f}",
                     flush=True,
                 )
-                row_facts = {"network": name, "norm": norm, "attack": attack, "samples": len(epsilon)}
+                row_facts = {"network": name, "norm": norm, "attack": attack}
+                row_facts |= {"samples": len(epsilon), "first": options.first}
                 proof = against_proofs(name, norm, options.first, epsilon, options.reference)
+                if attack.startswith("tmn"):
+                    row_facts["version"] = TMN.version
                 rows.append(row_facts | figures | {"passes": passes, "seconds": seconds} | proof)
             if options.learn:
                 np.savez_compressed(BEST_KNOWN, **{key: table.astype(np.float64) for key, table in known.items()})
             if options.json:
-                options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+                write_rows(options.json, facts, rows)
+
+
+def write_rows(path: Path, facts: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    """Write these rows, and those that the file has of other networks, norms and attacks."""
+    table = {}
+    for row in [*(json.loads(path.read_text())["rows"] if path.exists() else ()), *rows]:
+        table[row["network"], row["norm"], row["attack"]] = row
+    path.write_text(json.dumps({"facts": facts, "rows": list(table.values())}, indent=1) + "\n")
 
 
 def _version(package: str) -> str:

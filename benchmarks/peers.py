@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -62,13 +62,15 @@ def foolbox_fmn(model: nn.Module, inputs: Tensor, labels: Tensor, *, norm: Norm,
     return torch.where(found[:, None, None, None], points, inputs)
 
 
-def library(model: nn.Module, inputs: Tensor, labels: Tensor, *, norm: Norm, name: str, **settings: float) -> Tensor:
+def library(
+    model: nn.Module, inputs: Tensor, labels: Tensor, *, norm: Norm, name: str, **settings: float | Tensor
+) -> Tensor:
     """Run an attack of adversarial-library."""
     if "visdom" not in sys.modules and find_spec("visdom") is None:  # for live plots, which nobody asks for here
         sys.modules["visdom"] = ModuleType("visdom")
     from adv_lib import attacks
 
-    order = {"norm": ORDERS[norm]} if name in {"fmn", "fab"} else {}
+    order = {"norm": ORDERS[norm]} if name in {"apgd", "fmn", "fab"} else {}
     points: Tensor = getattr(attacks, name)(model, inputs, labels, **order, **settings)
     return points
 
@@ -89,6 +91,24 @@ def targeted_fab(model: nn.Module, inputs: Tensor, labels: Tensor, *, norm: Norm
         nearer = (distance > 0) & (distance < least)
         best, least = torch.where(nearer[:, None, None, None], points, best), torch.where(nearer, distance, least)
     return best
+
+
+def minimal_apgd(model: nn.Module, inputs: Tensor, labels: Tensor, *, norm: Norm, steps: int, searches: int) -> Tensor:
+    """Run APGD with one budget after the other: twice as large until one suffices, then halfway between the last two.
+
+    The first budget is one pixel's range. l1 has its paper's three phases of budgets (arXiv:2103.01208).
+    """
+    budget = torch.ones(len(inputs), device=inputs.device)
+    failed, best = torch.zeros_like(budget), torch.full_like(budget, torch.inf)
+    nearest, large = inputs.clone(), {"use_large_reps": norm == "l1"}
+    for _ in range(searches):
+        points = library(model, inputs, labels, norm=norm, name="apgd", eps=budget, n_iter=steps, **large)
+        with torch.no_grad():
+            adversarial = model(points).argmax(1) != labels
+        nearest = torch.where(adversarial[:, None, None, None], points, nearest)
+        best, failed = torch.where(adversarial, budget, best), torch.where(adversarial, failed, budget)
+        budget = torch.where(best.isinf(), 2 * failed, (failed + best) / 2)
+    return nearest
 
 
 def ours_ho_fmn(model: nn.Module, inputs: Tensor, labels: Tensor, *, norm: Norm, steps: int) -> Tensor:
@@ -112,7 +132,7 @@ class Peer:
         return points.nan_to_num(0).clamp(0, 1)
 
 
-PEERS: Mapping[str, Peer] = {
+PEERS: dict[str, Peer] = {
     "foolbox-fmn-200": Peer("foolbox", ALL, partial(foolbox_fmn, steps=200)),
     "advlib-fmn-200": Peer("adv_lib", ALL, partial(library, name="fmn", steps=200)),
     # 256 levels would round every adversarial to bytes
@@ -126,7 +146,17 @@ PEERS: Mapping[str, Peer] = {
     "ho-fmn-100": Peer("thinice", ALL, partial(ours_ho_fmn, steps=100)),
 }
 
+SPARSE: tuple[Norm, ...] = ("l1", "l0")
+AT_BUDGETS: dict[str, Peer] = {
+    "advlib-fmn-100": Peer("adv_lib", SPARSE, partial(library, name="fmn", steps=100)),
+    "advlib-fmn-1000": Peer("adv_lib", SPARSE, partial(library, name="fmn", steps=1000)),
+    "advlib-sigma-zero-100": Peer("adv_lib", ("l0",), partial(library, name="sigma_zero", num_steps=100)),
+    "advlib-apgd-minimal-10x20": Peer("adv_lib", ("l1",), partial(minimal_apgd, steps=20, searches=10)),
+    "advlib-apgd-minimal-15x70": Peer("adv_lib", ("l1",), partial(minimal_apgd, steps=70, searches=15)),
+}
+"""Asked for by name: peers of l1 and l0 at about 100, 200 and 1000 passes, where `PEERS` lacks them."""
+
 
 def missing() -> dict[str, str]:
     """Return the peers that cannot run here, and the package that each lacks."""
-    return {name: peer.package for name, peer in PEERS.items() if find_spec(peer.package) is None}
+    return {name: peer.package for name, peer in (PEERS | AT_BUDGETS).items() if find_spec(peer.package) is None}

@@ -126,6 +126,60 @@ def goals(groups: Groups) -> list[str]:
     return table(rows)
 
 
+def equal_passes(_groups: Groups) -> list[str]:
+    """Return attacks of l1 and l0 by the passes that they had, about 100, 200 and 1000."""
+    path = HERE / "data" / "equal-passes.json"
+    groups: Groups = defaultdict(dict)
+    for row in json.loads(path.read_text())["rows"]:
+        groups[row["norm"], row["network"]][row["attack"]] = row
+    networks = [network for network in NETWORKS if ("l1", network) in groups]
+    rows = [["norm", "attack", *networks], ["", "samples", *(samples(groups["l1", network]) for network in networks)]]
+    for norm in ("l1", "l0"):
+        attacks = dict.fromkeys(attack for key, group in groups.items() if key[0] == norm for attack in group)
+        for attack in sorted(attacks, key=by_program):
+            cells = [cell(groups[norm, network].get(attack)) for network in networks]
+            rows.append([norm, attack, *cells])
+    return table(rows)
+
+
+def by_program(attack: str) -> tuple[bool, str, int]:
+    """Return a key that sorts attacks by program, TMN first, then by the number that their name ends with."""
+    program, _, steps = attack.rpartition("-")
+    return not attack.startswith("tmn"), program, int(steps) if steps.isdigit() else 0
+
+
+def samples(rows: dict[str, Row]) -> str:
+    """Return how many samples these rows are of, and which is the first."""
+    row = next(iter(rows.values()))
+    return f"{row['samples']} from {row['first']}"
+
+
+def attackbench(_groups: Groups) -> list[str]:
+    """Return AttackBench's local optimality and queries, by attack and network."""
+    groups: Groups = defaultdict(dict)
+    for row in json.loads((HERE / "data" / "attackbench.json").read_text())["rows"]:
+        groups[row["norm"], row["network"]][row["attack"]] = row
+    networks = list(dict.fromkeys(network for _, network in groups))
+    rows = [["norm", "attack", *networks, "mean"]]
+    for norm in NORMS:
+        complete = [network for network in networks if (norm, network) in groups]
+        for attack in dict.fromkeys(name for network in complete for name in groups[norm, network]):
+            results = [groups[norm, network].get(attack) for network in complete]
+            scores = [row["optimality"] for row in results if row is not None]
+            mean = f"{sum(scores) / len(scores):.3f}" if len(scores) == len(complete) else ""
+            cells = dict(zip(complete, map(local_optimality, results), strict=True))
+            rows.append([norm, attack, *(cells.get(network, "") for network in networks), mean])
+    return table(rows)
+
+
+def local_optimality(row: Row | None) -> str:
+    """Return local optimality, how many were missed, and queries."""
+    if row is None:
+        return ""
+    lost = f", {row['not_found']} missed" if row["not_found"] else ""
+    return f"{row['optimality']:.3f}{lost} ({row['queries']:.0f})"
+
+
 def front(groups: Groups) -> list[str]:
     """Return the mean excess of a few attacks on a few networks, for the front page."""
     rows = [["network", "norm", *FRONT_ATTACKS.values()]]
@@ -158,7 +212,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="replace the tables in both pages")
     options = parser.parse_args()
     groups = measured()
-    for make in (overview, every_peer, goals, front):
+    for make in (overview, every_peer, equal_passes, attackbench, goals, front):
         lines = "\n".join(make(groups))
         marker = f"<!-- table: {make.__name__} -->\n"
         print(marker + lines + "\n")
