@@ -30,7 +30,7 @@ __all__ = [
 Norm = Literal["l0", "l1", "l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
-Effort = Literal["quick", "standard", "thorough"]
+Effort = Literal["quick", "standard", "thorough", "exhaustive"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 ROUNDING = 1e-4

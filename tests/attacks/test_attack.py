@@ -313,6 +313,10 @@ def test_evaluations_are_what_the_model_saw(name, norm):
 @every_pair
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_every_effort_can_be_made_recorded_and_sent_to_a_worker(name, norm, effort):
+    if effort not in attack_row(name).efforts:
+        with pytest.raises(InputError, match=f"`effort` 'exhaustive' means nothing to attack {name!r}: give its own"):
+            make_attack(name, norm=norm, effort=effort)
+        return
     attack = make_attack(name, norm=norm, effort=effort, seed=7)
     assert (attack.name, attack.norm, attack.settings["seed"]) == (name, norm, 7)
     assert json.loads(json.dumps(dict(attack.settings))) == attack.settings
@@ -376,7 +380,7 @@ def test_wrong_input_is_refused(inputs, labels, message):
 def test_rows_name_defaults_for_all_that_efforts_and_ranges_speak_of():
     for name in OWN:
         row = attack_row(name)
-        assert set(row.efforts) == set(EFFORTS)
+        assert set(EFFORTS) - {"exhaustive"} <= set(row.efforts) <= set(EFFORTS)
         for effort in row.efforts.values():
             assert set(effort) <= set(row.defaults)
         assert set(row.ranges) <= set(row.defaults)
@@ -399,6 +403,7 @@ def test_tmn_uses_every_setting(norm):
         return torch.cat([claims.candidates.flatten(), claims.evaluations])
 
     usual = figures(steps=70)
-    assert set(row.defaults) == {"steps", "classes"}
+    assert set(row.defaults) == {"steps", "classes", "everywhere"}
     assert not torch.equal(usual, figures(steps=200))
     assert not torch.equal(usual, figures(steps=70, classes=1))
+    assert torch.equal(usual, figures(steps=70, everywhere=True)) == (norm in ("l0", "l1"))

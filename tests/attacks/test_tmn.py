@@ -450,6 +450,23 @@ def test_a_descent_before_counts_as_one_of_the_searches(monkeypatch):
     assert find.evaluations.max() <= TmnSettings().steps
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_everywhere_searches_samples_that_are_nearly_linear_too(norm, monkeypatch):
+    planes = Planes(3)
+    inputs, labels, ids = planes.samples(6)
+    usual, all_of_it = (
+        tmn(planes, inputs, labels, ids, norm=norm, everywhere=everywhere) for everywhere in (False, True)
+    )
+    assert not usual.curved.any()
+    assert all_of_it.curved.all()
+    assert all_of_it.converged.all()
+    descents = 3 * TmnSettings().descent  # the first three searches cost four, and agree with what was before
+    assert (all_of_it.evaluations - usual.evaluations >= descents).all()
+    monkeypatch.setattr(settings, "AGREEMENT", -1.0)
+    spent = tmn(planes, inputs, labels, ids, norm=norm, **EFFORTS["exhaustive"]).evaluations
+    assert ((spent > 800) & (spent < 1100)).all()
+
+
 def test_searches_agree_where_so_many_end_with_the_best_length():
     inf = torch.inf
     ends = torch.tensor([[1.0, 1.0, inf], [1.001, 1.0, inf], [1.01, 1.0, 1.0], [inf, inf, inf], [2.0, 2.0, 2.0]])
@@ -537,8 +554,9 @@ def test_the_description_has_every_number_with_its_value():
         assert f"`{name}` {value if isinstance(value, int) else written}" in text, name
     for effort in EFFORTS:
         options = TmnSettings(**EFFORTS[effort])
-        assert f"| {effort} | {options.steps} | {options.descent} | {options.starts} |" in text
-        tuned += 1
+        steps = f"{options.steps}, everywhere" if options.everywhere else options.steps
+        assert f"| {effort} | {steps} | {options.descent} | {options.curved.searches} | {options.starts} |" in text
+        tuned += effort != "exhaustive"  # which has the budget that the field compares at
     assert tuned + 1 <= 35  # and the classes
 
 

@@ -91,7 +91,7 @@ def measure(
         The norm of the perturbation, in its own unit on the [0, 1] scale.
     attack : str or Attack
         A name in the registry (``"tmn"``, ``"fmn"``), ``"foolbox:NAME"``, or an attack made by `make_attack`.
-    effort : {"quick", "standard", "thorough"}
+    effort : {"quick", "standard", "thorough", "exhaustive"}
         How much to spend on each sample.
     seed : int
         Repeats the result. A sample's result depends on it, on its sample_id, and not on the other samples.

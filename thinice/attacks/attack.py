@@ -222,7 +222,7 @@ def make_attack(
         attacks.
     norm : {"l0", "l1", "l2", "linf"}
         The norm to minimise.
-    effort : {"quick", "standard", "thorough"}
+    effort : {"quick", "standard", "thorough", "exhaustive"}
         How much to spend on each sample.
     seed : int
         Of everything random.

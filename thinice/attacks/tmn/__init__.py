@@ -137,10 +137,11 @@ def _search_dense(search: SearchState, settings: TmnSettings) -> tuple[Tensor, T
         converged[linear], curved[linear] = annealed_descent(search, chosen, steps, draw_index("descend"))
     # 4 where it is not: searches of other kinds, from elsewhere
     closer = (screen.predicted.amin(1) / search.best).log() > constants.CURVATURE  # than gradients at the sample said
-    curved |= closer | (search.best > constants.TRUST * screen.predicted.amin(1)) | search.best.isinf()
+    lost = curved | (search.best > constants.TRUST * screen.predicted.amin(1)) | search.best.isinf()
+    curved = lost | closer | settings.everywhere
     index = curved.nonzero().squeeze(1)
     if len(index):
-        before = torch.where(closer, search.best, torch.inf)[index]  # other descents are lost, and stand for nothing
+        before = torch.where(lost & ~closer, torch.inf, search.best)[index]  # a lost descent stands for nothing
         ends = earlier_ends(before, settings.curved.searches)
         converged[index] = _search_curved(search, probes[index], classes[index], ends, settings.curved)
     return converged, curved, search.gradient_masked(screen.nearest)

@@ -41,11 +41,14 @@ class TmnSettings:
         l0 and l1, and about a third where the network is nearly linear. Every length follows from it.
     classes : int
         Screen at most this many classes, those with the largest logits.
+    everywhere : bool
+        In l2 and linf: search every sample as if the network were curved around it, after what is done anyway.
 
     """
 
     steps: int = 200
     classes: int = 9
+    everywhere: bool = False
 
     @property
     def descent(self) -> int:
@@ -69,7 +72,12 @@ class TmnSettings:
 
 
 EFFORTS: Mapping[Effort, Mapping[str, int | float]] = MappingProxyType(
-    {"quick": {"steps": 60}, "standard": {}, "thorough": {"steps": 800}}
+    {
+        "quick": {"steps": 60},
+        "standard": {},
+        "thorough": {"steps": 800},
+        "exhaustive": {"steps": 1000, "everywhere": True},
+    }
 )
 """What each effort sets; the rest keeps the defaults of `TmnSettings`."""
 RANGES: Mapping[str, tuple[float, float]] = MappingProxyType({"steps": (1, 10**6), "classes": (1, 10**6)})
