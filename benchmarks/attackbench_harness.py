@@ -113,8 +113,8 @@ ATTACKS: dict[str, tuple[tuple[str, ...], Callable[[str], Attack]]] = {
     "tmn-quick": (EVERYWHERE, lambda _: partial(tmn, settings={"effort": "quick"})),
     "tmn-standard": (EVERYWHERE, lambda _: partial(tmn, settings={"effort": "standard"})),
     "tmn-thorough": (EVERYWHERE, lambda _: partial(tmn, settings={"effort": "thorough"})),
-    # the whole budget, where it asks for that much
-    "tmn-steps-2000": (EVERYWHERE, lambda _: partial(tmn, settings={"steps": 2000})),
+    # the whole budget
+    "tmn-exhaustive": (EVERYWHERE, lambda _: partial(tmn, settings={"effort": "exhaustive"})),
     "fmn-1000": (EVERYWHERE, preset("fmn")),
     # 100 steps are 1180 queries
     "fab-166": (("linf", "l2", "l1"), preset("fab", num_steps=166)),
