@@ -340,7 +340,7 @@ def test_settings_replace_those_of_the_effort_and_are_what_is_recorded():
         ({"name": "zzz"}, r"`attack` 'zzz' is unknown: choose from tmn, fmn, .*foolbox:NAME"),
         ({"name": "pgd"}, r"`attack` 'pgd' keeps to a fixed budget.*thinice.evaluate takes it.*choose from tmn, fmn"),
         ({"norm": "l3"}, r"`norm` must be one of l0, l1, l2, linf, got 'l3'"),
-        ({"effort": "huge"}, r"`effort` must be one of quick, standard, thorough, got 'huge'"),
+        ({"effort": "huge"}, r"`effort` must be one of quick, standard, thorough, exhaustive, got 'huge'"),
         ({"step": 3}, r"attack 'fmn' has no setting 'step': it has alpha, classes, gamma, polish, steps"),
         ({"version": 4}, r"attack 'fmn' has no setting 'version'"),
         ({"steps": 0}, r"`steps` must lie in \[1, 1e\+06\], got 0"),
