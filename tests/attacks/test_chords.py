@@ -59,6 +59,27 @@ def test_every_way_to_call_an_activation_is_seen(function):
     assert not torch.allclose(slopes, gradient(function, inputs, 0.0)[1])
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [nn.ELU(), nn.Hardtanh(), nn.Softplus(), nn.LeakyReLU(1.0), nn.ReLU()],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_is_not_written_in_place_is_left_alone(layer):
+    """Their options are 1, which equals True."""
+    inputs = torch.tensor([[-1.0, 3.0]], requires_grad=True)
+    before = inputs + 0
+    with chord_gradients(1.0):
+        layer(before)
+    assert before.tolist() == [[-1.0, 3.0]]
+
+
+def test_zeros_and_single_numbers_have_finite_slopes_of_their_own():
+    values, slopes = gradient(torch.relu, torch.zeros(2, 3), 1.0)
+    assert not values.any()
+    assert slopes.unique().tolist() == [0.5]
+    assert gradient(torch.relu, torch.tensor([-1.0, 0.0, 100.0]), 1.0)[1].tolist() == [0.0, 0.5, 1.0]
+
+
 def test_what_is_written_in_place_is_seen_by_later_readers():
     def writes(z):
         functional.relu(z, inplace=True)  # the result is not looked at

@@ -2,8 +2,8 @@
 
 Where the network is nearly linear around a sample, a few steps show the closest class, and one long descent towards it
 is enough. Elsewhere gradients at the sample are no guide: several descents start from different points, and go by
-different losses at first. One random point tells which it is. l0 and l1 propose sets of whole entries at random, ever
-less so.
+different losses and by chords at first. One random point tells which it is. l0 and l1 propose sets of whole entries at
+random, ever less so.
 
 The algorithm is `_search_dense` (l2, linf) and `_search_sparse` (l0, l1) below; `stages.py` and `sparse.py` have one
 function a step, `settings.py` every number, `state.py` the state. `docs/tmn.md` describes it by the same step numbers.

@@ -20,8 +20,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from thinice.attacks.tmn import settings as constants
-
 __all__ = ["chord_gradients"]
 
 Activation = Callable[..., Tensor]
@@ -98,10 +96,9 @@ class _Chords(TorchFunctionMode):
         if func not in ACTIVATIONS:
             return func(*args, **options)
         inputs, *others = args or (options.pop("input"),)
-        in_place = (
-            func in IN_PLACE or options.pop("inplace", False) or True in others
-        )  # no other option is a truth value
+        flags = [option for option in others if isinstance(option, bool)]  # none but `inplace`, which 1.0 equals
         others = [option for option in others if not isinstance(option, bool)]
+        in_place = func in IN_PLACE or bool(options.pop("inplace", False)) or any(flags)
         activation = partial(ACTIVATIONS[func], **options)
         values = _Chord.apply(inputs.clone() if in_place else inputs, activation, others, self.share)
         return inputs.copy_(values) if in_place else values
@@ -113,8 +110,10 @@ class _Chord(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, activation: Activation, options: list[float], share: float) -> Tensor:  # noqa: ANN401
         # of tokens (N, L, D) or (L, N, D) each has its own mean, so that no sample has a part in another's
-        axes = list(range(1, inputs.ndim)) if inputs.ndim > 3 else [-1]
-        reach = share * inputs.abs().mean(axes, keepdim=True).clamp(min=constants.TINY)
+        sizes = inputs.abs()
+        if inputs.ndim > 1:
+            sizes = sizes.mean(list(range(1, inputs.ndim)) if inputs.ndim > 3 else -1, keepdim=True)
+        reach = share * sizes.clamp(min=torch.finfo(inputs.dtype).tiny / share)
         ctx.save_for_backward(
             (activation(inputs + reach, *options) - activation(inputs - reach, *options)) / (2 * reach)
         )
