@@ -308,7 +308,7 @@ def main() -> None:
     rows = [row for row in study.rows if row.get("done")]
     if options.json:
         told = {"choice": study.read("choice.json"), "rows": rows, "contrasts": contrasts(rows)}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        options.json.write_text(json.dumps(told) + "\n")
     print(*tables(rows), sep="\n")
 
 
